@@ -1,24 +1,22 @@
-//! Why a recipient has not got its message: in which words, and whose they are (RFC 3464 sections 2.3.5 and 2.3.6).
+//! Why a recipient has not received the message: the text, and where it comes from (RFC 3464 sections 2.3.5 and 2.3.6).
 //!
-//! A reply and the name of the host that gave it are two things, from the session to the log, the queue and the DSN.
-//! They are put together only where a person reads them, by `Display`.
+//! A reply and the name of the host that sent it are kept apart, from the session to the log, the queue and the DSN.
+//! Only `Display` joins them, where a person reads them.
 
 use std::fmt;
 use std::net::IpAddr;
 
 /// Words, and whose they are.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Words {
+pub enum QuotedWords {
     /// The reply of a server, as it came: its code, then its text.
     Reply(Box<str>),
-    /// Ours.
     Ours(Box<str>),
 }
 
 /// The next hop, or the host of it, that something happened at.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Place {
-    /// A host.
+pub enum FailurePlace {
     Host {
         /// Its name, as the DNS or the configuration has it.
         name: Box<str>,
@@ -33,14 +31,14 @@ pub enum Place {
 
 /// Why a recipient has not got its message.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Cause {
+pub struct FailureCause {
     /// Where it happened; `None`: here.
-    pub at: Option<Place>,
+    pub at: Option<FailurePlace>,
     /// What happened, or what was answered.
-    pub words: Words,
+    pub words: QuotedWords,
 }
 
-impl Words {
+impl QuotedWords {
     /// Words of ours.
     pub fn ours(text: impl Into<Box<str>>) -> Self {
         Self::Ours(text.into())
@@ -69,17 +67,17 @@ impl Words {
     }
 }
 
-impl Cause {
+impl FailureCause {
     /// Something that happened here, in our words.
     pub fn here(text: impl Into<Box<str>>) -> Self {
         Self {
             at: None,
-            words: Words::ours(text),
+            words: QuotedWords::ours(text),
         }
     }
 
     /// Something that happened, or was said, at a host.
-    pub const fn at(place: Place, words: Words) -> Self {
+    pub const fn at(place: FailurePlace, words: QuotedWords) -> Self {
         Self {
             at: Some(place),
             words,
@@ -99,8 +97,8 @@ impl Cause {
     pub fn without(&self, front: &str) -> Option<Self> {
         let text = self.words.as_str().strip_prefix(front)?;
         let words = match self.words {
-            Words::Reply(_) => Words::Reply(text.into()),
-            Words::Ours(_) => Words::ours(text),
+            QuotedWords::Reply(_) => QuotedWords::Reply(text.into()),
+            QuotedWords::Ours(_) => QuotedWords::ours(text),
         };
         let at = self.at.clone();
         Some(Self { at, words })
@@ -112,13 +110,13 @@ impl Cause {
     }
 }
 
-impl fmt::Display for Words {
+impl fmt::Display for QuotedWords {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(self.as_str())
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for FailurePlace {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host {
@@ -145,7 +143,7 @@ fn is_literal(name: &str, address: IpAddr) -> bool {
     bare.parse() == Ok(address)
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for FailureCause {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.at {
             Some(place) => write!(out, "{place}: {}", self.words),
@@ -160,22 +158,22 @@ mod tests {
 
     #[test]
     fn a_person_reads_each_host_once() {
-        let place = |name: &str| Place::Host {
+        let place = |name: &str| FailurePlace::Host {
             name: name.into(),
             address: Some("192.0.2.1".parse().expect("an address")),
         };
-        let refused = Words::Reply("554 5.7.1 no".into());
-        let named = Cause::at(place("mx.example"), refused.clone());
+        let refused = QuotedWords::Reply("554 5.7.1 no".into());
+        let named = FailureCause::at(place("mx.example"), refused.clone());
         assert_eq!(named.to_string(), "mx.example [192.0.2.1]: 554 5.7.1 no");
-        let unnamed = Cause::at(place("192.0.2.1"), refused);
+        let unnamed = FailureCause::at(place("192.0.2.1"), refused);
         assert_eq!(unnamed.to_string(), "192.0.2.1: 554 5.7.1 no");
         assert_eq!(place("[192.0.2.1]").to_string(), "[192.0.2.1]");
         assert_eq!(place("[192.0.2.2]").to_string(), "[192.0.2.2] [192.0.2.1]");
-        let six = Place::Host {
+        let six = FailurePlace::Host {
             name: "[IPv6:2001:db8:0::1]".into(),
             address: Some("2001:db8::1".parse().expect("an address")),
         };
         assert_eq!(six.to_string(), "[IPv6:2001:db8:0::1]");
-        assert_eq!(Cause::here("no room").to_string(), "no room");
+        assert_eq!(FailureCause::here("no room").to_string(), "no room");
     }
 }

@@ -30,7 +30,6 @@ pub enum Destination {
 /// Why a text is not a destination.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum DestinationError {
-    /// It has no form of one.
     Form(String),
     /// The command does not begin with the whole path of a program.
     Command,
@@ -54,7 +53,6 @@ pub struct Via {
     pub host: Domain,
     /// Its address, where it was written as one.
     pub address: Option<IpAddr>,
-    /// Its port.
     pub port: u16,
 }
 

@@ -139,11 +139,8 @@ pub enum Notify {
     Once,
     /// The ones that are listed.
     On {
-        /// SUCCESS.
         success: bool,
-        /// FAILURE.
         failure: bool,
-        /// DELAY.
         delay: bool,
     },
 }

@@ -1,5 +1,5 @@
-//! Peer bytes made fit to be shown: in logs, replies, DSNs and error sentences. They are kept as they came and escaped
-//! once, where they are put out.
+//! Makes bytes from a peer safe to show in logs, replies, DSNs and error sentences. They are kept as received and
+//! escaped once, on output.
 
 use std::fmt::{self, Write as _};
 

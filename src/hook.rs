@@ -1,4 +1,5 @@
-//! What is said to a hook, and what it says: a message and its facts to a program of the operator's, and its verdict.
+//! The protocol between the relay and a hook: a message and its facts go to the operator's program, and its verdict
+//! comes back.
 //!
 //! ```text
 //! request = *( NAME "=" value CRLF ) CRLF body "." CRLF        ; dots stuffed as in DATA
@@ -6,9 +7,9 @@
 //!         / "FAILED" SP text CRLF                              ; it gave no exit code
 //! ```
 //!
-//! The request is written on the sandboxed side by [`Hook`], which reads the answer and judges it; the side that runs the
-//! program reads the request by [`Request`]. Invariants: no fact has another name than those of [`Fact`]; what is added
-//! to a message is whole header fields; whatever is not understood defers.
+//! [`Hook`] writes the request on the sandboxed side, reads the answer and interprets it. [`HookRequest`] reads the
+//! request on the side that runs the program. Invariants: facts have only the names in [`Fact`]; only whole header
+//! fields are added to a message; an answer that is not understood defers the message.
 
 use crate::escape::one_line;
 use crate::limits::{
@@ -51,7 +52,7 @@ pub enum Fact {
 }
 
 impl Fact {
-    /// All of them.
+    /// Every variant, in the order in which they are listed.
     pub const ALL: [Self; 12] = [
         Self::RemoteAddr,
         Self::EhloDomain,
@@ -88,7 +89,7 @@ impl Fact {
 
 /// What becomes of the message.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Verdict {
+pub enum HookVerdict {
     /// It is taken.
     Accept {
         /// Header fields to be put in front of it, each with its CRLF.
@@ -102,10 +103,7 @@ pub enum Verdict {
         text: String,
     },
     /// 451 4.7.0. The text is for the log, not for the client.
-    Defer {
-        /// What happened.
-        text: String,
-    },
+    Defer { text: String },
 }
 
 /// A question to a hook, on the side that asks.
@@ -143,12 +141,12 @@ impl Hook {
     }
 
     /// Bytes of the answer came; gives the verdict once it is whole.
-    pub fn on_bytes(&mut self, bytes: &[u8]) -> Option<Verdict> {
+    pub fn on_bytes(&mut self, bytes: &[u8]) -> Option<HookVerdict> {
         self.answer.extend_from_slice(bytes);
         match read_answer(&self.answer) {
             Ok(Some(verdict)) => Some(verdict),
             Ok(None) if self.answer.len() <= ANSWER_BYTES_MAX => None,
-            Ok(None) | Err(NotAnAnswer) => Some(Verdict::Defer {
+            Ok(None) | Err(NotAnAnswer) => Some(HookVerdict::Defer {
                 text: "the helper sent something that is no answer".to_owned(),
             }),
         }
@@ -180,10 +178,9 @@ fn cut(value: &str) -> &str {
     }
 }
 
-/// What is no answer.
 struct NotAnAnswer;
 
-fn read_answer(answer: &[u8]) -> Result<Option<Verdict>, NotAnAnswer> {
+fn read_answer(answer: &[u8]) -> Result<Option<HookVerdict>, NotAnAnswer> {
     let Some(end) = answer.windows(2).position(|pair| pair == b"\r\n") else {
         return Ok(None);
     };
@@ -191,7 +188,7 @@ fn read_answer(answer: &[u8]) -> Result<Option<Verdict>, NotAnAnswer> {
     let output = rest.get(2..).unwrap_or_default();
     let line = std::str::from_utf8(line).map_err(|_| NotAnAnswer)?;
     if let Some(why) = line.strip_prefix("FAILED ") {
-        return Ok(Some(Verdict::Defer {
+        return Ok(Some(HookVerdict::Defer {
             text: one_line(why),
         }));
     }
@@ -205,22 +202,22 @@ fn read_answer(answer: &[u8]) -> Result<Option<Verdict>, NotAnAnswer> {
     Ok(output.get(..len).map(|output| judge(code, output)))
 }
 
-fn judge(code: u8, output: &[u8]) -> Verdict {
+fn judge(code: u8, output: &[u8]) -> HookVerdict {
     match code {
         0 => match header_fields(output) {
-            Some(fields) => Verdict::Accept {
+            Some(fields) => HookVerdict::Accept {
                 fields,
                 junk: false,
             },
-            None => Verdict::Accept {
+            None => HookVerdict::Accept {
                 fields: Vec::new(),
                 junk: true,
             },
         },
-        20 => Verdict::Refuse {
+        20 => HookVerdict::Refuse {
             text: last_line(output).unwrap_or_else(|| "refused".to_owned()),
         },
-        code => Verdict::Defer {
+        code => HookVerdict::Defer {
             text: match last_line(output) {
                 Some(line) => format!("exit code {code}: {line}"),
                 None => format!("exit code {code}"),
@@ -271,7 +268,7 @@ fn header_fields(output: &[u8]) -> Option<Vec<u8>> {
 
 /// A request, on the side that runs the program.
 #[derive(Default)]
-pub struct Request {
+pub struct HookRequest {
     facts: Vec<(Fact, String)>,
     taken: usize,
     line: Vec<u8>,
@@ -280,34 +277,33 @@ pub struct Request {
 
 /// How far a request has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Progress {
+pub enum HookProgress {
     /// More is to come.
     More,
-    /// It is whole.
     Whole,
     /// It is none, and its peer is not to be believed.
     Malformed,
 }
 
-impl Request {
+impl HookRequest {
     /// Bytes came; what they hold of the message is appended to `body`.
-    pub fn on_bytes(&mut self, mut input: &[u8], body: &mut Vec<u8>) -> Progress {
+    pub fn on_bytes(&mut self, mut input: &[u8], body: &mut Vec<u8>) -> HookProgress {
         loop {
             if let Some(decoder) = &mut self.body {
                 let whole = decoder.decode(&mut input, body);
                 return match (decoder.fault(), whole) {
-                    (Some(_), _) => Progress::Malformed,
-                    (None, true) => Progress::Whole,
-                    (None, false) => Progress::More,
+                    (Some(_), _) => HookProgress::Malformed,
+                    (None, true) => HookProgress::Whole,
+                    (None, false) => HookProgress::More,
                 };
             }
             let Some((&byte, rest)) = input.split_first() else {
-                return Progress::More;
+                return HookProgress::More;
             };
             input = rest;
             self.taken = self.taken.saturating_add(1);
             if self.taken > HOOK_FACTS_BYTES_MAX {
-                return Progress::Malformed;
+                return HookProgress::Malformed;
             }
             self.line.push(byte);
             if let Some(line) = self.line.strip_suffix(b"\r\n") {
@@ -316,7 +312,7 @@ impl Request {
                 } else {
                     match read_fact(line) {
                         Some(fact) => self.facts.push(fact),
-                        None => return Progress::Malformed,
+                        None => return HookProgress::Malformed,
                     }
                 }
                 self.line.clear();
@@ -347,13 +343,13 @@ mod tests {
 
     use super::*;
 
-    fn verdict(answer: &[u8]) -> Option<Verdict> {
+    fn verdict(answer: &[u8]) -> Option<HookVerdict> {
         Hook::new(&[], &mut Vec::new()).on_bytes(answer)
     }
 
     fn accepted(output: &str) -> Option<String> {
         match verdict(&write_exit(0, output.as_bytes())) {
-            Some(Verdict::Accept { fields, junk }) => {
+            Some(HookVerdict::Accept { fields, junk }) => {
                 (!junk).then(|| String::from_utf8(fields).expect("UTF-8"))
             }
             other => panic!("{other:?}"),
@@ -389,7 +385,7 @@ mod tests {
     #[test]
     fn twenty_refuses_with_the_last_line_and_the_rest_defers() {
         let refuse = |text: &str| {
-            Some(Verdict::Refuse {
+            Some(HookVerdict::Refuse {
                 text: text.to_owned(),
             })
         };
@@ -408,7 +404,7 @@ mod tests {
             vec![b'x'; ANSWER_BYTES_MAX + 1],
         ] {
             assert!(
-                matches!(verdict(&answer), Some(Verdict::Defer { .. })),
+                matches!(verdict(&answer), Some(HookVerdict::Defer { .. })),
                 "{answer:?}"
             );
         }
@@ -424,9 +420,9 @@ mod tests {
         let mut hook = Hook::new(&facts, &mut wire);
         hook.on_body(b"A: b\r\n\r\n.dot\r\n", &mut wire);
         hook.on_body_end(&mut wire);
-        let mut request = Request::default();
+        let mut request = HookRequest::default();
         let mut body = Vec::new();
-        assert_eq!(request.on_bytes(&wire, &mut body), Progress::Whole);
+        assert_eq!(request.on_bytes(&wire, &mut body), HookProgress::Whole);
         assert_eq!(body, b"A: b\r\n\r\n.dot\r\n");
         assert_eq!(
             request.facts(),
@@ -440,10 +436,10 @@ mod tests {
     #[test]
     fn a_name_that_is_no_fact_is_not_believed() {
         for wire in ["LD_PRELOAD=x\r\n", "MAIL_FROM\r\n", "MAIL_FROM=\u{7}\r\n"] {
-            let mut request = Request::default();
+            let mut request = HookRequest::default();
             assert_eq!(
                 request.on_bytes(wire.as_bytes(), &mut Vec::new()),
-                Progress::Malformed,
+                HookProgress::Malformed,
                 "{wire:?}"
             );
         }
@@ -454,10 +450,10 @@ mod tests {
         let list = "someone@example.com ".repeat(10_000);
         let mut wire = Vec::new();
         let _hook = Hook::new(&[(Fact::RcptTo, &list)], &mut wire);
-        let mut request = Request::default();
+        let mut request = HookRequest::default();
         assert_eq!(
             request.on_bytes(&wire, &mut Vec::new()),
-            Progress::More,
+            HookProgress::More,
             "the body is to come"
         );
         let (_, value) = request.facts().first().expect("a fact");

@@ -44,7 +44,7 @@
 //! | Where does a `5.1.1` come from? | Search for it in `src/smtp/reply.rs`: each reply of ours is a row with its code. What a next hop said is read by `src/smtp/reply.rs` `status()`. A program of an alias: `src/shell/helper/lmtp.rs` `of_program()` |
 //! | What decides `cv=` of a new ARC set? | `src/auth/arc/sets.rs` `status()`, of the verdict that `src/auth/arc/verify.rs` `outcome()` gives; `src/auth/arc/seal.rs` `prepare()` writes it |
 //! | Which timeout ends a session that is idle? | `src/smtp/server.rs` `timeout()`, with values of `src/limits.rs`; `src/engine/server/turn.rs` `set_deadline()` sets it, `src/engine/server/closing.rs` `on_timeout()` ends the session. Of a delivery session: `src/smtp/client.rs` `timeout()`, `src/engine/delivery/leaving.rs` `on_timeout()` |
-//! | How does SIGHUP reach the aliases? | `src/shell/process/signals.rs` `take()`, `src/shell/event_loop.rs` `on_signals()`, `src/shell/event_loop/looks.rs` `read_configuration()`, `src/shell/files/loading.rs` `read()`, `src/config/mod.rs` `parse()`, `src/engine/mod.rs` `reconfigure()`; from then on `src/policy/relay.rs` `find()` reads the new `Config` |
+//! | How does SIGHUP reach the aliases? | `src/shell/process/signals.rs` `take()`, `src/shell/event_loop.rs` `on_signals()`, `src/shell/event_loop/periodic.rs` `read_configuration()`, `src/shell/files/loading.rs` `read()`, `src/config/mod.rs` `parse()`, `src/engine/mod.rs` `reconfigure()`; from then on `src/policy/relay.rs` `find()` reads the new `Config` |
 //! | Which function decides a section of an RFC? | The index is [`standards`] |
 //!
 //! # Threads and processes

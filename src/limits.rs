@@ -58,7 +58,7 @@ pub const UNAUTHENTICATED_SESSION_TIMEOUT: Duration = Duration::from_secs(180);
 pub const CROWDED_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The same inside a message.
 pub const CROWDED_MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Wait on port 25 in which a stranger that talks before the banner shows itself; hosts in `networks` do not wait.
+/// Wait on port 25 in which an unauthenticated client that talks before the banner shows itself; hosts in `networks` do not wait.
 pub const BANNER_DELAY: Duration = Duration::from_millis(100);
 /// Wait for the header of the PROXY protocol, whose specification asks for three seconds at least.
 pub const PROXY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -110,7 +110,7 @@ pub const SYSTEM_UID_FACTOR: u32 = 10;
 /// Local uids whose messages are counted one by one; past it, as those that no account has, they share one count.
 pub const UIDS_COUNTED_MAX: usize = 4_096;
 
-// Strangers on port 25.
+// Unauthenticated clients on port 25.
 
 /// Connections of one address (one /64 of IPv6) in a minute; 0 in the configuration lifts it, and the next two.
 pub const CONNECTIONS_PER_MINUTE_DEFAULT: u32 = 120;
@@ -203,7 +203,7 @@ pub const DATA_SEND_TIMEOUT: Duration = Duration::from_secs(180);
 pub const DATA_END_TIMEOUT: Duration = Duration::from_secs(600);
 /// Bytes of one reply, all its lines together.
 pub const REPLY_BYTES_MAX: usize = 64 * 1024;
-/// Lines of one reply.
+/// Lines that are read of one reply of a next hop; a longer one ends the session.
 pub const REPLY_LINES_MAX: usize = 100;
 /// Characters of a remote reply that are kept for logs and DSNs.
 pub const REPLY_TEXT_CHARS_MAX: usize = 400;
@@ -424,7 +424,7 @@ pub const RETURN_RECIPIENTS_MAX: usize = 1;
 
 /// Terms of all records of one check that ask the DNS (RFC 7208 section 4.6.4).
 pub const SPF_TERMS_MAX: usize = 10;
-/// Look-ups of one check that may find nothing (RFC 7208 section 4.6.4).
+/// PeriodicCheck-ups of one check that may find nothing (RFC 7208 section 4.6.4).
 pub const SPF_VOID_MAX: usize = 2;
 /// Hosts that one term asks for (RFC 7208 section 4.6.4).
 pub const SPF_HOSTS_MAX: usize = 10;

@@ -1,10 +1,10 @@
-//! The PROXY protocol, versions 1 and 2 (the specification of HAProxy, proxy-protocol.txt, sections 2.1 and 2.2): who
-//! the client behind a proxy is, told by the proxy in front of everything else.
+//! The PROXY protocol, versions 1 and 2 (HAProxy's specification, proxy-protocol.txt, sections 2.1 and 2.2): a proxy
+//! sends the address of its client in front of everything else.
 //!
-//! Stricter than section 2.1: one space between the words, no leading zeros, and nothing that only looks like an
-//! address. Of section 2.2 not supported, and refused: datagrams and Unix sockets, which no mail comes over. The values
-//! (TLVs) are walked to the last byte and a checksum must be right; none of them is used. Invariant: no byte behind the
-//! header is taken.
+//! Stricter than section 2.1: one space between the words, no leading zeros, and only addresses in their standard form.
+//! Not supported from section 2.2, and refused: datagrams and Unix sockets, which never carry mail. The values (TLVs)
+//! are walked to the last byte and a checksum must be right; none of them is used. Invariant: no byte behind the header
+//! is consumed.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -36,7 +36,7 @@
 //! | 4.5.3.1.6 | how long a line of a message may be | `src/smtp/data.rs` | `text` |
 //! | 4.5.3.1.8 | how many recipients a transaction may have | `src/smtp/server/commands.rs` | `rcpt` |
 //! | 4.5.3.1.10 | the answer to one recipient too many | `src/smtp/server/commands.rs` | `rcpt` |
-//! | 4.5.3.1.10 | a server that has had one recipient too many | `src/smtp/client/fate.rs` | `too_many_recipients` |
+//! | 4.5.3.1.10 | a server that has had one recipient too many | `src/smtp/client/result.rs` | `too_many_recipients` |
 //! | 4.5.3.2 | how long a server may be silent | `src/smtp/client.rs` | `timeout` |
 //! | 4.5.3.2.7 | how long a client may be silent | `src/smtp/server.rs` | `timeout` |
 //! | 4.5.4.1 | when a delivery is tried again | `src/policy/retry.rs` | `delay` |
@@ -104,7 +104,7 @@
 //! | section | decides | file | function |
 //! | --- | --- | --- | --- |
 //! | 2 | the form of an enhanced status code | `src/status.rs` | `from_str` |
-//! | 3.8 | a status that is about security | `src/smtp/client/fate.rs` | `may_want_tls` |
+//! | 3.8 | a status that is about security | `src/smtp/client/result.rs` | `may_want_tls` |
 //!
 //! # RFC 3464: DSN, the format
 //!

@@ -1,9 +1,9 @@
-//! How much work was done, counted where its size is decided by a peer.
+//! Counts of work whose size a peer can influence.
 //!
-//! A turn of the event loop serves everybody, so that what one peer can make it do has a limit
-//! ([`TURN_BYTES_MAX`](crate::limits::TURN_BYTES_MAX) and those beside it), to which tests hold it. Time would measure the
-//! machine; counts are the same everywhere. They are kept for each thread and decide nothing: who wants to know runs a
-//! piece of work in [`during`].
+//! One turn of the event loop serves all connections, so the work that one peer can cause has a limit
+//! ([`TURN_BYTES_MAX`](crate::limits::TURN_BYTES_MAX) and those beside it), and tests hold it. Counts, unlike time, are
+//! the same on every machine. They are per thread and do not affect any decision: a test runs a piece of work in
+//! [`during`] to read them.
 
 use std::cell::Cell;
 use std::ops::{Add, Sub};

@@ -98,9 +98,9 @@ fn states_of_diagram(path: &str) -> BTreeSet<String> {
     let diagram = diagram.strip_prefix("text").expect("text").to_owned();
     let words = diagram.split(|c: char| !c.is_ascii_alphanumeric());
     let is_state = |word: &&str| {
-        let mut letters = word.chars();
-        letters.next().is_some_and(|c| c.is_ascii_uppercase())
-            && letters.next().is_some_and(|c| c.is_ascii_lowercase())
+        let mut messages = word.chars();
+        messages.next().is_some_and(|c| c.is_ascii_uppercase())
+            && messages.next().is_some_and(|c| c.is_ascii_lowercase())
     };
     words.filter(is_state).map(str::to_owned).collect()
 }

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chopar::hook::{Fact, HOOK, Hook, Verdict};
+use chopar::hook::{Fact, HOOK, Hook, HookVerdict};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
     sendmsg, socketpair,
@@ -74,7 +74,7 @@ impl Helper {
         fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("a mode");
     }
 
-    fn ask(&self, facts: &[(Fact, &str)], message: &[u8]) -> Verdict {
+    fn ask(&self, facts: &[(Fact, &str)], message: &[u8]) -> HookVerdict {
         let mut stream = self.connect(HOOK);
         let mut out = Vec::new();
         let mut hook = Hook::new(facts, &mut out);
@@ -131,7 +131,7 @@ fn a_hook_sees_message_and_facts_and_its_verdict_comes_back() {
         format!("X-First: Subject: x\r\nX-From: ann@a.example\r\nX-Home: {folder}\r\n").into();
     assert_eq!(
         verdict,
-        Verdict::Accept {
+        HookVerdict::Accept {
             fields,
             junk: false
         }
@@ -139,7 +139,7 @@ fn a_hook_sees_message_and_facts_and_its_verdict_comes_back() {
 
     helper.write_hook("cat >/dev/null; echo why >&2; echo no spam; exit 20");
     let text = "no spam".to_owned();
-    assert_eq!(helper.ask(&[], b"A: b\r\n"), Verdict::Refuse { text });
+    assert_eq!(helper.ask(&[], b"A: b\r\n"), HookVerdict::Refuse { text });
     assert!(
         helper.log().contains("event=hook said=why"),
         "{}",
@@ -149,12 +149,12 @@ fn a_hook_sees_message_and_facts_and_its_verdict_comes_back() {
     helper.write_hook("kill -9 $$");
     assert!(matches!(
         helper.ask(&[], b"A: b\r\n"),
-        Verdict::Defer { .. }
+        HookVerdict::Defer { .. }
     ));
     fs::remove_file(helper.folder.path().join("hooks/post-data")).expect("removed");
     assert!(matches!(
         helper.ask(&[], b"A: b\r\n"),
-        Verdict::Defer { .. }
+        HookVerdict::Defer { .. }
     ));
 }
 
@@ -189,7 +189,7 @@ fn it_ends_with_its_control_socket_and_not_by_a_signal_and_waits_for_what_runs()
     helper.write_hook("cat >/dev/null; sleep 0.5; touch \"$PWD/mark\"");
     assert!(matches!(
         helper.ask(&[], b"A: b\r\n"),
-        Verdict::Accept { .. }
+        HookVerdict::Accept { .. }
     ));
     fs::remove_file(helper.folder.path().join("mark")).expect("it ran");
     let pid = Pid::from_child(&helper.process);

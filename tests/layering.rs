@@ -14,6 +14,10 @@
 
 #[path = "layering/circles.rs"]
 mod circles;
+#[path = "layering/comments.rs"]
+mod comments;
+#[path = "layering/names.rs"]
+mod names;
 
 use std::collections::BTreeMap;
 use std::fmt;

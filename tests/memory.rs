@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 
 use chopar::config::Folder;
 use chopar::engine::event::{ConnId, Event, Listener, Lost};
-use chopar::queue::{Command, Completion};
+use chopar::queue::{JournalCommand, JournalCompletion};
 
 use stage::{Scene, Stage, act};
 
@@ -21,7 +21,7 @@ const HELD_BYTES: usize = 200 * 1024;
 /// Forty clients and a disk that is slow: what goes there is on its way until [`Flood::write`].
 struct Flood {
     stage: Stage,
-    blocks: Vec<Completion>,
+    blocks: Vec<JournalCompletion>,
     /// Who is listened to, and what it was answered.
     client: Option<ConnId>,
     answer: String,
@@ -78,10 +78,11 @@ impl Scene for Flood {
         }
     }
 
-    fn on_store(&mut self, command: Command) {
-        if let Command::BodyAppend { id, bytes } = command {
+    fn on_store(&mut self, command: JournalCommand) {
+        if let JournalCommand::BodyAppend { id, bytes } = command {
             let bytes = bytes.len();
-            self.blocks.push(Completion::BodyWritten { id, bytes });
+            self.blocks
+                .push(JournalCompletion::BodyWritten { id, bytes });
         }
     }
 }

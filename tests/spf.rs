@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chopar::address::Domain;
-use chopar::auth::spf::{Sender, Verdict, check};
+use chopar::auth::spf::{Sender, SpfVerdict, check};
 use chopar::date::Timestamp;
 use chopar::dns::{Answer, Mx, NoRecords, Question, RecordKind, Records, Step};
 use yaml_rust2::{Yaml, YamlLoader};
@@ -132,7 +132,7 @@ impl Zone {
 }
 
 /// Asks until there is a verdict.
-fn verdict(sender: &Sender<'_>, zone: &Zone) -> Verdict {
+fn verdict(sender: &Sender<'_>, zone: &Zone) -> SpfVerdict {
     let mut answers: Vec<(Question, Answer)> = Vec::new();
     loop {
         match check(sender, &answers) {

@@ -105,8 +105,8 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("engine/delivery/hops.rs", "woken", Queue),
     ("engine/server/question.rs", "running", Share("hooks")),
     ("engine/server/question.rs", "waiting", Share("hooks")),
-    ("engine/server/crowd.rs", "holding", Share("sessions")),
-    ("engine/server/crowd.rs", "streaming", Share("sessions")),
+    ("engine/server/evictable.rs", "holding", Share("sessions")),
+    ("engine/server/evictable.rs", "streaming", Share("sessions")),
     (
         "engine/server/examination.rs",
         "running",
@@ -160,9 +160,9 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("engine/delivery/waiting.rs", "trusted", Queue),
     ("policy/conduct.rs", "counts", Owner),
     ("policy/doorway.rs", "there", Owner),
-    ("policy/expiring.rs", "by_count", Owner),
-    ("policy/expiring.rs", "by_owner", Owner),
-    ("policy/expiring.rs", "entries", Owner),
+    ("policy/ttl_map.rs", "by_count", Owner),
+    ("policy/ttl_map.rs", "by_owner", Owner),
+    ("policy/ttl_map.rs", "entries", Owner),
     ("policy/greylist.rs", "seen", Owner),
     (
         "policy/password_memory.rs",
@@ -197,7 +197,7 @@ const CONTAINERS: [&str; 10] = [
     "BTreeSet<",
     "VecDeque<",
     "BinaryHeap<",
-    "Expiring",
+    "TtlMap",
     "Turns<",
     "[BTreeSet<",
     "[Turns<",
@@ -295,7 +295,7 @@ fn table(line: &str) -> Option<&str> {
 #[test]
 fn a_table_is_found_whatever_its_visibility() {
     assert_eq!(table("    lines: BTreeMap<String, u32>,"), Some("lines"));
-    assert_eq!(table("    pub(super) seen: Expiring,"), Some("seen"));
+    assert_eq!(table("    pub(super) seen: TtlMap,"), Some("seen"));
     assert_eq!(table("    name: String,"), None);
     assert_eq!(table("        lines: BTreeMap::new(),"), None);
 }

@@ -1,23 +1,23 @@
-//! Whether the names of a certificate lead to this machine yet: before the first order for a new one, for an order that
-//! cannot succeed counts against the CA's limits all the same.
+//! Whether the names of a certificate already lead to this machine. A first order waits for that, because an order that
+//! cannot succeed still counts against the rate limits of the CA.
 //!
 //! ```text
-//!   look ──> here, perhaps ──────────────────────────> order when the plan says so
-//!    ^  └──> nowhere ──── a pause ──┐
-//!    |  └──> elsewhere, unknown ─ a pause, for an hour ─> order when the plan says so, and look on
-//!    └──────────────────────────────┘
+//!   look up ──> leads here ──────────────────────────> order when the plan says so
+//!    ^  └────> no address ──── pause ──┐
+//!    |  └────> elsewhere, unknown ─ pause, for an hour ─> order when the plan says so, and keep looking
+//!    └─────────────────────────────────┘
 //! ```
 //!
-//! A look is a question to the name servers of the zone and costs the CA nothing. What cannot be told is not taken for
-//! "here": a name that leads elsewhere may still reach this machine (a proxy, a forwarded port), so it is tried after an
-//! hour, at the pace of failures. A name without an address is never tried, since no CA can come to it. Only challenges
-//! that a CA comes for by address wait (HTTP-01, TLS-ALPN-01), and no renewal does: its name has led here before.
-//! Not supported: looking from outside.
+//! A look-up asks the name servers of the zone and costs the CA nothing. A look-up without a clear answer is not taken
+//! for "here". A name that leads elsewhere may still reach this machine (a proxy, a forwarded port), so it is tried
+//! after an hour, as often as after failures. A name without an address is never tried, because no CA could connect to
+//! it. Only challenges that connect to the name's address wait (HTTP-01, TLS-ALPN-01). Renewals do not wait: the name
+//! led here before. Not supported: checking from outside.
 
 use std::fmt;
 use std::net::IpAddr;
 
-use super::schedule::Step as Due;
+use super::schedule::RenewalStep as Due;
 use super::{ChallengeKind, Name};
 use crate::date::Timestamp;
 use crate::limits::{ACME_ARRIVAL_PATIENCE, ACME_ARRIVAL_PAUSE_MAX, ACME_ARRIVAL_PAUSE_MIN};
@@ -35,7 +35,7 @@ pub enum Whose {
 
 /// Where a name leads.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Lead {
+pub enum NameLead {
     /// Here, by all of its addresses.
     Here,
     /// To addresses that may be those of this machine.
@@ -48,7 +48,7 @@ pub enum Lead {
     Unknown(Name, String),
 }
 
-impl Lead {
+impl NameLead {
     /// Of a name with these addresses. A CA comes to any of them, so that all of them have to be ours.
     pub fn of(name: &Name, found: Result<Vec<(IpAddr, Whose)>, String>) -> Self {
         let addresses = match found {
@@ -88,7 +88,7 @@ impl Lead {
     }
 }
 
-impl fmt::Display for Lead {
+impl fmt::Display for NameLead {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Here => out.write_str("the name leads here"),
@@ -117,10 +117,9 @@ pub fn is_by_address(kind: ChallengeKind) -> bool {
 
 /// What to do now about a certificate that is not there yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Step {
-    /// Look where its names lead; answer with [`Arrival::on_look`].
-    Look,
-    /// Obtain it.
+pub enum ArrivalStep {
+    /// PeriodicCheck where its names lead; answer with [`CertificateArrival::on_look`].
+    PeriodicCheck,
     Obtain,
     /// Nothing until then.
     Wait(Timestamp),
@@ -128,24 +127,23 @@ pub enum Step {
 
 /// What a look has changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Change {
+pub enum ArrivalChange {
     /// The names lead here, and did not at the look before: failures before do not count.
     Arrived,
-    /// Nothing.
     Nothing,
 }
 
 /// The wait for the names of one certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Arrival {
+pub struct CertificateArrival {
     /// Since when it is waited.
     since: Timestamp,
-    seen: Option<Lead>,
+    seen: Option<NameLead>,
     /// When to look again.
     next: Timestamp,
 }
 
-impl Arrival {
+impl CertificateArrival {
     /// A wait that begins.
     pub fn new(now: Timestamp) -> Self {
         Self {
@@ -156,7 +154,7 @@ impl Arrival {
     }
 
     /// What to do now, where the plan of the certificate says this.
-    pub fn step(&self, due: Due, now: Timestamp) -> Step {
+    pub fn step(&self, due: Due, now: Timestamp) -> ArrivalStep {
         let order_at = match due {
             Due::Wait(until) => until,
             Due::Obtain | Due::AskWindow => now,
@@ -166,24 +164,24 @@ impl Arrival {
         // What a look found a while ago is not what an order is spent on.
         let is_fresh = now < self.next;
         match &self.seen {
-            Some(lead) if lead.is_arrived() && !is_order => Step::Wait(order_at),
-            Some(lead) if lead.is_arrived() && is_fresh => Step::Obtain,
-            Some(Lead::Elsewhere(..) | Lead::Unknown(..))
+            Some(lead) if lead.is_arrived() && !is_order => ArrivalStep::Wait(order_at),
+            Some(lead) if lead.is_arrived() && is_fresh => ArrivalStep::Obtain,
+            Some(NameLead::Elsewhere(..) | NameLead::Unknown(..))
                 if is_fresh && is_order && !is_patient =>
             {
-                Step::Obtain
+                ArrivalStep::Obtain
             }
-            Some(_) if is_fresh => Step::Wait(self.next),
-            Some(_) | None => Step::Look,
+            Some(_) if is_fresh => ArrivalStep::Wait(self.next),
+            Some(_) | None => ArrivalStep::PeriodicCheck,
         }
     }
 
     /// Where the names lead.
-    pub fn on_look(&mut self, lead: Lead, now: Timestamp) -> Change {
+    pub fn on_look(&mut self, lead: NameLead, now: Timestamp) -> ArrivalChange {
         let was_away = self.seen.as_ref().is_some_and(|seen| !seen.is_arrived());
         let change = match was_away && lead.is_arrived() {
-            true => Change::Arrived,
-            false => Change::Nothing,
+            true => ArrivalChange::Arrived,
+            false => ArrivalChange::Nothing,
         };
         let waited = now.since(self.since).checked_div(8).unwrap_or_default();
         self.next = now.after(waited.clamp(ACME_ARRIVAL_PAUSE_MIN, ACME_ARRIVAL_PAUSE_MAX));
@@ -197,7 +195,7 @@ impl Arrival {
     }
 
     /// Where the names led at the last look.
-    pub fn seen(&self) -> Option<&Lead> {
+    pub fn seen(&self) -> Option<&NameLead> {
         self.seen.as_ref()
     }
 }

@@ -15,7 +15,7 @@ pub enum ChallengeKind {
 }
 
 impl ChallengeKind {
-    /// All of them.
+    /// Every variant, in the order in which they are listed.
     pub const ALL: [Self; 3] = [Self::Http01, Self::TlsAlpn01, Self::Dns01];
 
     /// As the wire and the configuration have it.

@@ -1,15 +1,15 @@
-//! The client's side of ACME: what to send next, what to show, how long to wait.
+//! The client side of ACME as a state machine: what to send next, what to publish, how long to wait.
 //!
 //! | action | answered with |
 //! | --- | --- |
-//! | `Send` | `on_response`, or `on_failure` where there was none |
+//! | `Send` | `on_response`, or `on_failure` if there was none |
 //! | `Present` | `on_presented`, or `on_not_presented` |
 //! | `Withdraw` | `on_withdrawn` |
 //! | `Wait` | `on_waited` |
 //! | `Done`, `Failed` | nothing: the machine has ended |
 //!
-//! Requests that meet `badNonce` (RFC 8555 section 6.5) and servers that fail for a moment are repeated here, in bounds; a
-//! rate limit ends the attempt, and its end is in the error.
+//! Requests that fail with `badNonce` (RFC 8555 section 6.5) and temporary server errors are retried here, within
+//! bounds. A rate limit ends the attempt; the error says until when it applies.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,25 +18,27 @@ use ring::rand::SecureRandom;
 
 use self::call::{Call, Payload, Step, failure, is_nonce, location, problem};
 use super::challenge::ChallengeKind;
-use super::error::{Error, ProofError};
-use super::http::Response;
+use super::error::{AcmeError, ProofError};
+use super::http::AcmeResponse;
 use super::jws::{AccountKey, KnownBy};
-use super::wire::{self, Account, Authorization, Directory, Problem, RenewalInfo, Status, Url};
-use super::work::{Action, Challenge, Method, Outcome, Request, Work};
+use super::wire::{
+    self, AcmeAccount, AcmeDirectory, AcmeProblem, Authorization, OrderStatus, RenewalInfo, Url,
+};
+use super::work::{AcmeAction, AcmeMethod, AcmeOutcome, AcmeRequest, AcmeWork, ChallengeProof};
 use crate::date::Timestamp;
 use crate::limits::{ACME_NONCE_TRIES, ACME_POLL_PAUSE_MIN, ACME_TRIES};
 
 /// The machine.
-pub struct Client {
-    work: Work,
+pub struct AcmeClient {
+    work: AcmeWork,
     key: AccountKey,
     directory_url: Url,
-    directory: Option<Directory>,
+    directory: Option<AcmeDirectory>,
     kid: Option<String>,
     nonce: Option<String>,
     state: State,
     order: Placed,
-    presented: Option<Challenge>,
+    presented: Option<ChallengeProof>,
     poll: Poll,
 }
 
@@ -68,19 +70,18 @@ enum State {
     Presenting(Call),
     /// A challenge is being taken away.
     Withdrawing(Then),
-    /// It is over.
     Ended,
 }
 
 /// What follows a withdrawal.
 enum Then {
     Next,
-    Fail(Error),
+    Fail(AcmeError),
 }
 
-impl Client {
+impl AcmeClient {
     /// A machine, and what it wants first.
-    pub fn new(directory: Url, key: AccountKey, work: Work) -> (Self, Action) {
+    pub fn new(directory: Url, key: AccountKey, work: AcmeWork) -> (Self, AcmeAction) {
         let call = Call::new(Step::Directory, directory.clone(), Payload::None);
         let mut client = Self {
             work,
@@ -95,29 +96,29 @@ impl Client {
             poll: Poll::default(),
         };
         let action = match client.wildcard() {
-            Some(error) => Action::Failed(error),
-            None => client.send_plain(call, Method::Get),
+            Some(error) => AcmeAction::Failed(error),
+            None => client.send_plain(call, AcmeMethod::Get),
         };
         (client, action)
     }
 
     /// A name that cannot be proven in the way that is configured.
-    fn wildcard(&self) -> Option<Error> {
-        let Work::Obtain(order) = &self.work else {
+    fn wildcard(&self) -> Option<AcmeError> {
+        let AcmeWork::Obtain(order) = &self.work else {
             return None;
         };
         let mut names = order.names.iter();
         let name = names.find(|name| name.is_wildcard() && order.kind != ChallengeKind::Dns01)?;
-        Some(Error::Name(ProofError::Wildcard { name: name.clone() }))
+        Some(AcmeError::Name(ProofError::Wildcard { name: name.clone() }))
     }
 
     /// The server has answered.
     pub fn on_response(
         &mut self,
-        response: &Response,
+        response: &AcmeResponse,
         now: Timestamp,
         chance: &dyn SecureRandom,
-    ) -> Action {
+    ) -> AcmeAction {
         if let Some(nonce) = response.nonce.clone().filter(|nonce| is_nonce(nonce)) {
             self.nonce = Some(nonce);
         }
@@ -130,10 +131,10 @@ impl Client {
     }
 
     /// There was no answer.
-    pub fn on_failure(&mut self, text: &str) -> Action {
+    pub fn on_failure(&mut self, text: &str) -> AcmeAction {
         match std::mem::replace(&mut self.state, State::Ended) {
             State::Asked(call) | State::Nonce(call) => {
-                let error = Error::Unreachable {
+                let error = AcmeError::Unreachable {
                     url: call.url.as_str().to_owned(),
                     text: text.to_owned(),
                 };
@@ -144,7 +145,7 @@ impl Client {
     }
 
     /// The challenge is shown: the server may look.
-    pub fn on_presented(&mut self, chance: &dyn SecureRandom) -> Action {
+    pub fn on_presented(&mut self, chance: &dyn SecureRandom) -> AcmeAction {
         match std::mem::replace(&mut self.state, State::Ended) {
             State::Presenting(call) => self.send(call, chance),
             other => self.ignore(other),
@@ -152,25 +153,25 @@ impl Client {
     }
 
     /// The challenge cannot be shown.
-    pub fn on_not_presented(&mut self, text: &str) -> Action {
+    pub fn on_not_presented(&mut self, text: &str) -> AcmeAction {
         let name = self.presented.as_ref().map(|one| one.domain.clone());
-        self.fail(Error::Name(ProofError::NotPresented {
+        self.fail(AcmeError::Name(ProofError::NotPresented {
             name: name.unwrap_or_default(),
             text: text.to_owned(),
         }))
     }
 
     /// The challenge is not shown any more.
-    pub fn on_withdrawn(&mut self, chance: &dyn SecureRandom) -> Action {
+    pub fn on_withdrawn(&mut self, chance: &dyn SecureRandom) -> AcmeAction {
         match std::mem::replace(&mut self.state, State::Ended) {
             State::Withdrawing(Then::Next) => self.next_authorization(chance),
-            State::Withdrawing(Then::Fail(error)) => Action::Failed(error),
+            State::Withdrawing(Then::Fail(error)) => AcmeAction::Failed(error),
             other => self.ignore(other),
         }
     }
 
     /// The wait is over.
-    pub fn on_waited(&mut self, chance: &dyn SecureRandom) -> Action {
+    pub fn on_waited(&mut self, chance: &dyn SecureRandom) -> AcmeAction {
         match std::mem::replace(&mut self.state, State::Ended) {
             State::Waiting(call) => self.send(call, chance),
             other => self.ignore(other),
@@ -178,30 +179,30 @@ impl Client {
     }
 
     /// Nobody should have said that now; the machine has ended, which is the safe end.
-    fn ignore(&mut self, state: State) -> Action {
+    fn ignore(&mut self, state: State) -> AcmeAction {
         drop(state);
-        self.fail(Error::NotSupported {
+        self.fail(AcmeError::NotSupported {
             what: "what happened out of its turn",
         })
     }
 
-    fn fail(&mut self, error: Error) -> Action {
+    fn fail(&mut self, error: AcmeError) -> AcmeAction {
         match self.presented.take() {
             Some(challenge) => {
                 self.state = State::Withdrawing(Then::Fail(error));
-                Action::Withdraw(challenge)
+                AcmeAction::Withdraw(challenge)
             }
             None => {
                 self.state = State::Ended;
-                Action::Failed(error)
+                AcmeAction::Failed(error)
             }
         }
     }
 
     /// Sends it, by a nonce that is at hand or is fetched first.
-    fn send(&mut self, call: Call, chance: &dyn SecureRandom) -> Action {
+    fn send(&mut self, call: Call, chance: &dyn SecureRandom) -> AcmeAction {
         let payload = match &call.payload {
-            Payload::None => return self.send_plain(call, Method::Get),
+            Payload::None => return self.send_plain(call, AcmeMethod::Get),
             Payload::Empty => None,
             Payload::Json(value) => Some(value),
         };
@@ -210,13 +211,13 @@ impl Client {
                 Some(directory) => {
                     let url = directory.new_nonce.as_str().to_owned();
                     self.state = State::Nonce(call);
-                    Action::Send(Request {
-                        method: Method::Head,
+                    AcmeAction::Send(AcmeRequest {
+                        method: AcmeMethod::Head,
                         url,
                         body: None,
                     })
                 }
-                None => self.fail(Error::NotSupported { what: "nonces" }),
+                None => self.fail(AcmeError::NotSupported { what: "nonces" }),
             };
         };
         let known_by = match &self.kid {
@@ -225,29 +226,29 @@ impl Client {
         };
         let url = call.url.as_str().to_owned();
         let Some(body) = self.key.sign(&url, &nonce, known_by, payload, chance) else {
-            return self.fail(Error::Signature);
+            return self.fail(AcmeError::Signature);
         };
         self.state = State::Asked(call);
-        Action::Send(Request {
-            method: Method::Post,
+        AcmeAction::Send(AcmeRequest {
+            method: AcmeMethod::Post,
             url,
             body: Some(body),
         })
     }
 
-    fn send_plain(&mut self, call: Call, method: Method) -> Action {
+    fn send_plain(&mut self, call: Call, method: AcmeMethod) -> AcmeAction {
         let url = call.url.as_str().to_owned();
         self.state = State::Asked(call);
-        Action::Send(Request {
+        AcmeAction::Send(AcmeRequest {
             method,
             url,
             body: None,
         })
     }
 
-    fn on_no_nonce(&mut self, call: Call, response: &Response, now: Timestamp) -> Action {
+    fn on_no_nonce(&mut self, call: Call, response: &AcmeResponse, now: Timestamp) -> AcmeAction {
         let error = match response.status {
-            200..=299 => Error::Malformed {
+            200..=299 => AcmeError::Malformed {
                 url: call.url.as_str().to_owned(),
                 text: "expected a Replay-Nonce".to_owned(),
             },
@@ -257,10 +258,10 @@ impl Client {
     }
 
     /// Repeats a request after a moment, unless that has been tried often enough or would be of no use.
-    fn again_or(&mut self, mut call: Call, error: Error) -> Action {
+    fn again_or(&mut self, mut call: Call, error: AcmeError) -> AcmeAction {
         let is_passing = match &error {
-            Error::Unreachable { .. } => true,
-            Error::Server { retry_at, .. } => retry_at.is_none(),
+            AcmeError::Unreachable { .. } => true,
+            AcmeError::Server { retry_at, .. } => retry_at.is_none(),
             _ => false,
         };
         call.tries = call.tries.saturating_add(1);
@@ -269,26 +270,26 @@ impl Client {
         }
         let pause = ACME_POLL_PAUSE_MIN.saturating_mul(1 << call.tries.min(5));
         self.state = State::Waiting(call);
-        Action::Wait(pause)
+        AcmeAction::Wait(pause)
     }
 
     fn on_answer(
         &mut self,
         mut call: Call,
-        response: &Response,
+        response: &AcmeResponse,
         now: Timestamp,
         chance: &dyn SecureRandom,
-    ) -> Action {
+    ) -> AcmeAction {
         if (200..300).contains(&response.status) {
             return self.on_success(call, response, now, chance);
         }
         let problem = problem(response);
-        match problem.as_ref().and_then(Problem::acme_kind) {
+        match problem.as_ref().and_then(AcmeProblem::acme_kind) {
             Some("badNonce") => {
                 call.nonces = call.nonces.saturating_add(1);
                 match call.nonces < ACME_NONCE_TRIES {
                     true => self.send(call, chance),
-                    false => self.fail(Error::Nonces),
+                    false => self.fail(AcmeError::Nonces),
                 }
             }
             // Another try was heard although its answer was not (RFC 8555 section 7.4), or it is still at work.
@@ -300,15 +301,17 @@ impl Client {
             Some(_)
                 if call.step == Step::NewOrder && self.is_replacing() && response.status != 429 =>
             {
-                if let Work::Obtain(order) = &mut self.work {
+                if let AcmeWork::Obtain(order) = &mut self.work {
                     order.replaces = None;
                 }
                 self.new_order(chance)
             }
-            Some("alreadyRevoked") if call.step == Step::Revoke => Action::Done(Outcome::Revoked),
+            Some("alreadyRevoked") if call.step == Step::Revoke => {
+                AcmeAction::Done(AcmeOutcome::Revoked)
+            }
             // RFC 9773 section 4.1: a server that cannot tell is as good as one that does not do it.
             _ if call.step == Step::Window && response.status < 500 && response.status != 429 => {
-                Action::Done(Outcome::NoWindow)
+                AcmeAction::Done(AcmeOutcome::NoWindow)
             }
             _ => {
                 let error = failure(&call, response, now);
@@ -318,31 +321,31 @@ impl Client {
     }
 
     fn is_replacing(&self) -> bool {
-        matches!(&self.work, Work::Obtain(order) if order.replaces.is_some())
+        matches!(&self.work, AcmeWork::Obtain(order) if order.replaces.is_some())
     }
 
     fn on_success(
         &mut self,
         call: Call,
-        response: &Response,
+        response: &AcmeResponse,
         now: Timestamp,
         chance: &dyn SecureRandom,
-    ) -> Action {
-        let malformed = |text: String| Error::Malformed {
+    ) -> AcmeAction {
+        let malformed = |text: String| AcmeError::Malformed {
             url: call.url.as_str().to_owned(),
             text,
         };
         match call.step {
-            Step::Directory => match wire::read::<Directory>(&response.body) {
+            Step::Directory => match wire::read::<AcmeDirectory>(&response.body) {
                 Ok(directory) => self.on_directory(directory, chance),
                 Err(text) => self.fail(malformed(text)),
             },
-            Step::Window => Action::Done(window(response, now)),
+            Step::Window => AcmeAction::Done(window(response, now)),
             Step::FindAccount | Step::NewAccount => {
-                let account = wire::read::<Account>(&response.body);
+                let account = wire::read::<AcmeAccount>(&response.body);
                 match location(response) {
-                    _ if account.is_ok_and(|account| account.status != Status::Valid) => {
-                        self.fail(Error::AccountUnusable)
+                    _ if account.is_ok_and(|account| account.status != OrderStatus::Valid) => {
+                        self.fail(AcmeError::AccountUnusable)
                     }
                     Some(kid) => {
                         self.kid = Some(kid.as_str().to_owned());
@@ -374,8 +377,8 @@ impl Client {
                 Ok(order) => self.on_order(call.step, order, response, now, chance),
                 Err(text) => self.fail(malformed(text)),
             },
-            Step::Chain => Action::Done(Outcome::Chain(response.body.clone())),
-            Step::Revoke => Action::Done(Outcome::Revoked),
+            Step::Chain => AcmeAction::Done(AcmeOutcome::Chain(response.body.clone())),
+            Step::Revoke => AcmeAction::Done(AcmeOutcome::Revoked),
         }
     }
 
@@ -386,14 +389,14 @@ impl Client {
 }
 
 /// When a certificate is to be renewed, where the server says so.
-fn window(response: &Response, now: Timestamp) -> Outcome {
+fn window(response: &AcmeResponse, now: Timestamp) -> AcmeOutcome {
     match RenewalInfo::parse(&response.body) {
         Some(info) => {
             let again = response.retry_after.as_deref();
             let again = again.and_then(|text| wire::retry_after(text, now));
-            Outcome::Window(info, again.unwrap_or_default())
+            AcmeOutcome::Window(info, again.unwrap_or_default())
         }
-        None => Outcome::NoWindow,
+        None => AcmeOutcome::NoWindow,
     }
 }
 

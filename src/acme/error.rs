@@ -1,53 +1,41 @@
-//! Why no certificate was obtained, each cause with what to do about it.
+//! Why no certificate was obtained; each cause says what to do about it.
 
 use std::fmt;
 
 use super::challenge::ChallengeKind;
 use super::name::Name;
-use super::wire::{Problem, plain};
+use super::wire::{AcmeProblem, plain};
 use crate::date::Timestamp;
 
 /// Why it failed.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Error {
+pub enum AcmeError {
     /// The server could not be reached, or did not speak HTTP.
-    Unreachable {
-        /// The URL.
-        url: String,
-        /// What happened.
-        text: String,
-    },
+    Unreachable { url: String, text: String },
     /// The server failed, with a status and perhaps a problem document.
     Server {
-        /// The URL.
         url: String,
-        /// The status.
         status: u16,
-        /// What it said.
-        problem: Option<Problem>,
+        problem: Option<AcmeProblem>,
         /// When to come again.
         retry_at: Option<Timestamp>,
     },
     /// What it said is not ACME.
     Malformed {
-        /// The URL.
         url: String,
         /// What is wrong with it.
         text: String,
     },
     /// There were too many requests, or certificates.
     RateLimited {
-        /// What it said.
-        problem: Problem,
+        problem: AcmeProblem,
         /// When to come again.
         retry_at: Option<Timestamp>,
     },
-    /// It refused.
     Refused {
         /// What was asked for.
         what: &'static str,
-        /// What it said.
-        problem: Problem,
+        problem: AcmeProblem,
     },
     /// Its terms have not been agreed to.
     Terms {
@@ -61,10 +49,7 @@ pub enum Error {
     /// A name could not be proven.
     Name(ProofError),
     /// The order failed as a whole.
-    OrderInvalid {
-        /// Why.
-        problem: Problem,
-    },
+    OrderInvalid { problem: AcmeProblem },
     /// It did not come to an end.
     TooSlow {
         /// What did not.
@@ -86,37 +71,24 @@ pub enum Error {
 pub enum ProofError {
     /// It offers no challenge of the kind that is configured.
     NotOffered {
-        /// The name.
         name: String,
-        /// The kind.
         kind: ChallengeKind,
-        /// What it offers.
         offered: String,
     },
     /// Wildcards can be proven by DNS-01 alone.
-    Wildcard {
-        /// The name.
-        name: Name,
-    },
+    Wildcard { name: Name },
     /// The server looked and did not find the proof.
     Validation {
-        /// The name.
         name: String,
-        /// The kind.
         kind: ChallengeKind,
         /// What it saw.
-        problem: Problem,
+        problem: AcmeProblem,
     },
     /// The proof could not be shown.
-    NotPresented {
-        /// The name.
-        name: String,
-        /// Why.
-        text: String,
-    },
+    NotPresented { name: String, text: String },
 }
 
-impl Error {
+impl AcmeError {
     /// When the server wants to be asked again, at the earliest.
     pub fn retry_at(&self) -> Option<Timestamp> {
         match self {
@@ -139,7 +111,7 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for AcmeError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable { url, text } => write!(
@@ -232,7 +204,7 @@ impl fmt::Display for ProofError {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for AcmeError {}
 
 /// When to try again.
 struct Later(Option<Timestamp>);
@@ -247,7 +219,7 @@ impl fmt::Display for Later {
 }
 
 /// What to do about a problem, by its kind (RFC 8555 section 6.7).
-fn cure(problem: &Problem) -> &'static str {
+fn cure(problem: &AcmeProblem) -> &'static str {
     match problem.acme_kind() {
         Some("caa") => "add a CAA record that allows this CA, or remove the one that does not",
         Some("rejectedIdentifier" | "unsupportedIdentifier") => {

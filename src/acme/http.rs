@@ -1,7 +1,7 @@
-//! Responses of HTTP/1.1 (RFC 9112), as much as an ACME server says: a status, three fields and a body within bounds.
+//! HTTP/1.1 responses (RFC 9112), limited to what ACME servers send: a status, three fields and a body of bounded size.
 //!
-//! Not supported: trailers (they are passed over), compression (it is not asked for), interim responses other than being
-//! passed over. Invariant: what is not whole gives no response.
+//! Not supported: trailers and interim responses (both are skipped), and compression (it is not requested). Invariant:
+//! an incomplete message never becomes a response.
 
 use std::fmt;
 
@@ -9,8 +9,7 @@ use crate::limits::{ACME_HEAD_BYTES_MAX, ACME_INTERIM_MAX, ACME_RESPONSE_BYTES_M
 
 /// A response, with the fields that count.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Response {
-    /// The status.
+pub struct AcmeResponse {
     pub status: u16,
     /// `Replay-Nonce` (RFC 8555 section 6.5.1).
     pub nonce: Option<String>,
@@ -18,13 +17,12 @@ pub struct Response {
     pub location: Option<String>,
     /// `Retry-After`.
     pub retry_after: Option<String>,
-    /// The body.
     pub body: Vec<u8>,
 }
 
 /// Whether there will be a body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Body {
+pub enum BodyWanted {
     /// As the head says.
     Expected,
     /// Never: the answer to HEAD.
@@ -47,9 +45,7 @@ pub enum HttpError {
     StatusLine,
     /// A field is none.
     Field,
-    /// The head is too long.
     HeadTooLong,
-    /// The body is too long.
     BodyTooLong,
     /// The length of the body is not understood.
     Length,
@@ -91,14 +87,22 @@ enum Length {
 }
 
 /// Reads all that has come; `None` as long as more has to follow.
-pub fn response(bytes: &[u8], body: Body, rest: Rest) -> Result<Option<Response>, HttpError> {
+pub fn response(
+    bytes: &[u8],
+    body: BodyWanted,
+    rest: Rest,
+) -> Result<Option<AcmeResponse>, HttpError> {
     match whole(bytes, body, rest)? {
         None if rest == Rest::Closed => Err(HttpError::CutShort),
         found => Ok(found),
     }
 }
 
-fn whole(mut bytes: &[u8], body: Body, rest: Rest) -> Result<Option<Response>, HttpError> {
+fn whole(
+    mut bytes: &[u8],
+    body: BodyWanted,
+    rest: Rest,
+) -> Result<Option<AcmeResponse>, HttpError> {
     for _ in 0..=ACME_INTERIM_MAX {
         let Some((head, behind)) = head(bytes)? else {
             return Ok(None);
@@ -137,12 +141,12 @@ fn last<'a>(
     status: u16,
     lines: impl Iterator<Item = &'a str>,
     behind: &[u8],
-    body: Body,
+    body: BodyWanted,
     rest: Rest,
-) -> Result<Option<Response>, HttpError> {
-    let mut response = Response {
+) -> Result<Option<AcmeResponse>, HttpError> {
+    let mut response = AcmeResponse {
         status,
-        ..Response::default()
+        ..AcmeResponse::default()
     };
     let mut length = None;
     for line in lines {
@@ -167,7 +171,7 @@ fn last<'a>(
             _ => {}
         }
     }
-    if body == Body::None || matches!(status, 204 | 304) {
+    if body == BodyWanted::None || matches!(status, 204 | 304) {
         return Ok(Some(response));
     }
     let found = match length.unwrap_or(Length::UntilClose) {
@@ -179,7 +183,7 @@ fn last<'a>(
         }
         Length::UntilClose => (rest == Rest::Closed).then(|| behind.to_vec()),
     };
-    Ok(found.map(|body| Response { body, ..response }))
+    Ok(found.map(|body| AcmeResponse { body, ..response }))
 }
 
 fn status(line: &str) -> Result<u16, HttpError> {
@@ -246,8 +250,8 @@ mod tests {
 
     use super::*;
 
-    fn read(text: &str) -> Result<Option<Response>, HttpError> {
-        response(text.as_bytes(), Body::Expected, Rest::MayFollow)
+    fn read(text: &str) -> Result<Option<AcmeResponse>, HttpError> {
+        response(text.as_bytes(), BodyWanted::Expected, Rest::MayFollow)
     }
 
     #[test]
@@ -285,13 +289,16 @@ mod tests {
     #[test]
     fn the_answer_to_head_has_no_body_and_a_close_may_be_an_end() {
         let text = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n";
-        let whole = response(text, Body::None, Rest::MayFollow).expect("a response");
+        let whole = response(text, BodyWanted::None, Rest::MayFollow).expect("a response");
         assert_eq!(whole.expect("whole").body, b"");
-        let cut = response(text, Body::Expected, Rest::Closed);
+        let cut = response(text, BodyWanted::Expected, Rest::Closed);
         assert_eq!(cut, Err(HttpError::CutShort));
         let text = b"HTTP/1.0 200 OK\r\n\r\nabc";
-        assert_eq!(response(text, Body::Expected, Rest::MayFollow), Ok(None));
-        let closed = response(text, Body::Expected, Rest::Closed).expect("a response");
+        assert_eq!(
+            response(text, BodyWanted::Expected, Rest::MayFollow),
+            Ok(None)
+        );
+        let closed = response(text, BodyWanted::Expected, Rest::Closed).expect("a response");
         assert_eq!(closed.expect("whole").body, b"abc");
     }
 
@@ -333,17 +340,17 @@ mod tests {
                 rest = behind;
             }
             text.extend(b"0\r\n\r\n");
-            let whole = response(&text, Body::Expected, Rest::MayFollow).expect("a response").expect("whole");
+            let whole = response(&text, BodyWanted::Expected, Rest::MayFollow).expect("a response").expect("whole");
             prop_assert_eq!(&whole.body, &body);
             let cut = cut.min(text.len().saturating_sub(5));
-            let part = response(&text[..cut], Body::Expected, Rest::MayFollow);
+            let part = response(&text[..cut], BodyWanted::Expected, Rest::MayFollow);
             prop_assert_eq!(part, Ok(None));
         }
 
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             for rest in [Rest::MayFollow, Rest::Closed] {
-                drop(response(&bytes, Body::Expected, rest));
+                drop(response(&bytes, BodyWanted::Expected, rest));
             }
         }
     }

@@ -6,7 +6,7 @@
 //!                                                                    finalize ─> polled ─> chain ─> Done
 //! ```
 //!
-//! [`Client`] says what it wants next ([`Action`]) and is told what came of it; [`schedule`] says when a certificate is
+//! [`AcmeClient`] says what it wants next ([`AcmeAction`]) and is told what came of it; [`schedule`] says when a certificate is
 //! renewed (with RFC 9773, ARI), and [`arrival`] that the first order waits for the name to lead here; [`http`] reads responses; [`jws`] signs (RFC 7515, ES256). Challenges: HTTP-01 and DNS-01
 //! (RFC 8555 section 8), TLS-ALPN-01 (RFC 8737). Errors are problem documents (RFC 7807) or say whose fault they are.
 //!
@@ -26,11 +26,11 @@ pub mod wire;
 pub mod work;
 
 pub use challenge::ChallengeKind;
-pub use client::Client;
-pub use error::Error;
+pub use client::AcmeClient;
+pub use error::AcmeError;
 pub use jws::AccountKey;
 pub use name::Name;
-pub use work::{Action, Challenge, Method, Outcome, Request, Work};
+pub use work::{AcmeAction, AcmeMethod, AcmeOutcome, AcmeRequest, AcmeWork, ChallengeProof};
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Names that certificates are for: a domain, or everything one label below it.
+//! Names of certificates: a domain, or a wildcard for everything one label below it.
 
 use std::fmt;
 

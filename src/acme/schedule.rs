@@ -1,18 +1,18 @@
-//! When a certificate is renewed: when the CA says (RFC 9773), else with a third of its lifetime left; after a failure
-//! later and later.
+//! When a certificate is renewed: when the CA says so (RFC 9773), otherwise when a third of its lifetime is left; after
+//! failures at growing intervals.
 //!
 //! ```text
 //!   not before ───────────────────────── due ─── a third left ─────── not after
 //!                                         ^ jitter: up to a tenth of the lifetime earlier
 //! ```
 //!
-//! The point is chosen once for a certificate and once more for each other window, so that restarts of many daemons do not
-//! come together, and asking again does not put it off. Short-lived certificates (less than ten days) are renewed with half
-//! of their lifetime left, and are tried again sooner.
+//! The time is chosen once per certificate, and again for each new window, so that many restarted daemons do not renew
+//! at the same moment and repeated queries do not postpone the renewal. Short-lived certificates (under ten days) are
+//! renewed when half of their lifetime is left, and retried sooner.
 
 use std::time::Duration;
 
-use super::error::Error;
+use super::error::AcmeError;
 use super::wire::RenewalInfo;
 use crate::date::Timestamp;
 use crate::entropy::Entropy;
@@ -48,7 +48,7 @@ impl Lifetime {
 
 /// What to do now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Step {
+pub enum RenewalStep {
     /// Obtain a certificate.
     Obtain,
     /// Ask the CA when to renew.
@@ -74,7 +74,7 @@ pub struct Pauses {
 
 /// The plan for one certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Plan {
+pub struct RenewalPlan {
     lifetime: Option<Lifetime>,
     due: Timestamp,
     window: Option<RenewalInfo>,
@@ -89,7 +89,7 @@ pub struct Plan {
     rest: Timestamp,
 }
 
-impl Plan {
+impl RenewalPlan {
     /// For a certificate that is there, or for one that is not there yet.
     pub fn new(lifetime: Option<Lifetime>, now: Timestamp, entropy: &mut dyn Entropy) -> Self {
         Self {
@@ -146,12 +146,12 @@ impl Plan {
     }
 
     /// What to do now.
-    pub fn step(&self, now: Timestamp) -> Step {
+    pub fn step(&self, now: Timestamp) -> RenewalStep {
         let ask = self.ask_at.filter(|at| *at < self.due());
         match (self.due() <= now, ask) {
-            (true, _) => Step::Obtain,
-            (false, Some(at)) if at <= now => Step::AskWindow,
-            (false, ask) => Step::Wait(ask.unwrap_or(self.due()).min(self.due())),
+            (true, _) => RenewalStep::Obtain,
+            (false, Some(at)) if at <= now => RenewalStep::AskWindow,
+            (false, ask) => RenewalStep::Wait(ask.unwrap_or(self.due()).min(self.due())),
         }
     }
 
@@ -181,7 +181,7 @@ impl Plan {
     }
 
     /// The CA could not be asked.
-    pub fn on_window_failed(&mut self, error: &Error, now: Timestamp) {
+    pub fn on_window_failed(&mut self, error: &AcmeError, now: Timestamp) {
         let least = now.after(ACME_WINDOW_PAUSE_MIN);
         self.ask_at = Some(error.retry_at().map_or(least, |at| at.max(least)));
     }
@@ -189,7 +189,7 @@ impl Plan {
     /// It failed; gives when it is tried again.
     pub fn on_failure(
         &mut self,
-        error: Option<&Error>,
+        error: Option<&AcmeError>,
         now: Timestamp,
         entropy: &mut dyn Entropy,
     ) -> Timestamp {
@@ -198,7 +198,7 @@ impl Plan {
         // Up to a quarter more: not all who failed together come again together.
         let more = Duration::from_secs(entropy.below(pause.as_secs() / 4));
         let next = now.after(pause.saturating_add(more));
-        let asked = error.and_then(Error::retry_at).unwrap_or_default();
+        let asked = error.and_then(AcmeError::retry_at).unwrap_or_default();
         // A CA that wants to be left alone for a year has said something else.
         let asked = asked.min(now.after(RETRY_ASKED_MAX));
         self.failed_at = now;

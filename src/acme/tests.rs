@@ -7,10 +7,10 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde_json::{Value, json};
 
-use super::http::Response;
+use super::http::AcmeResponse;
 use super::jws::ExternalAccount;
 use super::wire::Url;
-use super::work::{Order, Terms};
+use super::work::{CertificateOrder, Terms};
 use super::*;
 use crate::date::Timestamp;
 use crate::entropy::{Entropy as _, SeededEntropy};
@@ -99,7 +99,7 @@ fn problem(kind: &str, detail: &str) -> Value {
 }
 
 impl Ca {
-    fn answer(&mut self, request: &Request, names: usize) -> Response {
+    fn answer(&mut self, request: &AcmeRequest, names: usize) -> AcmeResponse {
         let path = request
             .url
             .strip_prefix("https://ca.test/")
@@ -108,7 +108,7 @@ impl Ca {
         self.state.nonces += 1;
         let has_nonce = path != "directory" && !path.starts_with("window");
         let nonce = has_nonce.then(|| format!("n{}", self.state.nonces));
-        let reply = |status, body: Value, location: Option<&str>| Response {
+        let reply = |status, body: Value, location: Option<&str>| AcmeResponse {
             status,
             nonce: nonce.clone(),
             location: location.map(|path| format!("https://ca.test/{path}")),
@@ -117,9 +117,9 @@ impl Ca {
         };
         if self.failing > 0 {
             self.failing -= 1;
-            return Response {
+            return AcmeResponse {
                 status: 503,
-                ..Response::default()
+                ..AcmeResponse::default()
             };
         }
         let payload = request.body.as_deref().map(|body| {
@@ -249,7 +249,7 @@ impl Ca {
                 };
                 reply(200, order(status), None)
             }
-            "chain" => Response {
+            "chain" => AcmeResponse {
                 body: b"-----BEGIN CERTIFICATE-----\n".to_vec(),
                 ..reply(200, Value::Null, None)
             },
@@ -277,8 +277,8 @@ fn names(texts: &[&str]) -> Vec<Name> {
         .collect()
 }
 
-fn order(texts: &[&str]) -> Order {
-    Order {
+fn order(texts: &[&str]) -> CertificateOrder {
+    CertificateOrder {
         names: names(texts),
         kind: ChallengeKind::Http01,
         request: b"csr".to_vec(),
@@ -289,52 +289,52 @@ fn order(texts: &[&str]) -> Order {
     }
 }
 
-fn obtain(order: Order) -> Work {
-    Work::Obtain(Box::new(order))
+fn obtain(order: CertificateOrder) -> AcmeWork {
+    AcmeWork::Obtain(Box::new(order))
 }
 
 /// What a run showed to the world, and how it ended.
 struct Ran {
-    result: Result<Outcome, Error>,
+    result: Result<AcmeOutcome, AcmeError>,
     presented: Vec<String>,
     waited: Vec<u64>,
 }
 
-fn run_work(ca: &mut Ca, work: Work) -> Ran {
+fn run_work(ca: &mut Ca, work: AcmeWork) -> Ran {
     let names = match &work {
-        Work::Obtain(order) => order.names.len(),
+        AcmeWork::Obtain(order) => order.names.len(),
         _ => 0,
     };
     let url = Url::try_from("https://ca.test/directory".to_owned()).expect("a URL");
-    let (mut client, mut action) = Client::new(url, key(), work);
+    let (mut client, mut action) = AcmeClient::new(url, key(), work);
     let chance = SystemRandom::new();
     let mut now = 1_000_000_000;
     let (mut presented, mut shown, mut waited) = (Vec::new(), None, Vec::new());
     for _ in 0..5_000 {
         let at = Timestamp::from_seconds(now);
         action = match action {
-            Action::Send(request) => {
+            AcmeAction::Send(request) => {
                 now += 1;
                 let response = ca.answer(&request, names);
                 client.on_response(&response, at, &chance)
             }
-            Action::Present(challenge) => {
+            AcmeAction::Present(challenge) => {
                 assert_eq!(shown, None, "one at a time");
                 presented.push(challenge.domain.clone());
                 shown = Some(challenge);
                 client.on_presented(&chance)
             }
-            Action::Withdraw(challenge) => {
+            AcmeAction::Withdraw(challenge) => {
                 assert_eq!(shown.take(), Some(challenge));
                 client.on_withdrawn(&chance)
             }
-            Action::Wait(pause) => {
+            AcmeAction::Wait(pause) => {
                 assert!(!pause.is_zero());
                 waited.push(pause.as_secs());
                 now += pause.as_secs();
                 client.on_waited(&chance)
             }
-            Action::Done(outcome) => {
+            AcmeAction::Done(outcome) => {
                 assert_eq!(shown, None, "it is still shown");
                 return Ran {
                     result: Ok(outcome),
@@ -342,7 +342,7 @@ fn run_work(ca: &mut Ca, work: Work) -> Ran {
                     waited,
                 };
             }
-            Action::Failed(error) => {
+            AcmeAction::Failed(error) => {
                 assert_eq!(shown, None, "it is still shown");
                 return Ran {
                     result: Err(error),
@@ -362,7 +362,7 @@ fn run(ca: &mut Ca, texts: &[&str]) -> Ran {
 #[track_caller]
 fn assert_chain(ran: &Ran) {
     assert!(
-        matches!(ran.result, Ok(Outcome::Chain(_))),
+        matches!(ran.result, Ok(AcmeOutcome::Chain(_))),
         "{:?}",
         ran.result
     );
@@ -417,7 +417,7 @@ fn an_account_that_is_not_known_is_made_if_the_terms_are_agreed_to() {
         2
     );
     let open = || {
-        obtain(Order {
+        obtain(CertificateOrder {
             terms: Terms::Open,
             ..order(&["a.test"])
         })
@@ -430,7 +430,7 @@ fn an_account_that_is_not_known_is_made_if_the_terms_are_agreed_to() {
     let error = run_work(&mut ca, open()).result.expect_err("not agreed");
     assert_eq!(
         error,
-        Error::Terms {
+        AcmeError::Terms {
             url: "https://ca.test/terms".into()
         }
     );
@@ -451,9 +451,9 @@ fn an_account_is_bound_to_another_where_the_ca_asks_for_it() {
     };
     assert_eq!(
         run(&mut ca, &["a.test"]).result,
-        Err(Error::ExternalAccount)
+        Err(AcmeError::ExternalAccount)
     );
-    let bound = Order {
+    let bound = CertificateOrder {
         external: ExternalAccount::parse("kid", "c2VjcmV0LXNlY3JldC1zZWNyZXQ"),
         ..order(&["a.test"])
     };
@@ -473,7 +473,7 @@ fn a_wildcard_is_for_dns_01_alone() {
         .expect_err("another way is needed");
     assert!(error.to_string().contains("dns-01"), "{error}");
     assert!(ca.state.log.is_empty());
-    let wildcard = Order {
+    let wildcard = CertificateOrder {
         kind: ChallengeKind::Dns01,
         ..order(&["*.a.test"])
     };
@@ -485,7 +485,7 @@ fn a_server_that_wants_another_name_proven_is_not_obeyed() {
     let mut ca = Ca::default();
     let ran = run(&mut ca, &["x.test"]);
     assert!(
-        matches!(ran.result, Err(Error::Malformed { .. })),
+        matches!(ran.result, Err(AcmeError::Malformed { .. })),
         "{:?}",
         ran.result
     );
@@ -495,7 +495,7 @@ fn a_server_that_wants_another_name_proven_is_not_obeyed() {
 #[test]
 fn the_certificate_that_is_replaced_is_named_where_the_server_knows_of_that() {
     let replacing = || {
-        obtain(Order {
+        obtain(CertificateOrder {
             replaces: Some("aki.serial".into()),
             ..order(&["a.test"])
         })
@@ -522,18 +522,18 @@ fn the_certificate_that_is_replaced_is_named_where_the_server_knows_of_that() {
 
 #[test]
 fn a_window_is_asked_for_where_there_is_one() {
-    let ask = || Work::Ask {
+    let ask = || AcmeWork::Ask {
         certificate: "aki.serial".into(),
     };
     let ran = run_work(&mut Ca::default(), ask());
-    assert_eq!(ran.result, Ok(Outcome::NoWindow));
+    assert_eq!(ran.result, Ok(AcmeOutcome::NoWindow));
     let mut ca = Ca {
         renewal_info: true,
         retry_after: Some("21600"),
         ..Ca::default()
     };
     match run_work(&mut ca, ask()).result {
-        Ok(Outcome::Window(info, again)) => {
+        Ok(AcmeOutcome::Window(info, again)) => {
             assert_eq!(info.start.rfc3339().to_string(), "2026-01-01T00:00:00Z");
             assert_eq!(again.as_secs(), 21_600);
         }
@@ -545,11 +545,11 @@ fn a_window_is_asked_for_where_there_is_one() {
 #[test]
 fn a_revocation_is_signed_by_the_key_itself() {
     let mut ca = Ca::default();
-    let revoke = Work::Revoke {
+    let revoke = AcmeWork::Revoke {
         certificate: vec![1, 2, 3],
         reason: 1,
     };
-    assert_eq!(run_work(&mut ca, revoke).result, Ok(Outcome::Revoked));
+    assert_eq!(run_work(&mut ca, revoke).result, Ok(AcmeOutcome::Revoked));
     assert_eq!(ca.state.log, ["directory", "nonce", "revoke"]);
 }
 
@@ -557,15 +557,15 @@ fn a_revocation_is_signed_by_the_key_itself() {
 fn what_could_not_be_shown_ends_it_without_a_word_to_the_server() {
     let mut ca = Ca::default();
     let url = Url::try_from("https://ca.test/directory".to_owned()).expect("a URL");
-    let (mut client, mut action) = Client::new(url, key(), obtain(order(&["a.test"])));
+    let (mut client, mut action) = AcmeClient::new(url, key(), obtain(order(&["a.test"])));
     let chance = SystemRandom::new();
     let at = Timestamp::from_seconds(1);
     loop {
         action = match action {
-            Action::Send(request) => client.on_response(&ca.answer(&request, 1), at, &chance),
-            Action::Present(_) => client.on_not_presented("port 80 is taken"),
-            Action::Withdraw(_) => client.on_withdrawn(&chance),
-            Action::Failed(error) => {
+            AcmeAction::Send(request) => client.on_response(&ca.answer(&request, 1), at, &chance),
+            AcmeAction::Present(_) => client.on_not_presented("port 80 is taken"),
+            AcmeAction::Withdraw(_) => client.on_withdrawn(&chance),
+            AcmeAction::Failed(error) => {
                 assert!(error.to_string().contains("port 80 is taken"), "{error}");
                 break;
             }
@@ -582,17 +582,17 @@ fn what_could_not_be_shown_ends_it_without_a_word_to_the_server() {
 #[test]
 fn a_network_that_fails_is_said_with_the_url() {
     let url = Url::try_from("https://ca.test/directory".to_owned()).expect("a URL");
-    let (mut client, mut action) = Client::new(url, key(), obtain(order(&["a.test"])));
+    let (mut client, mut action) = AcmeClient::new(url, key(), obtain(order(&["a.test"])));
     let chance = SystemRandom::new();
     let mut sent = 0;
     let error = loop {
         action = match action {
-            Action::Send(_) => {
+            AcmeAction::Send(_) => {
                 sent += 1;
                 client.on_failure("connection refused")
             }
-            Action::Wait(_) => client.on_waited(&chance),
-            Action::Failed(error) => break error,
+            AcmeAction::Wait(_) => client.on_waited(&chance),
+            AcmeAction::Failed(error) => break error,
             other => panic!("{other:?}"),
         };
     };
@@ -628,7 +628,7 @@ proptest! {
         let chance = SystemRandom::new();
         let mut dice = SeededEntropy::new(seed);
         let url = Url::try_from("https://ca.test/directory".to_owned()).expect("a URL");
-        let (mut client, mut action) = Client::new(url, key(), obtain(order(&["a.test"])));
+        let (mut client, mut action) = AcmeClient::new(url, key(), obtain(order(&["a.test"])));
         let mut now = 1_000_000_000;
         let mut shown = 0i32;
         let mut steps = 0;
@@ -637,10 +637,10 @@ proptest! {
             prop_assert!(steps < 20_000, "it does not end");
             let at = Timestamp::from_seconds(now);
             action = match action {
-                Action::Send(_) if dice.below(20) == 0 => client.on_failure("reset"),
-                Action::Send(_) => {
+                AcmeAction::Send(_) if dice.below(20) == 0 => client.on_failure("reset"),
+                AcmeAction::Send(_) => {
                     now += 1;
-                    let response = Response {
+                    let response = AcmeResponse {
                         status: statuses[dice.below(statuses.len() as u64) as usize],
                         nonce: (dice.below(3) > 0).then(|| "n".to_owned()),
                         location: (dice.below(2) > 0).then(|| "https://ca.test/x".to_owned()),
@@ -649,10 +649,10 @@ proptest! {
                     };
                     client.on_response(&response, at, &chance)
                 }
-                Action::Present(_) => { shown += 1; client.on_presented(&chance) }
-                Action::Withdraw(_) => { shown -= 1; client.on_withdrawn(&chance) }
-                Action::Wait(pause) => { now += pause.as_secs(); client.on_waited(&chance) }
-                Action::Done(_) | Action::Failed(_) => break,
+                AcmeAction::Present(_) => { shown += 1; client.on_presented(&chance) }
+                AcmeAction::Withdraw(_) => { shown -= 1; client.on_withdrawn(&chance) }
+                AcmeAction::Wait(pause) => { now += pause.as_secs(); client.on_waited(&chance) }
+                AcmeAction::Done(_) | AcmeAction::Failed(_) => break,
             };
         }
         prop_assert_eq!(shown, 0);

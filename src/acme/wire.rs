@@ -1,5 +1,5 @@
-//! What an ACME server says, from JSON to types (RFC 8555 section 7.1, RFC 9773). Unknown fields are left out, what is
-//! missing is `None`; what is not understood is an error of the server's.
+//! Server messages, from JSON to types (RFC 8555 section 7.1, RFC 9773). Unknown fields are ignored, missing ones are
+//! `None`; a message that cannot be understood is an error of the server.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::limits::{ACME_NAMES_MAX, ACME_TEXT_CHARS_MAX, ACME_URL_BYTES_MAX};
 /// The directory (section 7.1.1).
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct Directory {
+pub struct AcmeDirectory {
     /// Where nonces are fetched.
     pub new_nonce: Url,
     /// Where accounts are made.
@@ -85,20 +85,18 @@ impl TryFrom<String> for Url {
 /// The state of an order (section 7.1.6).
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub enum OrderStatus {
     /// Something is to be done by us.
     Pending,
     /// All names are authorized.
     Ready,
     /// The server is at work.
     Processing,
-    /// It is done.
     Valid,
     /// It failed.
     Invalid,
     /// It was given up (authorizations), or ended.
     Deactivated,
-    /// It is over.
     Expired,
     /// The server took it back.
     Revoked,
@@ -106,9 +104,8 @@ pub enum Status {
 
 /// An order (section 7.1.3).
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-pub struct Order {
-    /// How far it is.
-    pub status: Status,
+pub struct OrderObject {
+    pub status: OrderStatus,
     /// What has to be authorized.
     #[serde(default)]
     pub authorizations: Vec<Url>,
@@ -117,16 +114,14 @@ pub struct Order {
     /// Where the certificate is.
     pub certificate: Option<Url>,
     /// Why it failed.
-    pub error: Option<Problem>,
+    pub error: Option<AcmeProblem>,
 }
 
 /// An authorization (section 7.1.4).
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct Authorization {
-    /// What it is for.
     pub identifier: Identifier,
-    /// How far it is.
-    pub status: Status,
+    pub status: OrderStatus,
     /// The ways to get there.
     #[serde(default)]
     pub challenges: Vec<OfferedChallenge>,
@@ -151,19 +146,19 @@ pub struct OfferedChallenge {
     #[serde(default)]
     pub token: String,
     /// Why it failed.
-    pub error: Option<Problem>,
+    pub error: Option<AcmeProblem>,
 }
 
 /// An account (section 7.1.2).
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-pub struct Account {
+pub struct AcmeAccount {
     /// Whether it can be used.
-    pub status: Status,
+    pub status: OrderStatus,
 }
 
 /// What went wrong, by the server (RFC 7807; section 6.7).
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
-pub struct Problem {
+pub struct AcmeProblem {
     /// Its kind: a URN.
     #[serde(rename = "type", default)]
     pub kind: String,
@@ -178,24 +173,22 @@ pub struct Problem {
 /// What is wrong with one name.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct Subproblem {
-    /// Its kind.
     #[serde(rename = "type", default)]
     pub kind: String,
     /// For people.
     #[serde(default)]
     pub detail: String,
-    /// The name.
     pub identifier: Option<Identifier>,
 }
 
-impl Problem {
+impl AcmeProblem {
     /// The kind without the common front; `None` where it is none of ACME's.
     pub fn acme_kind(&self) -> Option<&str> {
         self.kind.strip_prefix("urn:ietf:params:acme:error:")
     }
 }
 
-impl std::fmt::Display for Problem {
+impl std::fmt::Display for AcmeProblem {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kind = self.acme_kind().unwrap_or(&self.kind);
         let kind = if kind.is_empty() {
@@ -271,8 +264,8 @@ pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
 }
 
 /// Reads an order, of a size that can be worked with.
-pub fn read_order(body: &[u8]) -> Result<Order, String> {
-    let order: Order = read(body)?;
+pub fn read_order(body: &[u8]) -> Result<OrderObject, String> {
+    let order: OrderObject = read(body)?;
     if order.authorizations.len() > ACME_NAMES_MAX {
         return Err(format!("more than {ACME_NAMES_MAX} authorizations"));
     }
@@ -314,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_problem_is_shown_on_one_line_and_in_bounds() {
-        let problem = Problem {
+        let problem = AcmeProblem {
             kind: "urn:ietf:params:acme:error:dns".into(),
             detail: format!("bad\r\nX: {}", "y".repeat(10_000)),
             subproblems: Vec::new(),
@@ -362,10 +355,10 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            drop(read::<Directory>(&bytes));
+            drop(read::<AcmeDirectory>(&bytes));
             drop(read_order(&bytes));
             drop(read::<Authorization>(&bytes));
-            drop(read::<Problem>(&bytes));
+            drop(read::<AcmeProblem>(&bytes));
             drop(RenewalInfo::parse(&bytes));
             let _ = retry_after(&String::from_utf8_lossy(&bytes), Timestamp::default());
         }

@@ -1,17 +1,16 @@
-//! What the machine is given and what it gives: work, actions, outcomes.
+//! Inputs and outputs of the state machine: work, actions, outcomes.
 
 use std::time::Duration;
 
 use super::challenge::ChallengeKind;
-use super::error::Error;
+use super::error::AcmeError;
 use super::jws::{ExternalAccount, digest_of, dns_value};
 use super::name::Name;
 use super::wire::RenewalInfo;
 
-/// What is to be done.
-pub enum Work {
-    /// Obtain a certificate.
-    Obtain(Box<Order>),
+/// What the ACME client is asked for: an account, a certificate, or its end.
+pub enum AcmeWork {
+    Obtain(Box<CertificateOrder>),
     /// Revoke one; the key of the machine is that of the certificate (RFC 8555 section 7.6).
     Revoke {
         /// The certificate in DER.
@@ -27,7 +26,7 @@ pub enum Work {
 }
 
 /// A certificate that is wanted.
-pub struct Order {
+pub struct CertificateOrder {
     /// What it is to be for.
     pub names: Vec<Name>,
     /// How the names are proven.
@@ -40,11 +39,11 @@ pub struct Order {
     pub terms: Terms,
     /// What binds the account to one that the CA knows.
     pub external: Option<ExternalAccount>,
-    /// The certificate that this one takes the place of, as [`Work::Ask`] has it.
+    /// The certificate that this one takes the place of, as [`AcmeWork::Ask`] has it.
     pub replaces: Option<String>,
 }
 
-impl Order {
+impl CertificateOrder {
     /// Whether it is to be for a name, as the CA writes it.
     pub(super) fn is_for(&self, name: &str) -> bool {
         let mut names = self.names.iter();
@@ -63,8 +62,7 @@ pub enum Terms {
 
 /// Something to be shown to the world.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Challenge {
-    /// The kind.
+pub struct ChallengeProof {
     pub kind: ChallengeKind,
     /// The domain that is proven.
     pub domain: String,
@@ -74,7 +72,7 @@ pub struct Challenge {
     pub key_authorization: String,
 }
 
-impl Challenge {
+impl ChallengeProof {
     /// What TLS-ALPN-01 shows.
     pub fn digest(&self) -> [u8; 32] {
         digest_of(&self.key_authorization)
@@ -88,20 +86,17 @@ impl Challenge {
 
 /// Methods of HTTP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Method {
-    /// GET.
+pub enum AcmeMethod {
     Get,
-    /// HEAD.
     Head,
     /// POST, with `application/jose+json`.
     Post,
 }
 
-/// A request.
+/// One HTTPS request to the CA, with its body; without an answer nothing else is sent.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Request {
-    /// The method.
-    pub method: Method,
+pub struct AcmeRequest {
+    pub method: AcmeMethod,
     /// Where it goes; always https.
     pub url: String,
     /// The body of a POST.
@@ -111,27 +106,22 @@ pub struct Request {
 /// What to do next.
 #[must_use]
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Action {
-    /// Send this.
-    Send(Request),
+pub enum AcmeAction {
+    Send(AcmeRequest),
     /// Show this.
-    Present(Challenge),
+    Present(ChallengeProof),
     /// Do not show it any more.
-    Withdraw(Challenge),
-    /// Wait.
+    Withdraw(ChallengeProof),
     Wait(Duration),
-    /// It is done.
-    Done(Outcome),
-    /// It failed.
-    Failed(Error),
+    Done(AcmeOutcome),
+    Failed(AcmeError),
 }
 
 /// What came of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Outcome {
+pub enum AcmeOutcome {
     /// A certificate and its chain, in PEM as the server sent them.
     Chain(Vec<u8>),
-    /// It is revoked.
     Revoked,
     /// When to renew, and how soon to ask again.
     Window(RenewalInfo, Duration),

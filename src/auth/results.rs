@@ -1,10 +1,10 @@
-//! Authentication-Results (RFC 8601): what was found out about a message, for those further in.
+//! Authentication-Results (RFC 8601): the results of the checks of a message, for mail systems behind this one.
 //!
-//! A value is made of typed results and written folded. Whatever a stranger had a part in is quoted where it is no
-//! token, and characters that could end a line or a string never get through. Fields that are there already are read
-//! only as far as [`claims_id`] needs: whether they pretend to be ours (section 5).
+//! A value is built from typed results and written folded. Text that a client could influence is quoted unless it is a
+//! token, and characters that could end a line or a string never get through. Fields that a message already has are
+//! read only as far as [`claims_id`] needs: whether they claim our authserv-id (section 5).
 //!
-//! Invariant: a text has no line end other than CRLF with a tab behind it, and no control character besides.
+//! Invariant: a value has no line end other than CRLF followed by a tab, and no other control character.
 
 use std::fmt::{self, Write as _};
 
@@ -23,7 +23,7 @@ pub struct AuthenticationResults {
 /// What came of one method (section 2.2, `resinfo`).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MethodResult {
-    method: Method,
+    method: AuthMethod,
     result: &'static str,
     reason: Option<String>,
     properties: Vec<(&'static str, String)>,
@@ -31,7 +31,7 @@ pub struct MethodResult {
 
 /// A method of section 2.7, or of RFC 7489 and RFC 8617.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Method {
+pub enum AuthMethod {
     /// The sets of a chain.
     Arc,
     /// The client has logged in.
@@ -68,7 +68,7 @@ impl AuthenticationResults {
 
 impl MethodResult {
     /// A result whose word is one of the method's in the registry.
-    pub const fn new(method: Method, result: &'static str) -> Self {
+    pub const fn new(method: AuthMethod, result: &'static str) -> Self {
         Self {
             method,
             result,
@@ -79,8 +79,8 @@ impl MethodResult {
 
     /// SPF (section 2.7.2) for the sender of MAIL, without brackets; for the null one the HELO name stands.
     /// Decides RFC 8601 section 2.7.2.
-    pub fn spf(outcome: spf::Outcome, sender: &str, helo: &str) -> Self {
-        let result = Self::new(Method::Spf, outcome.as_str());
+    pub fn spf(outcome: spf::SpfResult, sender: &str, helo: &str) -> Self {
+        let result = Self::new(AuthMethod::Spf, outcome.as_str());
         if sender.is_empty() {
             result.property("smtp.helo", helo)
         } else {
@@ -90,7 +90,7 @@ impl MethodResult {
 
     /// DKIM (section 2.7.1; `header.a` and `header.s` RFC 8601, `header.b` RFC 6008).
     pub fn dkim(verdict: &dkim::verdict::SignatureVerdict) -> Self {
-        let mut result = Self::new(Method::Dkim, verdict.verdict().as_str());
+        let mut result = Self::new(AuthMethod::Dkim, verdict.verdict().as_str());
         if let Err(failure) = verdict.outcome {
             result = result.reason(&failure.to_string());
         }
@@ -110,26 +110,26 @@ impl MethodResult {
     }
 
     /// DMARC (RFC 9989) for the domain of From.
-    pub fn dmarc(outcome: dmarc::Outcome, author: &Domain) -> Self {
-        Self::new(Method::Dmarc, outcome.as_str()).property("header.from", author.as_str())
+    pub fn dmarc(outcome: dmarc::DmarcResult, author: &Domain) -> Self {
+        Self::new(AuthMethod::Dmarc, outcome.as_str()).property("header.from", author.as_str())
     }
 
     /// ARC (RFC 8617 section 10.2).
-    pub fn arc(verdict: &arc::Verdict) -> Self {
-        let result = Self::new(Method::Arc, verdict.status().as_str());
+    pub fn arc(verdict: &arc::ArcVerdict) -> Self {
+        let result = Self::new(AuthMethod::Arc, verdict.status().as_str());
         match verdict.outcome {
-            arc::Outcome::None => result,
-            arc::Outcome::Pass { oldest_pass } => {
+            arc::ArcResult::None => result,
+            arc::ArcResult::Pass { oldest_pass } => {
                 result.property("header.oldest-pass", &oldest_pass.to_string())
             }
-            arc::Outcome::Fail(failure) => result.reason(&failure.to_string()),
+            arc::ArcResult::Fail(failure) => result.reason(&failure.to_string()),
         }
     }
 
     /// AUTH (section 2.7.4): who has logged in.
     /// Decides RFC 8601 section 2.7.4.
     pub fn auth(login: &str) -> Self {
-        Self::new(Method::Auth, "pass").property("smtp.auth", login)
+        Self::new(AuthMethod::Auth, "pass").property("smtp.auth", login)
     }
 
     /// Says why.
@@ -147,7 +147,7 @@ impl MethodResult {
     }
 }
 
-impl Method {
+impl AuthMethod {
     /// The word of the registry.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -498,7 +498,7 @@ mod tests {
 
     use super::*;
     use crate::auth::dkim::key::Algorithm;
-    use crate::auth::dkim::verdict::{Failure, SignatureVerdict};
+    use crate::auth::dkim::verdict::{DkimFailure, SignatureVerdict};
     use crate::limits::TEXT_LINE_BYTES_MAX;
 
     #[test]
@@ -571,18 +571,18 @@ mod tests {
             b_start: Some("ab/cd+e=".into()),
             testing: false,
             partial: None,
-            outcome: Err(Failure::BodyHash),
+            outcome: Err(DkimFailure::BodyHash),
         };
         let results = AuthenticationResults::new("mail.example.net")
             .with(MethodResult::auth("ann@example.com"))
             .with(MethodResult::spf(
-                spf::Outcome::Pass,
+                spf::SpfResult::Pass,
                 "a+b@example.com",
                 "h",
             ))
-            .with(MethodResult::spf(spf::Outcome::None, "", "[192.0.2.1]"))
+            .with(MethodResult::spf(spf::SpfResult::None, "", "[192.0.2.1]"))
             .with(MethodResult::dkim(&signature))
-            .with(MethodResult::dmarc(dmarc::Outcome::Fail, &author));
+            .with(MethodResult::dmarc(dmarc::DmarcResult::Fail, &author));
         assert_eq!(
             results.field(),
             "Authentication-Results: mail.example.net;\r\n\tauth=pass\r\n\tsmtp.auth=ann@example.com;\
@@ -624,7 +624,7 @@ mod tests {
         let results = AuthenticationResults::new("mail.example.net")
             .with(MethodResult::auth(&"\"".repeat(2_000)))
             .with(MethodResult::spf(
-                spf::Outcome::None,
+                spf::SpfResult::None,
                 "",
                 &"a".repeat(2_000),
             ));

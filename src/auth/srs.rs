@@ -107,7 +107,7 @@ impl fmt::Display for ReverseError {
 
 impl std::error::Error for ReverseError {}
 
-/// A secret is too short.
+/// The secret that rewritten senders are signed with has fewer bytes than SRS asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SecretTooShort;
 

@@ -15,11 +15,11 @@ use super::output::written;
 use super::served::{parse_domain, served};
 use super::sysexits::{CANNOT_CREATE, DATA, NO_INPUT, NO_USER, USAGE};
 use crate::address::{Domain, Mailbox};
-use crate::config::alias_edit::{Change, EditError, Name, edit, entries};
+use crate::config::alias_edit::{AliasChange, AliasName, EditError, edit, entries};
 use crate::config::text::without_mark;
-use crate::config::{Config, Folder, Names};
+use crate::config::{Config, Folder, NameRules};
 use crate::destination::Destination;
-use crate::policy::relay::{Client, Explained, Explanation, Start, Way, explain};
+use crate::policy::relay::{Explained, Explanation, RecipientStart, RelayClient, Way, explain};
 use crate::shell::files::folder;
 use crate::shell::files::plain_file;
 use crate::shell::files::replace::replace_in;
@@ -100,12 +100,12 @@ impl AliasCommand {
                 Err(Failure::new(USAGE, "name at least one target"))
             }
             Action::Add(Add { address, targets }) => {
-                change(folder, address, Change::Add(targets))?;
+                change(folder, address, AliasChange::Add(targets))?;
                 let what = format!("{address} now leads to {}", targets.join(" and "));
                 changed(what, runtime_dir, output)
             }
             Action::Remove(Remove { address, targets }) => {
-                change(folder, address, Change::Remove(targets))?;
+                change(folder, address, AliasChange::Remove(targets))?;
                 let what = match targets.as_slice() {
                     [] => format!("{address} is no longer an alias"),
                     targets => format!("{address} no longer leads to {}", targets.join(" and ")),
@@ -118,7 +118,7 @@ impl AliasCommand {
     }
 }
 
-fn change(config_folder: &Path, address: &str, change: Change<'_>) -> Result<(), Failure> {
+fn change(config_folder: &Path, address: &str, change: AliasChange<'_>) -> Result<(), Failure> {
     let no_address = || {
         let shown = crate::escape::Escaped(address.as_bytes());
         Failure::new(
@@ -129,10 +129,10 @@ fn change(config_folder: &Path, address: &str, change: Change<'_>) -> Result<(),
     let (local_part, domain) = address.rsplit_once('@').ok_or_else(no_address)?;
     let domain = parse_domain(domain)?;
     let name = match local_part {
-        "*" => Name::CatchAll,
+        "*" => AliasName::CatchAll,
         local_part => {
             Mailbox::new(local_part, &domain).map_err(|_| no_address())?;
-            Name::Local(local_part)
+            AliasName::Local(local_part)
         }
     };
     let path = file_of(config_folder, &domain)?;
@@ -142,7 +142,7 @@ fn change(config_folder: &Path, address: &str, change: Change<'_>) -> Result<(),
     let before = read(&files).ok();
     let names = before
         .as_ref()
-        .map_or_else(Names::default, |config| config.names.clone());
+        .map_or_else(NameRules::default, |config| config.names.clone());
     let text = edit(&file, &text_of(&path)?, &domain, &names, name, change).map_err(|error| {
         let code = match error {
             EditError::NotThere | EditError::NoSuchTarget(_) => NO_USER,
@@ -218,10 +218,10 @@ fn resolve(folder: &Path, address: &str, output: &mut dyn Write) -> Result<(), F
             .map_err(|error| Failure::new(USAGE, format!("{address}: {error}")))?,
         false => ForwardPath::Bare(address.into()),
     };
-    let host = Client::Anonymous {
+    let host = RelayClient::Anonymous {
         address: Ipv4Addr::UNSPECIFIED.into(),
     };
-    let program = Client::Local {
+    let program = RelayClient::Local {
         uid: rustix::process::getuid().as_raw(),
     };
     let by_host = explain(&config, &host, &to);
@@ -259,8 +259,10 @@ fn resolve(folder: &Path, address: &str, output: &mut dyn Write) -> Result<(), F
 fn told(address: &str, to: &ForwardPath, explanation: &Explanation<'_>) -> String {
     let first = match &explanation.start {
         Err(refusal) => Some(format!("refused: {refusal}")),
-        Ok(Start::Admin(_)) => Some("role or account of this machine, goes to admin".to_owned()),
-        Ok(Start::Name(mailbox) | Start::Relayed(mailbox)) => match to {
+        Ok(RecipientStart::Admin(_)) => {
+            Some("role or account of this machine, goes to admin".to_owned())
+        }
+        Ok(RecipientStart::Name(mailbox) | RecipientStart::Relayed(mailbox)) => match to {
             ForwardPath::Mailbox(named) if named == mailbox => None,
             _ => Some(format!("stands for {mailbox}")),
         },

@@ -9,11 +9,11 @@ use argh::FromArgs;
 use super::dkim::{DkimError, Sign, read_message, split, verify_signatures};
 use super::failure::Failure;
 use super::sysexits::{DATA, IO_ERROR, TRY_AGAIN};
-use crate::auth::arc::{Outcome, SealedSet, Verdict, Verification, prepare};
-use crate::auth::dkim::canonical::{BodyHasher, Form};
+use crate::auth::arc::{ArcResult, ArcVerdict, ArcVerification, SealedSet, prepare};
+use crate::auth::dkim::canonical::{BodyHasher, Canonicalization};
 use crate::auth::dkim::key::{Algorithm, SigningKey};
 use crate::auth::dkim::sign::Signer;
-use crate::auth::dkim::verdict::Failure as SignatureFailure;
+use crate::auth::dkim::verdict::DkimFailure as SignatureFailure;
 use crate::auth::results::{AuthenticationResults, MethodResult, claims_id};
 use crate::date::Timestamp;
 use crate::dns::{Answer, Question, verdict};
@@ -95,13 +95,13 @@ impl Verify {
         text.push_str(&verdict_line(&verdict));
         write(output, text.as_bytes())?;
         match verdict.outcome {
-            Outcome::Pass { .. } => Ok(()),
-            Outcome::None => Err(Failure::new(DATA, "the message has no chain")),
-            Outcome::Fail(_) if is_unanswered => Err(Failure::new(
+            ArcResult::Pass { .. } => Ok(()),
+            ArcResult::None => Err(Failure::new(DATA, "the message has no chain")),
+            ArcResult::Fail(_) if is_unanswered => Err(Failure::new(
                 TRY_AGAIN,
                 "a key cannot be looked up for now; try again",
             )),
-            Outcome::Fail(_) => Err(Failure::new(DATA, "the chain does not pass")),
+            ArcResult::Fail(_) => Err(Failure::new(DATA, "the chain does not pass")),
         }
     }
 }
@@ -137,7 +137,7 @@ impl Seal {
             .map(MethodResult::dkim)
             .fold(AuthenticationResults::new(id), AuthenticationResults::with)
             .with(MethodResult::arc(&verdict));
-        let mut hasher = BodyHasher::new(Form::Relaxed);
+        let mut hasher = BodyHasher::new(Canonicalization::Relaxed);
         hasher.update(body);
         let signer = Signer {
             domain: &domain,
@@ -175,8 +175,8 @@ fn verify_chain(
     body: &[u8],
     at: Timestamp,
     lookup: &mut dyn FnMut(&Question) -> Answer,
-) -> Verdict {
-    let mut verification = Verification::new(header, at);
+) -> ArcVerdict {
+    let mut verification = ArcVerification::new(header, at);
     verification.on_body(body);
     verdict(lookup, |answers| verification.resume(header, answers))
 }
@@ -205,12 +205,12 @@ fn word(result: Option<Result<(), SignatureFailure>>) -> String {
     }
 }
 
-fn verdict_line(verdict: &Verdict) -> String {
+fn verdict_line(verdict: &ArcVerdict) -> String {
     let status = verdict.status();
     match verdict.outcome {
-        Outcome::None => format!("{status}\n"),
-        Outcome::Pass { oldest_pass } => format!("{status} oldest-pass={oldest_pass}\n"),
-        Outcome::Fail(failure) => format!("{status} ({failure})\n"),
+        ArcResult::None => format!("{status}\n"),
+        ArcResult::Pass { oldest_pass } => format!("{status} oldest-pass={oldest_pass}\n"),
+        ArcResult::Fail(failure) => format!("{status} ({failure})\n"),
     }
 }
 

@@ -13,23 +13,23 @@ use super::output::say;
 use super::sysexits::{
     CANNOT_CREATE, CONFIGURATION, DATA, IO_ERROR, NO_INPUT, TRY_AGAIN, UNAVAILABLE, USAGE,
 };
-use crate::acme::schedule::{Plan, Step};
+use crate::acme::schedule::{RenewalPlan, RenewalStep};
 use crate::acme::wire::Url;
-use crate::acme::{ChallengeKind, Error, Name};
+use crate::acme::{AcmeError, ChallengeKind, Name};
 use crate::config::{Config, Renewal};
 use crate::date::Timestamp;
 use crate::limits::ACME_NAMES_MAX;
 use crate::policy::published::names;
 use crate::setup::acme::hooks;
 use crate::setup::acme::managed::Managed;
-use crate::setup::acme::obtain::{Failed, Key, Means, Obtained, issuer};
+use crate::setup::acme::obtain::{Failed, KeyReuse, Means, Obtained, issuer};
 use crate::setup::acme::record::HookRunner;
 use crate::setup::acme::renewal::lifetime;
 use crate::setup::acme::store::{Locked, Ordered, Store};
 use crate::setup::acme::wanted::Wanted;
-use crate::shell::certificates::certificate::Summary;
+use crate::shell::certificates::certificate::CertificateSummary;
 use crate::shell::certificates::last_good;
-use crate::shell::certificates::pairs::{self, OBTAINED, Places};
+use crate::shell::certificates::pairs::{self, OBTAINED, PairPlaces};
 use crate::shell::certificates::roots::authorities;
 use crate::shell::helper::dns_hook;
 use crate::shell::net::passed::ChallengeSockets;
@@ -185,7 +185,11 @@ impl Obtain {
             &config.acme,
         );
         let wanted = wanted.ok_or_else(|| Failure::new(USAGE, "name a name"))?;
-        let key = if self.new_key { Key::New } else { Key::Kept };
+        let key = if self.new_key {
+            KeyReuse::New
+        } else {
+            KeyReuse::Kept
+        };
         let obtained = work(folder, config, |means, store| {
             let lock = lock(store)?;
             let result = means.obtain(&wanted, key, store);
@@ -287,7 +291,7 @@ impl Renew {
                     continue;
                 }
                 let obtained = means
-                    .obtain(one, Key::Kept, store)
+                    .obtain(one, KeyReuse::Kept, store)
                     .map_err(|failed| failure(&failed))?;
                 tell_obtained(&obtained, one);
                 renewed = true;
@@ -302,17 +306,17 @@ impl Renew {
 }
 
 /// When it is due, where that is not now.
-fn not_due(means: &Means<'_>, wanted: &Wanted, there: &Summary) -> Option<Timestamp> {
+fn not_due(means: &Means<'_>, wanted: &Wanted, there: &CertificateSummary) -> Option<Timestamp> {
     let (now, entropy) = (wall(), &mut SystemEntropy::default());
-    let mut plan = Plan::new(Some(lifetime(there)), now, entropy);
+    let mut plan = RenewalPlan::new(Some(lifetime(there)), now, entropy);
     match means.window(&wanted.directory, there) {
         Ok(Some((info, again))) => plan.on_window(info, again, now, entropy),
         // The certificate's own lifetime says it, too.
         Ok(None) | Err(_) => plan.on_no_window(),
     }
     match plan.step(now) {
-        Step::Obtain => None,
-        Step::AskWindow | Step::Wait(_) => Some(plan.due()),
+        RenewalStep::Obtain => None,
+        RenewalStep::AskWindow | RenewalStep::Wait(_) => Some(plan.due()),
     }
 }
 
@@ -389,7 +393,7 @@ struct Row {
 
 impl List {
     fn run(&self, folder: &Path, config: &Config, output: &mut dyn Write) -> Result<(), Failure> {
-        let places = Places {
+        let places = PairPlaces {
             config: folder,
             state: &config.state_dir,
         };
@@ -400,14 +404,16 @@ impl List {
             authorities: &authorities,
             names: &names(config),
         };
-        let tls = Tls::start(read, &last_good::Kept::default(), &config.hostname, now)
+        let tls = Tls::start(read, &last_good::LastGood::default(), &config.hostname, now)
             .map_err(|error| Failure::new(CONFIGURATION, error))?;
         let rows: Vec<Row> = found
             .iter()
             .map(|found| {
                 let summary = match (&found.pair, &found.error) {
                     (_, Some(error)) => Err(error.to_string()),
-                    (Some(pair), None) => Summary::of(pair).map_err(|fault| fault.to_string()),
+                    (Some(pair), None) => {
+                        CertificateSummary::of(pair).map_err(|fault| fault.to_string())
+                    }
                     (None, None) => Err("it cannot be read".to_owned()),
                 };
                 row(&found.name, summary, &tls, now)
@@ -429,7 +435,7 @@ impl List {
     }
 }
 
-fn row(name: &str, summary: Result<Summary, String>, tls: &Tls, now: Timestamp) -> Row {
+fn row(name: &str, summary: Result<CertificateSummary, String>, tls: &Tls, now: Timestamp) -> Row {
     let obtained = name.starts_with(OBTAINED);
     let folder = pairs::shown(name);
     match summary {
@@ -517,8 +523,10 @@ fn lock(store: &Store) -> Result<crate::setup::acme::store::Lock, Failure> {
 
 fn failure(failed: &Failed) -> Failure {
     let code = match failed.acme() {
-        Some(Error::RateLimited { .. } | Error::TooSlow { .. } | Error::Nonces) => TRY_AGAIN,
-        Some(Error::Unreachable { .. } | Error::Server { .. }) => UNAVAILABLE,
+        Some(AcmeError::RateLimited { .. } | AcmeError::TooSlow { .. } | AcmeError::Nonces) => {
+            TRY_AGAIN
+        }
+        Some(AcmeError::Unreachable { .. } | AcmeError::Server { .. }) => UNAVAILABLE,
         Some(error) if error.is_lasting() => CONFIGURATION,
         _ => UNAVAILABLE,
     };

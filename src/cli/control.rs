@@ -9,14 +9,14 @@ use std::time::Duration;
 use super::failure::Failure;
 use super::output::print;
 use super::sysexits::{IO_ERROR, NOT_PERMITTED, UNAVAILABLE};
-use crate::engine::control::{Request, Response};
+use crate::engine::control::{ControlRequest, ControlResponse};
 
 /// Asks, and hands each line of the answer to `sink`; gives the number of messages that were meant, and what went
 /// wrong.
 pub fn ask(
     runtime_dir: &Path,
-    request: &Request,
-    sink: &mut dyn FnMut(Response) -> Result<(), Failure>,
+    request: &ControlRequest,
+    sink: &mut dyn FnMut(ControlResponse) -> Result<(), Failure>,
 ) -> Result<(usize, Vec<String>), Failure> {
     let path = runtime_dir.join("control.sock");
     let broken =
@@ -46,8 +46,8 @@ pub fn ask(
             )
         })?;
         match response {
-            Response::Denied { text } => return Err(Failure::new(NOT_PERMITTED, text)),
-            Response::End { count, errors } => return Ok((count, errors)),
+            ControlResponse::Denied { text } => return Err(Failure::new(NOT_PERMITTED, text)),
+            ControlResponse::End { count, errors } => return Ok((count, errors)),
             response => sink(response)?,
         }
     }
@@ -131,7 +131,7 @@ pub fn reload_if_running(runtime_dir: &Path) -> Result<Known, Failure> {
             _ => Known::AtStart,
         });
     }
-    let (_, errors) = match ask(runtime_dir, &Request::Reload {}, &mut |_| Ok(())) {
+    let (_, errors) = match ask(runtime_dir, &ControlRequest::Reload {}, &mut |_| Ok(())) {
         Err(failure) if failure.exit_code() == NOT_PERMITTED => return Ok(Known::NotTold),
         answer => answer?,
     };

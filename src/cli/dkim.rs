@@ -16,18 +16,18 @@ use zeroize::Zeroizing;
 use super::failure::cure;
 use super::output::say;
 use crate::address::{AddressError, Domain};
-use crate::auth::dkim::canonical::{BodyHasher, Form};
+use crate::auth::dkim::canonical::{BodyHasher, Canonicalization};
 use crate::auth::dkim::key::{KeyError, SignError, SigningKey};
 use crate::auth::dkim::record::{record_name, record_text, zone_lines};
 use crate::auth::dkim::sign::{Signer, prepare};
-use crate::auth::dkim::verdict::{SignatureVerdict, Verdict};
-use crate::auth::dkim::verify::Verification;
+use crate::auth::dkim::verdict::{DkimResult, SignatureVerdict};
+use crate::auth::dkim::verify::DkimVerification;
 use crate::date::Timestamp;
 use crate::dns::{Answer, Question, verdict};
 use crate::limits::{COMMAND_MESSAGE_BYTES_MAX, DKIM_KEY_FILE_BYTES_MAX, DKIM_KEYS_PER_DOMAIN_MAX};
 use crate::mail::address_list::{FromError, from_mailboxes};
 use crate::mail::header::{Header, HeaderError, header_and_body};
-use crate::setup::dkim_key::{self, Kind};
+use crate::setup::dkim_key::{self, KeyKind};
 
 /// Create DKIM keys, print their DNS records, sign and verify messages.
 #[derive(Debug, FromArgs)]
@@ -116,7 +116,6 @@ pub struct Verify {
 /// The kind of a new key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum KeyType {
-    /// RSA.
     Rsa,
     /// Ed25519 (RFC 8463).
     Ed25519,
@@ -135,7 +134,6 @@ pub enum DkimError {
     Selector,
     /// RSA keys of this size are not made.
     Bits(usize),
-    /// The domain is not served.
     NotServed(Domain),
     /// The domain has no keys, or none of that selector.
     NoKeys(Domain),
@@ -190,8 +188,8 @@ impl Keygen {
         let domain = parse_domain(&self.domain)?;
         let selector = parse_selector(&self.selector, &domain)?;
         let kind = match self.algorithm {
-            KeyType::Ed25519 => Kind::Ed25519,
-            KeyType::Rsa => Kind::Rsa { bits: self.bits },
+            KeyType::Ed25519 => KeyKind::Ed25519,
+            KeyType::Rsa => KeyKind::Rsa { bits: self.bits },
         };
         let pem = dkim_key::generate(kind)?;
         let home = domain_folder(folder, &domain);
@@ -256,7 +254,7 @@ impl Sign {
         let message = read_message(self.file.as_deref(), input)?;
         let (header, body) = split(&message)?;
         let domain = self.domain(&header)?;
-        let mut hasher = BodyHasher::new(Form::Relaxed);
+        let mut hasher = BodyHasher::new(Canonicalization::Relaxed);
         hasher.update(body);
         let body_hash = hasher.finish().hash;
         let mut signed = Vec::new();
@@ -325,7 +323,7 @@ impl Verify {
             .write_all(text.as_bytes())
             .map_err(DkimError::Stream)?;
         let is_there = |wanted| verdicts.iter().any(|one| one.verdict() == wanted);
-        match (is_there(Verdict::Pass), is_there(Verdict::TempError)) {
+        match (is_there(DkimResult::Pass), is_there(DkimResult::TempError)) {
             (true, _) => Ok(()),
             (false, true) => Err(DkimError::NoAnswer),
             (false, false) => Err(DkimError::NotVerified),
@@ -340,7 +338,7 @@ pub(super) fn verify_signatures(
     at: Timestamp,
     lookup: &mut dyn FnMut(&Question) -> Answer,
 ) -> Vec<SignatureVerdict> {
-    let mut verification = Verification::new(header, at);
+    let mut verification = DkimVerification::new(header, at);
     verification.on_body(body);
     verdict(lookup, |answers| verification.resume(header, answers))
 }

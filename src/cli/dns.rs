@@ -17,10 +17,10 @@ use crate::address::Domain;
 use crate::config::{Config, quantity};
 use crate::escape::one_line;
 use crate::setup::asking::Asker;
-use crate::setup::record::{Value, label};
+use crate::setup::record::{RecordValue, label};
 use crate::setup::record_format::{Format, format, row_json};
 use crate::setup::surveys::{self, Survey};
-use crate::setup::zone::{Facts, Need, Purpose, Row, State, is_complete};
+use crate::setup::zone::{Purpose, RecordState, WantedRecord, ZoneFacts, ZoneNeed, is_complete};
 use crate::setup::{machine, survey};
 
 /// Show the DNS records that a domain needs, and which of them exist.
@@ -92,7 +92,10 @@ impl Dns {
         let mut shown = by_domain(&looked);
         output::print(output, &text(form, &looked, &shown))?;
         if !self.watch {
-            return match shown.iter().all(|(_, row)| row.state == State::Unknown) {
+            return match shown
+                .iter()
+                .all(|(_, row)| row.state == RecordState::Unknown)
+            {
                 true => Err(Failure::new(
                     UNAVAILABLE,
                     "nothing could be found out: no name server answers; --dns ADDRESS:PORT asks another",
@@ -101,7 +104,7 @@ impl Dns {
             };
         }
         loop {
-            let rows: Vec<Row> = shown.iter().map(|(_, row)| row.clone()).collect();
+            let rows: Vec<WantedRecord> = shown.iter().map(|(_, row)| row.clone()).collect();
             if is_complete(&rows) {
                 let text = format!(
                     "all required records are there after {}\n",
@@ -124,7 +127,7 @@ impl Dns {
 }
 
 /// The rows of all domains, each with its domain.
-fn by_domain(looked: &[Survey]) -> Vec<(Domain, Row)> {
+fn by_domain(looked: &[Survey]) -> Vec<(Domain, WantedRecord)> {
     let with_domain = |survey: &Survey| {
         let domain = survey.facts.domain.clone();
         let rows = survey.rows.clone().into_iter();
@@ -133,7 +136,7 @@ fn by_domain(looked: &[Survey]) -> Vec<(Domain, Row)> {
     looked.iter().flat_map(with_domain).collect()
 }
 
-fn text(form: Option<Format>, looked: &[Survey], shown: &[(Domain, Row)]) -> String {
+fn text(form: Option<Format>, looked: &[Survey], shown: &[(Domain, WantedRecord)]) -> String {
     match form {
         Some(Format::Json) => json(shown),
         Some(form) => looked
@@ -147,7 +150,7 @@ fn text(form: Option<Format>, looked: &[Survey], shown: &[(Domain, Row)]) -> Str
     }
 }
 
-fn json(shown: &[(Domain, Row)]) -> String {
+fn json(shown: &[(Domain, WantedRecord)]) -> String {
     let rows: Vec<serde_json::Value> = shown
         .iter()
         .map(|(domain, row)| {
@@ -162,10 +165,14 @@ fn json(shown: &[(Domain, Row)]) -> String {
 }
 
 /// The records of a domain, what has to be done first.
-pub fn table(facts: &Facts, zone: &Domain, rows: &[Row]) -> String {
-    let required = || rows.iter().filter(|row| row.need == Need::Required);
-    let of = |state: State| required().filter(|row| row.state == state).count();
-    let (all, there, unknown) = (required().count(), of(State::There), of(State::Unknown));
+pub fn table(facts: &ZoneFacts, zone: &Domain, rows: &[WantedRecord]) -> String {
+    let required = || rows.iter().filter(|row| row.need == ZoneNeed::Required);
+    let of = |state: RecordState| required().filter(|row| row.state == state).count();
+    let (all, there, unknown) = (
+        required().count(),
+        of(RecordState::There),
+        of(RecordState::Unknown),
+    );
     let mut out = match unknown {
         0 => format!(
             "{}: {there} of {all} required records are there\n",
@@ -209,8 +216,8 @@ pub fn table(facts: &Facts, zone: &Domain, rows: &[Row]) -> String {
             one_line(note)
         ));
     }
-    let mut ordered: Vec<&Row> = rows.iter().collect();
-    ordered.sort_by_key(|row| (row.state == State::There, row.need, row.purpose));
+    let mut ordered: Vec<&WantedRecord> = rows.iter().collect();
+    ordered.sort_by_key(|row| (row.state == RecordState::There, row.need, row.purpose));
     for row in ordered {
         out.push('\n');
         out.push_str(&entry(row, zone, &shared));
@@ -219,7 +226,7 @@ pub fn table(facts: &Facts, zone: &Domain, rows: &[Row]) -> String {
 }
 
 /// What there is to say of more than one record, and of how many; said once.
-fn shared_notes(rows: &[Row]) -> Vec<(&str, usize)> {
+fn shared_notes(rows: &[WantedRecord]) -> Vec<(&str, usize)> {
     let mut counts: Vec<(&str, usize)> = Vec::new();
     for note in rows.iter().flat_map(|row| &row.notes) {
         match counts.iter_mut().find(|(known, _)| known == note) {
@@ -231,10 +238,10 @@ fn shared_notes(rows: &[Row]) -> Vec<(&str, usize)> {
     counts
 }
 
-fn entry(row: &Row, zone: &Domain, shared: &[(&str, usize)]) -> String {
+fn entry(row: &WantedRecord, zone: &Domain, shared: &[(&str, usize)]) -> String {
     let record = &row.record;
     let need = match (row.need, &row.state) {
-        (Need::Advised, state) if *state != State::There => " (advised)",
+        (ZoneNeed::Advised, state) if *state != RecordState::There => " (advised)",
         _ => "",
     };
     let name = match record.name.is_under(zone) {
@@ -251,11 +258,14 @@ fn entry(row: &Row, zone: &Domain, shared: &[(&str, usize)]) -> String {
         record.value.kind(),
         one_line(&record.value.line())
     );
-    if row.state != State::There {
+    if row.state != RecordState::There {
         out.push_str(&format!("  why: {}\n", row.purpose.why()));
     }
     for found in &row.found {
-        out.push_str(&format!("  found: {}\n", one_line(&Value::line(found))));
+        out.push_str(&format!(
+            "  found: {}\n",
+            one_line(&RecordValue::line(found))
+        ));
     }
     let own = |note: &&String| !shared.iter().any(|(known, _)| known == note);
     for note in row.notes.iter().filter(own) {
@@ -265,7 +275,11 @@ fn entry(row: &Row, zone: &Domain, shared: &[(&str, usize)]) -> String {
 }
 
 /// What is otherwise than it was.
-fn changes(before: &[(Domain, Row)], now: &[(Domain, Row)], elapsed: Duration) -> String {
+fn changes(
+    before: &[(Domain, WantedRecord)],
+    now: &[(Domain, WantedRecord)],
+    elapsed: Duration,
+) -> String {
     let mut out = String::new();
     for (domain, row) in now {
         let was = before.iter().find(|(of, other)| {
@@ -297,7 +311,7 @@ fn ago(elapsed: Duration) -> String {
 mod tests {
     use super::*;
     use crate::config::{Folder, SystemDefaults};
-    use crate::setup::zone::{Seen, compare};
+    use crate::setup::zone::{ZoneView, compare};
 
     #[test]
     fn what_is_to_be_said_of_several_records_is_said_once() {
@@ -308,7 +322,7 @@ mod tests {
         let domain = Domain::parse("example.com").expect("a domain");
         let address = "192.0.2.1".parse().expect("an address");
         let facts = survey::facts_of(&config, &domain, vec![address]);
-        let rows = compare(&facts, &Seen::default());
+        let rows = compare(&facts, &ZoneView::default());
         let (note, count) = shared_notes(&rows)[0];
         assert!(count > 3, "{rows:?}");
         let shown = table(&facts, &domain, &rows);

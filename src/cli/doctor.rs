@@ -17,12 +17,12 @@ use super::served::meant;
 use super::sysexits::{TRY_AGAIN, UNAVAILABLE, USAGE};
 use crate::address::Domain;
 use crate::config::quantity;
-use crate::engine::event::Kept;
+use crate::engine::event::StateFile;
 use crate::engine::status::redacted;
 use crate::limits::DOCTOR_DOMAINS_MAX;
-use crate::setup::doctor::checks::Subject;
-use crate::setup::doctor::finding::{Finding, State, first};
-use crate::setup::doctor::{Examination, Probe, SUBJECTS, examine, unreadable};
+use crate::setup::doctor::checks::CheckSubject;
+use crate::setup::doctor::finding::{CheckState, Finding, first};
+use crate::setup::doctor::{DoctorScope, Probe, SUBJECTS, examine, unreadable};
 use crate::shell::files::loading;
 use crate::shell::files::replace::replace;
 use crate::shell::process::time::wall;
@@ -83,7 +83,7 @@ fn probe(text: &str) -> Result<Probe, String> {
 }
 
 impl Doctor {
-    /// Looks, and prints what it found.
+    /// PeriodicChecks, and prints what it found.
     pub fn run(&self, folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
         if self.json && (self.watch || self.echo.is_some()) {
             return Err(Failure::new(
@@ -114,7 +114,7 @@ impl Doctor {
         let examination = |config| {
             let resolvers = resolvers.clone();
             let fresh =
-                Examination::new(folder, config, domains.clone(), resolvers, self.zone_port);
+                DoctorScope::new(folder, config, domains.clone(), resolvers, self.zone_port);
             let mut fresh = fresh.at(self.address.clone());
             fresh.probes.clone_from(&self.probe);
             Arc::new(fresh)
@@ -173,9 +173,9 @@ fn progress() -> impl FnMut(usize, usize) {
     }
 }
 
-fn red_subjects(found: &[Finding]) -> Vec<Subject> {
+fn red_subjects(found: &[Finding]) -> Vec<CheckSubject> {
     let red = found.iter().filter(|finding| finding.is_red());
-    let mut subjects: Vec<Subject> = red.map(|finding| finding.check.subject).collect();
+    let mut subjects: Vec<CheckSubject> = red.map(|finding| finding.check.subject).collect();
     subjects.sort_unstable();
     subjects.dedup();
     subjects
@@ -188,7 +188,7 @@ pub fn report(found: &[Finding]) -> String {
     let own = together(found);
     for finding in &own {
         // What is to be done stands apart from what is not.
-        let is_done = finding.state >= State::Skipped;
+        let is_done = finding.state >= CheckState::Skipped;
         if before == Some(false) && is_done {
             text.push('\n');
         }
@@ -219,11 +219,11 @@ pub fn report(found: &[Finding]) -> String {
 /// Without the rules, and what was found in the same words at several places, such as ports, only once.
 fn together(found: &[Finding]) -> Vec<Finding> {
     let mut all: Vec<Finding> = Vec::new();
-    let own = |finding: &&Finding| finding.check.subject != Subject::Rules;
+    let own = |finding: &&Finding| finding.check.subject != CheckSubject::Rules;
     for finding in found.iter().filter(own) {
         let is_same = |other: &&mut Finding| {
             // Less may depend on it at one place than at another: the worst comes first, and stays.
-            let is_open = |of: &Finding| of.state < State::Skipped;
+            let is_open = |of: &Finding| of.state < CheckState::Skipped;
             other.check == finding.check
                 && (other.state == finding.state || is_open(other) && is_open(finding))
                 && other.seen == finding.seen
@@ -267,7 +267,7 @@ fn rules(found: &[Finding]) -> String {
     let mut text = String::new();
     let rules = || {
         let rules = found.iter();
-        rules.filter(|finding| finding.check.subject == Subject::Rules)
+        rules.filter(|finding| finding.check.subject == CheckSubject::Rules)
     };
     let mut told: Vec<&str> = Vec::new();
     for rule in rules() {
@@ -293,18 +293,18 @@ fn rules(found: &[Finding]) -> String {
 }
 
 fn summary(found: &[Finding]) -> String {
-    let count = |state: State| {
+    let count = |state: CheckState| {
         found
             .iter()
             .filter(|finding| finding.state == state)
             .count()
     };
     let states = [
-        State::Bad,
-        State::Unknown,
-        State::Warning,
-        State::Skipped,
-        State::Good,
+        CheckState::Bad,
+        CheckState::Unknown,
+        CheckState::Warning,
+        CheckState::Skipped,
+        CheckState::Good,
     ];
     let counts: Vec<String> = states
         .into_iter()
@@ -347,7 +347,7 @@ fn keep(state_dir: &Path, domains: &[Domain], found: &[Finding]) {
     if let Some(fields) = json.as_object_mut() {
         fields.insert("at".to_owned(), wall().seconds().into());
     }
-    let path = state_dir.join(Kept::Checklist.file());
+    let path = state_dir.join(StateFile::Checklist.file());
     // The page then shows what was found before, and when.
     drop(replace(&path, json.to_string().as_bytes(), 0o600));
 }
@@ -369,7 +369,7 @@ fn verdict(found: &[Finding]) -> Result<(), Failure> {
     let found = together(found);
     let red = found.iter().filter(|finding| finding.is_red());
     let (bad, unknown): (Vec<&Finding>, Vec<&Finding>) =
-        red.partition(|finding| finding.state == State::Bad);
+        red.partition(|finding| finding.state == CheckState::Bad);
     match (bad.len(), unknown.len()) {
         (0, 0) => Ok(()),
         (0, unknown) => Err(Failure::new(
@@ -483,7 +483,7 @@ mod tests {
         now[0] = PORT_SMTP.good("", "chopar listens");
         now[1].seen = "+91.0 s".to_owned();
         assert_eq!(changes(&found(), &now), "good    port 25: chopar listens\n");
-        assert_eq!(red_subjects(&found()), [Subject::Ports]);
+        assert_eq!(red_subjects(&found()), [CheckSubject::Ports]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::served::{parse_domain, served};
 use super::sysexits::{CANNOT_CREATE, IO_ERROR, NO_INPUT, USAGE};
 use crate::setup::init::perform::NO_ALIASES;
 use crate::setup::init::plan::{PlanError, plan_domain};
-use crate::setup::init::step::{DomainStep, Entry, Step};
+use crate::setup::init::step::{DomainStep, InitStep, PlanLine};
 use crate::shell::process::time::wall;
 
 /// Manage the served domains.
@@ -130,8 +130,9 @@ impl Add {
             entries.retain(|entry| {
                 !matches!(
                     entry,
-                    Entry::Do(
-                        Step::Domain(DomainStep::Key { .. }) | Step::Domain(DomainStep::Reports(_))
+                    PlanLine::Do(
+                        InitStep::Domain(DomainStep::Key { .. })
+                            | InitStep::Domain(DomainStep::Reports(_))
                     )
                 )
             });

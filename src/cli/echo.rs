@@ -11,7 +11,7 @@ use super::send::Send;
 use super::sysexits::{IO_ERROR, NOT_PERMITTED, TRY_AGAIN, UNAVAILABLE, USAGE};
 use crate::address::{Domain, Mailbox};
 use crate::config::Config;
-use crate::engine::control::{Request, Response};
+use crate::engine::control::{ControlRequest, ControlResponse};
 use crate::entropy::Entropy as _;
 use crate::shell::process::time::SystemEntropy;
 
@@ -65,7 +65,7 @@ fn own_address(config: &Config, domain: &Domain) -> Result<Mailbox, Failure> {
 fn expect(config: &Config, recipient: &Mailbox) -> Result<BufReader<UnixStream>, Failure> {
     let path = config.runtime_dir.join("control.sock");
     let mut stream = UnixStream::connect(&path).map_err(|error| not_there(&path, &error))?;
-    let request = Request::Expect {
+    let request = ControlRequest::Expect {
         recipient: recipient.to_string(),
     };
     let mut line = serde_json::to_vec(&request).map_err(|error| Failure::new(IO_ERROR, error))?;
@@ -99,12 +99,14 @@ fn answer(
         Err(error) => return Err(Failure::new(IO_ERROR, error)),
     }
     match serde_json::from_str(&line) {
-        Ok(Response::Event { text }) => {
+        Ok(ControlResponse::Event { text }) => {
             let from = text.split(' ').find_map(|word| word.strip_prefix("from="));
             Ok(from.unwrap_or("an unknown sender").to_owned())
         }
-        Ok(Response::Denied { text }) => Err(Failure::new(NOT_PERMITTED, text)),
-        Ok(Response::End { errors, .. }) => Err(Failure::new(UNAVAILABLE, errors.join("; "))),
+        Ok(ControlResponse::Denied { text }) => Err(Failure::new(NOT_PERMITTED, text)),
+        Ok(ControlResponse::End { errors, .. }) => {
+            Err(Failure::new(UNAVAILABLE, errors.join("; ")))
+        }
         Ok(_) => Err(Failure::new(
             IO_ERROR,
             "the daemon's answer is not understood",

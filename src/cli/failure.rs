@@ -25,7 +25,7 @@ impl Failure {
         Self::new(code, format!("{}: {error}{}", path.display(), cure(error)))
     }
 
-    /// The exit code.
+    /// The code of `sysexits.h` that the process ends with.
     pub const fn exit_code(&self) -> u8 {
         self.code
     }

@@ -45,7 +45,7 @@ pub(super) fn runtime_dir(folder: &Path) -> PathBuf {
     let text = std::fs::read_to_string(folder.join("chopar.toml")).unwrap_or_default();
     glance(&text, "runtime_dir")
         .map(PathBuf::from)
-        .or_else(|| Some(published::Names::read(&state_dir(&text), folder)?.runtime_dir))
+        .or_else(|| Some(published::PublishedNames::read(&state_dir(&text), folder)?.runtime_dir))
         .unwrap_or_else(|| PathBuf::from("/run/chopar"))
 }
 

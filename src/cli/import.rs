@@ -15,7 +15,7 @@ use crate::policy::advice::{Severity, advice};
 use crate::setup::import::gather::{beside, folder as gather, text};
 use crate::setup::import::write::write;
 use crate::setup::import::{
-    Fate, Import as Imported, NewFile, chasquid, postfix, report, settle, users,
+    ImportResult as Imported, NewFile, SettingResult, chasquid, postfix, report, settle, users,
 };
 use crate::shell::files::folder;
 use crate::shell::files::loading;
@@ -106,16 +106,16 @@ fn finish(mut imported: Imported, into: &Path, output: &mut dyn Write) -> Result
     }
     write(&into, &files).map_err(|error| Failure::new(CANNOT_CREATE, error))?;
     output::print(output, &report)?;
-    let count = |fate: Fate| {
+    let count = |result: SettingResult| {
         let notes = imported.notes.iter();
-        notes.filter(|note| note.fate == fate).count()
+        notes.filter(|note| note.result == result).count()
     };
     let summary = format!(
         "\n{shown}: {} domains; taken {}, changed {}, left {}. The report is in {shown}/{REPORT}.\n",
         imported.domains.len(),
-        count(Fate::Taken),
-        count(Fate::Changed),
-        count(Fate::Left)
+        count(SettingResult::Taken),
+        count(SettingResult::Changed),
+        count(SettingResult::Left)
     );
     output::print(output, &summary)?;
     let config =

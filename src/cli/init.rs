@@ -21,10 +21,10 @@ use crate::dns::ZoneKind;
 use crate::setup::asking::Asker;
 use crate::setup::carried;
 use crate::setup::init::facts;
-use crate::setup::init::perform::{Made, perform};
-use crate::setup::init::plan::{Plan, PlanError, plan};
-use crate::setup::init::step::{Entry, Step};
-use crate::setup::init::wishes::{Certificate, Git, Wishes};
+use crate::setup::init::perform::{StepResult, perform};
+use crate::setup::init::plan::{InitPlan, PlanError, plan};
+use crate::setup::init::step::{InitStep, PlanLine};
+use crate::setup::init::wishes::{CertificateWish, Git, Wishes};
 use crate::setup::survey;
 use crate::setup::zone::compare;
 use crate::shell::files::loading;
@@ -149,8 +149,8 @@ impl Init {
                 (false, false) => Git::None,
             },
             certificate: match self.no_certificate {
-                true => Certificate::Unwanted,
-                false => Certificate::Wanted,
+                true => CertificateWish::Unwanted,
+                false => CertificateWish::Wanted,
             },
         })
     }
@@ -164,11 +164,11 @@ pub(super) fn parse_mailbox(text: &str) -> Result<Mailbox, Failure> {
 }
 
 /// Prints what a plan has, and does none of it.
-fn show(plan: &Plan, output: &mut dyn Write) -> Result<(), Failure> {
+fn show(plan: &InitPlan, output: &mut dyn Write) -> Result<(), Failure> {
     plan.entries.iter().try_for_each(|entry| match entry {
-        Entry::Do(step) => output::print(output, &format!("would  {step}\n")),
-        Entry::Kept(text) => output::print(output, &format!("kept   {text}\n")),
-        Entry::Left(text) => output::print(output, &format!("to do  {text}\n")),
+        PlanLine::Do(step) => output::print(output, &format!("would  {step}\n")),
+        PlanLine::Kept(text) => output::print(output, &format!("kept   {text}\n")),
+        PlanLine::Left(text) => output::print(output, &format!("to do  {text}\n")),
     })
 }
 
@@ -182,23 +182,23 @@ pub(super) struct Done {
 
 /// Does the steps, up to the first that cannot be done. The process has closed its mask before
 /// ([`close_mask`](crate::setup::init::perform::close_mask)).
-pub(super) fn execute(entries: &[Entry], folder: &Path, output: &mut dyn Write) -> Done {
+pub(super) fn execute(entries: &[PlanLine], folder: &Path, output: &mut dyn Write) -> Done {
     let mut passwords = Vec::new();
     let result = entries.iter().try_for_each(|entry| match entry {
-        Entry::Do(step) => {
-            if let Made::Password(address, password) = done(step, folder)? {
+        PlanLine::Do(step) => {
+            if let StepResult::Password(address, password) = done(step, folder)? {
                 passwords.push((address, password));
             }
             output::print(output, &format!("done   {step}\n"))
         }
-        Entry::Kept(text) => output::print(output, &format!("kept   {text}\n")),
-        Entry::Left(text) => output::print(output, &format!("to do  {text}\n")),
+        PlanLine::Kept(text) => output::print(output, &format!("kept   {text}\n")),
+        PlanLine::Left(text) => output::print(output, &format!("to do  {text}\n")),
     });
     Done { passwords, result }
 }
 
-fn done(step: &Step, folder: &Path) -> Result<Made, Failure> {
-    if *step == Step::Reload {
+fn done(step: &InitStep, folder: &Path) -> Result<StepResult, Failure> {
+    if *step == InitStep::Reload {
         let config = load(folder)?;
         let known = reload_if_running(&config.runtime_dir)?;
         if known == Known::NotTold {

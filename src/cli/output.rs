@@ -56,7 +56,6 @@ pub(super) fn print(output: &mut dyn Write, lines: &str) -> Result<(), Failure> 
     )
 }
 
-/// Prints a text as it is.
 pub(super) fn printed(text: &str, output: &mut dyn Write) -> Result<(), Failure> {
     written(output.write_all(text.as_bytes()))
 }
@@ -80,9 +79,9 @@ pub fn ask(prompt: impl fmt::Display) {
 
 /// A value of a peer's, as it is shown to people: escaped, and in ASCII where the locale has no UTF-8.
 #[derive(Clone, Copy, Debug)]
-pub struct Shown<'a>(pub &'a [u8]);
+pub struct EscapedValue<'a>(pub &'a [u8]);
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for EscapedValue<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match has_utf8() {
             true => Escaped(self.0).fmt(out),

@@ -7,10 +7,12 @@ use argh::FromArgs;
 
 use super::control::ask;
 use super::failure::Failure;
-use super::output::{Shown, text as shown_text, written};
+use super::output::{EscapedValue, text as shown_text, written};
 use super::sysexits::{IO_ERROR, NO_INPUT, UNAVAILABLE, USAGE};
 use crate::date::Timestamp;
-use crate::engine::control::{Listed, ListedRecipient, Request, Response, Selection, Stats};
+use crate::engine::control::{
+    ControlRequest, ControlResponse, ListedMessage, ListedRecipient, Selection, Stats,
+};
 use crate::shell::spool::drop_folder;
 
 /// Show and manage the queue.
@@ -137,11 +139,16 @@ impl Queue {
                 } else {
                     Selection::Ids(ids.clone())
                 };
-                act(runtime_dir, &Request::Flush { which }, "tried now", output)
+                act(
+                    runtime_dir,
+                    &ControlRequest::Flush { which },
+                    "tried now",
+                    output,
+                )
             }
             QueueCommand::Hold(Hold { ids, all }) => act(
                 runtime_dir,
-                &Request::Hold {
+                &ControlRequest::Hold {
                     which: selection(ids, *all)?,
                 },
                 "held",
@@ -149,7 +156,7 @@ impl Queue {
             ),
             QueueCommand::Release(Release { ids, all }) => act(
                 runtime_dir,
-                &Request::Release {
+                &ControlRequest::Release {
                     which: selection(ids, *all)?,
                 },
                 "released",
@@ -157,7 +164,7 @@ impl Queue {
             ),
             QueueCommand::Remove(Remove { ids, all }) => act(
                 runtime_dir,
-                &Request::Remove {
+                &ControlRequest::Remove {
                     which: selection(ids, *all)?,
                 },
                 "removed",
@@ -188,7 +195,7 @@ fn ended((_, errors): (usize, Vec<String>)) -> Result<(), Failure> {
 
 fn act(
     runtime_dir: &Path,
-    request: &Request,
+    request: &ControlRequest,
     done: &str,
     output: &mut dyn Write,
 ) -> Result<(), Failure> {
@@ -225,8 +232,8 @@ const LINES: Form = Form {
 fn list_json(runtime_dir: &Path, form: &Form, output: &mut dyn Write) -> Result<(), Failure> {
     let mut is_first = true;
     written(write!(output, "{}", form.open))?;
-    let end = ask(runtime_dir, &Request::List {}, &mut |response| {
-        let Response::Message(listed) = response else {
+    let end = ask(runtime_dir, &ControlRequest::List {}, &mut |response| {
+        let ControlResponse::Message(listed) = response else {
             return Ok(());
         };
         if !std::mem::take(&mut is_first) {
@@ -243,11 +250,11 @@ fn list_json(runtime_dir: &Path, form: &Form, output: &mut dyn Write) -> Result<
 
 fn show_json(runtime_dir: &Path, id: &str, output: &mut dyn Write) -> Result<(), Failure> {
     let (mut shown, mut header) = (serde_json::Value::Null, String::new());
-    let request = Request::Show { id: id.to_owned() };
+    let request = ControlRequest::Show { id: id.to_owned() };
     let end = ask(runtime_dir, &request, &mut |response| {
         match response {
-            Response::Message(listed) => shown = value(&listed)?,
-            Response::Header { text } => header.push_str(&text),
+            ControlResponse::Message(listed) => shown = value(&listed)?,
+            ControlResponse::Header { text } => header.push_str(&text),
             _ => {}
         }
         Ok(())
@@ -262,9 +269,9 @@ fn show_json(runtime_dir: &Path, id: &str, output: &mut dyn Write) -> Result<(),
 fn stats_json(runtime_dir: &Path, output: &mut dyn Write) -> Result<(), Failure> {
     let end = ask(
         runtime_dir,
-        &Request::Stats {},
+        &ControlRequest::Stats {},
         &mut |response| match response {
-            Response::Stats(stats) => written(writeln!(output, "{}", json(&stats)?)),
+            ControlResponse::Stats(stats) => written(writeln!(output, "{}", json(&stats)?)),
             _ => Ok(()),
         },
     )?;
@@ -284,8 +291,8 @@ fn value(of: &impl serde::Serialize) -> Result<serde_json::Value, Failure> {
 /// Where no daemon answers it is what waits for it in the drop folder, as far as the caller may see that.
 pub fn list(runtime_dir: &Path, drop_folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
     let mut bytes: u64 = 0;
-    let end = ask(runtime_dir, &Request::List {}, &mut |response| {
-        let Response::Message(listed) = response else {
+    let end = ask(runtime_dir, &ControlRequest::List {}, &mut |response| {
+        let ControlResponse::Message(listed) = response else {
             return Ok(());
         };
         bytes = bytes.saturating_add(listed.size);
@@ -327,13 +334,13 @@ fn list_waiting(folder: &Path, output: &mut dyn Write) -> Result<String, Failure
             message.name,
             message.size,
             message.written.rfc3339(),
-            Shown(message.from.as_bytes())
+            EscapedValue(message.from.as_bytes())
         ))?;
         for to in &message.to {
             written(writeln!(
                 output,
                 "        waiting <{}>",
-                Shown(to.as_bytes())
+                EscapedValue(to.as_bytes())
             ))?;
         }
     }
@@ -348,14 +355,14 @@ fn list_waiting(folder: &Path, output: &mut dyn Write) -> Result<String, Failure
 pub fn flush_all(runtime_dir: &Path) -> Result<(), Failure> {
     ended(ask(
         runtime_dir,
-        &Request::Flush {
+        &ControlRequest::Flush {
             which: Selection::All,
         },
         &mut |_| Ok(()),
     )?)
 }
 
-fn print_message(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()> {
+fn print_message(listed: &ListedMessage, output: &mut dyn Write) -> std::io::Result<()> {
     writeln!(
         output,
         "{}{} {:>9} {} <{}>",
@@ -363,7 +370,7 @@ fn print_message(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()>
         if listed.held { "!" } else { " " },
         listed.size,
         Timestamp::from_seconds(listed.arrived).rfc3339(),
-        Shown(listed.from.as_bytes())
+        EscapedValue(listed.from.as_bytes())
     )?;
     print_unreadable(listed, output)?;
     for recipient in listed
@@ -375,23 +382,27 @@ fn print_message(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()>
             output,
             "        {} <{}>{}",
             recipient.state,
-            Shown(recipient.to.as_bytes()),
+            EscapedValue(recipient.to.as_bytes()),
             next_attempt(recipient)
         )?;
         if !recipient.why.is_empty() {
-            writeln!(output, "        ({})", Shown(recipient.why.as_bytes()))?;
+            writeln!(
+                output,
+                "        ({})",
+                EscapedValue(recipient.why.as_bytes())
+            )?;
         }
     }
     Ok(())
 }
 
 /// Says that what is not printed could not be read.
-fn print_unreadable(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()> {
+fn print_unreadable(listed: &ListedMessage, output: &mut dyn Write) -> std::io::Result<()> {
     match &listed.unreadable {
         Some(why) => writeln!(
             output,
             "        (cannot be read: {})",
-            Shown(why.as_bytes())
+            EscapedValue(why.as_bytes())
         ),
         None => Ok(()),
     }
@@ -400,10 +411,10 @@ fn print_unreadable(listed: &Listed, output: &mut dyn Write) -> std::io::Result<
 fn show(runtime_dir: &Path, id: &str, output: &mut dyn Write) -> Result<(), Failure> {
     let end = ask(
         runtime_dir,
-        &Request::Show { id: id.to_owned() },
+        &ControlRequest::Show { id: id.to_owned() },
         &mut |response| match response {
-            Response::Message(listed) => written(print_whole(&listed, output)),
-            Response::Header { text } => {
+            ControlResponse::Message(listed) => written(print_whole(&listed, output)),
+            ControlResponse::Header { text } => {
                 let clean = shown_text(&text.replace('\r', ""));
                 written(write!(output, "{clean}"))
             }
@@ -429,7 +440,7 @@ fn attempts(recipient: &ListedRecipient) -> String {
     }
 }
 
-fn print_whole(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()> {
+fn print_whole(listed: &ListedMessage, output: &mut dyn Write) -> std::io::Result<()> {
     writeln!(output, "id       {}", listed.id)?;
     writeln!(
         output,
@@ -437,8 +448,16 @@ fn print_whole(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()> {
         Timestamp::from_seconds(listed.arrived).rfc3339()
     )?;
     writeln!(output, "size     {}", listed.size)?;
-    writeln!(output, "from     <{}>", Shown(listed.from.as_bytes()))?;
-    writeln!(output, "origin   {}", Shown(listed.origin.as_bytes()))?;
+    writeln!(
+        output,
+        "from     <{}>",
+        EscapedValue(listed.from.as_bytes())
+    )?;
+    writeln!(
+        output,
+        "origin   {}",
+        EscapedValue(listed.origin.as_bytes())
+    )?;
     writeln!(
         output,
         "held     {}",
@@ -446,7 +465,7 @@ fn print_whole(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()> {
     )?;
     print_unreadable(listed, output)?;
     for recipient in &listed.recipients {
-        let to = Shown(recipient.to.as_bytes());
+        let to = EscapedValue(recipient.to.as_bytes());
         writeln!(
             output,
             "to       <{to}> {}, {}{}",
@@ -455,7 +474,11 @@ fn print_whole(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()> {
             next_attempt(recipient)
         )?;
         if !recipient.why.is_empty() {
-            writeln!(output, "         {}", Shown(recipient.why.as_bytes()))?;
+            writeln!(
+                output,
+                "         {}",
+                EscapedValue(recipient.why.as_bytes())
+            )?;
         }
     }
     writeln!(output)
@@ -464,9 +487,9 @@ fn print_whole(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()> {
 fn stats(runtime_dir: &Path, output: &mut dyn Write) -> Result<(), Failure> {
     let end = ask(
         runtime_dir,
-        &Request::Stats {},
+        &ControlRequest::Stats {},
         &mut |response| match response {
-            Response::Stats(stats) => written(print_stats(&stats, output)),
+            ControlResponse::Stats(stats) => written(print_stats(&stats, output)),
             _ => Ok(()),
         },
     )?;

@@ -8,7 +8,7 @@ use super::control::ask;
 use super::failure::Failure;
 use super::output::say;
 use super::sysexits::CONFIGURATION;
-use crate::engine::control::{Request, Response};
+use crate::engine::control::{ControlRequest, ControlResponse};
 
 /// Have the daemon read its configuration again; no connection is dropped.
 #[derive(Debug, FromArgs)]
@@ -18,8 +18,8 @@ pub struct Reload {}
 impl Reload {
     /// Asks the daemon, and waits for it.
     pub fn run(&self, runtime_dir: &Path) -> Result<(), Failure> {
-        let (_, errors) = ask(runtime_dir, &Request::Reload {}, &mut |response| {
-            if let Response::Note { text } = response {
+        let (_, errors) = ask(runtime_dir, &ControlRequest::Reload {}, &mut |response| {
+            if let ControlResponse::Note { text } = response {
                 say(text);
             }
             Ok(())

@@ -11,12 +11,14 @@ use super::failure::Failure;
 use super::output;
 use super::sysexits::{IO_ERROR, NOT_PERMITTED};
 use crate::address::Domain;
-use crate::auth::spf::{Outcome, Sender, check};
+use crate::auth::spf::{Sender, SpfResult, check};
 use crate::config::Config;
 use crate::date::Timestamp;
 use crate::dns::{self, Answer, Question};
 use crate::limits::{REPORT_NAMES_TIMEOUT, REPORT_SUMMARY_DAYS};
-use crate::report::{Counts, Kind, Known, Ledger, SourceSum, Summary, Tally};
+use crate::report::{
+    DomainSummary, KnownAddress, Ledger, ResultCounts, SenderKind, SourceSum, Tally,
+};
 use crate::setup::asking::Asker;
 use crate::setup::machine::source_addresses;
 use crate::shell::helper::reports::{ledger_of, tally_of};
@@ -62,9 +64,9 @@ impl Report {
             let ledger = kept(&folder, domain)?;
             let about = (now, self.days);
             let mut shown = Vec::new();
-            drop(Summary::new(domain, &ledger, about, &mut |address| {
+            drop(DomainSummary::new(domain, &ledger, about, &mut |address| {
                 shown.push(address);
-                Known::default()
+                KnownAddress::default()
             }));
             shown.retain(|address| !own.contains(address));
             let names = asker.host_names(&shown);
@@ -74,13 +76,13 @@ impl Report {
                     spf = spf_allows(config, domain, address, now, ask);
                     is_silent = spf.is_none();
                 }
-                Known {
+                KnownAddress {
                     is_own: own.contains(&address),
                     spf,
                     name: names.get(&address).map(Domain::to_string),
                 }
             };
-            summaries.push(Summary::new(domain, &ledger, about, &mut know));
+            summaries.push(DomainSummary::new(domain, &ledger, about, &mut know));
         }
         let text = match self.json {
             true => {
@@ -130,13 +132,13 @@ fn spf_allows(
     let receiver = config.hostname.as_str();
     let sender = Sender::new(address, domain.as_str(), &path, receiver, now);
     match dns::verdict(ask, |answers| check(&sender, answers)).outcome {
-        Outcome::TempError => None,
-        outcome => Some(outcome == Outcome::Pass),
+        SpfResult::TempError => None,
+        outcome => Some(outcome == SpfResult::Pass),
     }
 }
 
 /// A summary as text.
-fn told(summary: &Summary) -> String {
+fn told(summary: &DomainSummary) -> String {
     let counts = &summary.messages;
     let mut text = format!(
         "{}, last {} days: {} messages, {} passed, {} failed",
@@ -180,7 +182,7 @@ fn told(summary: &Summary) -> String {
 
 fn line(source: &SourceSum) -> String {
     let mark = match source.kind {
-        Kind::Unknown => '?',
+        SenderKind::Unknown => '?',
         _ if source.messages.neither > 0 => '!',
         _ => ' ',
     };
@@ -200,7 +202,7 @@ fn line(source: &SourceSum) -> String {
     )
 }
 
-fn sums(counts: &Counts) -> String {
+fn sums(counts: &ResultCounts) -> String {
     format!("{:>8} ok {:>8} failed", counts.passed(), counts.neither)
 }
 

@@ -17,7 +17,7 @@ use super::sysexits::{DATA, IO_ERROR, NO_USER, TRY_AGAIN, UNAVAILABLE, USAGE};
 use super::user::read_password;
 use crate::address::{Domain, Mailbox};
 use crate::config::{Config, Listen, quantity};
-use crate::engine::control::{Request, Response};
+use crate::engine::control::{ControlRequest, ControlResponse};
 use crate::entropy::Entropy as _;
 use crate::policy::relay::own_domain;
 use crate::setup::trace::{End, Trace};
@@ -130,17 +130,17 @@ impl Send {
         while trace.end().is_none() {
             let left = self.within.saturating_sub(started.elapsed());
             match events.next(left)? {
-                Some(Response::Event { text }) => {
+                Some(ControlResponse::Event { text }) => {
                     for told in trace.tell(&text) {
                         say(&told)?;
                     }
                 }
-                Some(Response::Denied { .. }) => {
+                Some(ControlResponse::Denied { .. }) => {
                     return say(&format!(
                         "only root may follow it further; `chopar queue show {id}` shows it while it is queued"
                     ));
                 }
-                Some(Response::End { errors, .. }) => {
+                Some(ControlResponse::End { errors, .. }) => {
                     return Err(Failure::new(UNAVAILABLE, errors.join("; ")));
                 }
                 Some(_) => {}
@@ -175,7 +175,7 @@ impl<'a> Events<'a> {
     /// Asks the daemon that listens at `path`.
     fn open(path: &'a Path, id: &'a str) -> Result<Self, Failure> {
         let mut stream = UnixStream::connect(path).map_err(|error| not_there(path, &error))?;
-        let request = Request::Follow { id: id.to_owned() };
+        let request = ControlRequest::Follow { id: id.to_owned() };
         let mut line =
             serde_json::to_vec(&request).map_err(|error| Failure::new(IO_ERROR, error))?;
         line.push(b'\n');
@@ -185,7 +185,7 @@ impl<'a> Events<'a> {
     }
 
     /// The next thing that it says; none where it says nothing for this long.
-    fn next(&mut self, left: Duration) -> Result<Option<Response>, Failure> {
+    fn next(&mut self, left: Duration) -> Result<Option<ControlResponse>, Failure> {
         if left.is_zero() {
             return Ok(None);
         }

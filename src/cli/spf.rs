@@ -7,7 +7,7 @@ use argh::FromArgs;
 
 use super::failure::Failure;
 use super::sysexits::{DATA, IO_ERROR, TRY_AGAIN, USAGE};
-use crate::auth::spf::{Outcome, Sender, Verdict, check};
+use crate::auth::spf::{Sender, SpfResult, SpfVerdict, check};
 use crate::date::Timestamp;
 use crate::dns::{self, Answer, Question};
 
@@ -50,8 +50,8 @@ impl Spf {
             .write_all(describe(&verdict).as_bytes())
             .map_err(|error| Failure::new(IO_ERROR, format!("standard output failed: {error}")))?;
         match verdict.outcome {
-            Outcome::Pass => Ok(()),
-            Outcome::TempError => Err(Failure::new(
+            SpfResult::Pass => Ok(()),
+            SpfResult::TempError => Err(Failure::new(
                 TRY_AGAIN,
                 "the DNS gave no answer; try again later",
             )),
@@ -61,7 +61,7 @@ impl Spf {
 }
 
 /// One line, and a second one for what the domain says of a fail.
-fn describe(verdict: &Verdict) -> String {
+fn describe(verdict: &SpfVerdict) -> String {
     let mut text = verdict.outcome.to_string();
     if let Some(domain) = &verdict.domain {
         text.push_str(&format!(" domain={domain}"));

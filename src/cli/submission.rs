@@ -10,10 +10,13 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::address::{Domain, Mailbox, ReversePath};
-use crate::engine::event::{TlsSession, TlsSide, Trust};
+use crate::engine::event::{CertificateTrust, TlsSession, TlsSide};
 use crate::envelope::{BodyKind, Notify};
 use crate::shell::net::link::{Link, LinkTls};
-use crate::smtp::client::{Fate, Login, Mail, Rcpt, Refusal, Request, Session, Tls};
+use crate::smtp::client::{
+    ClientLogin, ClientMail, ClientRequest, Rcpt, RecipientResult, Session, SessionRefusal,
+    TlsPolicy,
+};
 
 /// What is submitted.
 pub(super) struct Submission<'a> {
@@ -21,7 +24,6 @@ pub(super) struct Submission<'a> {
     pub(super) client: &'a str,
     /// The reverse-path.
     pub(super) sender: &'a Mailbox,
-    /// The recipient.
     pub(super) recipient: &'a Mailbox,
     /// The message, with CRLF at the end of each line.
     pub(super) message: &'a [u8],
@@ -47,14 +49,14 @@ pub(super) fn over_network(
     let tls = LinkTls::self_signed(server)?;
     let side = TlsSide::Client {
         name: server.clone(),
-        trust: Trust::Any,
+        trust: CertificateTrust::Any,
     };
-    let login = Login {
+    let login = ClientLogin {
         user: Zeroizing::new(login.0.to_string()),
         password: Zeroizing::new(login.1.to_owned()),
     };
     let mut agreed = None;
-    let session = Session::new(submission.client, Tls::Required, Some(login));
+    let session = Session::new(submission.client, TlsPolicy::Required, Some(login));
     let reply = converse(&mut link, session, submission, &mut |link| {
         agreed = Some(link.start_tls(&tls, &side)?);
         Ok(())
@@ -67,7 +69,7 @@ pub(super) fn over_socket(submission: &Submission<'_>, socket: &Path) -> io::Res
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    let session = Session::new(submission.client, Tls::Unneeded, None).on_this_machine();
+    let session = Session::new(submission.client, TlsPolicy::Unneeded, None).on_this_machine();
     let reply = converse(&mut stream, session, submission, &mut |_| {
         Err(io::Error::other("no TLS on a socket of this machine"))
     })?;
@@ -91,31 +93,38 @@ fn converse<Stream: Read + Write>(
         session.on_bytes(buffer.get(..len).unwrap_or_default(), &mut out);
         while let Some(request) = session.next_request() {
             match request {
-                Request::StartTls => {
+                ClientRequest::StartTls => {
                     stream.write_all(&std::mem::take(&mut out))?;
                     start_tls(stream)?;
                     session.on_tls(&mut out);
                 }
-                Request::Ready if answer.is_none() => session.begin(mail(submission), &mut out),
-                Request::Ready => session.quit(&mut out),
-                Request::Body => {
+                ClientRequest::Ready if answer.is_none() => {
+                    session.begin(mail(submission), &mut out)
+                }
+                ClientRequest::Ready => session.quit(&mut out),
+                ClientRequest::Body => {
                     session.on_body(submission.message, &mut out);
                     session.on_body_end(&mut out);
                 }
-                Request::Done(fates) => match fates.into_iter().next() {
-                    Some(Fate::Delivered { text, .. }) => answer = Some(text),
-                    Some(Fate::Failed { words, .. } | Fate::Deferred { words, .. }) => {
+                ClientRequest::Done(results) => match results.into_iter().next() {
+                    Some(RecipientResult::Delivered { text, .. }) => answer = Some(text),
+                    Some(
+                        RecipientResult::Failed { words, .. }
+                        | RecipientResult::Deferred { words, .. },
+                    ) => {
                         return Err(io::Error::other(words.to_string()));
                     }
-                    Some(Fate::Unknown { words }) => {
+                    Some(RecipientResult::Unknown { words }) => {
                         return Err(io::Error::other(format!("{words}: it may have been taken")));
                     }
-                    Some(Fate::Again) | None => {
+                    Some(RecipientResult::Again) | None => {
                         return Err(io::Error::other("the server takes no recipients now"));
                     }
                 },
-                Request::Refused(refusal) => return Err(io::Error::other(sentence(&refusal))),
-                Request::Parted(_) | Request::Close => {
+                ClientRequest::Refused(refusal) => {
+                    return Err(io::Error::other(sentence(&refusal)));
+                }
+                ClientRequest::Parted(_) | ClientRequest::Close => {
                     return answer.ok_or_else(|| io::Error::other("the session ended early"));
                 }
             }
@@ -126,22 +135,24 @@ fn converse<Stream: Read + Write>(
 }
 
 /// A refusal before a message was submitted.
-fn sentence(refusal: &Refusal) -> String {
+fn sentence(refusal: &SessionRefusal) -> String {
     match refusal {
-        Refusal::Reply(reply) | Refusal::Fallback(reply) | Refusal::Parted(reply) => {
+        SessionRefusal::Reply(reply)
+        | SessionRefusal::Fallback(reply)
+        | SessionRefusal::Parted(reply) => {
             format!("the server refuses: {}", reply.to_text())
         }
-        Refusal::Login(reply) => format!("the login was refused: {}", reply.to_text()),
-        Refusal::NoTls(_) => "the server offers no STARTTLS".to_owned(),
-        Refusal::Protocol(..) => "the server's reply cannot be read".to_owned(),
-        Refusal::Injection => "bytes came behind the reply to STARTTLS".to_owned(),
-        Refusal::NoAuth => "the server offers no AUTH".to_owned(),
-        Refusal::Ourselves => "the server has the name of the client".to_owned(),
+        SessionRefusal::Login(reply) => format!("the login was refused: {}", reply.to_text()),
+        SessionRefusal::NoTls(_) => "the server offers no STARTTLS".to_owned(),
+        SessionRefusal::Protocol(..) => "the server's reply cannot be read".to_owned(),
+        SessionRefusal::Injection => "bytes came behind the reply to STARTTLS".to_owned(),
+        SessionRefusal::NoAuth => "the server offers no AUTH".to_owned(),
+        SessionRefusal::Ourselves => "the server has the name of the client".to_owned(),
     }
 }
 
-fn mail(submission: &Submission<'_>) -> Mail {
-    Mail {
+fn mail(submission: &Submission<'_>) -> ClientMail {
+    ClientMail {
         reverse_path: ReversePath::Mailbox(submission.sender.clone()),
         recipients: vec![Rcpt {
             mailbox: submission.recipient.clone(),

@@ -14,8 +14,8 @@ use super::output::{text as shown_text, written};
 use super::sysexits::{IO_ERROR, UNAVAILABLE};
 use crate::config::quantity::size_text;
 use crate::date::Timestamp;
-use crate::engine::control::{Request, Response};
-use crate::engine::status::Status;
+use crate::engine::control::{ControlRequest, ControlResponse};
+use crate::engine::status::RelayStatus;
 use crate::metrics::Totals;
 
 /// Show the state of the relay: its queue, delivery results, and the next hops that mail waits for.
@@ -59,10 +59,10 @@ impl Top {
     }
 }
 
-fn asked(runtime_dir: &Path) -> Result<Status, Failure> {
+fn asked(runtime_dir: &Path) -> Result<RelayStatus, Failure> {
     let mut status = None;
-    ask(runtime_dir, &Request::Status {}, &mut |response| {
-        if let Response::Status(found) = response {
+    ask(runtime_dir, &ControlRequest::Status {}, &mut |response| {
+        if let ControlResponse::Status(found) = response {
             status = Some(*found);
         }
         Ok(())
@@ -83,7 +83,7 @@ fn fitted(text: &str, columns: usize, rows: usize) -> String {
 }
 
 /// The whole text, a line end behind each line.
-fn screen(status: &Status) -> String {
+fn screen(status: &RelayStatus) -> String {
     [
         heading(status),
         totals(status),
@@ -95,7 +95,7 @@ fn screen(status: &Status) -> String {
     .concat()
 }
 
-fn heading(status: &Status) -> String {
+fn heading(status: &RelayStatus) -> String {
     let stats = &status.stats;
     let mut text = format!(
         "{}   chopar {}, up {}   {}\n",
@@ -121,7 +121,7 @@ fn heading(status: &Status) -> String {
 }
 
 /// What was done in the last minutes, the last hour and the last day.
-fn totals(status: &Status) -> String {
+fn totals(status: &RelayStatus) -> String {
     let mut text = format!(
         "{:<14}{:>10}{:>10}{:>10}{:>10}{:>10}\n",
         "in the last", "accepted", "delivered", "deferred", "failed", "refused"
@@ -153,7 +153,7 @@ fn listed(heading: String, lines: String) -> String {
     }
 }
 
-fn providers(status: &Status) -> String {
+fn providers(status: &RelayStatus) -> String {
     let heading = format!(
         "\n{:<24}{:>10}{:>10}{:>10}\n",
         "receiver", "delivered", "deferred", "failed"
@@ -169,7 +169,7 @@ fn providers(status: &Status) -> String {
 }
 
 /// The next hops that mail waits for.
-fn hops(status: &Status) -> String {
+fn hops(status: &RelayStatus) -> String {
     let heading = format!("\n{:<24}{:>10}  next\n", "waiting for", "recipients");
     let lines = status.hops.iter().map(|hop| {
         let next = match hop.next {
@@ -185,7 +185,7 @@ fn hops(status: &Status) -> String {
 }
 
 /// The messages that have waited longest.
-fn oldest(status: &Status) -> String {
+fn oldest(status: &RelayStatus) -> String {
     let heading = format!("\n{:<16}{:>8}{:>6}  next hop\n", "oldest", "age", "tries");
     let lines = status.stuck.iter().map(|one| {
         let why = match one.held {
@@ -203,7 +203,7 @@ fn oldest(status: &Status) -> String {
     listed(heading, lines.collect())
 }
 
-fn events(status: &Status) -> String {
+fn events(status: &RelayStatus) -> String {
     let lines = status.events.iter().rev().map(|event| {
         let at = Timestamp::from_seconds(event.at).rfc3339();
         format!("{at} {}\n", event.text)

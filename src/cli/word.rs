@@ -6,7 +6,6 @@ pub(super) struct Word {
     pub(super) name: String,
     /// The option of one letter that is the same.
     pub(super) short: Option<String>,
-    /// What it is for.
     pub(super) about: String,
     /// Whether a value comes behind the option.
     pub(super) takes_value: bool,

@@ -1,4 +1,4 @@
-//! `[abuse]`: what strangers on port 25 must not do.
+//! `[abuse]`: limits and checks for unauthenticated clients on port 25.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::check::Check;
-use super::problem::{ClientProblem, NameProblem, Problem, ValueProblem};
+use super::problem::{ClientProblem, ConfigProblem, NameProblem, ValueProblem};
 use crate::address::Domain;
 use crate::limits::{
     CONNECTIONS_PER_MINUTE_DEFAULT, DNSBL_NAME_BYTES_MAX, DNSBL_ZONES_MAX, GREYLIST_DELAY_DEFAULT,
@@ -16,7 +16,7 @@ use crate::limits::{
     RECIPIENTS_PER_MINUTE_DEFAULT, UNKNOWN_RECIPIENTS_DEFAULT,
 };
 
-/// What strangers on port 25 must not do, and what is looked up about them.
+/// What unauthenticated clients on port 25 must not do, and what is looked up about them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Abuse {
     /// Whether a hello has to be one.
@@ -27,13 +27,11 @@ pub struct Abuse {
     pub tarpit: Toggle,
     /// The lists of bad addresses.
     pub lists: Arc<Lists>,
-    /// How strangers are made to come again; `None`: they are not.
+    /// How unauthenticated clients are made to come again; `None`: they are not.
     pub greylist: Option<Greylisting>,
     /// Connections of one address in a minute; 0: as many as it likes, here and below.
     pub connections_per_minute: u32,
-    /// Its messages.
     pub messages_per_minute: u32,
-    /// Its recipients.
     pub recipients_per_minute: u32,
     /// Recipients that do not exist, past which a session is closed.
     pub unknown_recipients: u32,
@@ -45,15 +43,13 @@ pub struct Abuse {
 pub enum Toggle {
     /// It is made.
     On,
-    /// It is not.
     Off,
 }
 
 /// Lists of bad addresses in the DNS (RFC 5782).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Lists {
-    /// The lists.
-    pub zones: Vec<Zone>,
+    pub zones: Vec<DnsList>,
     /// The weight at which an address is refused.
     pub threshold: u32,
 }
@@ -69,10 +65,9 @@ impl Lists {
     }
 }
 
-/// One list.
+/// A list of `abuse.lists`: the zone that is asked, and what its answers mean.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Zone {
-    /// Its domain.
+pub struct DnsList {
     pub name: Domain,
     /// What its word weighs.
     pub weight: u32,
@@ -80,7 +75,7 @@ pub struct Zone {
     pub replies: Vec<(Ipv4Addr, Ipv4Addr)>,
 }
 
-/// How strangers are made to come again.
+/// How unauthenticated clients are made to come again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Greylisting {
     /// How long a first attempt is put off.
@@ -156,7 +151,7 @@ impl Check<'_> {
         if greylist.window <= greylist.delay
             && let Some(at) = raw.greylist_window.as_ref().or(raw.greylist_delay.as_ref())
         {
-            self.problem(at, Problem::Client(ClientProblem::GreylistWindow));
+            self.problem(at, ConfigProblem::Client(ClientProblem::GreylistWindow));
         }
         Abuse {
             hello: raw.hello,
@@ -179,15 +174,15 @@ impl Check<'_> {
         if let (0, Some(number)) = (weight, number) {
             self.problem(
                 number,
-                Problem::Value(ValueProblem::TooSmall { least: "1" }),
+                ConfigProblem::Value(ValueProblem::TooSmall { least: "1" }),
             );
         }
         weight
     }
 
-    fn zones(&mut self, raw: &[ZoneText]) -> Vec<Zone> {
+    fn zones(&mut self, raw: &[ZoneText]) -> Vec<DnsList> {
         if let Some(one) = raw.get(DNSBL_ZONES_MAX) {
-            self.problem(&one.zone, Problem::Client(ClientProblem::Zones));
+            self.problem(&one.zone, ConfigProblem::Client(ClientProblem::Zones));
         }
         let mut zones = Vec::new();
         for zone in raw {
@@ -200,7 +195,7 @@ impl Check<'_> {
                         let there = text.get_ref().clone();
                         self.problem(
                             text,
-                            Problem::Client(ClientProblem::ListReply { text: there }),
+                            ConfigProblem::Client(ClientProblem::ListReply { text: there }),
                         );
                     }
                 }
@@ -208,7 +203,7 @@ impl Check<'_> {
             // The address in front of it has to find room, too.
             match Domain::parse(zone.zone.get_ref()) {
                 Ok(name) if !name.is_literal() && name.as_str().len() <= DNSBL_NAME_BYTES_MAX => {
-                    zones.push(Zone {
+                    zones.push(DnsList {
                         name,
                         weight,
                         replies,
@@ -219,7 +214,7 @@ impl Check<'_> {
                     let text = zone.zone.get_ref().clone();
                     self.problem(
                         &zone.zone,
-                        Problem::Name(NameProblem::Domain { text, error }),
+                        ConfigProblem::Name(NameProblem::Domain { text, error }),
                     );
                 }
             }

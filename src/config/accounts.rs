@@ -1,4 +1,4 @@
-//! The accounts of this machine, which programs send mail as without anybody having written an alias for them.
+//! The accounts of this machine. Programs send mail under these names without anyone having written an alias for them.
 
 use std::collections::BTreeSet;
 

@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::check::Check;
 use super::folder::Folder;
-use super::problem::{CertificateProblem, Problem};
+use super::problem::{CertificateProblem, ConfigProblem};
 use crate::acme::wire::Url;
 use crate::acme::{ChallengeKind, Name};
 use crate::address::{Domain, Mailbox};
@@ -46,7 +46,6 @@ pub enum Renewal {
     Obtained,
     /// Obtains what is missing, too: the terms of the CA are agreed to.
     All,
-    /// Nothing.
     Off,
 }
 
@@ -94,7 +93,10 @@ impl Check<'_> {
             && challenge == ChallengeKind::Dns01
             && folder.file(HOOK).is_none()
         {
-            self.problem(at, Problem::Certificate(CertificateProblem::NoDnsHook));
+            self.problem(
+                at,
+                ConfigProblem::Certificate(CertificateProblem::NoDnsHook),
+            );
         }
         Acme {
             renewal: match raw.enabled {
@@ -124,7 +126,7 @@ impl Check<'_> {
                     let there = text.get_ref().clone();
                     self.problem(
                         text,
-                        Problem::Certificate(CertificateProblem::Name { text: there }),
+                        ConfigProblem::Certificate(CertificateProblem::Name { text: there }),
                     );
                 }
             }
@@ -133,7 +135,7 @@ impl Check<'_> {
             let there = text.get_ref().clone();
             self.problem(
                 text,
-                Problem::Certificate(CertificateProblem::Name { text: there }),
+                ConfigProblem::Certificate(CertificateProblem::Name { text: there }),
             );
         }
         names
@@ -147,7 +149,7 @@ impl Check<'_> {
             let there = text.get_ref().clone();
             self.problem(
                 &text,
-                Problem::Certificate(CertificateProblem::DirectoryUrl { text: there }),
+                ConfigProblem::Certificate(CertificateProblem::DirectoryUrl { text: there }),
             );
             Url::default()
         })
@@ -164,7 +166,10 @@ impl Check<'_> {
                 key_file: key_file.into_inner().into(),
             }),
             (Some(at), None) | (None, Some(at)) => {
-                self.problem(&at, Problem::Certificate(CertificateProblem::HalfBinding));
+                self.problem(
+                    &at,
+                    ConfigProblem::Certificate(CertificateProblem::HalfBinding),
+                );
                 None
             }
             (None, None) => None,

@@ -1,18 +1,18 @@
-//! Changes to an aliases file that leave everything else in it as it was, comments too.
+//! Changes to an aliases file that leave everything else in it untouched, including comments.
 
 use std::fmt;
 
 use super::aliases::{self, Block, Forms, blocks, local_name};
 use super::error::{ConfigError, Errors};
-use super::names::Names;
-use super::problem::Problem;
+use super::names::NameRules;
+use super::problem::ConfigProblem;
 use super::text::outside_quotes;
 use crate::address::{AddressError, Domain, Mailbox, local_key};
 use crate::destination::Scheme;
 
 /// Whose line is changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Name<'a> {
+pub enum AliasName<'a> {
     /// That of a local part.
     Local(&'a str),
     /// The line that catches the rest, `*`.
@@ -21,7 +21,7 @@ pub enum Name<'a> {
 
 /// What is changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Change<'a> {
+pub enum AliasChange<'a> {
     /// The name leads to these targets too.
     Add(&'a [String]),
     /// It leads to these no more; without any, it is no alias any more.
@@ -45,7 +45,7 @@ impl EditError {
     /// What is wrong with the file `file` that is not written: each thing once, and without a line, for nobody has that file.
     pub fn of(file: &str, errors: &[ConfigError]) -> Self {
         let (own, others): (Vec<_>, Vec<_>) = errors.iter().partition(|error| error.file == file);
-        let mut problems: Vec<&Problem> = Vec::new();
+        let mut problems: Vec<&ConfigProblem> = Vec::new();
         let mut sentences = Vec::new();
         for error in own.into_iter().chain(others) {
             if !problems.contains(&&error.problem) {
@@ -78,9 +78,9 @@ pub fn edit(
     file: &str,
     text: &str,
     domain: &Domain,
-    names: &Names,
-    name: Name<'_>,
-    change: Change<'_>,
+    names: &NameRules,
+    name: AliasName<'_>,
+    change: AliasChange<'_>,
 ) -> Result<String, EditError> {
     let blocks = blocks(text);
     let at = blocks
@@ -88,11 +88,11 @@ pub fn edit(
         .position(|block| is_of(&in_one(block), domain, names, name));
     let mut lines: Vec<String> = blocks.iter().map(|block| block.lines.join("\n")).collect();
     match (at, change) {
-        (None, Change::Remove(_)) => return Err(EditError::NotThere),
-        (None, Change::Add(targets)) => {
+        (None, AliasChange::Remove(_)) => return Err(EditError::NotThere),
+        (None, AliasChange::Add(targets)) => {
             let name = match name {
-                Name::Local(local_part) => local_part,
-                Name::CatchAll => "*",
+                AliasName::Local(local_part) => local_part,
+                AliasName::CatchAll => "*",
             };
             lines.push(format!("{name}: {}", targets.join(", ")));
         }
@@ -127,12 +127,16 @@ pub fn entries(text: &str) -> Vec<(String, Vec<String>)> {
 }
 
 /// A line, changed; nothing where it is not there any more.
-fn changed(line: &str, domain: &Domain, change: Change<'_>) -> Result<Option<String>, EditError> {
+fn changed(
+    line: &str,
+    domain: &Domain,
+    change: AliasChange<'_>,
+) -> Result<Option<String>, EditError> {
     let line = Line::of(line).ok_or(EditError::NotThere)?;
     let mut targets = line.targets();
     match change {
-        Change::Remove([]) => return Ok(None),
-        Change::Add(more) => {
+        AliasChange::Remove([]) => return Ok(None),
+        AliasChange::Add(more) => {
             for target in more {
                 if targets.iter().any(|known| is_same(known, target, domain)) {
                     return Err(EditError::ThereAlready(target.clone()));
@@ -140,7 +144,7 @@ fn changed(line: &str, domain: &Domain, change: Change<'_>) -> Result<Option<Str
                 targets.push(target);
             }
         }
-        Change::Remove(fewer) => {
+        AliasChange::Remove(fewer) => {
             for target in fewer {
                 let before = targets.len();
                 targets.retain(|known| !is_same(known, target, domain));
@@ -212,14 +216,14 @@ impl<'a> Line<'a> {
     }
 }
 
-fn is_of(line: &str, domain: &Domain, names: &Names, name: Name<'_>) -> bool {
+fn is_of(line: &str, domain: &Domain, names: &NameRules, name: AliasName<'_>) -> bool {
     let key = |name: &str| names.key(&local_key(name));
     let Some(line) = Line::of(line) else {
         return false;
     };
     match (local_name(line.name.trim(), domain), name) {
-        (Ok("*"), name) => name == Name::CatchAll,
-        (Ok(bare), Name::Local(local_part)) => key(bare) == key(local_part),
+        (Ok("*"), name) => name == AliasName::CatchAll,
+        (Ok(bare), AliasName::Local(local_part)) => key(bare) == key(local_part),
         _ => false,
     }
 }
@@ -242,9 +246,16 @@ mod tests {
     const TEXT: &str =
         "# people\nann: ann@example.net # since May\n\"b c\": ann, bob@example.org\n*: ann\n";
 
-    fn edited(name: Name<'_>, change: Change<'_>) -> Result<String, EditError> {
+    fn edited(name: AliasName<'_>, change: AliasChange<'_>) -> Result<String, EditError> {
         let domain = Domain::parse("example.com").expect("a domain");
-        edit("aliases", TEXT, &domain, &Names::default(), name, change)
+        edit(
+            "aliases",
+            TEXT,
+            &domain,
+            &NameRules::default(),
+            name,
+            change,
+        )
     }
 
     fn words(words: &[&str]) -> Vec<String> {
@@ -254,17 +265,20 @@ mod tests {
     #[test]
     fn a_new_name_comes_last_and_a_known_one_gains_targets() {
         let added = edited(
-            Name::Local("eve"),
-            Change::Add(&words(&["ann", "x@example.net"])),
+            AliasName::Local("eve"),
+            AliasChange::Add(&words(&["ann", "x@example.net"])),
         );
         assert_eq!(added, Ok(format!("{TEXT}eve: ann, x@example.net\n")));
         let more = edited(
-            Name::Local("ANN"),
-            Change::Add(&words(&["bob@example.org"])),
+            AliasName::Local("ANN"),
+            AliasChange::Add(&words(&["bob@example.org"])),
         );
         let expected = TEXT.replace("ann@example.net #", "ann@example.net, bob@example.org #");
         assert_eq!(more, Ok(expected));
-        let there = edited(Name::CatchAll, Change::Add(&words(&["ann@example.com"])));
+        let there = edited(
+            AliasName::CatchAll,
+            AliasChange::Add(&words(&["ann@example.com"])),
+        );
         assert_eq!(
             there,
             Err(EditError::ThereAlready("ann@example.com".into()))
@@ -274,17 +288,17 @@ mod tests {
     #[test]
     fn a_name_loses_a_target_or_goes() {
         let fewer = edited(
-            Name::Local("\"b c\""),
-            Change::Remove(&words(&["ann@example.com"])),
+            AliasName::Local("\"b c\""),
+            AliasChange::Remove(&words(&["ann@example.com"])),
         );
         assert_eq!(fewer, Ok(TEXT.replace("ann, bob@", "bob@")));
-        let gone = edited(Name::CatchAll, Change::Remove(&[]));
+        let gone = edited(AliasName::CatchAll, AliasChange::Remove(&[]));
         assert_eq!(gone, Ok(TEXT.replace("*: ann\n", "")));
-        let last = edited(Name::CatchAll, Change::Remove(&words(&["ann"])));
+        let last = edited(AliasName::CatchAll, AliasChange::Remove(&words(&["ann"])));
         assert_eq!(last, gone);
-        let missing = edited(Name::CatchAll, Change::Remove(&words(&["bob"])));
+        let missing = edited(AliasName::CatchAll, AliasChange::Remove(&words(&["bob"])));
         assert_eq!(missing, Err(EditError::NoSuchTarget("bob".into())));
-        let missing = edited(Name::Local("eve"), Change::Remove(&[]));
+        let missing = edited(AliasName::Local("eve"), AliasChange::Remove(&[]));
         assert_eq!(missing, Err(EditError::NotThere));
     }
 
@@ -294,21 +308,31 @@ mod tests {
         let domain = Domain::parse("example.com").expect("a domain");
         let edited = |name, targets: &[&str]| {
             let targets = words(targets);
-            let change = Change::Add(&targets);
-            edit("aliases", text, &domain, &Names::default(), name, change)
+            let change = AliasChange::Add(&targets);
+            edit(
+                "aliases",
+                text,
+                &domain,
+                &NameRules::default(),
+                name,
+                change,
+            )
         };
-        let more = edited(Name::Local("team"), &["c@example.org"]);
+        let more = edited(AliasName::Local("team"), &["c@example.org"]);
         let expected =
             "team: a@example.org, b@example.org, c@example.org # one # two\n*@example.com: team\n";
         assert_eq!(more.as_deref(), Ok(expected));
-        let other = edited(Name::CatchAll, &["d@example.org"]);
+        let other = edited(AliasName::CatchAll, &["d@example.org"]);
         let expected = text.replace("com: team", "com: team, d@example.org");
         assert_eq!(other, Ok(expected));
     }
 
     #[test]
     fn a_file_that_would_be_wrong_is_not_made() {
-        let wrong = edited(Name::Local("eve"), Change::Add(&words(&["|bin/false"])));
+        let wrong = edited(
+            AliasName::Local("eve"),
+            AliasChange::Add(&words(&["|bin/false"])),
+        );
         let Err(EditError::Invalid(errors)) = wrong else {
             panic!("{wrong:?}");
         };

@@ -5,15 +5,15 @@
 //! alias  = ( NAME / "*" ) [ "@" DOMAIN ] ":" target *( "," target ) [ "," ]    ; see `target`
 //! ```
 //!
-//! A command ends with its line. An indented line goes on with the one before it, as in Postfix; one that holds a colon
-//! only where a comma calls for it, since it may be an alias.
+//! A command ends with its line. An indented line continues the line before it, as in Postfix. If it contains a colon,
+//! it continues only a line that ends with a comma, because otherwise it may be an alias of its own.
 
 use std::collections::BTreeMap;
 
 use super::error::Errors;
-use super::names::Names;
-use super::problem::{AliasProblem, Problem};
-use super::target::Target;
+use super::names::NameRules;
+use super::problem::{AliasProblem, ConfigProblem};
+use super::target::AliasTarget;
 use super::text::outside_quotes;
 use crate::address::{Domain, Mailbox};
 use crate::limits::ALIAS_TARGETS_MAX;
@@ -22,7 +22,7 @@ use crate::limits::ALIAS_TARGETS_MAX;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Alias {
     /// The targets; never empty, at most [`ALIAS_TARGETS_MAX`].
-    pub targets: Vec<Target>,
+    pub targets: Vec<AliasTarget>,
     /// The line of the file.
     pub line: usize,
 }
@@ -30,7 +30,7 @@ pub struct Alias {
 /// What the rest of the configuration says about all aliases.
 pub(super) struct Forms<'a> {
     /// Which names are the same.
-    pub(super) names: &'a Names,
+    pub(super) names: &'a NameRules,
     /// The port of hosts that are named without one.
     pub(super) port: u16,
 }
@@ -70,7 +70,7 @@ pub(super) fn read(
         if let Some(before) = before {
             let first = before.line;
             let name = name.unwrap_or_else(|| "*".to_owned());
-            errors.push_at(file, line, 1, Problem::Twice { name, first });
+            errors.push_at(file, line, 1, ConfigProblem::Twice { name, first });
             continue;
         }
         match name {
@@ -89,11 +89,11 @@ fn read_alias(
     domain: &Domain,
     forms: &Forms<'_>,
     line: usize,
-) -> Result<(Option<String>, Alias), (usize, Problem)> {
+) -> Result<(Option<String>, Alias), (usize, ConfigProblem)> {
     let colon = outside_quotes(content, ':');
     let (name, rest) = content.split_at_checked(colon).unwrap_or((content, ""));
     let Some(list) = rest.strip_prefix(':') else {
-        return Err((0, Problem::Alias(AliasProblem::Line)));
+        return Err((0, ConfigProblem::Alias(AliasProblem::Line)));
     };
     let indent = name.len().saturating_sub(name.trim_start().len());
     let name = name.trim();
@@ -102,12 +102,12 @@ fn read_alias(
         bare => {
             if Mailbox::new(bare, domain).is_err() {
                 let text = name.to_owned();
-                return Err((indent, Problem::Alias(AliasProblem::Name { text })));
+                return Err((indent, ConfigProblem::Alias(AliasProblem::Name { text })));
             }
             Some(bare.to_owned())
         }
     };
-    let mut targets: Vec<Target> = Vec::new();
+    let mut targets: Vec<AliasTarget> = Vec::new();
     let mut at = colon.saturating_add(1);
     let mut list = list;
     loop {
@@ -119,9 +119,9 @@ fn read_alias(
         };
         let (item, rest) = list.split_at_checked(comma).unwrap_or((list, ""));
         let indent = item.len().saturating_sub(item.trim_start().len());
-        let target = Target::parse(item.trim(), domain, forms.port);
+        let target = AliasTarget::parse(item.trim(), domain, forms.port);
         let target = target.map_err(|problem| (at.saturating_add(indent), problem))?;
-        let is_there = |known: &Target| match (known.mailbox(), target.mailbox()) {
+        let is_there = |known: &AliasTarget| match (known.mailbox(), target.mailbox()) {
             (Some(known), Some(mailbox)) => known.is_equal(mailbox),
             _ => *known == target,
         };
@@ -129,7 +129,7 @@ fn read_alias(
             targets.push(target);
         }
         if targets.len() > ALIAS_TARGETS_MAX {
-            return Err((at, Problem::Alias(AliasProblem::Targets)));
+            return Err((at, ConfigProblem::Alias(AliasProblem::Targets)));
         }
         let Some(behind) = rest
             .strip_prefix(',')
@@ -144,13 +144,13 @@ fn read_alias(
 }
 
 /// What stands in front of the @ in a name that may be a whole address of the domain.
-pub(super) fn local_name<'a>(name: &'a str, domain: &Domain) -> Result<&'a str, Problem> {
+pub(super) fn local_name<'a>(name: &'a str, domain: &Domain) -> Result<&'a str, ConfigProblem> {
     let Some((front, back)) = name.rsplit_once('@') else {
         return Ok(name);
     };
     match Domain::parse(back) {
         Ok(named) if named == *domain => Ok(front),
-        Ok(named) => Err(Problem::Alias(AliasProblem::Foreign {
+        Ok(named) => Err(ConfigProblem::Alias(AliasProblem::Foreign {
             domain: named.to_string(),
         })),
         // The @ is in quotes.

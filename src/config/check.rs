@@ -1,4 +1,4 @@
-//! Texts of chopar.toml turned into values: what kinds of values there are, and what is wrong with one that is none.
+//! Conversion of chopar.toml values: the kinds of values there are, and what is wrong with a value of another kind.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,11 +6,10 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::error::Errors;
-use super::problem::{NameProblem, Problem, ValueProblem};
+use super::problem::{ConfigProblem, NameProblem, ValueProblem};
 use super::quantity;
 use crate::address::{Domain, Mailbox};
 
-/// The file.
 pub(super) const FILE: &str = "chopar.toml";
 
 /// Turns texts into values, and notes where that is not possible.
@@ -20,7 +19,7 @@ pub(super) struct Check<'a> {
 }
 
 impl Check<'_> {
-    pub(super) fn problem<T>(&mut self, at: &Spanned<T>, problem: Problem) {
+    pub(super) fn problem<T>(&mut self, at: &Spanned<T>, problem: ConfigProblem) {
         self.errors.push_span(FILE, self.text, at.span(), problem);
     }
 
@@ -30,7 +29,10 @@ impl Check<'_> {
         };
         if !path.get_ref().starts_with('/') {
             let text = path.get_ref().clone();
-            self.problem(&path, Problem::Value(ValueProblem::RelativePath { text }));
+            self.problem(
+                &path,
+                ConfigProblem::Value(ValueProblem::RelativePath { text }),
+            );
         }
         path.into_inner().into()
     }
@@ -39,7 +41,7 @@ impl Check<'_> {
         Mailbox::parse(text.get_ref())
             .map_err(|error| {
                 let text_there = text.get_ref().clone();
-                let text_there = Problem::Name(NameProblem::Mailbox {
+                let text_there = ConfigProblem::Name(NameProblem::Mailbox {
                     text: text_there,
                     error,
                 });
@@ -59,13 +61,16 @@ impl Check<'_> {
         };
         let Some(size) = quantity::size(text.get_ref()) else {
             let there = text.get_ref().clone();
-            self.problem(&text, Problem::Value(ValueProblem::Size { text: there }));
+            self.problem(
+                &text,
+                ConfigProblem::Value(ValueProblem::Size { text: there }),
+            );
             return default;
         };
         if size < least {
             self.problem(
                 &text,
-                Problem::Value(ValueProblem::TooSmall { least: shown }),
+                ConfigProblem::Value(ValueProblem::TooSmall { least: shown }),
             );
         }
         size
@@ -81,11 +86,17 @@ impl Check<'_> {
         };
         let Some(duration) = quantity::duration(text.get_ref()) else {
             let there = text.get_ref().clone();
-            self.problem(text, Problem::Value(ValueProblem::Duration { text: there }));
+            self.problem(
+                text,
+                ConfigProblem::Value(ValueProblem::Duration { text: there }),
+            );
             return default;
         };
         if duration.is_zero() {
-            self.problem(text, Problem::Value(ValueProblem::TooSmall { least: "1s" }));
+            self.problem(
+                text,
+                ConfigProblem::Value(ValueProblem::TooSmall { least: "1s" }),
+            );
         }
         duration
     }
@@ -97,7 +108,7 @@ impl Check<'_> {
         if *number.get_ref() == 0 {
             self.problem(
                 number,
-                Problem::Value(ValueProblem::TooSmall { least: "1" }),
+                ConfigProblem::Value(ValueProblem::TooSmall { least: "1" }),
             );
         }
         usize::try_from(*number.get_ref()).unwrap_or(usize::MAX)
@@ -115,7 +126,7 @@ impl Check<'_> {
         let found = words.iter().find(|(word, _)| word == text.get_ref());
         if found.is_none() {
             let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            let problem = Problem::Value(ValueProblem::Word {
+            let problem = ConfigProblem::Value(ValueProblem::Word {
                 text: text.get_ref().clone(),
                 words: words.join(", "),
             });
@@ -133,7 +144,7 @@ impl Check<'_> {
                     let there = text.get_ref().clone();
                     self.problem(
                         text,
-                        Problem::Name(NameProblem::Domain { text: there, error }),
+                        ConfigProblem::Name(NameProblem::Domain { text: there, error }),
                     );
                 }
             }

@@ -7,18 +7,18 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::check::Check;
-use super::problem::{Problem, ValueProblem};
+use super::problem::{ConfigProblem, ValueProblem};
 use crate::limits::{
     CLIENT_SESSIONS_DEFAULT, GIVE_UP_AFTER_DEFAULT, SESSIONS_PER_HOP_DEFAULT, WARN_AFTER_DEFAULT,
 };
 
 /// How mail leaves.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Delivery {
+pub struct DeliverySettings {
     /// The port of mail exchangers.
     pub port: u16,
     /// Which addresses are tried.
-    pub ip: Family,
+    pub ip: AddressFamily,
     /// Whether a mail exchanger may have an address of this machine, or none that a host can have; for tests.
     pub loopback: bool,
     /// Source address for IPv4.
@@ -37,7 +37,7 @@ pub struct Delivery {
 
 /// Which addresses of a next hop are tried.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Family {
+pub enum AddressFamily {
     /// Both families.
     Any,
     /// IPv4 only.
@@ -61,20 +61,20 @@ pub(super) struct DeliveryText {
 }
 
 impl Check<'_> {
-    pub(super) fn delivery(&mut self, raw: &DeliveryText) -> Delivery {
+    pub(super) fn delivery(&mut self, raw: &DeliveryText) -> DeliverySettings {
         let ip = match raw.ip.as_ref().map(|ip| ip.get_ref().as_str()) {
-            None | Some("any") => Family::Any,
-            Some("ipv4") => Family::Ipv4,
-            Some("ipv6") => Family::Ipv6,
+            None | Some("any") => AddressFamily::Any,
+            Some("ipv4") => AddressFamily::Ipv4,
+            Some("ipv6") => AddressFamily::Ipv6,
             Some(other) => {
                 let text = other.to_owned();
                 if let Some(at) = &raw.ip {
-                    self.problem(at, Problem::Value(ValueProblem::Family { text }));
+                    self.problem(at, ConfigProblem::Value(ValueProblem::Family { text }));
                 }
-                Family::Any
+                AddressFamily::Any
             }
         };
-        Delivery {
+        DeliverySettings {
             port: raw.port.unwrap_or(25),
             ip,
             loopback: raw.loopback,
@@ -94,7 +94,7 @@ impl Check<'_> {
             let there = text.get_ref().clone();
             self.problem(
                 text,
-                Problem::Value(ValueProblem::IpAddress { text: there }),
+                ConfigProblem::Value(ValueProblem::IpAddress { text: there }),
             );
         }
         address

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer, Error};
 
 use super::error::Errors;
-use super::problem::Problem;
+use super::problem::ConfigProblem;
 use crate::limits::CONFIG_ERRORS_MAX;
 
 /// Reads a file. Where it is not TOML, that alone is said.
@@ -20,7 +20,7 @@ pub(super) fn read<T: DeserializeOwned + Default>(
     let mut say = |error: &Error| {
         let message = error.message().trim().replace('\n', ", ");
         let span = error.span().unwrap_or_default();
-        errors.push_span(file, text, span, Problem::Toml(message));
+        errors.push_span(file, text, span, ConfigProblem::Toml(message));
     };
     let mut document = match DeTable::parse(text) {
         Ok(document) => document,

@@ -1,4 +1,4 @@
-//! `domains/DOMAIN/`: a folder that exists is a domain that is served.
+//! `domains/DOMAIN/`: each folder that exists is a served domain.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use super::check::FILE;
 use super::error::Errors;
 use super::folder::Folder;
 use super::folder::keep_secret;
-use super::problem::{DkimProblem, NameProblem, Problem};
+use super::problem::{ConfigProblem, DkimProblem, NameProblem};
 use super::served::{DkimKey, ServedDomain};
 use super::settings::Settings;
 use super::{aliases, users};
@@ -29,17 +29,23 @@ pub(super) fn read(
         let domain = match Domain::parse(name) {
             Ok(domain) if !domain.is_literal() => domain,
             _ => {
-                errors.warn(&path, Problem::Unused);
+                errors.warn(&path, ConfigProblem::Unused);
                 continue;
             }
         };
         if let Some(other) = names.insert(domain.clone(), name) {
             let other = other.to_owned();
-            errors.push(&path, Problem::Name(NameProblem::DomainTwice { other }));
+            errors.push(
+                &path,
+                ConfigProblem::Name(NameProblem::DomainTwice { other }),
+            );
         }
         if !domain.as_str().contains('.') {
             let text = domain.to_string();
-            errors.warn(&path, Problem::Name(NameProblem::DomainWithoutDot { text }));
+            errors.warn(
+                &path,
+                ConfigProblem::Name(NameProblem::DomainWithoutDot { text }),
+            );
         }
         served.insert(
             domain.clone(),
@@ -57,7 +63,7 @@ pub(super) fn read(
             }
             None => {
                 let domain = section.domain.to_string();
-                let problem = Problem::Name(NameProblem::DomainWithoutFolder { domain });
+                let problem = ConfigProblem::Name(NameProblem::DomainWithoutFolder { domain });
                 errors.push_at(FILE, section.line, section.column, problem);
             }
         }
@@ -93,7 +99,7 @@ fn read_domain(
                         aliases::read(&file, text, domain, &forms, errors);
                 }
             }
-            _ => errors.warn(&file, Problem::Unused),
+            _ => errors.warn(&file, ConfigProblem::Unused),
         }
     }
     let dkim = format!("{path}/dkim");
@@ -104,21 +110,21 @@ fn read_domain(
             .extend(read_key(folder, &file, name, errors).map(Arc::new));
     }
     if served.dkim.len() > DKIM_KEYS_PER_DOMAIN_MAX {
-        errors.push(&dkim, Problem::Dkim(DkimProblem::Keys));
+        errors.push(&dkim, ConfigProblem::Dkim(DkimProblem::Keys));
     }
     served
 }
 
 fn read_key(folder: &Folder, file: &str, name: &str, errors: &mut Errors) -> Option<DkimKey> {
     let Some(selector) = name.strip_suffix(".pem") else {
-        errors.warn(file, Problem::Unused);
+        errors.warn(file, ConfigProblem::Unused);
         return None;
     };
     if selector.len() > SELECTOR_BYTES_MAX
         || !Domain::parse(selector).is_ok_and(|name| !name.is_literal())
     {
         let text = selector.to_owned();
-        errors.push(file, Problem::Dkim(DkimProblem::Selector { text }));
+        errors.push(file, ConfigProblem::Dkim(DkimProblem::Selector { text }));
         return None;
     }
     keep_secret(folder, file, errors);
@@ -128,7 +134,7 @@ fn read_key(folder: &Folder, file: &str, name: &str, errors: &mut Errors) -> Opt
             if key.is_short() {
                 errors.warn(
                     file,
-                    Problem::Dkim(DkimProblem::ShortKey { bits: key.bits() }),
+                    ConfigProblem::Dkim(DkimProblem::ShortKey { bits: key.bits() }),
                 );
             }
             Some(DkimKey {
@@ -137,7 +143,7 @@ fn read_key(folder: &Folder, file: &str, name: &str, errors: &mut Errors) -> Opt
             })
         }
         Err(error) => {
-            errors.push(file, Problem::Dkim(DkimProblem::Key(error)));
+            errors.push(file, ConfigProblem::Dkim(DkimProblem::Key(error)));
             None
         }
     }

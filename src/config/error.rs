@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::problem::Problem;
+use super::problem::ConfigProblem;
 use super::text::without_mark;
 use crate::limits::CONFIG_ERRORS_MAX;
 
@@ -16,8 +16,7 @@ pub struct ConfigError {
     pub line: usize,
     /// The column in characters, from 1.
     pub column: usize,
-    /// What it is.
-    pub problem: Problem,
+    pub problem: ConfigProblem,
 }
 
 impl fmt::Display for ConfigError {
@@ -43,12 +42,18 @@ pub(super) struct Errors {
 
 impl Errors {
     /// An error of a whole file.
-    pub(super) fn push(&mut self, file: &str, problem: Problem) {
+    pub(super) fn push(&mut self, file: &str, problem: ConfigProblem) {
         self.push_at(file, 1, 1, problem);
     }
 
     /// An error at a line and column.
-    pub(super) fn push_at(&mut self, file: &str, line: usize, column: usize, problem: Problem) {
+    pub(super) fn push_at(
+        &mut self,
+        file: &str,
+        line: usize,
+        column: usize,
+        problem: ConfigProblem,
+    ) {
         if self.errors.len() < CONFIG_ERRORS_MAX {
             self.errors.push(ConfigError {
                 file: file.to_owned(),
@@ -65,7 +70,7 @@ impl Errors {
         file: &str,
         text: &str,
         span: Range<usize>,
-        problem: Problem,
+        problem: ConfigProblem,
     ) {
         let (line, column) = position(text, span.start);
         self.push_at(file, line, column, problem);
@@ -77,12 +82,12 @@ impl Errors {
     }
 
     /// Something that can be worked with.
-    pub(super) fn warn(&mut self, file: &str, problem: Problem) {
+    pub(super) fn warn(&mut self, file: &str, problem: ConfigProblem) {
         self.warn_at(file, (1, 1), problem);
     }
 
     /// The same, at a line and column.
-    pub(super) fn warn_at(&mut self, file: &str, place: (usize, usize), problem: Problem) {
+    pub(super) fn warn_at(&mut self, file: &str, place: (usize, usize), problem: ConfigProblem) {
         if self.warnings.len() < CONFIG_ERRORS_MAX {
             self.warnings.push(ConfigError {
                 file: file.to_owned(),
@@ -100,7 +105,7 @@ impl Errors {
             Err(error) => {
                 let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
                 let good = str::from_utf8(good).unwrap_or_default();
-                self.push_span(file, good, good.len()..good.len(), Problem::NotUtf8);
+                self.push_span(file, good, good.len()..good.len(), ConfigProblem::NotUtf8);
                 None
             }
         }

@@ -6,7 +6,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use super::error::Errors;
-use super::problem::Problem;
+use super::problem::ConfigProblem;
 
 /// The configuration folder. Paths are relative to it, with `/` between their parts. It holds secrets: what is read is
 /// wiped when it is dropped.
@@ -106,6 +106,6 @@ pub(super) fn keep_secret(folder: &Folder, path: &str, errors: &mut Errors) {
         .rights(path)
         .is_some_and(|rights| rights.is_read_by_all)
     {
-        errors.warn(path, Problem::ReadByAll);
+        errors.warn(path, ConfigProblem::ReadByAll);
     }
 }

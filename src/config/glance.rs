@@ -1,5 +1,5 @@
-//! One key of chopar.toml, also where the rest of the file has errors: a command that finds the daemon, or says what is
-//! wrong with the file, must work then.
+//! Reads one key of chopar.toml even when the rest of the file has errors: commands that find the daemon or report what
+//! is wrong with the file must still work.
 
 use super::text::without_mark;
 

@@ -1,11 +1,10 @@
-//! Where people read their mail: a server that is another one's, which mail programs are told of.
+//! Where people read their mail: another server, which mail programs that configure themselves are told.
 
 use crate::address::Domain;
 
 /// How mail is read there.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Protocol {
-    /// IMAP.
+pub enum IncomingProtocol {
     Imap,
     /// POP3.
     Pop3,
@@ -15,12 +14,10 @@ pub enum Protocol {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Incoming {
     /// How.
-    pub protocol: Protocol,
+    pub protocol: IncomingProtocol,
     /// Whether TLS is spoken from the first byte; else after STARTTLS.
     pub is_tls: bool,
-    /// Its name.
     pub host: Domain,
-    /// Its port.
     pub port: u16,
 }
 
@@ -29,10 +26,10 @@ impl Incoming {
     pub fn parse(text: &str) -> Option<Self> {
         let (scheme, rest) = text.split_once("://")?;
         let (protocol, is_tls, usual) = match scheme {
-            "imaps" => (Protocol::Imap, true, 993),
-            "imap" => (Protocol::Imap, false, 143),
-            "pop3s" => (Protocol::Pop3, true, 995),
-            "pop3" => (Protocol::Pop3, false, 110),
+            "imaps" => (IncomingProtocol::Imap, true, 993),
+            "imap" => (IncomingProtocol::Imap, false, 143),
+            "pop3s" => (IncomingProtocol::Pop3, true, 995),
+            "pop3" => (IncomingProtocol::Pop3, false, 110),
             _ => return None,
         };
         let (host, port) = match rest.split_once(':') {
@@ -62,15 +59,15 @@ mod tests {
         let gmail = || "imap.gmail.com".to_owned();
         assert_eq!(
             read("imaps://imap.gmail.com"),
-            Some((Protocol::Imap, true, gmail(), 993))
+            Some((IncomingProtocol::Imap, true, gmail(), 993))
         );
         assert_eq!(
             read("imap://imap.gmail.com:1143"),
-            Some((Protocol::Imap, false, gmail(), 1143))
+            Some((IncomingProtocol::Imap, false, gmail(), 1143))
         );
         assert_eq!(
             read("pop3s://imap.gmail.com"),
-            Some((Protocol::Pop3, true, gmail(), 995))
+            Some((IncomingProtocol::Pop3, true, gmail(), 995))
         );
         for wrong in [
             "imap.gmail.com",

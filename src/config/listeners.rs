@@ -9,9 +9,9 @@ use toml::Spanned;
 
 use super::check::{Check, FILE};
 use super::error::position;
-use super::problem::{ClientProblem, Problem};
+use super::problem::{ClientProblem, ConfigProblem};
 
-/// The listeners.
+/// The listening sockets that `[listen]` asks for, by what they are for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Listeners {
     /// Port 25.
@@ -107,7 +107,7 @@ impl Check<'_> {
                 let text = word.clone();
                 self.problem(
                     &sockets,
-                    Problem::Client(ClientProblem::ListenWord { text }),
+                    ConfigProblem::Client(ClientProblem::ListenWord { text }),
                 );
                 Listen::Systemd
             }
@@ -118,7 +118,7 @@ impl Check<'_> {
                         let there = text.get_ref().clone();
                         self.problem(
                             text,
-                            Problem::Client(ClientProblem::SocketAddress { text: there }),
+                            ConfigProblem::Client(ClientProblem::SocketAddress { text: there }),
                         );
                     }
                     address
@@ -142,7 +142,7 @@ impl Check<'_> {
                 self.errors.warn_at(
                     FILE,
                     place,
-                    Problem::Client(ClientProblem::Ipv6Only { address }),
+                    ConfigProblem::Client(ClientProblem::Ipv6Only { address }),
                 );
             }
         }

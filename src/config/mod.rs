@@ -14,10 +14,10 @@ mod abuse;
 mod accounts;
 mod acme;
 pub mod alias_edit;
+mod alias_loops;
 mod aliases;
 mod allowances;
 mod check;
-mod circles;
 mod delivery;
 mod document;
 mod domains;
@@ -44,29 +44,29 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use abuse::{Abuse, Greylisting, Lists, Toggle, Zone};
+pub use abuse::{Abuse, DnsList, Greylisting, Lists, Toggle};
 pub use accounts::Accounts;
 pub use acme::{Acme, Binding, Renewal};
 pub use aliases::Alias;
 pub use allowances::Limits;
-pub use delivery::{Delivery, Family};
+pub use delivery::{AddressFamily, DeliverySettings};
 pub use error::ConfigError;
 pub use folder::{Folder, Rights, SystemDefaults};
 pub use glance::glance;
-pub use incoming::{Incoming, Protocol};
+pub use incoming::{Incoming, IncomingProtocol};
 pub use listeners::{Listen, Listeners};
-pub use names::Names;
+pub use names::NameRules;
 pub use network::{Network, Networks};
 pub use problem::{
-    AliasProblem, CertificateProblem, ClientProblem, DkimProblem, NameProblem, Problem,
+    AliasProblem, CertificateProblem, ClientProblem, ConfigProblem, DkimProblem, NameProblem,
     RouteProblem, UserProblem, ValueProblem,
 };
 pub use quantity::size as parse_size;
 pub use relaying::Trust;
-pub use routes::{Login, Route, RoutePattern};
+pub use routes::{Route, RouteLogin, RoutePattern};
 pub use served::{DkimKey, Dmarc, MtaSts, Quarantine, Receive, ServedDomain};
 pub use settings::{Bcc, Content, Dns, DnsSource};
-pub use target::{Target, To};
+pub use target::{AliasTarget, To};
 pub use users::{SendAs, User};
 
 use crate::address::{Domain, Mailbox};
@@ -95,16 +95,15 @@ pub struct Config {
     /// Where names are looked up.
     pub dns: Dns,
     /// How mail leaves.
-    pub delivery: Delivery,
+    pub delivery: DeliverySettings,
     /// What peers and users may take.
     pub limits: Limits,
     /// Which local parts of served domains are the same.
-    pub names: Names,
-    /// What strangers must not do.
+    pub names: NameRules,
+    /// What unauthenticated clients must not do.
     pub abuse: Abuse,
     /// How certificates are obtained.
     pub acme: Acme,
-    /// The domains that are served.
     pub domains: BTreeMap<Domain, ServedDomain>,
     /// Where mail goes other than by MX; the first match wins.
     pub routes: Vec<Route>,
@@ -118,7 +117,7 @@ impl Config {
         let mut errors = Errors::default();
         let settings = settings::read(folder, defaults, &mut errors);
         let domains = domains::read(folder, &settings, &mut errors);
-        circles::find(&domains, &settings.names, &mut errors);
+        alias_loops::find(&domains, &settings.names, &mut errors);
         let hook = hook(folder, &mut errors);
         let routes = routes::read(folder, &settings.routes, &mut errors);
         let (warnings, errors) = errors.into_parts();
@@ -153,7 +152,7 @@ impl Config {
         })
     }
 
-    /// The user with this login.
+    /// Finds a user of a served domain by the address that is the login.
     pub fn user(&self, login: &Mailbox) -> Option<&User> {
         self.domains
             .get(login.domain())?
@@ -187,7 +186,7 @@ impl fmt::Debug for Config {
 fn hook(folder: &Folder, errors: &mut Errors) -> bool {
     let names = folder.files_in(HOOKS).chain(folder.children(HOOKS));
     for name in names.filter(|name| ![POST_DATA, DNS_01].contains(name)) {
-        errors.warn(&format!("{HOOKS}/{name}"), Problem::Unused);
+        errors.warn(&format!("{HOOKS}/{name}"), ConfigProblem::Unused);
     }
     for name in [POST_DATA, DNS_01] {
         let path = format!("{HOOKS}/{name}");
@@ -195,7 +194,10 @@ fn hook(folder: &Folder, errors: &mut Errors) -> bool {
             .rights(&path)
             .is_some_and(|rights| !rights.is_executable)
         {
-            errors.push(&path, Problem::Certificate(CertificateProblem::HookMode));
+            errors.push(
+                &path,
+                ConfigProblem::Certificate(CertificateProblem::HookMode),
+            );
         }
     }
     folder.file(&format!("{HOOKS}/{POST_DATA}")).is_some()

@@ -1,15 +1,15 @@
-//! When two local parts of a served domain are the same address: suffixes (RFC 5233) and characters that do not count.
+//! When two local parts of a served domain are the same address: suffixes (RFC 5233) and ignored characters.
 
 /// How the local parts of served domains are compared, beside their case.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Names {
+pub struct NameRules {
     /// Each of these characters begins a suffix.
     pub separators: Box<str>,
     /// These characters do not count.
     pub dropped: Box<str>,
 }
 
-impl Default for Names {
+impl Default for NameRules {
     fn default() -> Self {
         Self {
             separators: "+".into(),
@@ -18,7 +18,7 @@ impl Default for Names {
     }
 }
 
-impl Names {
+impl NameRules {
     /// What is compared of the key of a local part: it without the characters that do not count, unless nothing is left.
     pub fn key(&self, local_key: &str) -> String {
         let kept: String = local_key
@@ -47,12 +47,12 @@ mod tests {
 
     #[test]
     fn suffixes_and_dropped_characters_are_the_operators_to_say() {
-        let usual = Names::default();
+        let usual = NameRules::default();
         assert_eq!(usual.key("a.nn+x.y"), "ann+xy");
         assert_eq!(usual.without_suffix("ann+x+y"), "ann");
         assert_eq!(usual.without_suffix("+x"), "+x");
         assert_eq!(usual.key("..."), "...");
-        let other = Names {
+        let other = NameRules {
             separators: "-+".into(),
             dropped: "".into(),
         };

@@ -22,14 +22,13 @@ pub use value::ValueProblem;
 
 /// What can be wrong.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Problem {
+pub enum ConfigProblem {
     /// TOML that cannot be read, a key that does not exist, a value of another type; in the words of the parser.
     Toml(String),
     /// The file is not UTF-8.
     NotUtf8,
     /// A name that is there twice.
     Twice {
-        /// The name.
         name: String,
         /// The line where it is first.
         first: usize,
@@ -38,17 +37,12 @@ pub enum Problem {
     ReadByAll,
     /// A file or folder that means nothing (a warning).
     Unused,
-    /// With a name.
     Name(NameProblem),
-    /// With a value.
     Value(ValueProblem),
     /// With a listener, a network or a list.
     Client(ClientProblem),
-    /// With a route.
     Route(RouteProblem),
-    /// With a user.
     User(UserProblem),
-    /// With an alias.
     Alias(AliasProblem),
     /// With a key of DKIM.
     Dkim(DkimProblem),
@@ -56,7 +50,7 @@ pub enum Problem {
     Certificate(CertificateProblem),
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigProblem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Toml(message) => out.write_str(message),

@@ -1,4 +1,5 @@
-//! `[relay]` and `[proxy]`: the networks that may relay without AUTH, and those whose word counts for a client.
+//! `[relay]` and `[proxy]`: networks whose clients may relay without authentication, and proxies that are believed
+//! about the client's address.
 
 use std::fmt;
 
@@ -11,7 +12,7 @@ use super::check::{Check, FILE};
 use super::error::position;
 use super::listeners::{ListenText, Sockets};
 use super::network::{Network, NetworkError, Networks};
-use super::problem::{ClientProblem, Problem};
+use super::problem::{ClientProblem, ConfigProblem};
 use crate::address::Domain;
 
 /// Whose word counts, without a password.
@@ -126,7 +127,7 @@ impl Check<'_> {
                 self.errors.warn_at(
                     FILE,
                     place,
-                    Problem::Client(ClientProblem::OpenRelay { network }),
+                    ConfigProblem::Client(ClientProblem::OpenRelay { network }),
                 );
             }
         }
@@ -145,7 +146,7 @@ impl Check<'_> {
             && list.is_empty()
             && !matches!(sockets.get_ref(), Sockets::List(addresses) if addresses.is_empty())
         {
-            self.problem(sockets, Problem::Client(ClientProblem::NoProxies));
+            self.problem(sockets, ConfigProblem::Client(ClientProblem::NoProxies));
         }
         let relay = relay.iter().map(|text| Network::parse(text.get_ref()));
         let relay = Networks(relay.filter_map(Result::ok).collect());
@@ -155,7 +156,7 @@ impl Check<'_> {
             {
                 let place = position(self.text, text.span().start);
                 let (proxy, network) = (proxy.to_string(), network.to_string());
-                let problem = Problem::Client(ClientProblem::TrustedProxy { proxy, network });
+                let problem = ConfigProblem::Client(ClientProblem::TrustedProxy { proxy, network });
                 self.errors.warn_at(FILE, place, problem);
             }
         }
@@ -166,11 +167,11 @@ impl Check<'_> {
         let parsed = list.iter().filter_map(|text| {
             let problem = match Network::parse(text.get_ref()) {
                 Ok(network) => return Some(network),
-                Err(NetworkError::Form) => Problem::Client(ClientProblem::Network {
+                Err(NetworkError::Form) => ConfigProblem::Client(ClientProblem::Network {
                     text: text.get_ref().clone(),
                 }),
                 Err(NetworkError::HostBits(network)) => {
-                    Problem::Client(ClientProblem::NetworkHostBits {
+                    ConfigProblem::Client(ClientProblem::NetworkHostBits {
                         network: network.to_string(),
                     })
                 }

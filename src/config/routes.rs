@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::check::Check;
 use super::error::Errors;
 use super::folder::{Folder, keep_secret};
-use super::problem::{Problem, RouteProblem};
+use super::problem::{ConfigProblem, RouteProblem};
 use super::text::without_mark;
 use crate::address::Domain;
 use crate::destination::{Destination, Scheme, Via, parse_host};
@@ -20,13 +20,12 @@ pub struct Route {
     /// The next hops, tried in this order; never empty.
     pub via: Vec<Destination>,
     /// How to log in there.
-    pub login: Option<Login>,
+    pub login: Option<RouteLogin>,
 }
 
 /// Which mail a route is for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RoutePattern {
-    /// `*`: all.
     All,
     /// `example.org`: recipients of the domain.
     Domain(Domain),
@@ -38,10 +37,8 @@ pub enum RoutePattern {
 
 /// How to log in at a next hop. Wiped when it is dropped, and not shown.
 #[derive(Clone, Eq, PartialEq)]
-pub struct Login {
-    /// The login.
+pub struct RouteLogin {
     pub user: Zeroizing<String>,
-    /// The password.
     pub password: Zeroizing<String>,
 }
 
@@ -103,18 +100,18 @@ impl Check<'_> {
         let pattern = RoutePattern::parse(route.domain.get_ref());
         if pattern.is_none() {
             let text = route.domain.get_ref().clone();
-            let problem = Problem::Route(RouteProblem::Pattern { text });
+            let problem = ConfigProblem::Route(RouteProblem::Pattern { text });
             self.problem(&route.domain, problem);
         }
         if route.via.get_ref().is_empty() {
-            self.problem(&route.via, Problem::Route(RouteProblem::ViaEmpty));
+            self.problem(&route.via, ConfigProblem::Route(RouteProblem::ViaEmpty));
         }
         let mut via = Vec::new();
         for text in route.via.get_ref() {
             match parse_via(text.get_ref()) {
                 Ok(hop) => {
                     if hop.is_clear() && route.auth.is_some() {
-                        self.problem(text, Problem::Route(RouteProblem::AuthInClear));
+                        self.problem(text, ConfigProblem::Route(RouteProblem::AuthInClear));
                     }
                     via.push(hop);
                 }
@@ -130,13 +127,13 @@ impl Check<'_> {
         })
     }
 
-    fn login(&mut self, folder: &Folder, path: &Spanned<String>) -> Option<Login> {
+    fn login(&mut self, folder: &Folder, path: &Spanned<String>) -> Option<RouteLogin> {
         match read_login(folder, path.get_ref()) {
             Ok(login) => {
                 keep_secret(folder, path.get_ref(), self.errors);
                 return Some(login);
             }
-            Err(error @ Problem::Route(RouteProblem::SecretForm)) => {
+            Err(error @ ConfigProblem::Route(RouteProblem::SecretForm)) => {
                 self.errors.push(path.get_ref(), error);
             }
             Err(error) => self.problem(path, error),
@@ -145,9 +142,9 @@ impl Check<'_> {
     }
 }
 
-fn parse_via(text: &str) -> Result<Destination, Problem> {
+fn parse_via(text: &str) -> Result<Destination, ConfigProblem> {
     let bad = || {
-        Problem::Route(RouteProblem::Via {
+        ConfigProblem::Route(RouteProblem::Via {
             text: text.to_owned(),
         })
     };
@@ -170,28 +167,29 @@ fn parse_via(text: &str) -> Result<Destination, Problem> {
 }
 
 /// Reads the file with login and password: on two lines, or on one with a space between.
-fn read_login(folder: &Folder, path: &str) -> Result<Login, Problem> {
+fn read_login(folder: &Folder, path: &str) -> Result<RouteLogin, ConfigProblem> {
     let inside = |part: &str| !matches!(part, "" | "." | "..");
     if !path.split('/').all(inside) {
         let path = path.to_owned();
-        return Err(Problem::Route(RouteProblem::SecretPath { path }));
+        return Err(ConfigProblem::Route(RouteProblem::SecretPath { path }));
     }
     let Some(bytes) = folder.file(path) else {
         let path = path.to_owned();
-        return Err(Problem::Route(RouteProblem::SecretMissing { path }));
+        return Err(ConfigProblem::Route(RouteProblem::SecretMissing { path }));
     };
-    let text = std::str::from_utf8(bytes).map_err(|_| Problem::Route(RouteProblem::SecretForm))?;
+    let text =
+        std::str::from_utf8(bytes).map_err(|_| ConfigProblem::Route(RouteProblem::SecretForm))?;
     let text = without_mark(text);
     let text = text.trim_end_matches(['\r', '\n']);
     let (user, password) = text
         .split_once('\n')
         .or_else(|| text.split_once([' ', '\t']))
-        .ok_or(Problem::Route(RouteProblem::SecretForm))?;
+        .ok_or(ConfigProblem::Route(RouteProblem::SecretForm))?;
     let (user, password) = (user.trim(), password.trim_matches(['\r', ' ', '\t']));
     if user.is_empty() || password.is_empty() || password.contains('\n') {
-        return Err(Problem::Route(RouteProblem::SecretForm));
+        return Err(ConfigProblem::Route(RouteProblem::SecretForm));
     }
-    Ok(Login {
+    Ok(RouteLogin {
         user: Zeroizing::new(user.to_owned()),
         password: Zeroizing::new(password.to_owned()),
     })

@@ -1,4 +1,4 @@
-//! `[domain."…"]`: what chopar.toml says about a domain that is served.
+//! `[domain."…"]`: what chopar.toml says about a served domain.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use toml::Spanned;
 use super::check::Check;
 use super::error::position;
 use super::incoming::Incoming;
-use super::problem::{NameProblem, Problem, ValueProblem};
+use super::problem::{ConfigProblem, NameProblem, ValueProblem};
 use super::served::{Dmarc, MtaSts, Quarantine, Receive};
 use crate::address::Domain;
 
@@ -60,7 +60,10 @@ impl Check<'_> {
                 }
                 Err(error) => {
                     let text = name.get_ref().clone();
-                    self.problem(&name, Problem::Name(NameProblem::Domain { text, error }));
+                    self.problem(
+                        &name,
+                        ConfigProblem::Name(NameProblem::Domain { text, error }),
+                    );
                 }
             }
         }
@@ -92,7 +95,10 @@ impl Check<'_> {
         let incoming = Incoming::parse(text.get_ref());
         if incoming.is_none() {
             let there = text.get_ref().clone();
-            self.problem(text, Problem::Value(ValueProblem::Incoming { text: there }));
+            self.problem(
+                text,
+                ConfigProblem::Value(ValueProblem::Incoming { text: there }),
+            );
         }
         incoming
     }

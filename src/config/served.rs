@@ -1,11 +1,11 @@
-//! A domain that is served: who has an account, where its addresses lead, and what is done about its mail.
+//! A served domain: its users, its aliases, and the settings for its mail.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::aliases::Alias;
 use super::incoming::Incoming;
-use super::names::Names;
+use super::names::NameRules;
 use super::users::User;
 use crate::auth::dkim::key::SigningKey;
 
@@ -33,8 +33,8 @@ pub struct ServedDomain {
 }
 
 impl ServedDomain {
-    /// The alias of a local part, by the key that [`Names::key`] gives: itself, or that without its suffix.
-    pub fn alias(&self, names: &Names, key: &str) -> Option<&Alias> {
+    /// The alias of a local part, by the key that [`NameRules::key`] gives: itself, or that without its suffix.
+    pub fn alias(&self, names: &NameRules, key: &str) -> Option<&Alias> {
         self.aliases
             .get(key)
             .or_else(|| self.aliases.get(names.without_suffix(key)))
@@ -46,7 +46,6 @@ impl ServedDomain {
 pub struct DkimKey {
     /// The selector, which is the file's name.
     pub selector: Box<str>,
-    /// The key.
     pub key: Arc<SigningKey>,
 }
 

@@ -11,13 +11,13 @@ use super::abuse::{Abuse, AbuseText};
 use super::acme::{Acme, AcmeText};
 use super::allowances::{Limits, LimitsText};
 use super::check::{Check, FILE};
-use super::delivery::{Delivery, DeliveryText};
+use super::delivery::{DeliverySettings, DeliveryText};
 use super::document;
 use super::error::Errors;
 use super::folder::{Folder, SystemDefaults};
 use super::listeners::{ListenText, Listeners};
-use super::names::Names;
-use super::problem::{NameProblem, Problem, ValueProblem};
+use super::names::NameRules;
+use super::problem::{ConfigProblem, NameProblem, ValueProblem};
 use super::relaying::{NetworksText, RelayText, Trust};
 use super::routes::{RouteText, RouteTexts};
 use super::sections::{DomainSection, DomainText};
@@ -75,9 +75,9 @@ pub(super) struct Settings {
     pub(super) trust: Trust,
     pub(super) content: Content,
     pub(super) dns: Dns,
-    pub(super) delivery: Delivery,
+    pub(super) delivery: DeliverySettings,
     pub(super) limits: Limits,
-    pub(super) names: Names,
+    pub(super) names: NameRules,
     pub(super) abuse: Abuse,
     pub(super) acme: Acme,
     /// The `[domain."…"]` sections with their positions.
@@ -187,7 +187,7 @@ impl Check<'_> {
                 if text.parse::<IpAddr>().is_ok() {
                     self.problem(
                         &hostname,
-                        Problem::Name(NameProblem::HostnameAddress { text }),
+                        ConfigProblem::Name(NameProblem::HostnameAddress { text }),
                     );
                     return None;
                 }
@@ -200,7 +200,7 @@ impl Check<'_> {
                 if let Some(error) = error {
                     self.problem(
                         &hostname,
-                        Problem::Name(NameProblem::Hostname { text, error }),
+                        ConfigProblem::Name(NameProblem::Hostname { text, error }),
                     );
                     return None;
                 }
@@ -210,8 +210,10 @@ impl Check<'_> {
                 let text = defaults.hostname.clone();
                 let parsed = Domain::parse(&text).ok().filter(|name| !name.is_literal());
                 if parsed.is_none() {
-                    self.errors
-                        .push(FILE, Problem::Name(NameProblem::SystemHostname { text }));
+                    self.errors.push(
+                        FILE,
+                        ConfigProblem::Name(NameProblem::SystemHostname { text }),
+                    );
                 }
                 parsed
             }
@@ -222,7 +224,7 @@ impl Check<'_> {
             let text = name.to_string();
             self.errors.warn(
                 FILE,
-                Problem::Name(NameProblem::HostnameWithoutDot { text }),
+                ConfigProblem::Name(NameProblem::HostnameWithoutDot { text }),
             );
         }
         parsed
@@ -241,7 +243,7 @@ impl Check<'_> {
         let text = user.get_ref().as_str();
         if text.is_empty() || !text.chars().all(plain) && !numbers(text) {
             let text = user.get_ref().clone();
-            self.problem(&user, Problem::Value(ValueProblem::Account { text }));
+            self.problem(&user, ConfigProblem::Value(ValueProblem::Account { text }));
         }
         user.into_inner()
     }
@@ -261,7 +263,7 @@ impl Check<'_> {
                 let text_there = there.clone();
                 self.problem(
                     text,
-                    Problem::Value(ValueProblem::IpAddress { text: text_there }),
+                    ConfigProblem::Value(ValueProblem::IpAddress { text: text_there }),
                 );
             }
             address
@@ -279,7 +281,7 @@ impl Check<'_> {
             let there = text.get_ref().clone();
             self.problem(
                 &text,
-                Problem::Value(ValueProblem::Characters { text: there }),
+                ConfigProblem::Value(ValueProblem::Characters { text: there }),
             );
         }
         text.into_inner().into()
@@ -289,9 +291,9 @@ impl Check<'_> {
         &mut self,
         separators: Option<Spanned<String>>,
         dropped: Option<Spanned<String>>,
-    ) -> Names {
-        let default = Names::default();
-        Names {
+    ) -> NameRules {
+        let default = NameRules::default();
+        NameRules {
             separators: self.characters(separators, default.separators),
             dropped: self.characters(dropped, default.dropped),
         }

@@ -8,14 +8,14 @@
 //! hosts   = host [ ":" port ] *( "/" host [ ":" port ] )
 //! ```
 
-use super::problem::{AliasProblem, NameProblem, Problem};
+use super::problem::{AliasProblem, ConfigProblem, NameProblem};
 use super::text::outside_quotes;
 use crate::address::{AddressError, Domain, Mailbox};
 use crate::destination::{Destination, DestinationError};
 
-/// One target of an alias.
+/// What an alias leads to: an address, a program, a maildir or an LMTP server.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Target {
+pub enum AliasTarget {
     /// Another address, which may be an alias again.
     Address(To),
     /// An address that is sent to hosts of its own.
@@ -43,21 +43,21 @@ impl To {
     }
 }
 
-impl Target {
+impl AliasTarget {
     /// Reads a target of an alias of `domain`; hosts without a port have `port`.
-    pub(super) fn parse(text: &str, domain: &Domain, port: u16) -> Result<Self, Problem> {
+    pub(super) fn parse(text: &str, domain: &Domain, port: u16) -> Result<Self, ConfigProblem> {
         if text.is_empty() {
-            return Err(Problem::Alias(AliasProblem::Empty));
+            return Err(ConfigProblem::Alias(AliasProblem::Empty));
         }
         if text.starts_with("\"|") {
-            return Err(Problem::Alias(AliasProblem::Quoted));
+            return Err(ConfigProblem::Alias(AliasProblem::Quoted));
         }
         if text.starts_with('/') {
-            return Err(Problem::Alias(AliasProblem::File));
+            return Err(ConfigProblem::Alias(AliasProblem::File));
         }
         if text.starts_with(':') {
             let text = text.to_owned();
-            return Err(Problem::Alias(AliasProblem::Target { text }));
+            return Err(ConfigProblem::Alias(AliasProblem::Target { text }));
         }
         if text.starts_with('|') || text.split_once(':').is_some_and(is_kind) {
             return Ok(Self::Here(Destination::read(text, port)?));
@@ -79,7 +79,7 @@ impl Target {
             }
             _ => {
                 let text = text.to_owned();
-                Err(Problem::Alias(AliasProblem::Target { text }))
+                Err(ConfigProblem::Alias(AliasProblem::Target { text }))
             }
         }
     }
@@ -93,7 +93,7 @@ impl Target {
     }
 }
 
-impl From<DestinationError> for Problem {
+impl From<DestinationError> for ConfigProblem {
     fn from(error: DestinationError) -> Self {
         match error {
             DestinationError::Form(text) => Self::Alias(AliasProblem::Target { text }),
@@ -106,7 +106,7 @@ fn is_kind((kind, _): (&str, &str)) -> bool {
     matches!(kind, "lmtp" | "maildir" | "discard" | "reports")
 }
 
-fn read_domain(name: &str) -> Result<Domain, Problem> {
+fn read_domain(name: &str) -> Result<Domain, ConfigProblem> {
     Domain::parse(name)
         .and_then(|domain| {
             if domain.is_literal() {
@@ -116,25 +116,27 @@ fn read_domain(name: &str) -> Result<Domain, Problem> {
             }
         })
         .map_err(|error| {
-            Problem::Name(NameProblem::Domain {
+            ConfigProblem::Name(NameProblem::Domain {
                 text: name.to_owned(),
                 error,
             })
         })
 }
 
-fn read_mailbox(text: &str, domain: &Domain) -> Result<Mailbox, Problem> {
+fn read_mailbox(text: &str, domain: &Domain) -> Result<Mailbox, ConfigProblem> {
     let parsed = match Mailbox::parse(text) {
         Err(AddressError::NoDomain) => Mailbox::new(text, domain),
         parsed => parsed,
     };
     match parsed {
-        Ok(mailbox) if mailbox.domain().is_literal() => Err(Problem::Name(NameProblem::Mailbox {
-            text: text.to_owned(),
-            error: AddressError::Domain,
-        })),
+        Ok(mailbox) if mailbox.domain().is_literal() => {
+            Err(ConfigProblem::Name(NameProblem::Mailbox {
+                text: text.to_owned(),
+                error: AddressError::Domain,
+            }))
+        }
         Ok(mailbox) => Ok(mailbox),
-        Err(error) => Err(Problem::Name(NameProblem::Mailbox {
+        Err(error) => Err(ConfigProblem::Name(NameProblem::Mailbox {
             text: text.to_owned(),
             error,
         })),
@@ -145,8 +147,8 @@ fn read_mailbox(text: &str, domain: &Domain) -> Result<Mailbox, Problem> {
 mod tests {
     use super::*;
 
-    fn target(text: &str) -> Result<Target, Problem> {
-        Target::parse(text, &Domain::parse("example.com").expect("a domain"), 25)
+    fn target(text: &str) -> Result<AliasTarget, ConfigProblem> {
+        AliasTarget::parse(text, &Domain::parse("example.com").expect("a domain"), 25)
     }
 
     #[test]
@@ -164,13 +166,13 @@ mod tests {
                 "| /usr/bin/procmail -d \"a b\"",
             ),
         ] {
-            let Ok(Target::Here(destination)) = target(text) else {
+            let Ok(AliasTarget::Here(destination)) = target(text) else {
                 panic!("{text}: {:?}", target(text));
             };
             assert_eq!(destination.to_string(), written);
             assert_eq!(Destination::parse(written), Some(destination));
         }
-        let Ok(Target::Via(To::Domain(domain), hosts)) =
+        let Ok(AliasTarget::Via(To::Domain(domain), hosts)) =
             target("*@example.org via one.example/127.0.0.1:2525/[::1]")
         else {
             panic!("no hosts");

@@ -149,7 +149,7 @@ auth = "secrets/relay"
     let delivery = &config.delivery;
     assert_eq!(
         (delivery.port, delivery.ip, delivery.loopback),
-        (2526, Family::Ipv4, true)
+        (2526, AddressFamily::Ipv4, true)
     );
     assert_eq!(delivery.warn_after, Duration::from_secs(5_400));
     assert_eq!((delivery.sessions_per_hop, delivery.sessions), (3, 9));
@@ -333,7 +333,7 @@ fn a_file_that_is_no_utf_8_is_refused_where_it_is() {
     folder.insert_file("chopar.toml", b"# caf\xC3\xA9\n# caf\xE9\n".to_vec());
     let errors = Config::parse(&folder, &defaults()).expect_err("an error");
     assert_eq!((errors[0].line, errors[0].column), (2, 6));
-    assert_eq!(errors[0].problem, Problem::NotUtf8);
+    assert_eq!(errors[0].problem, ConfigProblem::NotUtf8);
 }
 
 #[test]
@@ -345,13 +345,13 @@ fn the_hostname_of_the_system_must_be_one() {
     let config = Config::parse(&Folder::default(), &defaults("vps1")).expect("a configuration");
     assert!(matches!(
         config.warnings[0].problem,
-        Problem::Name(NameProblem::HostnameWithoutDot { .. })
+        ConfigProblem::Name(NameProblem::HostnameWithoutDot { .. })
     ));
     for bad in ["", "a b", "[192.0.2.1]"] {
         let errors = Config::parse(&Folder::default(), &defaults(bad)).expect_err("an error");
         assert!(matches!(
             errors[0].problem,
-            Problem::Name(NameProblem::SystemHostname { .. })
+            ConfigProblem::Name(NameProblem::SystemHostname { .. })
         ));
     }
 }
@@ -449,7 +449,7 @@ fn a_folder_is_a_domain() {
     let errors = Config::parse(&folder, &defaults()).expect_err("errors");
     assert!(matches!(
         errors[0].problem,
-        Problem::Name(NameProblem::DomainTwice { .. })
+        ConfigProblem::Name(NameProblem::DomainTwice { .. })
     ));
 
     let mut folder = Folder::default();
@@ -522,7 +522,7 @@ fn a_port_for_proxies_needs_proxies() {
 }
 
 #[test]
-fn what_strangers_must_not_do() {
+fn what_unauthenticated_clients_must_not_do() {
     let quiet = config(&[]).abuse;
     assert_eq!((quiet.hello, quiet.ptr), (Toggle::On, Toggle::On));
     assert!(quiet.lists.zones.is_empty() && quiet.greylist.is_none());

@@ -1,4 +1,4 @@
-//! The text of a file of the configuration, whatever editor wrote it.
+//! Decoding of configuration files, whichever editor wrote them.
 
 /// The text without the byte order mark that some editors put in front (U+FEFF; RFC 3629 section 6).
 pub fn without_mark(text: &str) -> &str {

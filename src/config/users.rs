@@ -11,15 +11,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::error::Errors;
-use super::names::Names;
-use super::problem::{NameProblem, Problem, UserProblem};
+use super::names::NameRules;
+use super::problem::{ConfigProblem, NameProblem, UserProblem};
 use crate::address::{Domain, Mailbox};
 use crate::login::credential::Credential;
 
 /// Somebody who may log in.
 #[derive(Clone, Debug)]
 pub struct User {
-    /// The login.
     pub mailbox: Mailbox,
     /// What proves the password.
     pub credential: Arc<Credential>,
@@ -75,7 +74,7 @@ pub(super) fn read(
     file: &str,
     text: &str,
     domain: &Domain,
-    names: &Names,
+    names: &NameRules,
     errors: &mut Errors,
 ) -> BTreeMap<String, User> {
     let mut users: BTreeMap<String, User> = BTreeMap::new();
@@ -97,7 +96,7 @@ pub(super) fn read(
         match lines.insert(names.key(&key), line) {
             Some(first) => {
                 let name = user.mailbox.local_part().to_owned();
-                errors.push_at(file, line, 1, Problem::Twice { name, first });
+                errors.push_at(file, line, 1, ConfigProblem::Twice { name, first });
             }
             None => {
                 users.insert(key, user);
@@ -107,19 +106,19 @@ pub(super) fn read(
     users
 }
 
-fn read_user(content: &str, domain: &Domain) -> Result<User, (usize, Problem)> {
+fn read_user(content: &str, domain: &Domain) -> Result<User, (usize, ConfigProblem)> {
     let mut parts = content.split(':');
     let (Some(name), Some(credential)) = (parts.next(), parts.next()) else {
-        return Err((1, Problem::User(UserProblem::Line)));
+        return Err((1, ConfigProblem::User(UserProblem::Line)));
     };
     let mailbox = Mailbox::new(name, domain).map_err(|error| {
         let text = name.to_owned();
-        (1, Problem::Name(NameProblem::Mailbox { text, error }))
+        (1, ConfigProblem::Name(NameProblem::Mailbox { text, error }))
     })?;
     let mut column = name.chars().count().saturating_add(2);
     let credential_of = Credential::parse(credential);
-    let credential_of =
-        credential_of.map_err(|error| (column, Problem::User(UserProblem::Credential(error))))?;
+    let credential_of = credential_of
+        .map_err(|error| (column, ConfigProblem::User(UserProblem::Credential(error))))?;
     let mut send_as = Vec::new();
     let mut before = credential;
     for option in parts {
@@ -129,12 +128,15 @@ fn read_user(content: &str, domain: &Domain) -> Result<User, (usize, Problem)> {
         before = option;
         let Some(patterns) = option.strip_prefix("send_as=") else {
             let text = option.to_owned();
-            return Err((column, Problem::User(UserProblem::UserOption { text })));
+            return Err((
+                column,
+                ConfigProblem::User(UserProblem::UserOption { text }),
+            ));
         };
         for pattern in patterns.split(',').map(str::trim) {
             let parsed = SendAs::parse(pattern).ok_or_else(|| {
                 let text = pattern.to_owned();
-                (column, Problem::User(UserProblem::SendAs { text }))
+                (column, ConfigProblem::User(UserProblem::SendAs { text }))
             })?;
             send_as.push(parsed);
         }

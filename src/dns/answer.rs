@@ -31,7 +31,6 @@ pub enum RecordKind {
 pub struct Question {
     /// The owner name, absolute.
     pub name: Domain,
-    /// The kind of records.
     pub kind: RecordKind,
 }
 

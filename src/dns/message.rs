@@ -162,7 +162,6 @@ pub(super) struct Found {
     pub(super) ttl: Option<u32>,
     /// Where the chain ends.
     pub(super) name: WireName,
-    /// The records there.
     pub(super) records: Option<Records>,
 }
 
@@ -333,7 +332,6 @@ impl Header {
         Ok((header, data_end))
     }
 
-    /// Its data.
     pub(super) fn data<'a>(&self, packet: &'a [u8]) -> &'a [u8] {
         packet.get(self.data_at..self.data_end).unwrap_or_default()
     }

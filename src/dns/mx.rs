@@ -13,7 +13,6 @@ use crate::status::EnhancedCode;
 /// One host that takes mail.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MailHost {
-    /// Its name.
     pub host: Domain,
     /// Lower is tried first.
     pub preference: u16,
@@ -22,7 +21,6 @@ pub struct MailHost {
 /// The hosts of a domain in the order in which they are tried; never empty, at most [`MX_HOSTS_MAX`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MailHosts {
-    /// The hosts.
     pub hosts: Vec<MailHost>,
     /// Whether the domain has no MX record and stands for itself (RFC 5321 section 5.1). Where it has no address
     /// either, it cannot receive mail: 5.1.2.

@@ -36,7 +36,6 @@ impl WireName {
         Self(text)
     }
 
-    /// Whether this is the root.
     pub(super) fn is_root(&self) -> bool {
         self.0.is_empty()
     }

@@ -59,7 +59,6 @@ pub enum DnsAction {
     SendDatagram {
         /// The id that the socket will have.
         socket: SocketId,
-        /// The server.
         to: SocketAddr,
         /// The query.
         bytes: Vec<u8>,
@@ -68,23 +67,16 @@ pub enum DnsAction {
     ConnectStream {
         /// The id that the stream will have.
         socket: SocketId,
-        /// The server.
         to: SocketAddr,
         /// The query with its length in front.
         bytes: Vec<u8>,
     },
     /// Close a socket or stream; nothing more is heard of its id.
-    CloseSocket {
-        /// The socket.
-        socket: SocketId,
-    },
+    CloseSocket { socket: SocketId },
     /// A question is answered.
     Answered {
-        /// Its id.
         id: QuestionId,
-        /// The question.
         question: Question,
-        /// The answer.
         answer: Answer,
     },
 }

@@ -93,7 +93,6 @@ pub struct Srv {
     pub priority: u16,
     /// Share among equals.
     pub weight: u16,
-    /// The port.
     pub port: u16,
     /// The host; `None` is the root name: there is no such service.
     pub target: Option<Domain>,
@@ -127,7 +126,6 @@ pub struct ZoneRecord {
     pub code: u16,
     /// Seconds for which it may be kept.
     pub ttl: u32,
-    /// The data.
     pub data: ZoneData,
 }
 

@@ -7,7 +7,7 @@
 use super::event::{ConnId, Lost, TlsSession};
 use crate::clock::Instant;
 use crate::dns::{Answer, Question};
-use crate::queue::{Content, ReadError};
+use crate::queue::{ReadContent, ReadError};
 
 /// What happens to a connection; its owner is told.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) enum ConnEvent<'a> {
     /// The handshake is done.
     TlsReady(TlsSession),
     /// What was to be read was read.
-    Read(Result<Content, ReadError>),
+    Read(Result<ReadContent, ReadError>),
     /// A file of the state was read, if it could be.
     Kept(Option<Vec<u8>>),
     /// The DNS has answered.
@@ -173,13 +173,13 @@ impl<T> Sessions<T> {
         }
     }
 
-    /// Looks at one.
+    /// PeriodicChecks at one.
     pub(super) fn get(&self, id: ConnId) -> Option<&T> {
         let (generation, session) = self.slots.get(id.slot as usize)?.as_ref()?;
         (*generation == id.generation).then_some(session)
     }
 
-    /// Looks at one, to change it.
+    /// PeriodicChecks at one, to change it.
     pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut T> {
         let (generation, session) = self.slots.get_mut(id.slot as usize)?.as_mut()?;
         (*generation == id.generation).then_some(session)

@@ -69,7 +69,6 @@ pub struct Tables {
     pub questions: usize,
     /// Answers of the DNS that are remembered.
     pub answers: usize,
-    /// DSNs.
     pub dsns: DsnTables,
     /// Outcomes that the disk refused.
     pub unrecorded: usize,
@@ -80,7 +79,7 @@ pub struct Tables {
     /// Messages of which a block is on its way there.
     pub blocks: usize,
     /// Sessions that can make room.
-    pub crowd: usize,
+    pub evictable: usize,
     /// Questions to the hook, those that wait too.
     pub hooks: usize,
     /// Queued messages.

@@ -13,8 +13,8 @@ use crate::destination::Assigned;
 use crate::envelope::{BodyKind, Envelope, MessageOrigin, Notify, Recipient};
 use crate::limits::SET_ASIDE_LINES_MAX;
 use crate::mail::submission::message_id;
-use crate::policy::relay::{self, Client};
-use crate::queue::{Aside, Body, MessageRecord, Missing};
+use crate::policy::relay::{self, RelayClient};
+use crate::queue::{Aside, MessageBody, MessageRecord, Missing};
 use crate::smtp::command::ForwardPath;
 
 /// Tells `admin` of what recovery reported. Where nobody answers for this host the log has to do.
@@ -40,7 +40,7 @@ pub(super) fn report_set_aside(lines: &[String], fx: &mut Effects) {
 /// Sends the lines to `admin`. Once the message is on the disk what has these names counts as told.
 fn tell_admin(cause: &str, lines: &[String], names: Vec<Box<str>>, fx: &mut Effects) {
     let path = ForwardPath::Bare("postmaster".into());
-    let Ok(goals) = relay::recipient(&fx.config, &Client::Local { uid: 0 }, &path) else {
+    let Ok(goals) = relay::recipient(&fx.config, &RelayClient::Local { uid: 0 }, &path) else {
         fx.log(Line::new(Level::Error, "damage-untold").with("cure", "set admin"));
         return;
     };
@@ -82,7 +82,7 @@ fn tell_admin(cause: &str, lines: &[String], names: Vec<Box<str>>, fx: &mut Effe
             origin: MessageOrigin::Damage,
         },
         fields: Vec::new(),
-        body: Body::Inline(text.into_bytes()),
+        body: MessageBody::Inline(text.into_bytes()),
     };
     fx.note(Note::Append(Box::new(NewRecord {
         record,

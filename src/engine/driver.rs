@@ -16,12 +16,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::Engine;
 use super::event::{
-    Action, ConnId, Endpoint, Event, JobId, Kept, Lost, Reader, TlsSide, Work, WorkResult,
+    Action, ConnId, Endpoint, Event, JobId, Lost, MessageReader, StateFile, TlsSide, Work,
+    WorkResult,
 };
 use super::log::Line;
 use crate::dns::SocketId;
 use crate::limits::CONSEQUENCES_PER_TURN_MAX;
-use crate::queue::{Command, Content, Location, Part, ReadError};
+use crate::queue::{JournalCommand, Location, Part, ReadContent, ReadError};
 use crate::queue_id::QueueId;
 
 /// A datagram or a query that could not be sent at all.
@@ -53,16 +54,16 @@ pub trait World {
     fn connect(&mut self, conn: ConnId, to: Endpoint, from: Option<IpAddr>) -> Result<(), Lost>;
 
     /// Hands a command to the journal writer; answered by [`Event::Stored`].
-    fn store(&mut self, command: Command);
+    fn store(&mut self, command: JournalCommand);
 
     /// Reads a part of a queued message; answered by [`Event::Read`].
     fn read(
         &mut self,
-        reader: Reader,
+        reader: MessageReader,
         id: QueueId,
         location: Location,
         part: Part,
-    ) -> Option<Result<Content, ReadError>>;
+    ) -> Option<Result<ReadContent, ReadError>>;
 
     /// Reads a piece of a large message that is streamed to the disk and is not in the queue yet; answered by
     /// [`Event::Read`].
@@ -72,7 +73,7 @@ pub trait World {
         id: QueueId,
         offset: u64,
         len: u32,
-    ) -> Option<Result<Content, ReadError>>;
+    ) -> Option<Result<ReadContent, ReadError>>;
 
     /// Sends a DNS query from a socket with a random port, connected to the server; opened if the id is new. Answered by
     /// [`Event::DnsDatagram`].
@@ -97,7 +98,7 @@ pub trait World {
     fn reload(&mut self, conn: Option<ConnId>);
 
     /// A file of the state, which is small; `None` where there is none that can be read.
-    fn read_kept(&mut self, kept: Kept) -> Option<Vec<u8>>;
+    fn read_kept(&mut self, kept: StateFile) -> Option<Vec<u8>>;
 
     /// Writes a line to the log.
     fn log(&mut self, line: Line);
@@ -156,7 +157,7 @@ fn perform<W: World>(action: Action, world: &mut W) -> Option<Event<'static>> {
             len,
         } => {
             let result = world.read_body(conn, id, offset, len)?;
-            let reader = Reader::Conn(conn);
+            let reader = MessageReader::Conn(conn);
             return Some(Event::Read { reader, result });
         }
         Action::DnsSend { socket, to, bytes } => {

@@ -18,8 +18,8 @@
 //!      '----------'--> not in this form: set aside in spool/damaged/ with one line in the log
 //! ```
 //!
-//! The shell opens the files and the sessions; everything else is decided here: [`Turns`] says whose file is next,
-//! [`Form`] whether it is a message, [`Visit`] what is said to the relay and what becomes of the file.
+//! The shell opens the files and the sessions; everything else is decided here: [`DropTurns`] says whose file is next,
+//! [`DroppedFile`] whether it is a message, [`Visit`] what is said to the relay and what becomes of the file.
 //!
 //! Invariants: nothing that is in this form is set aside, and nothing that is not is looked at twice. A file is removed
 //! only after all that is owed for it is on the disk. One whose removal fails is not sent again in the life of the
@@ -38,9 +38,9 @@ use crate::address::{Domain, Mailbox};
 use crate::config::Config;
 
 pub use dialogue::{Reason, Submitted};
-pub use form::{About, Form, Lines, Rejected};
-pub use turns::{Entry, Task, Turns, name_of};
-pub use visit::{Settlement, Step, Visit};
+pub use form::{About, DroppedFile, Lines, Rejected};
+pub use turns::{DropEntry, DropTurns, Task, name_of};
+pub use visit::{Settlement, Visit, VisitStep};
 
 /// The first line of a file.
 pub const FORMAT: &str = "chopar-drop 1";
@@ -54,10 +54,8 @@ pub fn is_complete(name: &[u8]) -> bool {
 
 /// What the configuration says of files in the drop folder.
 #[derive(Clone, Debug)]
-pub struct Rules {
-    /// This host.
+pub struct DropRules {
     pub hostname: Domain,
-    /// The domains that are served.
     pub served: BTreeSet<Domain>,
     /// Who gets a DSN that nobody else takes.
     pub admin: Option<Mailbox>,
@@ -67,7 +65,7 @@ pub struct Rules {
     pub give_up_after: Duration,
 }
 
-impl Rules {
+impl DropRules {
     /// Those of a configuration.
     pub fn of(config: &Config) -> Self {
         Self {

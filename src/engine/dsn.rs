@@ -14,15 +14,15 @@ use std::time::Duration;
 use super::delivery::Delivery;
 use super::delivery::outcome::GIVEN_UP;
 use super::effects::{Effects, JobOwner};
-use super::event::{Action, ConnId, Reader, Work, WorkResult};
+use super::event::{Action, ConnId, MessageReader, Work, WorkResult};
 use super::log::{Level, Line, Named};
 use super::note::{MessageOwner, NewRecord, Note, Unrecorded};
 use super::signing::{keys_of, signing_inputs};
 use super::spool::addresses;
 use super::timers::Timer;
 use crate::address::{Domain, Mailbox, ReversePath};
-use crate::auth::dkim::canonical::{BodyHasher, Form};
-use crate::cause::{Cause, Place, Words};
+use crate::auth::dkim::canonical::{BodyHasher, Canonicalization};
+use crate::cause::{FailureCause, FailurePlace, QuotedWords};
 use crate::date::Timestamp;
 use crate::destination::Assigned;
 use crate::engine::counters::count_up;
@@ -32,7 +32,9 @@ use crate::mail::dsn;
 use crate::mail::header::{Header, HeaderEnd, header_end};
 use crate::policy::relay::{self, Goal};
 use crate::policy::retry;
-use crate::queue::{Body, Content, MessageRecord, Outcome, OutcomeRecord, Part, Phase, ReadError};
+use crate::queue::{
+    DeliveryResult, MessageBody, MessageRecord, OutcomeRecord, Part, Phase, ReadContent, ReadError,
+};
 use crate::queue_id::QueueId;
 use crate::status::EnhancedCode;
 
@@ -133,7 +135,7 @@ impl Dsns {
             let number = self.next;
             self.next = number.wrapping_add(1);
             self.at_work.insert(number, pending);
-            let reader = Reader::Dsn(number);
+            let reader = MessageReader::Dsn(number);
             fx.actions.push_back(Action::Read {
                 reader,
                 id,
@@ -170,7 +172,7 @@ impl Dsns {
     pub(super) fn on_read(
         &mut self,
         number: u64,
-        result: Result<Content, ReadError>,
+        result: Result<ReadContent, ReadError>,
         delivery: &Delivery,
         fx: &mut Effects,
     ) {
@@ -178,7 +180,7 @@ impl Dsns {
             return;
         };
         match result {
-            Ok(Content::Head { envelope, fields }) => {
+            Ok(ReadContent::Head { envelope, fields }) => {
                 self.log_unlogged(&mut pending, Some(&envelope), fx);
                 if envelope.reverse_path.is_null() {
                     return self.finish(pending, fx);
@@ -191,7 +193,7 @@ impl Dsns {
                         offset: 0,
                         len: NOTICE_READ_BYTES,
                     };
-                    let (reader, location) = (Reader::Dsn(number), entry.location);
+                    let (reader, location) = (MessageReader::Dsn(number), entry.location);
                     fx.actions.push_back(Action::Read {
                         reader,
                         id,
@@ -201,14 +203,14 @@ impl Dsns {
                     self.at_work.insert(number, pending);
                 }
             }
-            Ok(Content::Body { bytes, crc32 }) => {
+            Ok(ReadContent::Body { bytes, crc32 }) => {
                 // A body that was read whole can be compared; one that has changed is not returned.
                 let whole = bytes.len() < NOTICE_READ_BYTES as usize;
                 let damaged = whole && crc32fast::hash(&bytes) != crc32;
                 let original = if damaged { &[][..] } else { &bytes };
                 self.build(number, pending, original, delivery, fx);
             }
-            Ok(Content::Whole { .. }) => self.finish(pending, fx),
+            Ok(ReadContent::Whole { .. }) => self.finish(pending, fx),
             Err(error) => {
                 let line = Line::new(Level::Error, "unreadable")
                     .with("id", pending.record.id)
@@ -236,7 +238,7 @@ impl Dsns {
             return;
         };
         for (index, outcome) in &pending.record.recipients {
-            let Outcome::Failed { status, why } = outcome else {
+            let DeliveryResult::Failed { status, why } = outcome else {
                 continue;
             };
             let mut line = Line::new(Level::Warning, event).with("id", pending.record.id);
@@ -265,7 +267,7 @@ impl Dsns {
         let id = pending.record.id;
         let mut wait = Duration::ZERO;
         for (index, outcome) in &mut pending.record.recipients {
-            let Outcome::Failed { status, why } = outcome else {
+            let DeliveryResult::Failed { status, why } = outcome else {
                 continue;
             };
             let known = fx
@@ -274,7 +276,7 @@ impl Dsns {
                 .and_then(|entry| entry.recipients.get(*index as usize));
             let attempts = known.map_or(0, |state| state.attempts).saturating_add(1);
             wait = retry::delay(attempts, &mut *fx.entropy);
-            *outcome = Outcome::Deferred {
+            *outcome = DeliveryResult::Deferred {
                 attempts,
                 until: fx.now.wall.after(wait),
                 status: Some(*status),
@@ -362,18 +364,18 @@ impl Dsns {
         id: QueueId,
         original: &[u8],
         fx: &mut Effects,
-    ) -> dsn::Message {
+    ) -> dsn::DsnMessage {
         let config = Arc::clone(&fx.config);
-        let reports: Vec<dsn::Report<'_>> = rows
+        let reports: Vec<dsn::RecipientReport<'_>> = rows
             .iter()
             .filter_map(|row| {
-                Some(dsn::Report {
+                Some(dsn::RecipientReport {
                     recipient: envelope.recipients.get(row.index as usize)?,
                     action: row.action,
                     status: row.status,
                     diagnostic: match &row.why.words {
-                        Words::Reply(text) => dsn::Diagnostic::Smtp(text.as_bytes()),
-                        Words::Ours(text) => dsn::Diagnostic::Local(text),
+                        QuotedWords::Reply(text) => dsn::Diagnostic::Smtp(text.as_bytes()),
+                        QuotedWords::Ours(text) => dsn::Diagnostic::Local(text),
                     },
                     remote: remote_mta(&row.why, &config.hostname),
                     last_attempt: Some(pending.record.at),
@@ -390,13 +392,13 @@ impl Dsns {
         header.extend_from_slice(original.get(..at).unwrap_or_default());
         let whole = original.len() < NOTICE_READ_BYTES as usize;
         let full = envelope.dsn_return == Some(DsnReturn::Full) && whole;
-        let late = rows.iter().any(|row| row.action == dsn::Action::Delayed);
-        dsn::Notice {
+        let late = rows.iter().any(|row| row.action == dsn::DsnAction::Delayed);
+        dsn::DsnFacts {
             hostname: &fx.config.hostname,
             domain,
             to,
             id: pending.record.id,
-            notice_id: id,
+            dsn_id: id,
             envelope_id: envelope.envelope_id.as_deref(),
             arrived: envelope.arrived,
             at: fx.now.wall,
@@ -430,14 +432,14 @@ impl Dsns {
         let told = entry.is_some_and(|entry| entry.warned) && !pending.record.warned;
         let mut rows = Vec::new();
         for (index, outcome) in &pending.record.recipients {
-            if let Outcome::Failed { status, why } = outcome
+            if let DeliveryResult::Failed { status, why } = outcome
                 && wish(*index).is_some_and(Notify::wants_failure)
                 && !(told && wish(*index) == Some(Notify::Once))
             {
                 let last = why.without(GIVEN_UP);
                 rows.push(Row {
                     index: *index,
-                    action: dsn::Action::Failed,
+                    action: dsn::DsnAction::Failed,
                     status: *status,
                     expired: last.is_some(),
                     why: last.unwrap_or_else(|| why.as_ref().clone()),
@@ -447,10 +449,10 @@ impl Dsns {
         for index in &pending.relayed {
             let status = EnhancedCode::new(2, 0, 0);
             let (action, text) = match pending.host {
-                Some(_) => (dsn::Action::Relayed, RELAYED),
-                None => (dsn::Action::Delivered, DELIVERED),
+                Some(_) => (dsn::DsnAction::Relayed, RELAYED),
+                None => (dsn::DsnAction::Delivered, DELIVERED),
             };
-            let at = pending.host.as_ref().map(|name| Place::Host {
+            let at = pending.host.as_ref().map(|name| FailurePlace::Host {
                 name: name.as_str().into(),
                 address: None,
             });
@@ -458,9 +460,9 @@ impl Dsns {
                 index: *index,
                 action,
                 status,
-                why: Cause {
+                why: FailureCause {
                     at,
-                    words: Words::ours(text),
+                    words: QuotedWords::ours(text),
                 },
                 expired: false,
             });
@@ -515,13 +517,13 @@ impl Dsns {
             }
             let trouble = delivery.hop(state.hop).and_then(|hop| hop.trouble.clone());
             let why = (state.why.clone().or(trouble)).map_or_else(
-                || Cause::here("it has not been tried yet"),
+                || FailureCause::here("it has not been tried yet"),
                 |why| why.as_ref().clone(),
             );
             let status = state.status.unwrap_or(EnhancedCode::new(4, 4, 1));
             Some(Row {
                 index,
-                action: dsn::Action::Delayed,
+                action: dsn::DsnAction::Delayed,
                 status,
                 why,
                 expired: false,
@@ -551,7 +553,7 @@ impl Dsns {
         domain: &Domain,
         fx: &mut Effects,
     ) {
-        let Body::Inline(bytes) = &record.body else {
+        let MessageBody::Inline(bytes) = &record.body else {
             return;
         };
         let (at, body) = match header_end(bytes) {
@@ -561,7 +563,7 @@ impl Dsns {
         };
         let header =
             Header::parse(bytes.get(..at).unwrap_or_default().to_vec()).unwrap_or_default();
-        let mut hasher = BodyHasher::new(Form::Relaxed);
+        let mut hasher = BodyHasher::new(Canonicalization::Relaxed);
         hasher.update(bytes.get(body..).unwrap_or_default());
         let hash = hasher.finish().hash;
         let inputs = signing_inputs(&keys_of(&fx.config, domain), &header, &[], &hash, fx.now);
@@ -596,8 +598,8 @@ impl Dsns {
         } = pending;
         if let Some(record) = made {
             let size = match &record.body {
-                Body::Inline(bytes) => bytes.len() as u64,
-                Body::File { len, .. } => *len,
+                MessageBody::Inline(bytes) => bytes.len() as u64,
+                MessageBody::File { len, .. } => *len,
             };
             let behind = Unrecorded {
                 record: outcome,
@@ -621,7 +623,7 @@ fn dsn_record(
     id: QueueId,
     about: QueueId,
     goals: Vec<Goal>,
-    message: dsn::Message,
+    message: dsn::DsnMessage,
     arrived: Timestamp,
 ) -> MessageRecord {
     let recipient = |goal: Goal| Recipient {
@@ -644,7 +646,7 @@ fn dsn_record(
             origin: MessageOrigin::Dsn(about),
         },
         fields: Vec::new(),
-        body: Body::Inline(message.bytes),
+        body: MessageBody::Inline(message.bytes),
     }
 }
 
@@ -652,20 +654,20 @@ fn dsn_record(
 #[derive(Debug)]
 struct Row {
     index: u32,
-    action: dsn::Action,
+    action: dsn::DsnAction,
     status: EnhancedCode,
-    why: Cause,
+    why: FailureCause,
     /// Whether it was tried for long enough.
     expired: bool,
 }
 
 /// The host that reported: behind a socket of this machine that is this one.
 /// Decides RFC 3464 section 2.3.5.
-fn remote_mta<'a>(why: &'a Cause, hostname: &'a Domain) -> Option<&'a str> {
+fn remote_mta<'a>(why: &'a FailureCause, hostname: &'a Domain) -> Option<&'a str> {
     match &why.at {
-        Some(Place::Host { name, .. }) => Some(name),
-        Some(Place::Socket(_)) if why.words.is_reply() => Some(hostname.as_str()),
-        Some(Place::Socket(_) | Place::Program(_)) | None => None,
+        Some(FailurePlace::Host { name, .. }) => Some(name),
+        Some(FailurePlace::Socket(_)) if why.words.is_reply() => Some(hostname.as_str()),
+        Some(FailurePlace::Socket(_) | FailurePlace::Program(_)) | None => None,
     }
 }
 
@@ -674,11 +676,11 @@ const RELAYED: &str = "handed to a host that sends no notifications of success";
 /// What is said of a program or a mailbox of this machine.
 const DELIVERED: &str = "delivered on this machine";
 
-const fn action_text(action: dsn::Action) -> &'static str {
+const fn action_text(action: dsn::DsnAction) -> &'static str {
     match action {
-        dsn::Action::Failed => "failed",
-        dsn::Action::Delayed => "delayed",
-        dsn::Action::Delivered => "delivered",
-        dsn::Action::Relayed => "relayed",
+        dsn::DsnAction::Failed => "failed",
+        dsn::DsnAction::Delayed => "delayed",
+        dsn::DsnAction::Delivered => "delivered",
+        dsn::DsnAction::Relayed => "relayed",
     }
 }

@@ -21,9 +21,9 @@ use crate::clock::Now;
 use crate::config::Config;
 use crate::dns::{Answer, Question};
 use crate::entropy::Entropy;
-use crate::policy::rates::Claim;
+use crate::policy::rates::CountedMessage;
 use crate::policy::shares::{Holder, Resource, Shares};
-use crate::queue::{Command, IdSource, Index, MessageRecord};
+use crate::queue::{IdSource, Index, JournalCommand, MessageRecord};
 use crate::queue_id::QueueId;
 
 use super::shares::capacity;
@@ -66,13 +66,22 @@ pub(super) struct Jobs {
 #[derive(Debug)]
 pub(super) enum JobOwner {
     /// The signatures of a message that is being accepted.
-    Sign { conn: ConnId, id: QueueId },
+    Sign {
+        conn: ConnId,
+        id: QueueId,
+    },
     /// The signatures of a DSN.
-    SignDsn { dsn: u64 },
+    SignDsn {
+        dsn: u64,
+    },
     /// The signatures that a message came with.
-    Verify { conn: ConnId, id: QueueId },
-    /// A password.
-    Password { number: u64 },
+    Verify {
+        conn: ConnId,
+        id: QueueId,
+    },
+    Password {
+        number: u64,
+    },
 }
 
 /// What is known of the disk of the spool.
@@ -127,7 +136,7 @@ impl Effects {
     }
 
     /// Hands a command to the journal writer.
-    pub(super) fn store(&mut self, command: Command) {
+    pub(super) fn store(&mut self, command: JournalCommand) {
         self.act(Action::Store(command));
     }
 
@@ -143,7 +152,7 @@ impl Effects {
         &mut self,
         holder: Holder,
         record: &MessageRecord,
-        claim: Option<Claim>,
+        claim: Option<CountedMessage>,
     ) -> Charge {
         let bytes = record.held() as u64;
         // Until the disk says again how much is free.
@@ -157,13 +166,13 @@ impl Effects {
     }
 
     /// The message is on the disk, or refused; gives what it was counted as.
-    pub(super) fn discharge(&mut self, charge: Charge) -> Option<Claim> {
+    pub(super) fn discharge(&mut self, charge: Charge) -> Option<CountedMessage> {
         let pool = self.shares.of_mut(Resource::Memory);
         pool.give(charge.holder, charge.bytes);
         charge.claim
     }
 
-    /// Looks a name up; the answer is there at once, or comes to the owner of `conn` later.
+    /// PeriodicChecks a name up; the answer is there at once, or comes to the owner of `conn` later.
     pub(super) fn ask(
         &mut self,
         conn: ConnId,

@@ -19,7 +19,8 @@ use crate::dns::{Servers, SocketId};
 use crate::login::credential::{Credential, Password};
 use crate::policy::authenticity::{Verified, Verifying};
 use crate::queue::{
-    Aside, Command, Completion, Content, HopId, IdSource, Location, Part, ReadError, Recovered,
+    Aside, HopId, IdSource, JournalCommand, JournalCompletion, Location, Part, ReadContent,
+    ReadError, Recovered,
 };
 use crate::queue_id::QueueId;
 
@@ -40,7 +41,7 @@ pub struct JobId(pub u64);
 
 /// Who reads a queued message.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Reader {
+pub enum MessageReader {
     /// A session that sends it, or a queue tool that shows it.
     Conn(ConnId),
     /// The maker of DSNs, for this DSN of its.
@@ -49,7 +50,6 @@ pub enum Reader {
     Reroute(QueueId),
     /// The log, which is to say who waits for a next hop.
     Untried {
-        /// The message.
         id: QueueId,
         /// The next hop.
         hop: HopId,
@@ -80,24 +80,18 @@ pub enum Listener {
 /// Who is at the other end of an accepted connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Peer {
-    /// A host.
     Network {
-        /// Its address.
         remote: SocketAddr,
         /// Ours.
         local: SocketAddr,
     },
     /// A process of this machine, by its credentials on a Unix socket.
-    Process {
-        /// Its user.
-        uid: u32,
-    },
+    Process { uid: u32 },
 }
 
 /// Where a connection leads.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Endpoint {
-    /// A host.
     Tcp(SocketAddr),
     /// A socket of this machine.
     Unix(PathBuf),
@@ -126,52 +120,36 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// What happened.
+/// Everything that the world tells the engine; an answer carries the id of its question.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// Answers [`World::connect`](super::driver::World::connect).
-    Connected {
-        /// The connection.
-        conn: ConnId,
-    },
+    Connected { conn: ConnId },
     /// Bytes came in (of the inner stream where there is TLS). Only while `Engine::wants_input` says so.
     Bytes {
-        /// The connection.
         conn: ConnId,
         /// What came; never empty.
         bytes: &'a [u8],
     },
     /// Everything that was to be sent is with the kernel.
-    Drained {
-        /// The connection.
-        conn: ConnId,
-    },
+    Drained { conn: ConnId },
     /// The connection is gone; nothing that was not `Drained` can be counted on. Its id is dead after this.
-    Closed {
-        /// The connection.
-        conn: ConnId,
-        /// Why.
-        cause: Lost,
-    },
+    Closed { conn: ConnId, cause: Lost },
     /// Answers [`World::start_tls`](super::driver::World::start_tls).
     TlsReady {
-        /// The connection.
         conn: ConnId,
         /// What was agreed.
         session: TlsSession,
     },
     /// Answers [`World::store`](super::driver::World::store), as often as the queue's documentation says.
-    Stored(Completion),
+    Stored(JournalCompletion),
     /// Answers [`World::read`](super::driver::World::read).
     Read {
-        /// Who asked.
-        reader: Reader,
-        /// What was read.
-        result: Result<Content, ReadError>,
+        reader: MessageReader,
+        result: Result<ReadContent, ReadError>,
     },
     /// A datagram came back on a DNS socket.
     DnsDatagram {
-        /// The socket.
         socket: SocketId,
         /// Who sent it.
         from: SocketAddr,
@@ -186,20 +164,15 @@ pub enum Event<'a> {
         bytes: &'a [u8],
     },
     /// A DNS socket or stream failed or was closed by its peer.
-    DnsFailed {
-        /// The socket.
-        socket: SocketId,
-    },
+    DnsFailed { socket: SocketId },
     /// Answers [`World::work`](super::driver::World::work).
     Worked {
-        /// The job.
         job: JobId,
         /// What came of it.
         result: WorkResult,
     },
     /// Answers [`World::read_kept`](super::driver::World::read_kept).
     Kept {
-        /// Who asked.
         conn: ConnId,
         /// All of the file; `None` where there is none that can be read.
         bytes: Option<Vec<u8>>,
@@ -217,7 +190,6 @@ pub enum Event<'a> {
     },
     /// Recovery has found a message that is still owed. Nothing is sent before [`Event::RecoveryOver`].
     Recovered(Box<Recovered>),
-    /// Recovery is over.
     RecoveryOver {
         /// Hands out ids above all that it saw.
         ids: IdSource,
@@ -298,13 +270,13 @@ pub enum TlsSide {
         /// The host whose certificate it should be.
         name: Domain,
         /// Whether the certificate must be right.
-        trust: Trust,
+        trust: CertificateTrust,
     },
 }
 
 /// What a client does with a certificate that cannot be verified.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Trust {
+pub enum CertificateTrust {
     /// Goes on, and says so (opportunistic TLS, RFC 7435).
     Any,
     /// Ends the connection.
@@ -313,14 +285,14 @@ pub enum Trust {
 
 /// A file of the state that other parts of chopar write, for the status page.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kept {
+pub enum StateFile {
     /// What `chopar doctor` has found last.
     Checklist,
     /// What others report about mail in the name of our domains.
     Reports,
 }
 
-impl Kept {
+impl StateFile {
     /// Its name in the folder of the state.
     pub const fn file(self) -> &'static str {
         match self {
@@ -335,25 +307,13 @@ impl Kept {
 #[derive(Debug)]
 pub(super) enum Action {
     /// Send these bytes; answered by [`Event::Drained`] once all output is out.
-    Send {
-        /// The connection.
-        conn: ConnId,
-        /// The bytes.
-        bytes: Vec<u8>,
-    },
+    Send { conn: ConnId, bytes: Vec<u8> },
     /// Send what is pending, then close in order. The id is dead: no event follows.
-    Close {
-        /// The connection.
-        conn: ConnId,
-    },
+    Close { conn: ConnId },
     /// Close now. The id is dead: no event follows.
-    Abort {
-        /// The connection.
-        conn: ConnId,
-    },
+    Abort { conn: ConnId },
     /// Send what is pending in clear, then begin TLS; answered by [`Event::TlsReady`] or [`Event::Closed`].
     StartTls {
-        /// The connection.
         conn: ConnId,
         /// Our side.
         side: TlsSide,
@@ -368,35 +328,27 @@ pub(super) enum Action {
         from: Option<IpAddr>,
     },
     /// Hand this to the journal writer; answered by [`Event::Stored`].
-    Store(Command),
+    Store(JournalCommand),
     /// Read a part of a queued message; answered by [`Event::Read`].
     Read {
-        /// Who asks.
-        reader: Reader,
-        /// The message.
+        reader: MessageReader,
         id: QueueId,
-        /// Where it lies.
         location: Location,
-        /// Which part.
         part: Part,
     },
     /// Read a piece of a large message that is streamed to the disk and is not in the queue yet; answered by
     /// [`Event::Read`].
     ReadBody {
-        /// Who asks.
         conn: ConnId,
-        /// The message.
         id: QueueId,
         /// Where the piece starts.
         offset: u64,
-        /// Its bytes.
         len: u32,
     },
     /// Send a DNS query from a fresh socket with a random port, connected to the server.
     DnsSend {
         /// The id that the socket will have; opened if it is new.
         socket: SocketId,
-        /// The server.
         to: SocketAddr,
         /// The query.
         bytes: Vec<u8>,
@@ -405,19 +357,14 @@ pub(super) enum Action {
     DnsConnect {
         /// The id that the stream will have.
         socket: SocketId,
-        /// The server.
         to: SocketAddr,
         /// The query with its length in front.
         bytes: Vec<u8>,
     },
     /// Close a DNS socket or stream.
-    DnsClose {
-        /// The socket.
-        socket: SocketId,
-    },
+    DnsClose { socket: SocketId },
     /// Give this to a worker; answered by [`Event::Worked`].
     Work {
-        /// The id of the job.
         job: JobId,
         /// What to do.
         work: Work,
@@ -428,12 +375,7 @@ pub(super) enum Action {
         conn: Option<ConnId>,
     },
     /// Read a file of the state; answered by [`Event::Kept`].
-    ReadKept {
-        /// Who asks.
-        conn: ConnId,
-        /// Which.
-        kept: Kept,
-    },
+    ReadKept { conn: ConnId, kept: StateFile },
     /// Write this line to the log.
     Log(super::log::Line),
 }

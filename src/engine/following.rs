@@ -24,7 +24,6 @@ pub(super) struct Following {
 /// What a tool wants to hear of.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Wanted {
-    /// A message.
     Message(QueueId),
     /// Messages to this address, as the client names it, once they are accepted.
     Recipient(String),

@@ -23,7 +23,7 @@ pub enum Level {
     Debug,
 }
 
-/// One line.
+/// A log event under construction: its level, its name and its fields, each escaped.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Line {
     /// How urgent it is.

@@ -12,7 +12,7 @@ use crate::dns::{
 };
 use crate::engine::counters::count_up;
 use crate::entropy::Entropy;
-use crate::policy::shares::{Holder, Kind, Resource, Shares, hash_of_text};
+use crate::policy::shares::{Holder, Resource, ShareKind, Shares, hash_of_text};
 use std::net::SocketAddr;
 
 /// The resolver, and who waits for which answer.
@@ -69,7 +69,7 @@ impl Lookups {
         // A zone has a share too, whoever asks for its names: it may be slow to answer. Lists are asked for every client.
         let holder = match config.abuse.lists.holds(&question.name) {
             true => holder,
-            false => holder.and(Kind::Zone, hash_of_text(question.zone())),
+            false => holder.and(ShareKind::Zone, hash_of_text(question.zone())),
         };
         let is_free = self.resolver.is_free(&question, now.instant);
         let pool = shares.of_mut(Resource::Questions);

@@ -60,7 +60,7 @@ use crate::config::Config;
 use crate::entropy::Entropy;
 use crate::limits::{LOG_REPEAT_INTERVAL, SESSIONS_MAX_DEFAULT};
 use crate::policy::shares::{Resource, Shares};
-use crate::queue::{Content, IdSource, Index, ReadError};
+use crate::queue::{IdSource, Index, ReadContent, ReadError};
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
 use crate::workload::{self, Workload};
@@ -71,7 +71,7 @@ pub use counters::{ClientTables, Counters, DsnTables, Tables};
 use delivery::Delivery;
 use dsn::Dsns;
 use effects::{Disk, Effects, JobOwner, Jobs, Logging, ROOT};
-use event::{Action, ConnId, Event, JobId, Listener, Peer, Reader, Reloaded, WorkResult};
+use event::{Action, ConnId, Event, JobId, Listener, MessageReader, Peer, Reloaded, WorkResult};
 use following::Following;
 use log::{Level, Line};
 use lookups::Lookups;
@@ -81,7 +81,7 @@ use server::Server;
 use shares::capacity;
 use spool::Spool;
 use status::observed::Observed;
-use status::{Door, Status, Visits};
+use status::{Door, RelayStatus, Visits};
 use timers::{Timer, Timers};
 
 /// The relay.
@@ -97,8 +97,8 @@ pub struct Engine {
     heaviest: Workload,
 }
 
-/// What an engine starts with.
-pub struct Start {
+/// The configuration, the clock's first reading and the source of chance that an engine begins with.
+pub struct EngineStart {
     /// The configuration.
     pub config: Arc<Config>,
     /// Ids above all that the spool has seen.
@@ -111,8 +111,8 @@ pub struct Start {
 
 impl Engine {
     /// An engine with an empty queue; [`Event::Recovered`] fills it.
-    pub fn new(start: Start, now: Now) -> Self {
-        let Start {
+    pub fn new(start: EngineStart, now: Now) -> Self {
+        let EngineStart {
             config,
             ids,
             entropy,
@@ -273,13 +273,13 @@ impl Engine {
     }
 
     /// A part of a queued message was read.
-    fn read(&mut self, reader: Reader, result: Result<Content, ReadError>) {
+    fn read(&mut self, reader: MessageReader, result: Result<ReadContent, ReadError>) {
         let fx = &mut self.fx;
         match reader {
-            Reader::Conn(conn) => self.tell(conn, ConnEvent::Read(result)),
-            Reader::Dsn(dsn) => self.dsns.on_read(dsn, result, &self.delivery, fx),
-            Reader::Reroute(id) => self.delivery.reroute_read(id, result, fx),
-            Reader::Untried { id, hop } => self.delivery.waiting_read(id, hop, result, fx),
+            MessageReader::Conn(conn) => self.tell(conn, ConnEvent::Read(result)),
+            MessageReader::Dsn(dsn) => self.dsns.on_read(dsn, result, &self.delivery, fx),
+            MessageReader::Reroute(id) => self.delivery.reroute_read(id, result, fx),
+            MessageReader::Untried { id, hop } => self.delivery.waiting_read(id, hop, result, fx),
         }
     }
 
@@ -504,8 +504,8 @@ impl Engine {
         stats::stats(&self.delivery, &self.fx)
     }
 
-    /// The state of the relay. Looks at each queued message once.
-    pub fn status(&mut self, now: Now) -> Status {
+    /// The state of the relay. PeriodicChecks at each queued message once.
+    pub fn status(&mut self, now: Now) -> RelayStatus {
         self.begin(now);
         status::status(&self.delivery, &mut self.fx)
     }
@@ -570,7 +570,7 @@ impl Engine {
             commits,
             spilling: server.spilling,
             blocks: server.blocks,
-            crowd: server.crowd,
+            evictable: server.evictable,
             hooks: server.hooks,
             queued: fx.index.len(),
             clients: server.clients,

@@ -2,7 +2,7 @@
 
 use super::event::ConnId;
 use crate::envelope::Envelope;
-use crate::policy::rates::Claim;
+use crate::policy::rates::CountedMessage;
 use crate::policy::shares::Holder;
 use crate::queue::{JournalError, Location, MessageRecord, OutcomeRecord};
 use crate::queue_id::QueueId;
@@ -37,7 +37,7 @@ pub(super) enum Note {
         conn: ConnId,
         id: QueueId,
         result: Result<(), Reply>,
-        claim: Option<Claim>,
+        claim: Option<CountedMessage>,
     },
     /// To the server: so many bytes of the body of a message are on the disk, or all that were on their way are lost.
     BodyWritten {
@@ -102,7 +102,6 @@ pub(super) struct NewMessage {
 pub(super) struct Removal {
     /// The tool, which waits for it.
     pub(super) tool: ConnId,
-    /// Its user.
     pub(super) uid: u32,
 }
 
@@ -122,7 +121,7 @@ pub(super) enum MessageOwner {
 pub(super) struct Charge {
     pub(super) holder: Holder,
     pub(super) bytes: u64,
-    pub(super) claim: Option<Claim>,
+    pub(super) claim: Option<CountedMessage>,
 }
 
 /// Outcomes that are still to be written, and whom they are to be told first.

@@ -16,12 +16,13 @@ use super::event::ConnId;
 use super::log::{Level, Line, original_address};
 use super::note::{MessageOwner, NewMessage, NewRecord, Note, Removal, Unrecorded};
 use super::timers::Timer;
-use crate::cause::Cause;
+use crate::cause::FailureCause;
 use crate::date::Timestamp;
 use crate::engine::counters::count_up;
 use crate::envelope::Envelope;
 use crate::queue::{
-    Command, Completion, JournalError, Location, Outcome, OutcomeRecord, Phase, Record, Ticket,
+    DeliveryResult, JournalCommand, JournalCompletion, JournalError, Location, OutcomeRecord,
+    Phase, Record, Ticket,
 };
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
@@ -39,7 +40,6 @@ pub(super) struct Spool {
 /// What a ticket was for.
 #[derive(Debug)]
 enum Committing {
-    /// A message.
     Message(Box<Appended>),
     /// Outcomes of an attempt, and the delivery session that waits for them.
     Outcome {
@@ -58,7 +58,9 @@ enum Committing {
         removal: Option<Removal>,
     },
     /// A message was copied to a newer segment.
-    Moved { id: QueueId },
+    Moved {
+        id: QueueId,
+    },
 }
 
 /// What is kept of a message until it is committed.
@@ -156,7 +158,7 @@ impl Spool {
 
     fn write(&mut self, committing: Committing, record: Record, fx: &mut Effects) {
         let ticket = self.ticket(committing);
-        fx.store(Command::Append { ticket, record });
+        fx.store(JournalCommand::Append { ticket, record });
     }
 
     fn ticket(&mut self, committing: Committing) -> Ticket {
@@ -167,22 +169,22 @@ impl Spool {
     }
 
     /// The journal writer has something to say.
-    pub(super) fn on_stored(&mut self, completion: Completion, fx: &mut Effects) {
+    pub(super) fn on_stored(&mut self, completion: JournalCompletion, fx: &mut Effects) {
         match completion {
-            Completion::Committed { ticket, location } => {
+            JournalCompletion::Committed { ticket, location } => {
                 // Whatever it was: a disk that takes one record takes the outcomes that it had refused.
                 fx.disk_takes_records();
                 self.committed(ticket, location, fx);
             }
-            Completion::Failed { ticket, error } => {
+            JournalCompletion::Failed { ticket, error } => {
                 fx.log(Line::new(Level::Error, "store-failed").with("why", error));
                 self.failed(ticket, error, fx);
             }
-            Completion::BodyWritten { id, bytes } => fx.note(Note::BodyWritten {
+            JournalCompletion::BodyWritten { id, bytes } => fx.note(Note::BodyWritten {
                 id,
                 result: Ok(bytes),
             }),
-            Completion::BodyFailed { id, error } => {
+            JournalCompletion::BodyFailed { id, error } => {
                 fx.log(
                     Line::new(Level::Error, "store-failed")
                         .with("id", id)
@@ -191,11 +193,11 @@ impl Spool {
                 let result = Err(refusal(error));
                 fx.note(Note::BodyWritten { id, result });
             }
-            Completion::Crowded { messages } => {
+            JournalCompletion::Crowded { messages } => {
                 for id in messages {
                     if let Some(progress) = self.progress(id, fx.now.wall, fx) {
                         let ticket = self.ticket(Committing::Moved { id });
-                        fx.store(Command::CopyForward {
+                        fx.store(JournalCommand::CopyForward {
                             ticket,
                             id,
                             progress,
@@ -204,8 +206,10 @@ impl Spool {
                 }
             }
             // Every copy out of it was committed before this was said: nothing points there.
-            Completion::Retirable { segment } => fx.store(Command::Retire { segment }),
-            Completion::Space { free } => fx.note(Note::Space { free }),
+            JournalCompletion::Retirable { segment } => {
+                fx.store(JournalCommand::Retire { segment })
+            }
+            JournalCompletion::Space { free } => fx.note(Note::Space { free }),
         }
     }
 
@@ -321,7 +325,7 @@ impl Spool {
                 claim: None,
             }),
             After::Told(names) if names.is_empty() => {}
-            After::Told(names) => fx.store(Command::Told { names }),
+            After::Told(names) => fx.store(JournalCommand::Told { names }),
             After::Record(behind) => self.record(behind.record, behind.session, fx),
         }
     }
@@ -333,13 +337,13 @@ impl Spool {
         let mut recipients = Vec::new();
         for (index, state) in entry.recipients.iter().enumerate() {
             let outcome = match state.phase {
-                Phase::Closed => Outcome::Delivered,
+                Phase::Closed => DeliveryResult::Delivered,
                 Phase::Waiting | Phase::InFlight if state.attempts == 0 => continue,
-                Phase::Waiting | Phase::InFlight => Outcome::Deferred {
+                Phase::Waiting | Phase::InFlight => DeliveryResult::Deferred {
                     attempts: state.attempts,
                     until: state.until,
                     status: state.status,
-                    why: (state.why.clone()).unwrap_or_else(|| Arc::new(Cause::here(""))),
+                    why: (state.why.clone()).unwrap_or_else(|| Arc::new(FailureCause::here(""))),
                 },
             };
             recipients.push((u32::try_from(index).unwrap_or(u32::MAX), outcome));

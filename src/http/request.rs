@@ -1,12 +1,12 @@
-//! The head of a request, read as it comes.
+//! Incremental parser for the head of a request.
 //!
-//! Lines end with CRLF and with nothing else: whoever is lenient here reads another request than a proxy before it.
+//! Lines must end with CRLF: a lenient parser would read a different request than the proxy in front of it.
 
 use crate::limits::{HTTP_BODY_BYTES_MAX, HTTP_FIELDS_MAX, HTTP_HEAD_BYTES_MAX};
 
 /// What is asked of a resource (RFC 9110 section 9.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Method {
+pub enum HttpMethod {
     /// The resource.
     Get,
     /// Its header alone.
@@ -25,11 +25,11 @@ pub enum Reads {
     Posts,
 }
 
-/// A request.
+/// The front of a request: its method and its path. Fields that do not count are dropped.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Request {
+pub struct HttpRequest {
     /// What is asked.
-    pub method: Method,
+    pub method: HttpMethod,
     /// The path, from the first slash to the query: visible ASCII, as it came.
     pub path: String,
     /// What stands behind the question mark.
@@ -40,7 +40,7 @@ pub struct Request {
 
 /// Why bytes are no request that is answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Refusal {
+pub enum HttpRefusal {
     /// They are no request.
     Malformed,
     /// A method that is known, or one that is not.
@@ -53,7 +53,7 @@ pub enum Refusal {
     Version,
 }
 
-impl Refusal {
+impl HttpRefusal {
     /// The status code and its phrase (RFC 9110 section 15, RFC 6585 section 5).
     pub const fn status(self) -> (u16, &'static str) {
         match self {
@@ -72,7 +72,7 @@ pub struct RequestReader {
     reads: Reads,
     head: Vec<u8>,
     /// A request whose body comes in, and how many bytes of it are to come.
-    posted: Option<(Request, usize)>,
+    posted: Option<(HttpRequest, usize)>,
 }
 
 impl RequestReader {
@@ -85,7 +85,7 @@ impl RequestReader {
     }
 
     /// Takes what came; `None` as long as the head is not whole. What stands behind it is not looked at.
-    pub fn read(&mut self, bytes: &[u8]) -> Result<Option<Request>, Refusal> {
+    pub fn read(&mut self, bytes: &[u8]) -> Result<Option<HttpRequest>, HttpRefusal> {
         if self.posted.is_some() {
             return Ok(self.pass_over(bytes.len()));
         }
@@ -113,13 +113,13 @@ impl RequestReader {
                 self.posted = Some((request, body));
                 Ok(self.pass_over(behind))
             }
-            None if self.head.len() >= HTTP_HEAD_BYTES_MAX => Err(Refusal::TooLong),
+            None if self.head.len() >= HTTP_HEAD_BYTES_MAX => Err(HttpRefusal::TooLong),
             None => Ok(None),
         }
     }
 
     /// So many bytes of the body have come.
-    fn pass_over(&mut self, bytes: usize) -> Option<Request> {
+    fn pass_over(&mut self, bytes: usize) -> Option<HttpRequest> {
         let (_, left) = self.posted.as_mut()?;
         *left = left.saturating_sub(bytes);
         match left {
@@ -132,46 +132,46 @@ impl RequestReader {
 const END: &[u8] = b"\r\n\r\n";
 
 /// Reads a head without the empty line at its end; with how many bytes follow it.
-fn parse(head: &[u8], reads: Reads) -> Result<(Request, usize), Refusal> {
-    let text = std::str::from_utf8(head).map_err(|_| Refusal::Malformed)?;
+fn parse(head: &[u8], reads: Reads) -> Result<(HttpRequest, usize), HttpRefusal> {
+    let text = std::str::from_utf8(head).map_err(|_| HttpRefusal::Malformed)?;
     let mut lines = text.split("\r\n");
     let (method, target, is_newer) = request_line(lines.next().unwrap_or_default(), reads)?;
     let mut host = None;
     let mut body = None;
     for (count, line) in lines.enumerate() {
         if count >= HTTP_FIELDS_MAX {
-            return Err(Refusal::TooLong);
+            return Err(HttpRefusal::TooLong);
         }
         let (name, value) = field(line)?;
         if name.eq_ignore_ascii_case("host") {
             if host.is_some() {
-                return Err(Refusal::Malformed);
+                return Err(HttpRefusal::Malformed);
             }
             host = Some(host_name(value)?);
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
-            return Err(Refusal::Body);
+            return Err(HttpRefusal::Body);
         } else if name.eq_ignore_ascii_case("content-length") {
             let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
             if !is_number || body.is_some() {
-                return Err(Refusal::Malformed);
+                return Err(HttpRefusal::Malformed);
             }
             let most = match method {
-                Method::Post => HTTP_BODY_BYTES_MAX,
-                Method::Get | Method::Head => 0,
+                HttpMethod::Post => HTTP_BODY_BYTES_MAX,
+                HttpMethod::Get | HttpMethod::Head => 0,
             };
             let len = value.parse().ok().filter(|len| *len <= most);
-            body = Some(len.ok_or(Refusal::Body)?);
+            body = Some(len.ok_or(HttpRefusal::Body)?);
         }
     }
     // RFC 9112 section 3.2.
     if is_newer && host.is_none() {
-        return Err(Refusal::Malformed);
+        return Err(HttpRefusal::Malformed);
     }
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query.to_owned())),
         None => (target, None),
     };
-    let request = Request {
+    let request = HttpRequest {
         method,
         path: path.to_owned(),
         query,
@@ -181,52 +181,52 @@ fn parse(head: &[u8], reads: Reads) -> Result<(Request, usize), Refusal> {
 }
 
 /// The method, the target, and whether the version is 1.1.
-fn request_line(line: &str, reads: Reads) -> Result<(Method, &str, bool), Refusal> {
+fn request_line(line: &str, reads: Reads) -> Result<(HttpMethod, &str, bool), HttpRefusal> {
     let mut words = line.split(' ');
     let (Some(method), Some(target), Some(version), None) =
         (words.next(), words.next(), words.next(), words.next())
     else {
-        return Err(Refusal::Malformed);
+        return Err(HttpRefusal::Malformed);
     };
     if !is_token(method) {
-        return Err(Refusal::Malformed);
+        return Err(HttpRefusal::Malformed);
     }
     let is_newer = match version {
         "HTTP/1.1" => true,
         "HTTP/1.0" => false,
-        other if other.starts_with("HTTP/") => return Err(Refusal::Version),
-        _ => return Err(Refusal::Malformed),
+        other if other.starts_with("HTTP/") => return Err(HttpRefusal::Version),
+        _ => return Err(HttpRefusal::Malformed),
     };
     let method = match method {
-        "GET" => Method::Get,
-        "HEAD" => Method::Head,
-        "POST" if reads == Reads::Posts => Method::Post,
-        _ => return Err(Refusal::Method),
+        "GET" => HttpMethod::Get,
+        "HEAD" => HttpMethod::Head,
+        "POST" if reads == Reads::Posts => HttpMethod::Post,
+        _ => return Err(HttpRefusal::Method),
     };
     let is_origin_form =
         target.starts_with('/') && target.bytes().all(|byte| byte.is_ascii_graphic());
     if !is_origin_form || target.contains('#') {
-        return Err(Refusal::Malformed);
+        return Err(HttpRefusal::Malformed);
     }
     Ok((method, target, is_newer))
 }
 
 /// The name and the value of a field; a folded line is none (RFC 9112 section 5.2).
-fn field(line: &str) -> Result<(&str, &str), Refusal> {
-    let (name, value) = line.split_once(':').ok_or(Refusal::Malformed)?;
+fn field(line: &str) -> Result<(&str, &str), HttpRefusal> {
+    let (name, value) = line.split_once(':').ok_or(HttpRefusal::Malformed)?;
     let value = value.trim_matches([' ', '\t']);
     let is_clean = |c: char| c == '\t' || !c.is_control();
     if is_token(name) && value.chars().all(is_clean) {
         Ok((name, value))
     } else {
-        Err(Refusal::Malformed)
+        Err(HttpRefusal::Malformed)
     }
 }
 
 /// A host without its port: a name, an address, or an IPv6 address in brackets.
-fn host_name(value: &str) -> Result<String, Refusal> {
+fn host_name(value: &str) -> Result<String, HttpRefusal> {
     let (name, port) = match value.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').ok_or(Refusal::Malformed)?,
+        Some(rest) => rest.split_once(']').ok_or(HttpRefusal::Malformed)?,
         None => match value.split_once(':') {
             Some((name, _)) => (name, value.get(name.len()..).unwrap_or_default()),
             None => (value, ""),
@@ -241,7 +241,7 @@ fn host_name(value: &str) -> Result<String, Refusal> {
     if is_port && name.bytes().all(may_stand) {
         Ok(name.trim_end_matches('.').to_ascii_lowercase())
     } else {
-        Err(Refusal::Malformed)
+        Err(HttpRefusal::Malformed)
     }
 }
 
@@ -257,13 +257,13 @@ mod tests {
 
     use super::*;
 
-    fn read(text: &str) -> Result<Option<Request>, Refusal> {
+    fn read(text: &str) -> Result<Option<HttpRequest>, HttpRefusal> {
         RequestReader::default().read(text.as_bytes())
     }
 
-    fn get(path: &str, query: Option<&str>, host: Option<&str>) -> Request {
-        Request {
-            method: Method::Get,
+    fn get(path: &str, query: Option<&str>, host: Option<&str>) -> HttpRequest {
+        HttpRequest {
+            method: HttpMethod::Get,
             path: path.into(),
             query: query.map(Into::into),
             host: host.map(Into::into),
@@ -288,8 +288,8 @@ mod tests {
             read("HEAD /metrics HTTP/1.1\r\nHost: 127.0.0.1:8025\r\nContent-Length: 0\r\n\r\n");
         assert_eq!(
             head,
-            Ok(Some(Request {
-                method: Method::Head,
+            Ok(Some(HttpRequest {
+                method: HttpMethod::Head,
                 ..get("/metrics", None, Some("127.0.0.1"))
             }))
         );
@@ -350,11 +350,11 @@ mod tests {
         let request = reader.read(b"de").expect("taken").expect("whole");
         assert_eq!(
             (request.method, request.path.as_str()),
-            (Method::Post, "/a")
+            (HttpMethod::Post, "/a")
         );
         let long = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n";
         let refused = RequestReader::with_posts().read(long.as_bytes());
-        assert_eq!(refused, Err(Refusal::Body));
+        assert_eq!(refused, Err(HttpRefusal::Body));
     }
 
     proptest! {

@@ -1,10 +1,10 @@
-//! A response: its header says that nothing may be loaded from elsewhere, kept, framed or guessed.
+//! Responses. Their header fields forbid loading other resources, caching, framing and content sniffing.
 
-use super::{Method, Refusal};
+use super::{HttpMethod, HttpRefusal};
 
 /// What a body is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
+pub enum ContentKind {
     /// Words.
     Text,
     /// A page.
@@ -25,8 +25,8 @@ pub enum Kind {
     Metrics,
 }
 
-impl Kind {
-    /// The media type.
+impl ContentKind {
+    /// The value of Content-Type.
     pub const fn media_type(self) -> &'static str {
         match self {
             Self::Text => "text/plain; charset=utf-8",
@@ -42,18 +42,18 @@ impl Kind {
     }
 }
 
-/// A response.
+/// A whole response: the status line, the fields and the body, which HEAD leaves out.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Response {
+pub struct HttpResponse {
     status: u16,
     phrase: &'static str,
-    kind: Kind,
+    kind: ContentKind,
     body: Vec<u8>,
 }
 
-impl Response {
+impl HttpResponse {
     /// What was asked for.
-    pub fn ok(kind: Kind, body: impl Into<Vec<u8>>) -> Self {
+    pub fn ok(kind: ContentKind, body: impl Into<Vec<u8>>) -> Self {
         Self {
             status: 200,
             phrase: "OK",
@@ -67,7 +67,7 @@ impl Response {
         Self {
             status,
             phrase,
-            kind: Kind::Text,
+            kind: ContentKind::Text,
             body: format!("{sentence}\n").into_bytes(),
         }
     }
@@ -78,18 +78,18 @@ impl Response {
     }
 
     /// A request that is not answered.
-    pub fn refused(refusal: Refusal) -> Self {
+    pub fn refused(refusal: HttpRefusal) -> Self {
         let (status, phrase) = refusal.status();
         Self::other((status, phrase), phrase)
     }
 
-    /// The status.
+    /// The status code (RFC 9110 section 15).
     pub const fn status(&self) -> u16 {
         self.status
     }
 
     /// The bytes to send to whoever asked with this method; a request that could not be read counts as GET.
-    pub fn into_bytes(self, method: Method) -> Vec<u8> {
+    pub fn into_bytes(self, method: HttpMethod) -> Vec<u8> {
         let Self {
             status,
             phrase,
@@ -107,7 +107,7 @@ impl Response {
             "HTTP/1.1 {status} {phrase}\r\nContent-Type: {media_type}\r\nContent-Length: {len}\r\n{allow}{FIELDS}\r\n"
         )
         .into_bytes();
-        if method != Method::Head {
+        if method != HttpMethod::Head {
             bytes.extend_from_slice(&body);
         }
         bytes
@@ -128,9 +128,9 @@ mod tests {
 
     #[test]
     fn head_has_the_header_of_get_and_no_body() {
-        let response = Response::ok(Kind::Json, "{}");
-        let got = response.clone().into_bytes(Method::Get);
-        let head = response.into_bytes(Method::Head);
+        let response = HttpResponse::ok(ContentKind::Json, "{}");
+        let got = response.clone().into_bytes(HttpMethod::Get);
+        let head = response.into_bytes(HttpMethod::Head);
         assert_eq!(got, [head.as_slice(), b"{}"].concat());
         let text = String::from_utf8(head).expect("text");
         assert!(text.starts_with(
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn other_methods_hear_which_there_are() {
-        let bytes = Response::refused(Refusal::Method).into_bytes(Method::Get);
+        let bytes = HttpResponse::refused(HttpRefusal::Method).into_bytes(HttpMethod::Get);
         let text = String::from_utf8(bytes).expect("text");
         assert!(
             text.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"),

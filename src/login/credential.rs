@@ -1,12 +1,13 @@
-//! Stored credentials in the form of SCRAM-SHA-256 (RFC 5802 section 3, RFC 7677) and passwords.
+//! Stored credentials in the form of SCRAM-SHA-256 (RFC 5802 section 3, RFC 7677), and passwords.
 //!
-//! A credential proves a password without holding it, and serves PLAIN, LOGIN and SCRAM-SHA-256 alike. Its text is
-//! `{SCRAM-SHA-256}ITERATIONS,SALT,STOREDKEY,SERVERKEY`, the parts in base64.
+//! A credential verifies a password without containing it, and serves PLAIN, LOGIN and SCRAM-SHA-256 alike. Its text is
+//! `{SCRAM-SHA-256}ITERATIONS,SALT,STOREDKEY,SERVERKEY`, with the parts in base64.
 //!
-//! A password is derived from in the form of SASLprep (RFC 4013), as clients of SCRAM do; so it does not count whether
-//! accents are composed. A credential made from what was typed, as chopar 0.1.0 did, is honoured, too.
+//! Keys are derived from the SASLprep form of a password (RFC 4013), as SCRAM clients do, so it makes no difference
+//! whether accents are composed. Credentials that chopar 0.1.0 made, from the password as it was typed, are still
+//! accepted.
 //!
-//! Invariant: neither a password nor a key has a `Debug` or `Display` that shows it, save the text of the users file.
+//! Invariant: no `Debug` or `Display` shows a password or a key, except the text of the users file.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -224,7 +225,7 @@ impl Credential {
         self.iterations.get()
     }
 
-    /// The salt.
+    /// The salt, which SCRAM sends in its first message (RFC 5802 section 5.1).
     pub fn salt(&self) -> &[u8] {
         &self.salt
     }

@@ -1,7 +1,8 @@
-//! Passwords that others guess first.
+//! Passwords that attackers try first.
 //!
-//! Whoever guesses one sends in the name of the domain until it is noticed, so that one is refused where a person makes it
-//! up. The check is of what every list of passwords begins with; it is no estimate of how good the others are.
+//! A guessed password lets the attacker send in the name of the domain until someone notices. Such passwords are
+//! therefore refused when a person chooses one. The check covers the top of the published password lists; it does not
+//! estimate how good other passwords are.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! How a user proves who they are: SASL (RFC 4422, RFC 4954), SCRAM-SHA-256 (RFC 5802, RFC 7677), the credentials that
-//! are stored for it, and which passwords are refused because they can be guessed.
+//! Authentication of users: SASL (RFC 4422, RFC 4954), SCRAM-SHA-256 (RFC 5802, RFC 7677), the stored credentials, and
+//! the passwords that are refused because they are easy to guess.
 
 pub mod credential;
 pub mod guessable;

@@ -1,7 +1,7 @@
-//! What clients say in AUTH (RFC 4954): base64, PLAIN (RFC 4616) and LOGIN (draft-murchison-sasl-login).
+//! Client responses in AUTH (RFC 4954): base64, PLAIN (RFC 4616) and LOGIN (draft-murchison-sasl-login).
 //!
-//! SCRAM-SHA-256 has a module of its own ([`crate::login::scram`]). Not supported: acting for somebody else; an
-//! authorisation identity has to be empty or the login itself.
+//! SCRAM-SHA-256 has its own module ([`crate::login::scram`]). Not supported: proxy authorization; the authorization
+//! identity has to be empty or the login itself.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::login::credential::{Password, PasswordError};
 
 /// The mechanisms that are offered.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Mechanism {
+pub enum SaslMechanism {
     /// RFC 4616.
     Plain,
     /// What old clients speak.
@@ -23,7 +23,7 @@ pub enum Mechanism {
     ScramSha256,
 }
 
-impl Mechanism {
+impl SaslMechanism {
     /// All of them, the strongest first, as EHLO lists them.
     pub const ALL: [Self; 3] = [Self::ScramSha256, Self::Plain, Self::Login];
 
@@ -46,7 +46,7 @@ impl Mechanism {
 
 /// A login and the password that is to prove it.
 #[derive(Debug)]
-pub struct Claim {
+pub struct LoginClaim {
     /// Who the client says it is.
     pub login: String,
     /// What it says to prove it.
@@ -97,7 +97,7 @@ pub fn encode(challenge: &[u8]) -> String {
 }
 
 /// Reads a PLAIN message: authzid NUL authcid NUL password.
-pub fn plain(message: &[u8]) -> Result<Claim, SaslError> {
+pub fn plain(message: &[u8]) -> Result<LoginClaim, SaslError> {
     let mut parts = message.split(|&byte| byte == 0);
     let (Some(authorization), Some(login), Some(password), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
@@ -108,7 +108,7 @@ pub fn plain(message: &[u8]) -> Result<Claim, SaslError> {
     if !authorization.is_empty() && authorization != login {
         return Err(SaslError::AuthorizationId);
     }
-    Ok(Claim {
+    Ok(LoginClaim {
         login: login_text,
         password: login_password(password)?,
     })
@@ -206,10 +206,10 @@ mod tests {
     #[test]
     fn names_are_known_without_case() {
         assert_eq!(
-            Mechanism::parse("scram-sha-256"),
-            Some(Mechanism::ScramSha256)
+            SaslMechanism::parse("scram-sha-256"),
+            Some(SaslMechanism::ScramSha256)
         );
-        assert_eq!(Mechanism::parse("CRAM-MD5"), None);
+        assert_eq!(SaslMechanism::parse("CRAM-MD5"), None);
         assert_eq!(
             decode(LOGIN_NAME_PROMPT.as_bytes()).expect("base64")[..],
             *b"Username:"

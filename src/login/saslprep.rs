@@ -1,11 +1,11 @@
-//! Passwords as SCRAM compares them: SASLprep (RFC 4013), a profile of stringprep (RFC 3454).
+//! SASLprep (RFC 4013), the profile of stringprep (RFC 3454) in which SCRAM compares passwords.
 //!
-//! RFC 5802 section 2.2 has clients of SCRAM derive from this form, so what is stored has to be derived from it, too; the
-//! later profile OpaqueString (RFC 8265) would refuse a soft hyphen that they leave out, and keep ligatures that they
-//! take apart.
+//! RFC 5802 section 2.2 has SCRAM clients derive keys from this form, so stored keys must be derived from it as well.
+//! The later profile OpaqueString (RFC 8265) would refuse a soft hyphen, which SASLprep removes, and keep ligatures,
+//! which SASLprep decomposes.
 //!
-//! Not supported: the rule about right-to-left text (RFC 3454 section 6) and code points that Unicode 3.2 did not have:
-//! where a client would refuse a password for them, more is taken here.
+//! Not supported: the rule about right-to-left text (RFC 3454 section 6) and code points added after Unicode 3.2. Where
+//! a client would refuse a password for these reasons, it is accepted here.
 
 use icu_normalizer::ComposingNormalizerBorrowed;
 use zeroize::Zeroizing;

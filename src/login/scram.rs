@@ -1,11 +1,13 @@
-//! The server's side of SCRAM-SHA-256 (RFC 5802, RFC 7677).
+//! The server side of SCRAM-SHA-256 (RFC 5802, RFC 7677).
 //!
-//!   ClientFirst --challenge(credential)--> Challenge --on_client_final--> server-final, or ScramError
+//! ```text
+//!   ClientFirst --challenge(credential)--> ScramChallenge --on_client_final--> server-final, or ScramError
+//! ```
 //!
-//! Cheap: what costs was paid when the credential was derived. Where a login does not exist the caller goes on with
-//! [`Credential::decoy`], so that the client learns nothing before its proof fails.
+//! The exchange is cheap: the expensive derivation happened when the credential was made. For a login that does not
+//! exist the caller continues with [`Credential::decoy`], so that the client learns nothing until its proof fails.
 //!
-//! Not supported: channel binding (`p=`; SCRAM-SHA-256-PLUS is not offered), extensions, and acting for somebody else.
+//! Not supported: channel binding (`p=`; SCRAM-SHA-256-PLUS is not offered), extensions, and proxy authorization.
 
 use std::fmt;
 
@@ -29,7 +31,7 @@ pub struct ClientFirst {
 
 /// The exchange after the server-first-message.
 #[derive(Debug)]
-pub struct Challenge {
+pub struct ScramChallenge {
     login: String,
     credential: Credential,
     gs2_header: String,
@@ -104,20 +106,24 @@ impl ClientFirst {
         self,
         credential: Credential,
         entropy: &mut dyn Entropy,
-    ) -> (Challenge, String) {
+    ) -> (ScramChallenge, String) {
         let mut bytes = [0; NONCE_BYTES];
         entropy.fill(&mut bytes);
         self.challenge_with(credential, &STANDARD.encode(bytes))
     }
 
-    fn challenge_with(self, credential: Credential, server_nonce: &str) -> (Challenge, String) {
+    fn challenge_with(
+        self,
+        credential: Credential,
+        server_nonce: &str,
+    ) -> (ScramChallenge, String) {
         let nonce = format!("{}{server_nonce}", self.nonce);
         let message = format!(
             "r={nonce},s={},i={}",
             STANDARD.encode(credential.salt()),
             credential.iterations()
         );
-        let challenge = Challenge {
+        let challenge = ScramChallenge {
             login: self.login,
             credential,
             gs2_header: self.gs2_header,
@@ -135,7 +141,7 @@ pub fn first_login(message: &[u8]) -> Option<String> {
     unescape(login).ok()
 }
 
-impl Challenge {
+impl ScramChallenge {
     /// Who the client says it is.
     pub fn login(&self) -> &str {
         &self.login
@@ -232,7 +238,7 @@ mod tests {
         Credential::derive(&password, &salt, NonZeroU32::new(4096).expect("not zero"))
     }
 
-    fn challenge(credential: Credential) -> (Challenge, String) {
+    fn challenge(credential: Credential) -> (ScramChallenge, String) {
         let first = ClientFirst::parse(FIRST).expect("a message");
         assert_eq!(first.login(), "user");
         first.challenge_with(credential, "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0")

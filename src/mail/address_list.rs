@@ -19,18 +19,11 @@ pub enum AddressListError {
     /// The value is no UTF-8.
     Encoding,
     /// A comment, quoted string or literal that begins at this byte does not end.
-    Unterminated {
-        /// Its offset.
-        at: usize,
-    },
+    Unterminated { at: usize },
     /// Something else was expected at this byte.
-    Unexpected {
-        /// Its offset.
-        at: usize,
-    },
+    Unexpected { at: usize },
     /// The address that ends at this byte is none.
     Address {
-        /// Its offset.
         at: usize,
         /// What is wrong with it.
         error: AddressError,

@@ -23,41 +23,37 @@ use crate::status::EnhancedCode;
 use crate::workload::{Unit, count};
 use crate::xtext::encode_xtext;
 
-/// Everything that goes into a notice. What it is about, its subject and words, follows from the reports.
+/// Everything that goes into a DSN. What it is about, its subject and words, follows from the reports.
 #[derive(Clone, Copy, Debug)]
-pub struct Notice<'a> {
-    /// This host.
+pub struct DsnFacts<'a> {
     pub hostname: &'a Domain,
-    /// The served domain in whose name the notice is sent.
+    /// The served domain in whose name the DSN is sent.
     pub domain: &'a Domain,
     /// The reverse-path of the message.
     pub to: &'a Mailbox,
-    /// The message.
     pub id: QueueId,
-    /// The notice itself.
-    pub notice_id: QueueId,
+    /// The DSN itself.
+    pub dsn_id: QueueId,
     /// ENVID of the message.
     pub envelope_id: Option<&'a str>,
     /// When the message was accepted.
     pub arrived: Timestamp,
-    /// Now.
     pub at: Timestamp,
     /// Until when a delayed message is tried.
     pub retry_until: Option<Timestamp>,
     /// What became of which recipient; not empty.
-    pub reports: &'a [Report<'a>],
+    pub reports: &'a [RecipientReport<'a>],
     /// The message itself.
     pub original: Original<'a>,
 }
 
 /// What became of one recipient.
 #[derive(Clone, Copy, Debug)]
-pub struct Report<'a> {
-    /// The recipient.
+pub struct RecipientReport<'a> {
     pub recipient: &'a Recipient,
     /// What was done.
-    pub action: Action,
-    /// Why; a transient code is reported as permanent once the action is [`Action::Failed`].
+    pub action: DsnAction,
+    /// Why; a transient code is reported as permanent once the action is [`DsnAction::Failed`].
     pub status: EnhancedCode,
     /// The words for it.
     pub diagnostic: Diagnostic<'a>,
@@ -71,14 +67,14 @@ pub struct Report<'a> {
 
 /// What was done for a recipient (RFC 3464 section 2.3.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Action {
+pub enum DsnAction {
     /// Given up.
     Failed,
     /// Not yet delivered, and tried again.
     Delayed,
     /// In the mailbox.
     Delivered,
-    /// Handed to a host that sends no notices of its own.
+    /// Handed to a host that sends no DSNs of its own.
     Relayed,
 }
 
@@ -91,7 +87,7 @@ pub enum Diagnostic<'a> {
     Local(&'a str),
 }
 
-/// The message that a notice is about, as it was queued.
+/// The message that a DSN is about, as it was queued.
 #[derive(Clone, Copy, Debug)]
 pub struct Original<'a> {
     /// Its header block, without the empty line.
@@ -100,9 +96,9 @@ pub struct Original<'a> {
     pub body: Option<&'a [u8]>,
 }
 
-/// A notice that is ready to be queued.
+/// A DSN that is ready to be queued.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Message {
+pub struct DsnMessage {
     /// Header and body.
     pub bytes: Vec<u8>,
     /// Whether it needs BODY=8BITMIME.
@@ -111,7 +107,7 @@ pub struct Message {
     pub smtputf8: bool,
 }
 
-impl Action {
+impl DsnAction {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Failed => "failed",
@@ -122,10 +118,10 @@ impl Action {
     }
 }
 
-impl Notice<'_> {
-    /// Writes the notice.
+impl DsnFacts<'_> {
+    /// Writes the DSN.
     /// Decides RFC 3464 section 2.1.
-    pub fn build(&self, entropy: &mut dyn Entropy) -> Message {
+    pub fn build(&self, entropy: &mut dyn Entropy) -> DsnMessage {
         count(Unit::Field, self.reports.len());
         let smtputf8 = self.needs_smtputf8();
         let text = self.human_part();
@@ -157,14 +153,14 @@ impl Notice<'_> {
             bytes.extend_from_slice(contents);
         }
         bytes.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-        Message {
+        DsnMessage {
             eight_bit: !bytes.is_ascii(),
             bytes,
             smtputf8,
         }
     }
 
-    fn has(&self, action: Action) -> bool {
+    fn has(&self, action: DsnAction) -> bool {
         self.reports.iter().any(|report| report.action == action)
     }
 
@@ -189,18 +185,18 @@ impl Notice<'_> {
         field("Date", &self.at.rfc5322().to_string());
         field(
             "Message-ID",
-            &message_id(self.notice_id, self.hostname, entropy),
+            &message_id(self.dsn_id, self.hostname, entropy),
         );
         if let Some(id) = self.original_message_id() {
             field("In-Reply-To", &id);
             field("References", &id);
         }
         field("Auto-Submitted", "auto-replied");
-        if self.has(Action::Failed) {
+        if self.has(DsnAction::Failed) {
             let failed: Vec<String> = self
                 .reports
                 .iter()
-                .filter(|report| report.action == Action::Failed)
+                .filter(|report| report.action == DsnAction::Failed)
                 .map(|report| report.recipient.mailbox.to_ascii_domain())
                 .collect();
             field("X-Failed-Recipients", &failed.join(", "));
@@ -218,9 +214,9 @@ impl Notice<'_> {
     }
 
     fn subject(&self) -> &'static str {
-        if self.has(Action::Failed) {
+        if self.has(DsnAction::Failed) {
             "Undelivered: your message could not be delivered"
-        } else if self.has(Action::Delayed) {
+        } else if self.has(DsnAction::Delayed) {
             "Delayed: your message is still being tried"
         } else {
             "Delivered: your message has arrived"
@@ -266,10 +262,10 @@ impl Notice<'_> {
             ),
         );
         for (action, introduction) in [
-            (Action::Failed, FAILED),
-            (Action::Delayed, DELAYED),
-            (Action::Relayed, RELAYED),
-            (Action::Delivered, DELIVERED),
+            (DsnAction::Failed, FAILED),
+            (DsnAction::Delayed, DELAYED),
+            (DsnAction::Relayed, RELAYED),
+            (DsnAction::Delivered, DELIVERED),
         ] {
             if !self.has(action) {
                 continue;
@@ -298,16 +294,16 @@ impl Notice<'_> {
     }
 
     /// What became of the recipients with this action.
-    fn append_reports(&self, action: Action, text: &mut String) {
+    fn append_reports(&self, action: DsnAction, text: &mut String) {
         for report in self.reports.iter().filter(|report| report.action == action) {
             // Set off, for these are a peer's words.
             let sentence = report.sentence(self.at.since(self.arrived));
             append_paragraph(text, "    ", &sentence);
-            if action == Action::Failed {
+            if action == DsnAction::Failed {
                 append_paragraph(text, "", report.advice());
             }
         }
-        if let (Action::Delayed, Some(until)) = (action, self.retry_until) {
+        if let (DsnAction::Delayed, Some(until)) = (action, self.retry_until) {
             append_paragraph(
                 text,
                 "",
@@ -343,7 +339,7 @@ impl Notice<'_> {
     fn original_part(&self, smtputf8: bool) -> (&'static str, Vec<u8>) {
         let Original { header, body } = self.original;
         if let Some(body) = body.filter(|body| {
-            self.has(Action::Failed)
+            self.has(DsnAction::Failed)
                 && header.len().saturating_add(body.len()) <= DSN_ORIGINAL_BYTES_MAX
                 && is_clean(header)
                 && is_clean(body)
@@ -364,11 +360,11 @@ impl Notice<'_> {
     }
 }
 
-impl Report<'_> {
+impl RecipientReport<'_> {
     /// The status as a DSN says it.
     /// Decides RFC 3464 section 2.3.4.
     fn status(&self) -> EnhancedCode {
-        if self.action == Action::Failed && self.status.is_transient() {
+        if self.action == DsnAction::Failed && self.status.is_transient() {
             self.status.as_permanent()
         } else {
             self.status
@@ -446,7 +442,7 @@ impl Report<'_> {
         if let Some(at) = self.last_attempt {
             field("Last-Attempt-Date", &at.rfc5322().to_string());
         }
-        if let (Action::Delayed, Some(until)) = (self.action, retry_until) {
+        if let (DsnAction::Delayed, Some(until)) = (self.action, retry_until) {
             field("Will-Retry-Until", &until.rfc5322().to_string());
         }
     }

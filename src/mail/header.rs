@@ -35,14 +35,13 @@ struct Disputed {
 pub struct Front {
     /// Bytes of the envelope line of an mbox before the header.
     pub envelope_line: usize,
-    /// The header.
     pub header: Header,
     /// What follows the header without an empty line between them: the first lines of the body, without the first empty
     /// line.
     pub text: Vec<u8>,
 }
 
-/// One field.
+/// A header field as it stands in the message: name, value and folding untouched.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Field<'a> {
     raw: &'a [u8],

@@ -16,12 +16,10 @@ use crate::queue_id::QueueId;
 #[derive(Clone, Copy, Debug)]
 pub struct Received<'a> {
     /// Who brought the message.
-    pub source: Source<'a>,
-    /// This host.
+    pub source: ReceivedFrom<'a>,
     pub by: &'a Domain,
     /// Protocol version and cipher suite, in words.
     pub tls: Option<&'a str>,
-    /// The message.
     pub id: QueueId,
     /// The recipient, where there is only one; more would tell them of each other.
     pub recipient: Option<&'a Mailbox>,
@@ -31,7 +29,7 @@ pub struct Received<'a> {
 
 /// Who brought a message.
 #[derive(Clone, Copy, Debug)]
-pub enum Source<'a> {
+pub enum ReceivedFrom<'a> {
     /// A client that did not authenticate.
     Peer {
         /// What it called itself.
@@ -41,23 +39,20 @@ pub enum Source<'a> {
         /// Where it came from.
         address: IpAddr,
         /// How it spoke.
-        protocol: Protocol,
+        protocol: WithProtocol,
     },
     /// A client that did.
     Authenticated {
         /// How it spoke.
-        protocol: Protocol,
+        protocol: WithProtocol,
     },
     /// A process of this host.
-    Local {
-        /// Its user.
-        uid: u32,
-    },
+    Local { uid: u32 },
 }
 
 /// The protocol of a session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Protocol {
+pub enum WithProtocol {
     /// The client said HELO.
     Smtp,
     /// The client said EHLO.
@@ -71,7 +66,7 @@ pub enum Protocol {
     },
 }
 
-impl Protocol {
+impl WithProtocol {
     /// The name in the registry of mail transmission types.
     pub const fn as_str(self) -> &'static str {
         let Self::Esmtp { tls, auth, utf8 } = self else {
@@ -100,7 +95,7 @@ impl Received<'_> {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut field = Folded::new("Received:");
         let protocol = match self.source {
-            Source::Peer {
+            ReceivedFrom::Peer {
                 hello,
                 name,
                 address,
@@ -113,12 +108,12 @@ impl Received<'_> {
                 });
                 Some(protocol)
             }
-            Source::Authenticated { protocol } => Some(protocol),
-            Source::Local { .. } => None,
+            ReceivedFrom::Authenticated { protocol } => Some(protocol),
+            ReceivedFrom::Local { .. } => None,
         };
         field.add(&format!("by {}", self.by));
         match (self.source, protocol) {
-            (Source::Local { uid }, _) => field.add(&format!("(chopar, uid {uid})")),
+            (ReceivedFrom::Local { uid }, _) => field.add(&format!("(chopar, uid {uid})")),
             (_, Some(protocol)) => field.add(&format!("(chopar) with {}", protocol.as_str())),
             (_, None) => {}
         }
@@ -126,7 +121,7 @@ impl Received<'_> {
             field.add(&format!("({})", sanitised(tls.as_bytes())));
         }
         field.add(&format!("id {}", self.id));
-        let utf8 = protocol.is_some_and(Protocol::is_utf8);
+        let utf8 = protocol.is_some_and(WithProtocol::is_utf8);
         if let Some(recipient) = self
             .recipient
             .filter(|recipient| utf8 || recipient.as_str().is_ascii())
@@ -210,13 +205,13 @@ const TAB_COLUMNS: usize = 8;
 mod tests {
     use super::*;
 
-    const ESMTPS: Protocol = Protocol::Esmtp {
+    const ESMTPS: WithProtocol = WithProtocol::Esmtp {
         tls: true,
         auth: false,
         utf8: false,
     };
 
-    fn field(source: Source<'_>, recipient: Option<&str>) -> String {
+    fn field(source: ReceivedFrom<'_>, recipient: Option<&str>) -> String {
         let recipient = recipient.map(|text| Mailbox::parse(text).expect("a mailbox"));
         let bytes = Received {
             source,
@@ -232,7 +227,7 @@ mod tests {
 
     #[test]
     fn tells_who_brought_a_message_from_outside() {
-        let source = Source::Peer {
+        let source = ReceivedFrom::Peer {
             hello: b"client.example.org",
             name: None,
             address: "2001:db8::1".parse().expect("an address"),
@@ -249,15 +244,15 @@ mod tests {
 
     #[test]
     fn keeps_the_address_of_an_authenticated_client_to_itself() {
-        let protocol = Protocol::Esmtp {
+        let protocol = WithProtocol::Esmtp {
             tls: true,
             auth: true,
             utf8: false,
         };
-        let text = field(Source::Authenticated { protocol }, None);
+        let text = field(ReceivedFrom::Authenticated { protocol }, None);
         assert!(text.starts_with("Received: by mx.example.com (chopar) with ESMTPSA"));
         assert!(!text.contains("from") && !text.contains("for"));
-        let text = field(Source::Local { uid: 1000 }, None);
+        let text = field(ReceivedFrom::Local { uid: 1000 }, None);
         assert!(
             text.starts_with("Received: by mx.example.com (chopar, uid 1000)"),
             "{text}"
@@ -268,11 +263,11 @@ mod tests {
     fn no_byte_of_a_peer_gets_out_of_its_place() {
         let hello: Vec<u8> = (0..=255).collect();
         for hello in [&hello[..], b"", b"x\r\nEvil: y", b"a (b) <c>; d"] {
-            let source = Source::Peer {
+            let source = ReceivedFrom::Peer {
                 hello,
                 name: None,
                 address: "::ffff:192.0.2.1".parse().expect("an address"),
-                protocol: Protocol::Smtp,
+                protocol: WithProtocol::Smtp,
             };
             let text = field(source, Some("ü@example.com"));
             let header = Header::parse(text.clone().into_bytes()).expect("a header");
@@ -285,10 +280,10 @@ mod tests {
 
     #[test]
     fn protocols_have_their_registered_names() {
-        let name = |tls, auth, utf8| Protocol::Esmtp { tls, auth, utf8 }.as_str();
+        let name = |tls, auth, utf8| WithProtocol::Esmtp { tls, auth, utf8 }.as_str();
         assert_eq!(name(false, false, false), "ESMTP");
         assert_eq!(name(true, true, false), "ESMTPSA");
         assert_eq!(name(true, true, true), "UTF8SMTPSA");
-        assert_eq!(Protocol::Smtp.as_str(), "SMTP");
+        assert_eq!(WithProtocol::Smtp.as_str(), "SMTP");
     }
 }

@@ -1,4 +1,4 @@
-//! Prometheus' text format, version 0.0.4: families of samples, each with what it means.
+//! The Prometheus text format, version 0.0.4: metric families, their help texts and samples.
 
 use std::fmt::{Display, Write as _};
 use std::time::Duration;

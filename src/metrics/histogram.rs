@@ -1,4 +1,4 @@
-//! How often something took how long.
+//! Duration histograms with fixed buckets.
 
 use std::time::Duration;
 

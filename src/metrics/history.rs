@@ -1,4 +1,4 @@
-//! What happened in each of the last 60 minutes, and in each quarter of an hour of the last day.
+//! Counts for each of the last 60 minutes, and for each quarter of an hour of the last day.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ impl Totals {
     }
 }
 
-/// The history.
+/// Counts by the hour for the last day, as the status page draws them.
 #[derive(Debug)]
 pub struct History {
     seen: Totals,

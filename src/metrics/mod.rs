@@ -1,4 +1,4 @@
-//! Counting what happens: histograms, what happened lately, whose mail hosts those are, and Prometheus' way to write it.
+//! Metrics: histograms, recent history, the mail provider behind a host, and the Prometheus text format.
 
 mod exposition;
 mod histogram;

@@ -1,6 +1,6 @@
-//! Whose mail hosts those are: the large receivers by the names of their mail exchangers.
+//! Mail providers: the large receivers, recognized by the names of their mail exchangers.
 //!
-//! The list is fixed, so that nobody who chooses where mail goes can choose how many there are.
+//! The list is fixed, so that clients who choose destinations cannot make the number of metrics grow.
 
 /// A receiver of mail.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -18,17 +18,12 @@ pub enum Provider {
     United,
     /// Deutsche Telekom.
     Telekom,
-    /// Orange.
     Orange,
     /// OVHcloud.
     Ovh,
-    /// Proton.
     Proton,
-    /// Fastmail.
     Fastmail,
-    /// Zoho.
     Zoho,
-    /// Yandex.
     Yandex,
     /// VK, mail.ru.
     Vk,
@@ -36,11 +31,9 @@ pub enum Provider {
     Tencent,
     /// NetEase, 163.com.
     NetEase,
-    /// Comcast.
     Comcast,
     /// This machine: mailboxes, programs, sockets.
     Here,
-    /// All others.
     Other,
 }
 
@@ -89,10 +82,10 @@ const ALL: [(Provider, &str, &[&str]); Provider::COUNT] = [
 ];
 
 impl Provider {
-    /// How many there are.
+    /// Variants, for tables that have a place for each.
     pub const COUNT: usize = Self::Other as usize + 1;
 
-    /// Whose host this is.
+    /// The provider that a mail host belongs to, told by the end of its name.
     pub fn of_host(host: &str) -> Self {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         let is_under = |end: &&str| {

@@ -1,4 +1,5 @@
-//! What a configuration that can be used should have otherwise. `chopar check` says it, and a start logs it.
+//! Advice about a configuration that works but could be better. `chopar check` prints it, and the daemon logs it at
+//! start.
 
 use std::fmt;
 

@@ -1,15 +1,15 @@
-//! Who wrote a message that a stranger brings: SPF, DKIM, ARC and DMARC together, and what follows for it.
+//! Authentication of a message from an unauthenticated client: SPF, DKIM, ARC and DMARC together, and what follows.
 //!
-//! [`Examination`] is made from the header, sees the body stream past, and is resumable: [`Examination::resume`] gives
-//! its findings, the questions that it is missing, or the signatures that are to be verified. [`Findings::judge`] then says what the policy of the author's
-//! domain means here (RFC 9989 section 5.4), unless a sealer that is trusted has seen the message pass before it was
-//! changed on its way (RFC 8617 section 7.2.1).
+//! [`Examination`] is built from the header, sees the body stream past, and is resumable: [`Examination::resume`]
+//! returns the findings, the DNS questions that are still missing, or the signatures that are to be verified.
+//! [`Findings::judge`] then applies the policy of the author's domain (RFC 9989 section 5.4), unless a trusted sealer
+//! saw the message pass before it was changed on the way (RFC 8617 section 7.2.1).
 //!
-//! The authors are those that any reader could show ([`crate::mail::authors`]).
+//! The authors are the ones that any mail reader could display ([`crate::mail::authors`]).
 //!
-//! Stricter than RFC 9989: a message without an author that can be told is nobody's, a signature over a part of the body
-//! is no evidence, of several authors the one whose domain fails worst counts, and a sealer vouches for the one author
-//! that it says to have seen pass.
+//! Stricter than RFC 9989: a message without a recognizable author has none, a signature over only part of the body is
+//! not evidence, of several authors the one whose domain fails worst counts, and a sealer vouches only for the author
+//! that its results name.
 
 mod signatures;
 
@@ -17,8 +17,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::address::Domain;
-use crate::auth::dkim::verdict::{SignatureVerdict, Verdict};
-use crate::auth::results::{AuthenticationResults, Method, MethodResult, says_dmarc_passed};
+use crate::auth::dkim::verdict::{DkimResult, SignatureVerdict};
+use crate::auth::results::{AuthMethod, AuthenticationResults, MethodResult, says_dmarc_passed};
 use crate::auth::{arc, dmarc, spf};
 use crate::config::{Dmarc, Quarantine};
 use crate::date::Timestamp;
@@ -53,21 +53,20 @@ pub struct Examination {
     authors: Result<Vec<Domain>, AuthorsError>,
     signatures: Signatures,
     answers: Vec<(Question, Answer)>,
-    spf: spf::Progress,
+    spf: spf::SpfProgress,
     /// Whether DMARC missed nothing when it was looked at: then it is looked at again once nothing else is missing.
     has_policies: bool,
 }
 
 /// How an examination goes on.
 #[must_use]
-pub enum Next {
+pub enum ExaminationStep {
     /// These are to be asked; answered by [`Examination::on_answer`].
     Ask(Vec<Question>),
     /// These are to be performed, while questions are asked too; answered by [`Examination::on_verified`].
     Verify(Box<Verifying>),
     /// Nothing, until [`Examination::on_verified`].
     Wait,
-    /// It is over.
     Done(Box<Findings>),
 }
 
@@ -75,13 +74,13 @@ pub enum Next {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Findings {
     /// Whether the host may send for the reverse-path, where that was asked.
-    pub spf: Option<spf::Verdict>,
+    pub spf: Option<spf::SpfVerdict>,
     /// The signatures, from the top.
     pub dkim: Vec<SignatureVerdict>,
     /// The chain of those who forwarded it.
-    pub arc: arc::Verdict,
+    pub arc: arc::ArcVerdict,
     /// The domains of From and whether they passed, the worst first; nothing where there is no author or nobody asked.
-    pub dmarc: Vec<(Domain, dmarc::Verdict)>,
+    pub dmarc: Vec<(Domain, dmarc::DmarcVerdict)>,
     /// The domains of the authors; none where they cannot be told.
     pub authors: Vec<Domain>,
     /// Whether it cannot be told who the authors are.
@@ -112,7 +111,7 @@ impl Examination {
             authors: authors(header),
             signatures: Signatures::new(header, at),
             answers: Vec::new(),
-            spf: spf::Progress::default(),
+            spf: spf::SpfProgress::default(),
             has_policies: false,
         }
     }
@@ -137,18 +136,18 @@ impl Examination {
         self.answers.push((question, answer));
     }
 
-    /// Takes what came of [`Next::Verify`].
+    /// Takes what came of [`ExaminationStep::Verify`].
     pub fn on_verified(&mut self, verified: Verified) {
         self.signatures.on_verified(verified);
     }
 
     /// The findings, or what they need. The body must have been taken whole; `header` is the one of
     /// [`Examination::new`].
-    pub fn resume(&mut self, header: &Arc<Header>, known: &Circumstances) -> Next {
+    pub fn resume(&mut self, header: &Arc<Header>, known: &Circumstances) -> ExaminationStep {
         let mut missing = Vec::new();
         let answers = &self.answers;
         if let Some(verifying) = self.signatures.resume(header, answers, &mut missing) {
-            return Next::Verify(verifying);
+            return ExaminationStep::Verify(verifying);
         }
         let (helo, path) = (known.helo.as_ref(), known.path.as_ref());
         let spf = known.address.and_then(|address| {
@@ -164,10 +163,10 @@ impl Examination {
         let signatures = verified.map_or(&[][..], |verified| &verified.dkim);
         let aligned: Vec<Domain> = signatures.iter().filter_map(evidence).collect();
         let spf_domain = spf.as_ref().and_then(|verdict| {
-            let passed = verdict.outcome == spf::Outcome::Pass;
+            let passed = verdict.outcome == spf::SpfResult::Pass;
             verdict.domain.as_ref().filter(|_| passed)
         });
-        let mut verdicts: Vec<(Domain, dmarc::Verdict)> = Vec::new();
+        let mut verdicts: Vec<(Domain, dmarc::DmarcVerdict)> = Vec::new();
         let missing_else = missing.len();
         let waits = self.has_policies && missing_else > 0;
         for author in authors.iter().filter(|_| !waits) {
@@ -183,13 +182,13 @@ impl Examination {
         if !missing.is_empty() {
             missing.sort_unstable();
             missing.dedup();
-            return Next::Ask(missing);
+            return ExaminationStep::Ask(missing);
         }
         let Some(verified) = verified else {
-            return Next::Wait;
+            return ExaminationStep::Wait;
         };
         verdicts.sort_by_key(|(_, verdict)| std::cmp::Reverse(rank(verdict)));
-        Next::Done(Box::new(Findings {
+        ExaminationStep::Done(Box::new(Findings {
             spf,
             dkim: verified.dkim.clone(),
             arc: verified.arc.clone(),
@@ -216,11 +215,10 @@ impl Findings {
             return Judgement::Take;
         };
         let wanted = match (verdict.policy, quarantine) {
-            (dmarc::Policy::None, _) => return Judgement::Take,
-            (dmarc::Policy::Quarantine, Quarantine::Mark) => return Judgement::Mark,
-            (dmarc::Policy::Quarantine, Quarantine::Refuse) | (dmarc::Policy::Reject, _) => {
-                Judgement::Refuse
-            }
+            (dmarc::DmarcPolicy::None, _) => return Judgement::Take,
+            (dmarc::DmarcPolicy::Quarantine, Quarantine::Mark) => return Judgement::Mark,
+            (dmarc::DmarcPolicy::Quarantine, Quarantine::Refuse)
+            | (dmarc::DmarcPolicy::Reject, _) => Judgement::Refuse,
         };
         if self.is_open() {
             Judgement::Defer
@@ -230,22 +228,22 @@ impl Findings {
     }
 
     /// The author who failed DMARC worst, of those for whom no sealer vouches.
-    pub fn failed(&self, trusted: &[Domain]) -> Option<&(Domain, dmarc::Verdict)> {
+    pub fn failed(&self, trusted: &[Domain]) -> Option<&(Domain, dmarc::DmarcVerdict)> {
         let mut failed = self
             .dmarc
             .iter()
-            .filter(|(_, verdict)| verdict.outcome == dmarc::Outcome::Fail);
+            .filter(|(_, verdict)| verdict.outcome == dmarc::DmarcResult::Fail);
         failed.find(|(author, _)| !self.is_vouched_for(author, trusted))
     }
 
     /// Whether something may pass yet, once the DNS answers: then nothing is refused for good.
     pub fn is_open(&self) -> bool {
-        let open = |signature: &SignatureVerdict| signature.verdict() == Verdict::TempError;
-        self.spf_is(spf::Outcome::TempError) || self.dkim.iter().any(open)
+        let open = |signature: &SignatureVerdict| signature.verdict() == DkimResult::TempError;
+        self.spf_is(spf::SpfResult::TempError) || self.dkim.iter().any(open)
     }
 
     /// Whether SPF came to this.
-    pub fn spf_is(&self, outcome: spf::Outcome) -> bool {
+    pub fn spf_is(&self, outcome: spf::SpfResult) -> bool {
         self.spf.as_ref().is_some_and(|spf| spf.outcome == outcome)
     }
 
@@ -262,7 +260,7 @@ impl Findings {
 
     /// Whether SPF or a signature passed for such a domain.
     fn has_passed(&self, of: impl Fn(&Domain) -> bool) -> bool {
-        let passed = self.spf_is(spf::Outcome::Pass);
+        let passed = self.spf_is(spf::SpfResult::Pass);
         let spf = self.spf.as_ref().filter(|_| passed);
         let spf = spf.and_then(|spf| spf.domain.as_ref());
         spf.is_some_and(&of) || self.dkim.iter().filter_map(evidence).any(|one| of(&one))
@@ -270,7 +268,7 @@ impl Findings {
 
     /// A domain of ours that the message claims to be from, as its author's or its `sender`'s, and that nothing shows to
     /// have sent it. Sent on from here it would pass SPF for that domain, and with that DMARC, whatever its policy is.
-    pub fn pretence<'a>(
+    pub fn spoofing<'a>(
         &'a self,
         sender: Option<&'a Domain>,
         is_ours: impl Fn(&Domain) -> bool,
@@ -295,18 +293,18 @@ impl Findings {
     /// Whether a notification to the sender would go to somebody else: the sender's domain disowns the host that sent the
     /// message, and no signature of it says otherwise.
     pub fn sender_is_forged(&self, sender: &Domain) -> bool {
-        let disowned = self.spf_is(spf::Outcome::Fail) || self.spf_is(spf::Outcome::SoftFail);
+        let disowned = self.spf_is(spf::SpfResult::Fail) || self.spf_is(spf::SpfResult::SoftFail);
         disowned && !self.answers_for(sender)
     }
 
     /// Whether it failed DMARC.
     pub fn has_failed(&self) -> bool {
         let mut outcomes = self.dmarc.iter().map(|(_, verdict)| verdict.outcome);
-        outcomes.any(|outcome| outcome == dmarc::Outcome::Fail)
+        outcomes.any(|outcome| outcome == dmarc::DmarcResult::Fail)
     }
 
     /// What DMARC says of each domain that the message shows.
-    pub fn dmarc_outcomes(&self) -> impl Iterator<Item = dmarc::Outcome> {
+    pub fn dmarc_outcomes(&self) -> impl Iterator<Item = dmarc::DmarcResult> {
         self.dmarc.iter().map(|(_, verdict)| verdict.outcome)
     }
 
@@ -324,7 +322,7 @@ impl Findings {
             results = results.with(MethodResult::dkim(signature));
         }
         if self.dkim.is_empty() {
-            results = results.with(MethodResult::new(Method::Dkim, "none"));
+            results = results.with(MethodResult::new(AuthMethod::Dkim, "none"));
         }
         if let Some((author, verdict)) = self.dmarc.first() {
             results = results.with(MethodResult::dmarc(verdict.outcome, author));
@@ -342,7 +340,7 @@ impl Findings {
     /// Decides RFC 8617 section 7.2.1.
     fn vouching<'a>(&'a self, trusted: &'a [Domain]) -> impl Iterator<Item = &'a arc::SealedSet> {
         let oldest_pass = match self.arc.outcome {
-            arc::Outcome::Pass { oldest_pass } if self.arc.partial.is_none() => Some(oldest_pass),
+            arc::ArcResult::Pass { oldest_pass } if self.arc.partial.is_none() => Some(oldest_pass),
             _ => None,
         };
         let is_trusted = |set: &arc::SealedSet| {
@@ -373,19 +371,19 @@ fn done<T>(step: Step<T>, missing: &mut Vec<Question>) -> Option<T> {
 
 /// The domain that a signature shows to have written the whole message.
 fn evidence(signature: &SignatureVerdict) -> Option<Domain> {
-    let whole = signature.partial.is_none() && signature.verdict() == Verdict::Pass;
+    let whole = signature.partial.is_none() && signature.verdict() == DkimResult::Pass;
     signature.domain.clone().filter(|_| whole)
 }
 
 /// How bad a verdict is.
-fn rank(verdict: &dmarc::Verdict) -> u8 {
+fn rank(verdict: &dmarc::DmarcVerdict) -> u8 {
     match (verdict.outcome, verdict.policy) {
-        (dmarc::Outcome::Pass, _) => 0,
-        (dmarc::Outcome::None, _) => 1,
-        (dmarc::Outcome::Fail, dmarc::Policy::None) => 2,
-        (dmarc::Outcome::TempError, _) => 3,
-        (dmarc::Outcome::Fail, dmarc::Policy::Quarantine) => 4,
-        (dmarc::Outcome::Fail, dmarc::Policy::Reject) => 5,
+        (dmarc::DmarcResult::Pass, _) => 0,
+        (dmarc::DmarcResult::None, _) => 1,
+        (dmarc::DmarcResult::Fail, dmarc::DmarcPolicy::None) => 2,
+        (dmarc::DmarcResult::TempError, _) => 3,
+        (dmarc::DmarcResult::Fail, dmarc::DmarcPolicy::Quarantine) => 4,
+        (dmarc::DmarcResult::Fail, dmarc::DmarcPolicy::Reject) => 5,
     }
 }
 
@@ -398,8 +396,8 @@ mod tests {
     use base64::engine::general_purpose::STANDARD;
 
     use super::*;
-    use crate::auth::dkim::canonical::{BodyHasher, Form};
-    use crate::auth::dkim::verdict::Failure;
+    use crate::auth::dkim::canonical::{BodyHasher, Canonicalization};
+    use crate::auth::dkim::verdict::DkimFailure;
     use crate::digest::sha256;
     use crate::dns::{RecordKind, Records};
     use crate::limits::{DKIM_KEY_RECORDS_MAX, DKIM_SIGNATURES_MAX};
@@ -442,10 +440,10 @@ mod tests {
         examination.on_body(b"hello\r\n");
         for _ in 0..20 {
             match examination.resume(&header, &known) {
-                Next::Done(findings) => return *findings,
-                Next::Verify(verifying) => examination.on_verified(verifying.perform()),
-                Next::Wait => panic!("it waits for nothing"),
-                Next::Ask(questions) => {
+                ExaminationStep::Done(findings) => return *findings,
+                ExaminationStep::Verify(verifying) => examination.on_verified(verifying.perform()),
+                ExaminationStep::Wait => panic!("it waits for nothing"),
+                ExaminationStep::Ask(questions) => {
                     assert!(!questions.is_empty());
                     for question in questions {
                         let answer = answer(&question, zone);
@@ -472,7 +470,7 @@ mod tests {
 
     #[test]
     fn each_signature_is_verified_once_however_often_the_dns_answers() {
-        let mut hasher = BodyHasher::new(Form::Simple);
+        let mut hasher = BodyHasher::new(Canonicalization::Simple);
         hasher.update(b"hello\r\n");
         let hash = STANDARD.encode(hasher.finish().hash);
         let b = STANDARD.encode([7; 512]);
@@ -516,14 +514,14 @@ mod tests {
         let (mut rounds, mut efforts) = (0, Vec::new());
         let found = loop {
             match examination.resume(&header, &known) {
-                Next::Done(found) => break found,
-                Next::Wait => panic!("it waits for nothing"),
-                Next::Verify(verifying) => {
+                ExaminationStep::Done(found) => break found,
+                ExaminationStep::Wait => panic!("it waits for nothing"),
+                ExaminationStep::Verify(verifying) => {
                     let verified = verifying.perform();
                     efforts.push(verified.effort);
                     examination.on_verified(verified);
                 }
-                Next::Ask(questions) => {
+                ExaminationStep::Ask(questions) => {
                     rounds += 1;
                     for question in questions {
                         let answer = answer(&question, &zone);
@@ -539,7 +537,7 @@ mod tests {
         };
         assert_eq!(effort.checks, DKIM_SIGNATURES_MAX * DKIM_KEY_RECORDS_MAX);
         assert_eq!(found.dkim.len(), DKIM_SIGNATURES_MAX);
-        let failed = |one: &SignatureVerdict| one.outcome == Err(Failure::Signature);
+        let failed = |one: &SignatureVerdict| one.outcome == Err(DkimFailure::Signature);
         assert!(found.dkim.iter().all(failed));
     }
 
@@ -563,10 +561,12 @@ mod tests {
         let mut verifying = None;
         let verified = loop {
             match examination.resume(&header, &known) {
-                Next::Done(_) => panic!("it is over without the signatures"),
-                Next::Wait => break verifying.take().map(|one: Box<Verifying>| one.perform()),
-                Next::Verify(one) => assert!(verifying.replace(one).is_none()),
-                Next::Ask(questions) => {
+                ExaminationStep::Done(_) => panic!("it is over without the signatures"),
+                ExaminationStep::Wait => {
+                    break verifying.take().map(|one: Box<Verifying>| one.perform());
+                }
+                ExaminationStep::Verify(one) => assert!(verifying.replace(one).is_none()),
+                ExaminationStep::Ask(questions) => {
                     for question in questions {
                         let answer = answer(&question, &zone);
                         examination.on_answer(question, answer);
@@ -575,11 +575,11 @@ mod tests {
             }
         };
         examination.on_verified(verified.expect("signatures to verify"));
-        let Next::Done(found) = examination.resume(&header, &known) else {
+        let ExaminationStep::Done(found) = examination.resume(&header, &known) else {
             panic!("something is missing");
         };
-        assert!(found.spf_is(spf::Outcome::Pass));
-        assert_eq!(found.dkim[0].outcome, Err(Failure::NoKey));
+        assert!(found.spf_is(spf::SpfResult::Pass));
+        assert_eq!(found.dkim[0].outcome, Err(DkimFailure::NoKey));
     }
 
     #[test]
@@ -682,11 +682,11 @@ mod tests {
             Judgement::Refuse,
             "the chain is none"
         );
-        found.arc.outcome = arc::Outcome::Pass { oldest_pass: 0 };
+        found.arc.outcome = arc::ArcResult::Pass { oldest_pass: 0 };
         assert_eq!(judge(&found, &trusted), Judgement::Take);
         assert_eq!(judge(&found, &[]), Judgement::Refuse);
         // The second, who is not trusted, changed it.
-        found.arc.outcome = arc::Outcome::Pass { oldest_pass: 2 };
+        found.arc.outcome = arc::ArcResult::Pass { oldest_pass: 2 };
         assert_eq!(judge(&found, &trusted), Judgement::Refuse);
         let both =
             ["list.example", "other.example"].map(|name| Domain::parse(name).expect("a domain"));
@@ -704,7 +704,7 @@ mod tests {
         let ours = |domain: &Domain| *domain == us;
         let spf = ("us.example", "v=spf1 ip4:192.0.2.7 -all");
         let pretends =
-            |found: &Findings, sender: Option<&Domain>| found.pretence(sender, ours, &[]).is_some();
+            |found: &Findings, sender: Option<&Domain>| found.spoofing(sender, ours, &[]).is_some();
         assert!(pretends(&findings(header, "x@evil.example", &[]), None));
         let other = findings("From: x@evil.example\r\n", "boss@us.example", &[]);
         assert!(pretends(&other, Some(&us)));

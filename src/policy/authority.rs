@@ -31,7 +31,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::authenticity::{Findings, Judgement};
-use super::relay::{Client, Goal, home};
+use super::relay::{Goal, RelayClient, home};
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::auth::srs::{Maker, Returned};
 use crate::auth::{dkim, dmarc, spf};
@@ -43,7 +43,7 @@ use crate::smtp::command::ForwardPath;
 
 /// The port by which a host came.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Door {
+pub enum ArrivalPort {
     /// Any that clients connect to themselves.
     Direct,
     /// The one for proxies, which say who the client is.
@@ -97,7 +97,7 @@ pub struct Grants {
 
 /// Why a message or a recipient does not get on.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Refusal {
+pub enum AuthorityRefusal {
     /// A recipient rests on nothing, or the client is no longer what it was.
     Withdrawn,
     /// The message was not examined to the end.
@@ -118,7 +118,7 @@ pub enum Refusal {
     ManyReturns,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for AuthorityRefusal {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Withdrawn => "the client may not send there any more",
@@ -134,14 +134,14 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for AuthorityRefusal {}
 
-impl Client {
+impl RelayClient {
     /// The host of this address that came by `door`, as long as it has not logged in. One of the proxies is never
     /// trusted for its own sake, wherever it has the connection from.
-    pub fn host(config: &Config, door: Door, address: IpAddr) -> Self {
+    pub fn host(config: &Config, door: ArrivalPort, address: IpAddr) -> Self {
         let address = address.to_canonical();
-        let is_proxy = door == Door::Proxy && config.trust.proxies.contains(address);
+        let is_proxy = door == ArrivalPort::Proxy && config.trust.proxies.contains(address);
         if config.trust.relay.contains(address) && !is_proxy && !address.is_unspecified() {
             Self::Network { address }
         } else {
@@ -162,7 +162,7 @@ impl Client {
 
 impl Grant {
     /// What mail of a client to `to` rests on, which leads to `goals`.
-    pub fn new(config: &Config, client: &Client, to: &ForwardPath, goals: &[Goal]) -> Self {
+    pub fn new(config: &Config, client: &RelayClient, to: &ForwardPath, goals: &[Goal]) -> Self {
         let own = client.authority();
         Self::with(config, own.unwrap_or(Authority::Served), to, goals)
     }
@@ -170,18 +170,18 @@ impl Grant {
     /// What mail of a client and a sender to a return address of ours rests on.
     pub fn of_return(
         config: &Config,
-        client: &Client,
+        client: &RelayClient,
         sender: &ReversePath,
         to: &ForwardPath,
         returned: &Returned,
         goals: &[Goal],
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, AuthorityRefusal> {
         if let Some(own) = client.authority() {
             return Ok(Self::with(config, own, to, goals));
         }
         match returned.maker {
             // Anybody could have those made, to an address of his choice.
-            Maker::Old if !sender.is_null() => Err(Refusal::NullSenderOnly),
+            Maker::Old if !sender.is_null() => Err(AuthorityRefusal::NullSenderOnly),
             Maker::Old | Maker::Present => {
                 let id = returned.id;
                 Ok(Self::with(config, Authority::Return { id }, to, goals))
@@ -231,10 +231,10 @@ impl Authority {
 
 impl Grants {
     /// Whether this one can be added.
-    pub fn may_add(&self, grant: &Grant) -> Result<(), Refusal> {
+    pub fn may_add(&self, grant: &Grant) -> Result<(), AuthorityRefusal> {
         let others = || self.returned().filter(|id| Some(*id) != grant.returned());
         if grant.returned().is_some() && others().count() >= RETURN_RECIPIENTS_MAX {
-            return Err(Refusal::ManyReturns);
+            return Err(AuthorityRefusal::ManyReturns);
         }
         Ok(())
     }
@@ -322,7 +322,7 @@ pub struct Case<'a> {
     /// The configuration.
     pub config: &'a Config,
     /// Who brings it.
-    pub client: &'a Client,
+    pub client: &'a RelayClient,
     /// What its recipients rest on.
     pub grants: &'a Grants,
     /// What its examination has found, where that is over.
@@ -350,19 +350,18 @@ enum DsnLimit {
 /// Whether a message is marked as one that its author's domain wants looked at.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mark {
-    /// It is not.
     Clean,
     /// It is.
     Suspect,
 }
 
 impl Released {
-    /// The reverse-path.
+    /// The reverse-path that the message is forwarded with, rewritten where SRS is owed.
     pub const fn reverse_path(&self) -> &ReversePath {
         &self.reverse_path
     }
 
-    /// The recipients.
+    /// The recipients that are released; those that were refused are not among them.
     pub fn recipients(&self) -> &[Recipient] {
         &self.recipients
     }
@@ -375,7 +374,7 @@ impl Released {
         }
     }
 
-    /// Whether it is to be marked.
+    /// Whether the message is marked as suspicious instead of being refused.
     pub const fn mark(&self) -> Mark {
         self.mark
     }
@@ -392,7 +391,7 @@ impl Case<'_> {
         &self,
         reverse_path: ReversePath,
         mut recipients: Vec<Recipient>,
-    ) -> Result<Released, Refusal> {
+    ) -> Result<Released, AuthorityRefusal> {
         let sender = reverse_path.mailbox().map(Mailbox::domain);
         let mark = self.permit(sender, recipients.len())?;
         let mut dsn_limit = DsnLimit::Asked;
@@ -423,22 +422,22 @@ impl Case<'_> {
         self.findings.filter(|_| is_judged)
     }
 
-    fn permit(&self, sender: Option<&Domain>, recipients: usize) -> Result<Mark, Refusal> {
+    fn permit(&self, sender: Option<&Domain>, recipients: usize) -> Result<Mark, AuthorityRefusal> {
         if self.grants.covered() < recipients || self.grants.runs.is_empty() {
-            return Err(Refusal::Withdrawn);
+            return Err(AuthorityRefusal::Withdrawn);
         }
         let own = self.client.authority();
         let mut grants = self.grants.iter().map(|grant| grant.authority);
         if grants.any(|authority| authority.is_own() && own != Some(authority)) {
-            return Err(Refusal::Withdrawn);
+            return Err(AuthorityRefusal::Withdrawn);
         }
         if self.grants.iter().all(|grant| grant.authority.is_own()) {
             return Ok(Mark::Clean);
         }
-        let findings = self.findings.ok_or(Refusal::Unexamined)?;
+        let findings = self.findings.ok_or(AuthorityRefusal::Unexamined)?;
         // What was not asked for lack of room here says nothing of the message.
         if findings.starved {
-            return Err(Refusal::Open);
+            return Err(AuthorityRefusal::Open);
         }
         let mark = self.judge(findings)?;
         if self.grants.leaves() {
@@ -447,13 +446,13 @@ impl Case<'_> {
         if let (Some(_), Some(sender)) = (self.grants.returned().next(), sender)
             && !findings.answers_for(sender)
         {
-            return Err(undecided(findings).unwrap_or(Refusal::Unvouched));
+            return Err(undecided(findings).unwrap_or(AuthorityRefusal::Unvouched));
         }
         Ok(mark)
     }
 
     /// What the rules of the recipients' domains make of it.
-    fn judge(&self, findings: &Findings) -> Result<Mark, Refusal> {
+    fn judge(&self, findings: &Findings) -> Result<Mark, AuthorityRefusal> {
         let (mode, quarantine) = self.grants.rules(self.config);
         match findings.judge(mode, quarantine, &self.config.trust.sealers) {
             Judgement::Take => Ok(Mark::Clean),
@@ -461,17 +460,21 @@ impl Case<'_> {
             Judgement::Refuse => {
                 let failed = findings.failed(&self.config.trust.sealers);
                 let author = failed.map(|(author, _)| author.clone());
-                Err(Refusal::Dmarc(author))
+                Err(AuthorityRefusal::Dmarc(author))
             }
-            Judgement::Ambiguous => Err(Refusal::Ambiguous),
-            Judgement::Defer => Err(Refusal::Open),
+            Judgement::Ambiguous => Err(AuthorityRefusal::Ambiguous),
+            Judgement::Defer => Err(AuthorityRefusal::Open),
         }
     }
 
     /// Whether it may go on from here to another host, whatever the rules are.
-    fn may_leave(&self, findings: &Findings, sender: Option<&Domain>) -> Result<(), Refusal> {
+    fn may_leave(
+        &self,
+        findings: &Findings,
+        sender: Option<&Domain>,
+    ) -> Result<(), AuthorityRefusal> {
         if findings.ambiguous {
-            return Err(Refusal::Ambiguous);
+            return Err(AuthorityRefusal::Ambiguous);
         }
         let trusted = &self.config.trust.sealers;
         let enforces = self.grants.rules(self.config).0 == Dmarc::Enforce;
@@ -480,24 +483,26 @@ impl Case<'_> {
                 continue;
             }
             match verdict.outcome {
-                dmarc::Outcome::TempError
+                dmarc::DmarcResult::TempError
                     if (enforces || is_near(self.config, author))
                         && !has_shown(findings, author) =>
                 {
-                    return Err(Refusal::Open);
+                    return Err(AuthorityRefusal::Open);
                 }
-                dmarc::Outcome::Fail if ours(self.config).any(|one| verdict.may_pass_by(one)) => {
-                    let pretence = || Refusal::Pretence(author.clone());
-                    return Err(undecided(findings).unwrap_or_else(pretence));
+                dmarc::DmarcResult::Fail
+                    if ours(self.config).any(|one| verdict.may_pass_by(one)) =>
+                {
+                    let spoofing = || AuthorityRefusal::Pretence(author.clone());
+                    return Err(undecided(findings).unwrap_or_else(spoofing));
                 }
                 _ => {}
             }
         }
         let is_ours = |domain: &Domain| is_ours(self.config, domain);
-        match findings.pretence(sender, is_ours, trusted) {
+        match findings.spoofing(sender, is_ours, trusted) {
             Some(domain) => {
-                let pretence = || Refusal::Pretence(domain.clone());
-                Err(undecided(findings).unwrap_or_else(pretence))
+                let spoofing = || AuthorityRefusal::Pretence(domain.clone());
+                Err(undecided(findings).unwrap_or_else(spoofing))
             }
             None => Ok(()),
         }
@@ -509,9 +514,9 @@ fn has_shown(findings: &Findings, author: &Domain) -> bool {
     let sender = findings
         .spf
         .as_ref()
-        .filter(|_| findings.spf_is(spf::Outcome::Pass));
+        .filter(|_| findings.spf_is(spf::SpfResult::Pass));
     let signers = findings.dkim.iter().filter(|signature| {
-        signature.partial.is_none() && signature.verdict() == dkim::verdict::Verdict::Pass
+        signature.partial.is_none() && signature.verdict() == dkim::verdict::DkimResult::Pass
     });
     let signers = signers.filter_map(|signature| signature.domain.as_ref());
     let sender = sender.and_then(|spf| spf.domain.as_ref());
@@ -519,8 +524,8 @@ fn has_shown(findings: &Findings, author: &Domain) -> bool {
 }
 
 /// The refusal for now, where something may pass yet.
-fn undecided(findings: &Findings) -> Option<Refusal> {
-    findings.is_open().then_some(Refusal::Open)
+fn undecided(findings: &Findings) -> Option<AuthorityRefusal> {
+    findings.is_open().then_some(AuthorityRefusal::Open)
 }
 
 /// Whether a domain is served here, or lies under one that is.

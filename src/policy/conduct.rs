@@ -1,13 +1,13 @@
-//! How strangers behave: how much they bring in a minute, how often they were refused in the last hour.
+//! The behaviour of unauthenticated clients: messages per minute, and refusals in the last hour.
 //!
-//! A count is kept as the moment until which it would take to drain (a leaky bucket), so that nothing is swept to be
-//! right and one number tells all. An address is one IPv4 address or one /64 of IPv6. The one table of all counts has a
-//! ceiling, and each network a share of it ([`super::expiring`]).
+//! A count is stored as the moment at which it would have drained (a leaky bucket), so nothing has to be swept and one
+//! number is enough. An address is one IPv4 address or one IPv6 /64. All counts are in one table with a ceiling, of
+//! which each network has a share ([`super::ttl_map`]).
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::expiring::{Expiring, Key, Owner};
+use super::ttl_map::{Key, Owner, TtlMap};
 use crate::clock::Instant;
 use crate::limits::{
     ABUSE_NETWORK_FACTOR, ABUSE_TABLE_ENTRIES_MAX, MISDEED_WINDOW, TARPIT_DELAY_MAX,
@@ -17,25 +17,22 @@ use crate::limits::{
 /// What there may be too much of in a minute.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Rate {
-    /// Connections.
     Connections,
-    /// Messages.
     Messages,
-    /// Recipients.
     Recipients,
 }
 
-/// What is known of strangers.
+/// What is known of unauthenticated clients.
 #[derive(Debug)]
 pub struct Conduct {
     /// By what is counted and of whom; an entry ends when it has drained.
-    counts: Expiring,
+    counts: TtlMap,
 }
 
 impl Default for Conduct {
     fn default() -> Self {
         Self {
-            counts: Expiring::new(ABUSE_TABLE_ENTRIES_MAX),
+            counts: TtlMap::new(ABUSE_TABLE_ENTRIES_MAX),
         }
     }
 }

@@ -1,18 +1,18 @@
-//! Who makes room at a door of the Internet behind which few are served at a time.
+//! Which connection makes room on a listener that serves only a few unknown clients at a time.
 //!
-//! Invariant: nobody is sent away for a newcomer while a site that is not theirs has more visitors there. So whoever has many
-//! connections, from many addresses of few sites (a /24 of IPv4, a /48 of IPv6), makes room among their own. Where all sites
-//! have as many, those clients go first that have most, then those who have not shown yet that they mean it, then those who
-//! have been there longest.
+//! Invariant: no client is disconnected for a newcomer while another site has more connections on this listener. A
+//! client with many connections, from many addresses of few sites (a /24 of IPv4, a /48 of IPv6), therefore makes room
+//! among its own. Between sites with equally many connections, the address with the most connections goes first, then a
+//! connection that has not proved itself yet, then the oldest.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use super::expiring::Key;
 use super::shares;
+use super::ttl_map::Key;
 
-/// Who is there.
+/// Clients that wait for a place, in the order in which they may come in.
 #[derive(Debug)]
 pub struct Doorway<T> {
     /// The one who came first in front.
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_of_few_sites_sends_nobody_else_away() {
+    fn many_clients_of_few_sites_sends_nobody_else_away() {
         let mut door = Doorway::default();
         door.enter(0, "192.0.2.1".parse().ok());
         for number in 1..1_000_u32 {

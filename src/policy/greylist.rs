@@ -1,27 +1,27 @@
-//! Greylisting (RFC 6647): a stranger's first attempt is put off, and whoever comes again was a mail server.
+//! Greylisting (RFC 6647): the first attempt of an unknown client is deferred; a client that retries is a mail server.
 //!
 //! ```text
 //!   first seen --delay--> may pass --window--> forgotten
-//!                            '--comes again--> passes, for its lifetime from the last time
+//!                            '--retries--> passes, for its lifetime from the last time
 //! ```
 //!
-//! What is remembered is a keyed hash of (network, sender, recipient), so that the table tells nobody who writes to
-//! whom; the network is a /24 of IPv4 or a /64 of IPv6, which is what one sender's hosts share. A network of which
-//! several passed is known to come again, and is not deferred any more. The table has a ceiling, and each network a share
-//! of it ([`super::expiring`]).
+//! An entry is a keyed hash of (network, sender, recipient), so that the table does not reveal who writes to whom. The
+//! network is a /24 of IPv4 or a /64 of IPv6, which the hosts of one sender share. Once several entries of a network
+//! have passed, the network is known to retry and is not deferred any more. The table has a ceiling, and each network a
+//! share of it ([`super::ttl_map`]).
 //!
-//! The file that it is kept in between two runs:
+//! The file in which the table survives a restart:
 //!
-//! | bytes | what |
+//! | bytes | content |
 //! | --- | --- |
 //! | 16 | `chopar-greylist` and the version, 2 |
 //! | 32 | the key |
-//! | 4 | how many entries follow |
-//! | 25 each | hash (8), first seen (4), forgotten at (4), how often it passed (1), on whose account (8) |
-//! | 4 | CRC-32 of all before |
+//! | 4 | the number of entries |
+//! | 25 each | hash (8), first seen (4), forgotten at (4), times passed (1), owner of the entry (8) |
+//! | 4 | CRC-32 of everything before |
 //!
-//! Numbers are little-endian; times are seconds since 1970. Version 1, of 0.1.0, lacks the account: each of its entries
-//! stands for itself. Invariant: a file is taken whole or not at all.
+//! Numbers are little-endian; times are seconds since 1970. Version 1, from 0.1.0, has no owner: each of its entries is
+//! its own owner. Invariant: a file is loaded completely or not at all.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use ring::hmac;
 
-use super::expiring::{Entry, Expiring, Key, Owner};
+use super::ttl_map::{Entry, Key, Owner, TtlMap};
 use crate::clock::{Instant, Now};
 use crate::config::{Greylisting, Network};
 use crate::entropy::Entropy;
@@ -42,13 +42,12 @@ pub struct Greylist {
     /// The seconds since 1970 at which the monotonic clock began, so that a clock that is set moves nothing.
     began: u64,
     /// Attempts, which pass once at most, and networks, which pass more often.
-    seen: Expiring,
+    seen: TtlMap,
 }
 
 /// What becomes of an attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Attempt {
-    /// It passes.
+pub enum GreylistDecision {
     Passes,
     /// It is to come again after so long.
     PutOff(Duration),
@@ -90,7 +89,7 @@ impl Greylist {
                 .wall
                 .seconds()
                 .saturating_sub(now.instant.as_millis() / 1_000),
-            seen: Expiring::new(GREYLIST_ENTRIES_MAX),
+            seen: TtlMap::new(GREYLIST_ENTRIES_MAX),
         }
     }
 
@@ -101,7 +100,7 @@ impl Greylist {
         address: IpAddr,
         (sender, recipient): (&str, &str),
         now: Instant,
-    ) -> Attempt {
+    ) -> GreylistDecision {
         let at = self.seconds(now);
         let network = network_of(address);
         let owner = Owner::of_address(address);
@@ -110,7 +109,7 @@ impl Greylist {
         let forgotten = at.saturating_add(rules.lifetime.as_secs());
         if known >= GREYLIST_PASSES {
             self.put(owner, network_key, at, forgotten, known);
-            return Attempt::Passes;
+            return GreylistDecision::Passes;
         }
         let key = self.key(&[
             &network.to_string(),
@@ -120,17 +119,17 @@ impl Greylist {
         let Some(seen) = self.live(key, at) else {
             let end = at.saturating_add(rules.window.as_secs());
             self.put(owner, key, at, end, 0);
-            return Attempt::PutOff(rules.delay);
+            return GreylistDecision::PutOff(rules.delay);
         };
         if seen.passes == 0 {
             let due = u64::from(seen.first).saturating_add(rules.delay.as_secs());
             if due > at {
-                return Attempt::PutOff(Duration::from_secs(due.saturating_sub(at)));
+                return GreylistDecision::PutOff(Duration::from_secs(due.saturating_sub(at)));
             }
             self.put(owner, network_key, at, forgotten, known.saturating_add(1));
         }
         self.put(owner, key, seen.first.into(), forgotten, 1);
-        Attempt::Passes
+        GreylistDecision::Passes
     }
 
     /// How much is remembered.
@@ -148,7 +147,7 @@ impl Greylist {
         self.seen.sweep(self.seconds(now));
     }
 
-    /// The file.
+    /// Encodes the list for the file that the next run reads.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(
             IMAGE_BYTES_MAX.min(
@@ -306,15 +305,20 @@ mod tests {
         Greylist::new(&mut SeededEntropy::new(1), now(0))
     }
 
-    fn try_from(list: &mut Greylist, address: &str, pair: (&str, &str), seconds: u64) -> Attempt {
+    fn try_from(
+        list: &mut Greylist,
+        address: &str,
+        pair: (&str, &str),
+        seconds: u64,
+    ) -> GreylistDecision {
         let address = address.parse().expect("an address");
         list.judge(&RULES, address, pair, Instant::from_millis(seconds * 1_000))
     }
 
     const PAIR: (&str, &str) = ("a@far.example", "b@example.com");
 
-    fn put_off(seconds: u64) -> Attempt {
-        Attempt::PutOff(Duration::from_secs(seconds))
+    fn put_off(seconds: u64) -> GreylistDecision {
+        GreylistDecision::PutOff(Duration::from_secs(seconds))
     }
 
     #[test]
@@ -325,16 +329,16 @@ mod tests {
         // Another host of the same network, which is how large senders try again.
         assert_eq!(
             try_from(&mut list, "192.0.2.99", PAIR, 310),
-            Attempt::Passes
+            GreylistDecision::Passes
         );
         let later = 310 + 35 * 86_400;
         assert_eq!(
             try_from(&mut list, "192.0.2.1", PAIR, later),
-            Attempt::Passes
+            GreylistDecision::Passes
         );
         assert_eq!(
             try_from(&mut list, "192.0.2.1", PAIR, later + 35 * 86_400),
-            Attempt::Passes
+            GreylistDecision::Passes
         );
     }
 
@@ -345,7 +349,7 @@ mod tests {
         assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 86_400), put_off(300));
         assert_eq!(
             try_from(&mut list, "192.0.2.1", PAIR, 86_800),
-            Attempt::Passes
+            GreylistDecision::Passes
         );
         assert_eq!(
             try_from(&mut list, "192.0.2.1", PAIR, 86_800 + 37 * 86_400),
@@ -377,7 +381,7 @@ mod tests {
         ] {
             assert_eq!(
                 try_from(&mut list, address, pair, 300),
-                Attempt::Passes,
+                GreylistDecision::Passes,
                 "{address} {pair:?}"
             );
         }
@@ -391,7 +395,7 @@ mod tests {
         assert_eq!(try_from(&mut list, "192.0.2.1", one, 0), put_off(300));
         assert_eq!(
             try_from(&mut list, "192.0.2.1", other, 300),
-            Attempt::Passes
+            GreylistDecision::Passes
         );
     }
 
@@ -402,11 +406,14 @@ mod tests {
             let sender = format!("{}@far.example", char::from(b'a' + number));
             let pair = (sender.as_str(), PAIR.1);
             assert_eq!(try_from(&mut list, "192.0.2.1", pair, 0), put_off(300));
-            assert_eq!(try_from(&mut list, "192.0.2.1", pair, 300), Attempt::Passes);
+            assert_eq!(
+                try_from(&mut list, "192.0.2.1", pair, 300),
+                GreylistDecision::Passes
+            );
         }
         assert_eq!(
             try_from(&mut list, "192.0.2.200", ("new@far.example", PAIR.1), 400),
-            Attempt::Passes
+            GreylistDecision::Passes
         );
         assert_eq!(
             try_from(&mut list, "192.0.3.200", ("new@far.example", PAIR.1), 400),
@@ -418,7 +425,10 @@ mod tests {
     fn the_table_has_a_ceiling_and_is_swept() {
         let mut list = list();
         assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 0), put_off(300));
-        assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 300), Attempt::Passes);
+        assert_eq!(
+            try_from(&mut list, "192.0.2.1", PAIR, 300),
+            GreylistDecision::Passes
+        );
         for number in 0..GREYLIST_ENTRIES_MAX + 10 {
             let address = std::net::Ipv4Addr::from_bits(
                 0x0A00_0000 + (u32::try_from(number).expect("small") << 8),
@@ -427,7 +437,10 @@ mod tests {
         }
         assert!(list.len() > GREYLIST_ENTRIES_MAX * 9 / 10);
         // First attempts of others do not drive out what has passed.
-        assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 500), Attempt::Passes);
+        assert_eq!(
+            try_from(&mut list, "192.0.2.1", PAIR, 500),
+            GreylistDecision::Passes
+        );
         list.sweep(Instant::from_millis(400_000 + 86_400_000));
         assert_eq!(list.len(), 2);
         list.sweep(Instant::from_millis(u64::MAX));
@@ -447,7 +460,10 @@ mod tests {
             wall: Timestamp::from_seconds(1_790_000_000 + 305),
         };
         let mut list = Greylist::parse(&bytes, next).expect("a list");
-        assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 5), Attempt::Passes);
+        assert_eq!(
+            try_from(&mut list, "192.0.2.1", PAIR, 5),
+            GreylistDecision::Passes
+        );
         assert_eq!(try_from(&mut list, "192.0.2.1", other, 5), put_off(95));
         assert!(bytes.len() <= IMAGE_BYTES_MAX);
     }
@@ -462,7 +478,10 @@ mod tests {
         let sum = crc32fast::hash(&old).to_le_bytes();
         old.extend_from_slice(&sum);
         let mut list = Greylist::parse(&old, now(300)).expect("a list");
-        assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 300), Attempt::Passes);
+        assert_eq!(
+            try_from(&mut list, "192.0.2.1", PAIR, 300),
+            GreylistDecision::Passes
+        );
     }
 
     #[test]
@@ -476,7 +495,10 @@ mod tests {
             assert_eq!(try_from(&mut list, &address, pair, 1), put_off(300));
         }
         assert!(list.len() <= GREYLIST_ENTRIES_MAX / 2 + 1);
-        assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 300), Attempt::Passes);
+        assert_eq!(
+            try_from(&mut list, "192.0.2.1", PAIR, 300),
+            GreylistDecision::Passes
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Decisions: who may relay, as whom, where a recipient goes, when to try again, and who has had enough.
+//! Decisions: who may relay, which sender addresses a user may use, where a recipient goes, when to retry, and which
+//! client is over its limit.
 //!
 //! Pure functions over the configuration, and small tables with ceilings. Nothing here knows a connection.
 
@@ -7,7 +8,6 @@ pub mod authenticity;
 pub mod authority;
 pub mod conduct;
 pub mod doorway;
-mod expiring;
 pub mod greylist;
 pub mod password_memory;
 pub mod published;
@@ -18,5 +18,6 @@ pub mod returns;
 pub mod route;
 pub mod sender;
 pub mod shares;
+mod ttl_map;
 pub mod turns;
 pub mod vetting;

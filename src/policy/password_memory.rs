@@ -1,8 +1,9 @@
-//! Passwords that were right a while ago, so that a busy application does not pay for each connection.
+//! Passwords that were verified recently, so that a busy application does not pay for a key derivation on each
+//! connection.
 //!
-//! What is kept is an HMAC-SHA-256 under a key that this process made up, over the login, the stored credential and
-//! the password: the memory of the process holds no password, and a credential that changes is forgotten with it.
-//! Nothing is kept of a password that was wrong.
+//! An entry is an HMAC-SHA-256, under a key made by this process, of the login, the stored credential and the password.
+//! The memory of the process therefore holds no password, and a changed credential invalidates its entry. Wrong
+//! passwords are not remembered.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -1,10 +1,11 @@
-//! What a domain tells the world over HTTPS: that its mail exchanger has TLS (MTA-STS, RFC 8461), and where its people read
-//! and send their mail, for programs that set themselves up (Thunderbird's autoconfig, Outlook's autodiscover).
+//! What a domain publishes over HTTPS: the MTA-STS policy (RFC 8461), which says that its mail exchanger supports TLS,
+//! and the server settings for mail programs that configure themselves (Thunderbird's autoconfig, Outlook's
+//! autodiscover).
 //!
-//! Nothing is told that the configuration does not say: no policy without `mta_sts`, no settings without `incoming`.
+//! Only what the configuration says is published: no policy without `mta_sts`, no settings without `incoming`.
 
 use crate::address::Domain;
-use crate::config::{Config, Incoming, Listen, MtaSts, Protocol, Receive};
+use crate::config::{Config, Incoming, IncomingProtocol, Listen, MtaSts, Receive};
 
 /// Where a policy is found (RFC 8461 section 3.2).
 pub const POLICY_PATH: &str = "/.well-known/mta-sts.txt";
@@ -62,15 +63,14 @@ pub fn names(config: &Config) -> Vec<Domain> {
 
 /// What is at a path of a host.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Published {
-    /// A policy.
+pub enum PublishedFile {
     Policy(String),
     /// Settings, in XML.
     Settings(String),
 }
 
-/// Looks for what is at a path of a host; `None` where there is nothing.
-pub fn look(config: &Config, host: &str, path: &str) -> Option<Published> {
+/// PeriodicChecks for what is at a path of a host; `None` where there is nothing.
+pub fn look(config: &Config, host: &str, path: &str) -> Option<PublishedFile> {
     let at = |label: &str| {
         let domain = host.strip_prefix(label)?.strip_prefix('.')?;
         Domain::parse(domain).ok()
@@ -80,12 +80,12 @@ pub fn look(config: &Config, host: &str, path: &str) -> Option<Published> {
         Some((domain, found.incoming.as_ref()?))
     };
     if path == POLICY_PATH {
-        return policy(config, &at(MTA_STS)?).map(Published::Policy);
+        return policy(config, &at(MTA_STS)?).map(PublishedFile::Policy);
     }
     let (domain, incoming) = if path.eq_ignore_ascii_case(AUTODISCOVER_PATH) {
         let domain = at(AUTODISCOVER).or_else(|| Domain::parse(host).ok())?;
         let (_, incoming) = served(domain)?;
-        return Some(Published::Settings(autodiscover(config, incoming)));
+        return Some(PublishedFile::Settings(autodiscover(config, incoming)));
     } else if path == "/mail/config-v1.1.xml" {
         served(at(AUTOCONFIG)?)?
     } else if path == "/.well-known/autoconfig/mail/config-v1.1.xml" {
@@ -93,14 +93,16 @@ pub fn look(config: &Config, host: &str, path: &str) -> Option<Published> {
     } else {
         return None;
     };
-    Some(Published::Settings(autoconfig(config, &domain, incoming)))
+    Some(PublishedFile::Settings(autoconfig(
+        config, &domain, incoming,
+    )))
 }
 
 /// Thunderbird's settings. Users of the domain log in here with the whole address.
 fn autoconfig(config: &Config, domain: &Domain, incoming: &Incoming) -> String {
     let kind = match incoming.protocol {
-        Protocol::Imap => "imap",
-        Protocol::Pop3 => "pop3",
+        IncomingProtocol::Imap => "imap",
+        IncomingProtocol::Pop3 => "pop3",
     };
     let security = if incoming.is_tls { "SSL" } else { "STARTTLS" };
     let (host, port) = (&incoming.host, incoming.port);
@@ -128,14 +130,14 @@ fn autodiscover(config: &Config, incoming: &Incoming) -> String {
     let protocol = |kind: &str, host: &Domain, port: u16, is_tls: bool| {
         let encryption = if is_tls { "SSL" } else { "TLS" };
         format!(
-            "      <Protocol>\n        <Type>{kind}</Type>\n        <Server>{host}</Server>\n        <Port>{port}</Port>\n        \
+            "      <IncomingProtocol>\n        <Type>{kind}</Type>\n        <Server>{host}</Server>\n        <Port>{port}</Port>\n        \
              <DomainRequired>off</DomainRequired>\n        <SPA>off</SPA>\n        <Encryption>{encryption}</Encryption>\n        \
-             <AuthRequired>on</AuthRequired>\n      </Protocol>\n"
+             <AuthRequired>on</AuthRequired>\n      </IncomingProtocol>\n"
         )
     };
     let kind = match incoming.protocol {
-        Protocol::Imap => "IMAP",
-        Protocol::Pop3 => "POP3",
+        IncomingProtocol::Imap => "IMAP",
+        IncomingProtocol::Pop3 => "POP3",
     };
     let mut protocols = protocol(kind, &incoming.host, incoming.port, incoming.is_tls);
     if let Some((port, security)) = outgoing(config).next() {
@@ -201,7 +203,7 @@ mod tests {
         let config = all();
         let found = look(&config, "mta-sts.a.test", POLICY_PATH);
         let text = "version: STSv1\r\nmode: enforce\r\nmx: mail.a.test\r\nmax_age: 2419200\r\n";
-        assert_eq!(found, Some(Published::Policy(text.to_owned())));
+        assert_eq!(found, Some(PublishedFile::Policy(text.to_owned())));
         let record = policy_record(text);
         assert!(
             record.starts_with("v=STSv1; id=") && record.len() <= 12 + 32,
@@ -223,7 +225,7 @@ mod tests {
     #[test]
     fn settings_are_told_where_it_is_said_who_has_the_mail() {
         let config = all();
-        let Some(Published::Settings(text)) =
+        let Some(PublishedFile::Settings(text)) =
             look(&config, "autoconfig.a.test", "/mail/config-v1.1.xml")
         else {
             panic!("no settings");
@@ -241,11 +243,11 @@ mod tests {
             "a.test",
             "/.well-known/autoconfig/mail/config-v1.1.xml",
         );
-        assert_eq!(own, Some(Published::Settings(text)));
+        assert_eq!(own, Some(PublishedFile::Settings(text)));
         for host in ["autodiscover.a.test", "a.test"] {
             let found = look(&config, host, "/Autodiscover/Autodiscover.xml");
             assert!(
-                matches!(&found, Some(Published::Settings(text)) if text.contains("<Type>SMTP</Type>")),
+                matches!(&found, Some(PublishedFile::Settings(text)) if text.contains("<Type>SMTP</Type>")),
                 "{host}: {found:?}"
             );
         }

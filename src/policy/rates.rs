@@ -1,13 +1,14 @@
-//! Who has had enough: sessions and failures of AUTH by address, messages by user and by local uid.
+//! Limits over time: sessions and failed AUTH by client address, messages by user and by local uid.
 //!
-//! An address is one IPv4 address or one /64 of IPv6, which is what one customer gets. Every table has a ceiling.
-//! Each network has a share of the table of failures, so that nobody loses a count by bringing many addresses.
+//! An address is one IPv4 address or one IPv6 /64, which is what one customer of a provider gets. Every table has a
+//! ceiling. Each network has a share of the table of failures, so that an attacker with many addresses cannot push out
+//! other counts.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::expiring::{Entry, Expiring, Key, Owner};
 use super::shares;
+use super::ttl_map::{Entry, Key, Owner, TtlMap};
 use crate::address::Mailbox;
 use crate::clock::Instant;
 use crate::config::Network;
@@ -23,17 +24,17 @@ pub struct Peers {
     sessions: HashMap<Network, usize>,
     /// Until when the failures of an address count. Each adds its share of the window to it, so that the rest of
     /// the time says how many there are.
-    failed: Expiring,
+    failed: TtlMap,
     /// Addresses from which somebody has logged in, on account of the login.
-    known: Expiring,
+    known: TtlMap,
 }
 
 impl Default for Peers {
     fn default() -> Self {
         Self {
             sessions: HashMap::new(),
-            failed: Expiring::new(AUTH_FAILURE_ENTRIES_MAX),
-            known: Expiring::new(KNOWN_ADDRESSES_MAX),
+            failed: TtlMap::new(AUTH_FAILURE_ENTRIES_MAX),
+            known: TtlMap::new(KNOWN_ADDRESSES_MAX),
         }
     }
 }
@@ -156,7 +157,6 @@ impl Peers {
     }
 }
 
-/// A login at an address.
 fn of_user(address: IpAddr, login: &Mailbox) -> Key {
     let place = Key::of_peer(0, address).hash();
     Key::of_name(
@@ -210,7 +210,7 @@ pub enum Submitter {
 }
 
 impl Submitter {
-    /// The user of this login.
+    /// Counts against the user who has logged in, from whatever address.
     pub fn user(login: &Mailbox) -> Self {
         Self::User(format!("{}@{}", login.local_key(), login.domain()))
     }
@@ -218,7 +218,7 @@ impl Submitter {
 
 /// A message that was counted, to be counted out again where it is not taken.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Claim {
+pub struct CountedMessage {
     who: Submitter,
     at: Instant,
 }
@@ -254,8 +254,8 @@ impl Users {
         }
     }
 
-    /// Counts a message.
-    pub fn sent(&mut self, who: Submitter, now: Instant) -> Claim {
+    /// Counts a message against its submitter; the value counts it out again if it is not accepted.
+    pub fn sent(&mut self, who: Submitter, now: Instant) -> CountedMessage {
         if self.by_uid.len() >= UIDS_COUNTED_MAX {
             self.sweep(now);
         }
@@ -272,11 +272,11 @@ impl Users {
         if let Some(count) = sent.counts.get_mut(index_of(slot)) {
             *count = count.saturating_add(1);
         }
-        Claim { who, at: now }
+        CountedMessage { who, at: now }
     }
 
     /// Counts a message out that was counted and not taken.
-    pub fn give_back(&mut self, claim: &Claim) {
+    pub fn give_back(&mut self, claim: &CountedMessage) {
         let slot = slot_of(claim.at);
         if let Some(sent) = self.counted(&claim.who)
             && sent.has_slot(slot)

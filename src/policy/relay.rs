@@ -1,17 +1,19 @@
-//! Which recipients are taken, and where aliases lead them (RFC 5321 section 3.9.1, subaddresses RFC 5233).
+//! Which recipients are accepted, and where aliases lead them (RFC 5321 section 3.9.1, subaddresses RFC 5233).
 //!
-//! Users, the configured networks and local processes may send to anywhere. Everybody else reaches addresses of
-//! served domains only: an alias, one without its `+suffix`, the roles that `admin` answers for, then the catch-all.
+//! Users, the configured networks and local processes may send to any address. Everyone else reaches only addresses of
+//! served domains: an alias, an alias without the `+suffix`, the role addresses that `admin` answers for, then the
+//! catch-all.
 //!
-//! Stricter than RFC 5321 appendix C, which lets a server strip a source route: it is refused, because nobody who
-//! sends one today means well. Invariant: what a stranger names ends at an address that the configuration names.
+//! Stricter than RFC 5321 appendix C, which lets a server strip a source route: it is refused, because no legitimate
+//! client sends one today. Invariant: an address from an unauthenticated client ends at an address that the
+//! configuration names.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 
 use crate::address::{Domain, Mailbox, ReversePath};
-use crate::config::{Alias, Config, ServedDomain, Target};
+use crate::config::{Alias, AliasTarget, Config, ServedDomain};
 use crate::destination::Destination;
 use crate::limits::{ALIAS_DEPTH_MAX, ALIAS_TARGETS_MAX};
 use crate::smtp::command::ForwardPath;
@@ -19,30 +21,18 @@ use crate::workload::{Unit, count};
 
 /// Who wants to send.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Client {
+pub enum RelayClient {
     /// A host that nobody knows.
-    Anonymous {
-        /// Its address.
-        address: IpAddr,
-    },
+    Anonymous { address: IpAddr },
     /// A host of `relay.networks`.
-    Network {
-        /// Its address.
-        address: IpAddr,
-    },
+    Network { address: IpAddr },
     /// Somebody who has logged in.
-    User {
-        /// The login.
-        login: Mailbox,
-    },
+    User { login: Mailbox },
     /// A process of this machine.
-    Local {
-        /// Its user.
-        uid: u32,
-    },
+    Local { uid: u32 },
 }
 
-impl Client {
+impl RelayClient {
     /// Whether it may send to anywhere.
     pub const fn is_trusted(&self) -> bool {
         !matches!(self, Self::Anonymous { .. })
@@ -51,8 +41,8 @@ impl Client {
 
 /// Why a recipient is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Refusal {
-    /// A stranger, and a domain that is not served.
+pub enum RecipientRefusal {
+    /// An unauthenticated client, and a domain that is not served.
     RelayDenied,
     /// An address that hides another: percent hack, bang path, quoted at sign, source route.
     Routed,
@@ -68,7 +58,7 @@ pub enum Refusal {
     TooWide,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for RecipientRefusal {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::RelayDenied => "the domain is not served here, and the client may not relay",
@@ -82,7 +72,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for RecipientRefusal {}
 
 /// One way that mail for a recipient goes.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -107,17 +97,21 @@ impl Goal {
 }
 
 /// Says where mail for `to` goes; never to nowhere.
-pub fn recipient(config: &Config, client: &Client, to: &ForwardPath) -> Result<Vec<Goal>, Refusal> {
+pub fn recipient(
+    config: &Config,
+    client: &RelayClient,
+    to: &ForwardPath,
+) -> Result<Vec<Goal>, RecipientRefusal> {
     match start(config, client, to)? {
-        Start::Relayed(mailbox) => Ok(vec![Goal::plain(&mailbox)]),
-        Start::Name(mailbox) => expand(config, &mailbox),
-        Start::Admin(admin) => expand_or_keep(config, admin),
+        RecipientStart::Relayed(mailbox) => Ok(vec![Goal::plain(&mailbox)]),
+        RecipientStart::Name(mailbox) => expand(config, &mailbox),
+        RecipientStart::Admin(admin) => expand_or_keep(config, admin),
     }
 }
 
 /// Where mail for a recipient begins its way.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Start<'a> {
+pub enum RecipientStart<'a> {
     /// The client may send to anywhere: to this address as it is.
     Relayed(Mailbox),
     /// At this address of a served domain.
@@ -126,10 +120,14 @@ pub enum Start<'a> {
     Admin(&'a Mailbox),
 }
 
-fn start<'a>(config: &'a Config, client: &Client, to: &ForwardPath) -> Result<Start<'a>, Refusal> {
+fn start<'a>(
+    config: &'a Config,
+    client: &RelayClient,
+    to: &ForwardPath,
+) -> Result<RecipientStart<'a>, RecipientRefusal> {
     let mailbox = match to {
         ForwardPath::Mailbox(mailbox) => mailbox,
-        ForwardPath::SourceRoute(_) => return Err(Refusal::Routed),
+        ForwardPath::SourceRoute(_) => return Err(RecipientRefusal::Routed),
         ForwardPath::Bare(local) => return bare(config, client, local),
     };
     let here = config.receiving(mailbox.domain()).is_some();
@@ -137,44 +135,44 @@ fn start<'a>(config: &'a Config, client: &Client, to: &ForwardPath) -> Result<St
         *mailbox.domain() == config.hostname && !config.domains.contains_key(&config.hostname);
     if (is_host || mailbox.domain().is_loopback()) && is_program_here(client) {
         return match is_routed(mailbox) {
-            true => Err(Refusal::Routed),
+            true => Err(RecipientRefusal::Routed),
             false => of_this_machine(config, mailbox.local_part()),
         };
     }
     if mailbox.domain().is_literal() {
-        return Err(Refusal::Literal);
+        return Err(RecipientRefusal::Literal);
     }
     if (here || !client.is_trusted()) && is_routed(mailbox) {
-        return Err(Refusal::Routed);
+        return Err(RecipientRefusal::Routed);
     }
     if is_program_here(client)
         && (here || own_domain(config) == Some(mailbox.domain()))
         && let Some(admin) = owner(config, mailbox)
     {
-        return Ok(Start::Admin(admin));
+        return Ok(RecipientStart::Admin(admin));
     }
     if here {
-        return Ok(Start::Name(mailbox.clone()));
+        return Ok(RecipientStart::Name(mailbox.clone()));
     }
     // What this machine sends to itself (cron to root, others to its postmaster) has nowhere else to go.
     if *mailbox.domain() == config.hostname
         && is_role(&mailbox.local_key())
         && let Some(admin) = &config.admin
     {
-        return Ok(Start::Admin(admin));
+        return Ok(RecipientStart::Admin(admin));
     }
     match client.is_trusted() {
-        true => Ok(Start::Relayed(mailbox.clone())),
-        false => Err(Refusal::RelayDenied),
+        true => Ok(RecipientStart::Relayed(mailbox.clone())),
+        false => Err(RecipientRefusal::RelayDenied),
     }
 }
 
 /// Says where a DSN to `to` goes: where other mail for it goes or, where that is an account of this machine without an
 /// alias or another address here that nobody has, to `admin`. Whoever sent the message is told, or somebody who can find
 /// out who it was.
-pub fn notification(config: &Config, to: &Mailbox) -> Result<Vec<Goal>, Refusal> {
+pub fn notification(config: &Config, to: &Mailbox) -> Result<Vec<Goal>, RecipientRefusal> {
     let path = ForwardPath::Mailbox(to.clone());
-    let found = recipient(config, &Client::Local { uid: 0 }, &path);
+    let found = recipient(config, &RelayClient::Local { uid: 0 }, &path);
     match (found, &config.admin) {
         (Err(_), Some(admin)) => expand_or_keep(config, admin),
         (found, _) => found,
@@ -188,15 +186,17 @@ pub fn returned(
     config: &Config,
     sender: &ReversePath,
     to: &ForwardPath,
-    refusal: Refusal,
-) -> Result<Vec<Goal>, Refusal> {
+    refusal: RecipientRefusal,
+) -> Result<Vec<Goal>, RecipientRefusal> {
     let (ForwardPath::Mailbox(mailbox), Some(admin)) = (to, &config.admin) else {
         return Err(refusal);
     };
     let domain = mailbox.domain();
     let is_here = match refusal {
-        Refusal::Unknown => config.receiving(domain).is_some(),
-        Refusal::RelayDenied => *domain == config.hostname && !config.domains.contains_key(domain),
+        RecipientRefusal::Unknown => config.receiving(domain).is_some(),
+        RecipientRefusal::RelayDenied => {
+            *domain == config.hostname && !config.domains.contains_key(domain)
+        }
         _ => false,
     };
     let is_account = is_account(config, &mailbox.local_key());
@@ -208,7 +208,7 @@ pub fn returned(
 
 /// Follows the aliases from an address of a served domain to where they end.
 /// Decides RFC 5321 section 3.9.1.
-pub fn expand(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, Refusal> {
+pub fn expand(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, RecipientRefusal> {
     let mut expansion = Expansion::new(config);
     expansion.visit(mailbox)?;
     Ok(expansion.goals)
@@ -218,21 +218,21 @@ pub fn expand(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, Refusal> 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Explanation<'a> {
     /// Where it begins.
-    pub start: Result<Start<'a>, Refusal>,
+    pub start: Result<RecipientStart<'a>, RecipientRefusal>,
     /// What happens to the address at the start, and to those that it leads to.
     pub steps: Vec<Explained>,
     /// The verdict.
-    pub result: Result<Vec<Goal>, Refusal>,
+    pub result: Result<Vec<Goal>, RecipientRefusal>,
 }
 
 /// Explains where mail for `to` goes. The verdict is the one that the client gets.
-pub fn explain<'a>(config: &'a Config, client: &Client, to: &ForwardPath) -> Explanation<'a> {
+pub fn explain<'a>(config: &'a Config, client: &RelayClient, to: &ForwardPath) -> Explanation<'a> {
     let start = start(config, client, to);
     let mut expansion = Expansion::new(config);
     expansion.steps = Some(Vec::new());
     let first = match &start {
-        Ok(Start::Relayed(mailbox) | Start::Name(mailbox)) => Some(mailbox),
-        Ok(Start::Admin(admin)) => Some(*admin),
+        Ok(RecipientStart::Relayed(mailbox) | RecipientStart::Name(mailbox)) => Some(mailbox),
+        Ok(RecipientStart::Admin(admin)) => Some(*admin),
         Err(_) => None,
     };
     // The way is what counts here; the verdict is asked for where the client is answered from.
@@ -249,7 +249,6 @@ pub fn explain<'a>(config: &'a Config, client: &Client, to: &ForwardPath) -> Exp
 pub struct Explained {
     /// How many aliases lead to it.
     pub depth: usize,
-    /// The address.
     pub address: Mailbox,
     /// What happens to it.
     pub way: Way,
@@ -271,12 +270,11 @@ pub enum Way {
     /// It was expanded, or is sent to, already.
     Again,
     /// It leads nowhere.
-    Refused(Refusal),
+    Refused(RecipientRefusal),
 }
 
 /// What a name leads to in a served domain.
 enum Lead<'a> {
-    /// The alias.
     Alias(&'a Alias),
     /// It is one of the roles that `admin` answers for.
     Admin(&'a Mailbox),
@@ -298,16 +296,20 @@ fn find<'a>(config: &'a Config, served: &'a ServedDomain, mailbox: &Mailbox) -> 
 
 /// `Postmaster` alone is always an address; other names are completed for local processes.
 /// Decides RFC 5321 section 4.5.1.
-fn bare<'a>(config: &'a Config, client: &Client, local: &str) -> Result<Start<'a>, Refusal> {
+fn bare<'a>(
+    config: &'a Config,
+    client: &RelayClient,
+    local: &str,
+) -> Result<RecipientStart<'a>, RecipientRefusal> {
     let key = crate::address::local_key(local);
     if is_program_here(client) && !is_role(&key) {
         return of_this_machine(config, local);
     }
     if key != "postmaster" && !is_program_here(client) {
-        return Err(Refusal::NoDomain);
+        return Err(RecipientRefusal::NoDomain);
     }
     if let Some(admin) = &config.admin {
-        return Ok(Start::Admin(admin));
+        return Ok(RecipientStart::Admin(admin));
     }
     let served = config.domains.iter().find_map(|(domain, served)| {
         config.receiving(domain)?;
@@ -315,18 +317,18 @@ fn bare<'a>(config: &'a Config, client: &Client, local: &str) -> Result<Start<'a
         Mailbox::new(&key, domain).ok()
     });
     match served {
-        Some(mailbox) => Ok(Start::Name(mailbox)),
-        None => Err(Refusal::NoDomain),
+        Some(mailbox) => Ok(RecipientStart::Name(mailbox)),
+        None => Err(RecipientRefusal::NoDomain),
     }
 }
 
 /// Whether the client is a program of this machine: what has no domain, or that of the machine itself, means the same to
 /// both.
-fn is_program_here(client: &Client) -> bool {
+fn is_program_here(client: &RelayClient) -> bool {
     match client {
-        Client::Local { .. } => true,
-        Client::Network { address } => address.is_loopback(),
-        Client::Anonymous { .. } | Client::User { .. } => false,
+        RelayClient::Local { .. } => true,
+        RelayClient::Network { address } => address.is_loopback(),
+        RelayClient::Anonymous { .. } | RelayClient::User { .. } => false,
     }
 }
 
@@ -340,13 +342,16 @@ pub fn own_domain(config: &Config) -> Option<&Domain> {
 
 /// Where mail of a local program to a name of this machine goes: where that name leads in the domain that the machine
 /// belongs to; else to whoever administers it. A look-up of the machine's own name would lead mail round in a circle.
-fn of_this_machine<'a>(config: &'a Config, local: &str) -> Result<Start<'a>, Refusal> {
+fn of_this_machine<'a>(
+    config: &'a Config,
+    local: &str,
+) -> Result<RecipientStart<'a>, RecipientRefusal> {
     let own = own_domain(config).unwrap_or(&config.hostname);
-    let mailbox = Mailbox::new(local, own).map_err(|_| Refusal::Unknown)?;
+    let mailbox = Mailbox::new(local, own).map_err(|_| RecipientRefusal::Unknown)?;
     match owner(config, &mailbox) {
-        Some(admin) => Ok(Start::Admin(admin)),
-        None if config.receiving(own).is_some() => Ok(Start::Name(mailbox)),
-        None => Err(Refusal::Unknown),
+        Some(admin) => Ok(RecipientStart::Admin(admin)),
+        None if config.receiving(own).is_some() => Ok(RecipientStart::Name(mailbox)),
+        None => Err(RecipientRefusal::Unknown),
     }
 }
 
@@ -367,7 +372,7 @@ fn is_account(config: &Config, key: &str) -> bool {
     names.iter().any(|name| config.accounts.contains(name))
 }
 
-fn expand_or_keep(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, Refusal> {
+fn expand_or_keep(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, RecipientRefusal> {
     match config.receiving(mailbox.domain()) {
         Some(_) => expand(config, mailbox),
         None => Ok(vec![Goal {
@@ -431,12 +436,16 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    fn refuse(&mut self, mailbox: &Mailbox, refusal: Refusal) -> Result<(), Refusal> {
+    fn refuse(
+        &mut self,
+        mailbox: &Mailbox,
+        refusal: RecipientRefusal,
+    ) -> Result<(), RecipientRefusal> {
         self.note(mailbox, Way::Refused(refusal));
         Err(refusal)
     }
 
-    fn visit(&mut self, mailbox: &Mailbox) -> Result<(), Refusal> {
+    fn visit(&mut self, mailbox: &Mailbox) -> Result<(), RecipientRefusal> {
         let Some(served) = self.config.receiving(mailbox.domain()) else {
             return self.add(mailbox, None);
         };
@@ -445,18 +454,18 @@ impl<'a> Expansion<'a> {
             self.config.names.key(&mailbox.local_key()),
         );
         if self.path.contains(&node) || self.path.len() >= ALIAS_DEPTH_MAX {
-            return self.refuse(mailbox, Refusal::Loop);
+            return self.refuse(mailbox, RecipientRefusal::Loop);
         }
         if self.seen.contains(&node) {
             self.note(mailbox, Way::Again);
             return Ok(());
         }
         if self.seen.len() >= ALIAS_TARGETS_MAX.saturating_mul(ALIAS_DEPTH_MAX) {
-            return self.refuse(mailbox, Refusal::TooWide);
+            return self.refuse(mailbox, RecipientRefusal::TooWide);
         }
         count(Unit::Name, self.path.len().saturating_add(1));
         let Some(lead) = find(self.config, served, mailbox) else {
-            return self.refuse(mailbox, Refusal::Unknown);
+            return self.refuse(mailbox, RecipientRefusal::Unknown);
         };
         let catches = |alias: &Alias| served.catch_all.as_ref() == Some(alias);
         let way = match lead {
@@ -480,14 +489,14 @@ impl<'a> Expansion<'a> {
     }
 
     /// Goes where a target of the alias of `mailbox` leads.
-    fn follow(&mut self, mailbox: &Mailbox, target: &Target) -> Result<(), Refusal> {
+    fn follow(&mut self, mailbox: &Mailbox, target: &AliasTarget) -> Result<(), RecipientRefusal> {
         let (to, destination) = match target {
-            Target::Here(destination) => return self.add(mailbox, Some(destination)),
-            Target::Address(to) => (to, None),
-            Target::Via(to, destination) => (to, Some(destination)),
+            AliasTarget::Here(destination) => return self.add(mailbox, Some(destination)),
+            AliasTarget::Address(to) => (to, None),
+            AliasTarget::Via(to, destination) => (to, Some(destination)),
         };
         let Some(to) = to.resolve(mailbox) else {
-            return self.refuse(mailbox, Refusal::Unknown);
+            return self.refuse(mailbox, RecipientRefusal::Unknown);
         };
         match destination {
             None => self.visit(&to),
@@ -495,7 +504,11 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    fn add(&mut self, mailbox: &Mailbox, destination: Option<&Destination>) -> Result<(), Refusal> {
+    fn add(
+        &mut self,
+        mailbox: &Mailbox,
+        destination: Option<&Destination>,
+    ) -> Result<(), RecipientRefusal> {
         count(Unit::Name, 1);
         let goal = (
             mailbox.domain().clone(),
@@ -507,7 +520,7 @@ impl<'a> Expansion<'a> {
             return Ok(());
         }
         if self.goals.len() >= ALIAS_TARGETS_MAX {
-            return self.refuse(mailbox, Refusal::TooWide);
+            return self.refuse(mailbox, RecipientRefusal::TooWide);
         }
         let way = destination.map_or(Way::Sent, |destination| Way::To(destination.clone()));
         self.note(mailbox, way);

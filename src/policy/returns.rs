@@ -1,19 +1,20 @@
-//! How often each return address of ours was used: a bounded number of times, or whoever has come by one could write to
-//! the address behind it for as long as it lives.
+//! How often each rewritten return address (SRS) was used. Uses are bounded: otherwise anyone who learns such an
+//! address could write to the sender behind it for as long as it is valid.
 //!
-//! A use is taken before the message is stored, so that many sessions at once take no more than one after the other,
-//! and given back where the message is not stored after all. The addresses themselves are not kept: an id stands for
-//! one, which nobody can choose ([`crate::auth::srs::Returned`]).
+//! A use is taken before the message is stored, so that concurrent sessions get no more uses than consecutive ones, and
+//! given back if the message is not stored. The addresses themselves are not kept: each is represented by an id that a
+//! client cannot choose ([`crate::auth::srs::Returned`]).
 //!
-//! The table has a ceiling. Where it is full, the client network that holds most makes room, with the address that it
-//! used least: nobody's entries go for those of somebody who has more, and an address that is used up is the last to be
-//! forgotten. Invariant: an address that the table holds is used [`RETURN_USES_MAX`] times at most in its days.
+//! The table has a ceiling. When it is full, the client network with the most entries makes room, with the address that
+//! it used least. An entry is therefore never removed for a network that has more entries, and an address without uses
+//! left is removed last. Invariant: an address in the table is used at most [`RETURN_USES_MAX`] times during its
+//! validity.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::expiring::Key;
+use super::ttl_map::Key;
 use crate::clock::Instant;
 use crate::limits::{RETURN_TABLE_ENTRIES_MAX, RETURN_USES_MAX, SRS_DAYS_MAX};
 
@@ -29,7 +30,6 @@ pub struct Returns {
     by_size: BTreeSet<(usize, Key)>,
 }
 
-/// The uses of one.
 #[derive(Clone, Copy, Debug)]
 struct Uses {
     count: u32,

@@ -1,15 +1,16 @@
-//! As whom a user may send: checked for the reverse-path and for every mailbox of From (RFC 6409 section 6.1).
+//! Addresses that a user may send from: checked for the reverse-path and for every mailbox in From (RFC 6409 section
+//! 6.1).
 //!
-//! A user's own are the login, its forms with a suffix, an alias that leads to the login (the catch-all does not count,
-//! or its owner could be anybody), and what `send_as` lists. The null reverse-path is everybody's (RFC 6409
-//! section 6.1 leaves it to the From). Invariant: the login of another user is never a user's own by an alias, and a
-//! login that looks like another with a suffix is nobody's suffix: an address belongs to the longest login that it
-//! begins with.
+//! A user's addresses are the login, the login with a suffix, every alias that leads to the login (except the
+//! catch-all, whose owner could otherwise send from any address), and what `send_as` lists. The null reverse-path is
+//! allowed to everyone (RFC 6409 section 6.1 leaves the check to From). Invariant: an alias never gives a user the
+//! login of another user, and a login that looks like another login with a suffix is not treated as a suffix: an
+//! address belongs to the longest login that it begins with.
 
 use std::collections::HashSet;
 
 use crate::address::{Domain, Mailbox};
-use crate::config::{Config, Target};
+use crate::config::{AliasTarget, Config};
 use crate::limits::{ALIAS_DEPTH_MAX, ALIAS_TARGETS_MAX};
 
 /// Whether the user with this login may send as `address`.
@@ -75,7 +76,7 @@ fn leads_to(config: &Config, address: &Mailbox, login: &Mailbox) -> bool {
             let Some(alias) = served.alias(&config.names, &key) else {
                 continue;
             };
-            let targets = || alias.targets.iter().filter_map(Target::mailbox);
+            let targets = || alias.targets.iter().filter_map(AliasTarget::mailbox);
             if targets().any(|target| is_form_of(config, target, login)) {
                 return true;
             }

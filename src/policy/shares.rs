@@ -1,25 +1,26 @@
-//! Who may have how much of what is scarce: sessions, memory, DNS questions, derivations, verifications, and the rest.
+//! Shares of scarce resources: sessions, memory, DNS questions, key derivations, verifications, and the rest.
 //!
-//! Each is a [`Pool`] of so many units, and whoever uses one up is a [`Holder`] with a [`Standing`]. Two rules hold for
-//! every pool:
+//! Each resource is a [`Pool`] of a number of units. Its users are [`Holder`]s with a [`TrustLevel`]. Two rules hold
+//! for every pool:
 //!
-//! - **Reserve.** A standing reaches up to its own ceiling, and what is above it is kept for better standings:
-//!   unauthenticated clients of port 25 have [`CLIENT_EIGHTHS`] of a pool, clients of the submission ports that have not
-//!   logged in [`VISITOR_EIGHTHS`], those whose address has logged in before [`KNOWN_EIGHTHS`], users, local programs and
-//!   hosts of `relay.networks` all of it. What a better standing holds does not lower the ceiling of a lesser one.
-//! - **Share.** A holder may have at most a part of what is *free* for its standing: an address a quarter of it, a site
-//!   (a /24 of IPv4, a /48 of IPv6) half, a network (a /16, a /32) as much as is left for everybody else. So one address
-//!   ends at a fifth of what it can reach, a site at a third, a network at half, and every further holder shrinks the
-//!   shares of all (dynamic thresholds; Choudhury and Hahne, 1998). The first unit is always granted while there is one.
+//! - **Reserve.** Each trust level has its own ceiling; the units above it are reserved for higher levels.
+//!   Unauthenticated clients of port 25 have [`CLIENT_EIGHTHS`] of a pool, clients of the submission ports that have
+//!   not logged in [`VISITOR_EIGHTHS`], addresses from which a user has logged in before [`KNOWN_EIGHTHS`]; users,
+//!   local programs and hosts of `relay.networks` have all of it. What higher levels hold does not lower the ceiling of
+//!   a lower level.
+//! - **Share.** A holder may have at most a part of what is *free* for its level: an address a quarter, a site (a /24
+//!   of IPv4, a /48 of IPv6) half, a network (a /16, a /32) as much as is left for all others. One address thus ends at
+//!   a fifth of what its level can reach, a site at a third, a network at half, and each further holder reduces the
+//!   shares of all (dynamic thresholds; Choudhury and Hahne, 1998). The first unit is always granted while one is free.
 //!
-//! Invariant: a pool never hands out more than its capacity, whatever is asked of it, except by [`Pool::resize`], which
-//! records what has been used already.
+//! Invariant: a pool never hands out more than its capacity, except by [`Pool::resize`], which records what is already
+//! in use.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::net::IpAddr;
 
-use super::expiring::Key;
+use super::ttl_map::Key;
 use crate::address::Mailbox;
 use crate::limits::{
     CLIENT_EIGHTHS, KNOWN_EIGHTHS, SHARE_OF_ADDRESS, SHARE_OF_NETWORK, SHARE_OF_SITE,
@@ -58,7 +59,7 @@ pub enum Room {
 
 /// How much somebody is trusted, from the least.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Standing {
+pub enum TrustLevel {
     /// An unauthenticated client of port 25, and mail that one caused.
     Client,
     /// A client of a submission port that has not logged in.
@@ -72,7 +73,7 @@ pub enum Standing {
 /// Who uses something up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Holder {
-    standing: Standing,
+    standing: TrustLevel,
     keys: Keys,
     /// Names on whose account it is too.
     also: [Option<Key>; 2],
@@ -139,7 +140,7 @@ impl Shares {
         }
     }
 
-    /// The pool of a resource.
+    /// The limits and the present use of one resource.
     pub const fn of(&self, resource: Resource) -> &Pool {
         match resource {
             Resource::Sessions => &self.sessions,
@@ -167,7 +168,7 @@ impl Shares {
 }
 
 impl Resource {
-    /// All of them.
+    /// Every variant, in the order in which they are listed.
     pub const ALL: [Self; RESOURCES] = [
         Self::Sessions,
         Self::Memory,
@@ -192,7 +193,7 @@ impl Resource {
     }
 }
 
-impl Standing {
+impl TrustLevel {
     /// All of them, from the least.
     pub const ALL: [Self; 4] = [Self::Client, Self::Visitor, Self::Known, Self::Trusted];
 
@@ -209,7 +210,7 @@ impl Standing {
 
 impl Holder {
     /// Somebody who came from this address.
-    pub fn at(standing: Standing, address: IpAddr) -> Self {
+    pub fn at(standing: TrustLevel, address: IpAddr) -> Self {
         Self {
             standing,
             keys: Keys::Places(places(address)),
@@ -218,7 +219,7 @@ impl Holder {
     }
 
     /// Somebody of this name, which may be a hash; `kind` keeps names of different kinds apart.
-    pub const fn named(standing: Standing, kind: Kind, name: u64) -> Self {
+    pub const fn named(standing: TrustLevel, kind: ShareKind, name: u64) -> Self {
         Self {
             standing,
             keys: Keys::Name(Key::of_name(NAME.wrapping_add(kind as u8), name)),
@@ -227,7 +228,7 @@ impl Holder {
     }
 
     /// Somebody who has no share of their own: only the reserve of the standing holds.
-    pub const fn nobody(standing: Standing) -> Self {
+    pub const fn nobody(standing: TrustLevel) -> Self {
         Self {
             standing,
             keys: Keys::None,
@@ -236,7 +237,7 @@ impl Holder {
     }
 
     /// The same, on account of this name too, which has the share of a site. There may be two of these.
-    pub const fn and(self, kind: Kind, name: u64) -> Self {
+    pub const fn and(self, kind: ShareKind, name: u64) -> Self {
         let key = Some(Key::of_name(NAME.wrapping_add(kind as u8), name));
         let also = match self.also {
             [None, _] => [key, None],
@@ -255,7 +256,7 @@ impl Holder {
     }
 
     /// How much it is trusted.
-    pub const fn standing(&self) -> Standing {
+    pub const fn standing(&self) -> TrustLevel {
         self.standing
     }
 
@@ -276,8 +277,7 @@ impl Holder {
 
 /// What a name is of.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
-    /// A login.
+pub enum ShareKind {
     Login = 0,
     /// The uid of a local program.
     Uid = 1,
@@ -299,27 +299,27 @@ struct Used {
 }
 
 impl Used {
-    const fn of_mut(&mut self, standing: Standing) -> &mut u64 {
+    const fn of_mut(&mut self, standing: TrustLevel) -> &mut u64 {
         match standing {
-            Standing::Client => &mut self.client,
-            Standing::Visitor => &mut self.visitor,
-            Standing::Known => &mut self.known,
-            Standing::Trusted => &mut self.trusted,
+            TrustLevel::Client => &mut self.client,
+            TrustLevel::Visitor => &mut self.visitor,
+            TrustLevel::Known => &mut self.known,
+            TrustLevel::Trusted => &mut self.trusted,
         }
     }
 
     /// Those of this standing and of lesser ones.
-    const fn up_to(&self, standing: Standing) -> u64 {
+    const fn up_to(&self, standing: TrustLevel) -> u64 {
         let known = match standing {
-            Standing::Client => return self.client,
-            Standing::Visitor => return self.client.saturating_add(self.visitor),
-            Standing::Known | Standing::Trusted => self
+            TrustLevel::Client => return self.client,
+            TrustLevel::Visitor => return self.client.saturating_add(self.visitor),
+            TrustLevel::Known | TrustLevel::Trusted => self
                 .client
                 .saturating_add(self.visitor)
                 .saturating_add(self.known),
         };
         match standing {
-            Standing::Trusted => known.saturating_add(self.trusted),
+            TrustLevel::Trusted => known.saturating_add(self.trusted),
             _ => known,
         }
     }
@@ -404,7 +404,7 @@ impl Pool {
 
     /// Units that are handed out.
     pub fn used(&self) -> u64 {
-        self.used.up_to(Standing::Trusted)
+        self.used.up_to(TrustLevel::Trusted)
     }
 
     /// Units that are handed out to an address (or name) of a holder.
@@ -418,7 +418,7 @@ impl Pool {
     }
 
     /// Units that a standing can still reach.
-    pub fn free(&self, standing: Standing) -> u64 {
+    pub fn free(&self, standing: TrustLevel) -> u64 {
         let ceiling = self.reach(standing);
         let lesser = self.used.up_to(standing);
         let all = self.capacity.saturating_sub(self.used());
@@ -426,12 +426,12 @@ impl Pool {
     }
 
     /// Units that a standing could reach if all were free.
-    pub const fn reach(&self, standing: Standing) -> u64 {
+    pub const fn reach(&self, standing: TrustLevel) -> u64 {
         self.capacity.saturating_mul(standing.eighths()).div_ceil(8)
     }
 
     /// How much is left for a standing.
-    pub fn room(&self, standing: Standing) -> Room {
+    pub fn room(&self, standing: TrustLevel) -> Room {
         let (free, reach) = (self.free(standing), self.reach(standing));
         let is_less = |eighths| free.saturating_mul(8) < reach.saturating_mul(eighths);
         if is_less(YIELD_EIGHTHS) {
@@ -514,11 +514,11 @@ mod tests {
     }
 
     fn client(bits: u32) -> Holder {
-        Holder::at(Standing::Client, v4(bits))
+        Holder::at(TrustLevel::Client, v4(bits))
     }
 
     fn user(name: u64) -> Holder {
-        Holder::named(Standing::Trusted, Kind::Login, name)
+        Holder::named(TrustLevel::Trusted, ShareKind::Login, name)
     }
 
     /// Takes single units until none is given.
@@ -557,11 +557,14 @@ mod tests {
         assert_eq!(pool.used(), 64 * CLIENT_EIGHTHS / 8);
         assert_eq!(pool.take(client(0xFFFF_0000), 1), Err(Shortage));
         for network in 0..1_000 {
-            drain(&mut pool, Holder::at(Standing::Visitor, v4(network << 16)));
+            drain(
+                &mut pool,
+                Holder::at(TrustLevel::Visitor, v4(network << 16)),
+            );
         }
         assert_eq!(pool.used(), 64 * VISITOR_EIGHTHS / 8);
         for network in 0..1_000 {
-            drain(&mut pool, Holder::at(Standing::Known, v4(network << 16)));
+            drain(&mut pool, Holder::at(TrustLevel::Known, v4(network << 16)));
         }
         assert_eq!(pool.used(), 64 * KNOWN_EIGHTHS / 8);
         assert_eq!(pool.take(user(1), 1), Ok(()));
@@ -574,7 +577,7 @@ mod tests {
             assert_eq!(pool.take(user(name), 1), Ok(()));
         }
         assert_eq!(
-            pool.free(Standing::Client),
+            pool.free(TrustLevel::Client),
             (80 * CLIENT_EIGHTHS / 8).min(50)
         );
     }
@@ -593,7 +596,7 @@ mod tests {
     #[test]
     fn a_64_of_ipv6_is_one_address() {
         let mut pool = Pool::new(800);
-        let at = |text: &str| Holder::at(Standing::Client, text.parse().expect("an address"));
+        let at = |text: &str| Holder::at(TrustLevel::Client, text.parse().expect("an address"));
         drain(&mut pool, at("2001:db8::1"));
         assert_eq!(pool.take(at("2001:db8::ffff:1"), 1), Err(Shortage));
         assert_eq!(pool.take(at("2001:db8:0:1::1"), 1), Ok(()));
@@ -621,10 +624,10 @@ mod tests {
             let mut given = Vec::new();
             for (standing, network, host, amount) in steps {
                 let standing = [
-                    Standing::Client,
-                    Standing::Visitor,
-                    Standing::Known,
-                    Standing::Trusted,
+                    TrustLevel::Client,
+                    TrustLevel::Visitor,
+                    TrustLevel::Known,
+                    TrustLevel::Trusted,
                 ][usize::from(standing)];
                 let holder = Holder::at(standing, v4(network << 16 | host));
                 if pool.take(holder, amount).is_ok() {
@@ -634,17 +637,17 @@ mod tests {
                     pool.give(holder, amount);
                 }
                 prop_assert!(pool.used() <= capacity);
-                let sum = |most: Standing| -> u64 {
+                let sum = |most: TrustLevel| -> u64 {
                     given
                         .iter()
                         .filter(|(holder, _)| holder.standing() <= most)
                         .map(|(_, amount)| amount)
                         .sum()
                 };
-                for standing in [Standing::Client, Standing::Visitor, Standing::Known] {
+                for standing in [TrustLevel::Client, TrustLevel::Visitor, TrustLevel::Known] {
                     prop_assert!(sum(standing) <= (capacity * standing.eighths()).div_ceil(8));
                 }
-                prop_assert_eq!(sum(Standing::Trusted), pool.used());
+                prop_assert_eq!(sum(TrustLevel::Trusted), pool.used());
             }
             for (holder, amount) in given {
                 pool.give(holder, amount);

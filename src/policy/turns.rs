@@ -1,5 +1,5 @@
-//! A line in which networks, users and hosts take turns: whoever brings much waits behind their own, and nobody else
-//! behind them. Each round has one turn for each [`Lane`]; who comes later in a lane has a turn in a later round.
+//! A queue in which networks, users and hosts take turns: one that adds many items waits behind its own, and others do
+//! not wait behind them. Each round has one turn for each [`Lane`]; later items of a lane get a turn in a later round.
 
 use std::collections::BTreeMap;
 
@@ -94,10 +94,10 @@ impl<T> Turns<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::shares::{Holder, Kind, Standing};
+    use crate::policy::shares::{Holder, ShareKind, TrustLevel};
 
     fn lane(name: u64) -> Lane {
-        Holder::named(Standing::Trusted, Kind::Login, name).lane()
+        Holder::named(TrustLevel::Trusted, ShareKind::Login, name).lane()
     }
 
     #[test]

@@ -1,15 +1,15 @@
-//! What the DNS knows of a stranger: whether lists of bad addresses have it (RFC 5782), and its name, where that leads
-//! back to it (forward-confirmed reverse DNS).
+//! What the DNS says about an unauthenticated client: whether block lists name its address (RFC 5782), and whether its
+//! reverse name leads back to the address (forward-confirmed reverse DNS).
 //!
-//! Resumable: [`Vetting::begin`] says what to ask, [`Vetting::on_answer`] takes an answer and says what else. A look-up
-//! that failed counts nothing, and neither does an answer that no list gives (RFC 5782 section 2.1): those from
-//! 127.255.255.0 on say that the list does not want our resolver, those outside of 127.0.0.0/8 are a liar's.
+//! Resumable: [`Vetting::begin`] returns the questions, [`Vetting::on_answer`] takes an answer and returns further
+//! ones. A failed look-up does not count, and neither does an answer that a block list cannot give (RFC 5782 section
+//! 2.1): from 127.255.255.0 on it means that the list refuses our resolver; outside of 127.0.0.0/8 it is forged.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use crate::address::Domain;
-use crate::config::{Lists, Toggle, Zone};
+use crate::config::{DnsList, Lists, Toggle};
 use crate::dns::{Answer, Question, RecordKind, Records, reverse_name};
 use crate::limits::PTR_NAMES_MAX;
 
@@ -120,7 +120,7 @@ impl Vetting {
         self.name.as_ref()
     }
 
-    fn weigh(&mut self, zone: &Zone, replies: &[Ipv4Addr], odd: &mut dyn FnMut(OddReply)) {
+    fn weigh(&mut self, zone: &DnsList, replies: &[Ipv4Addr], odd: &mut dyn FnMut(OddReply)) {
         let mut counts = false;
         for &reply in replies {
             if !reply.is_loopback() || reply >= REFUSED_QUERY {
@@ -167,7 +167,7 @@ impl Vetting {
 }
 
 /// What is asked of a list about an address (RFC 5782 sections 2.1 and 2.4).
-fn name_in(address: IpAddr, zone: &Zone) -> Option<Domain> {
+fn name_in(address: IpAddr, zone: &DnsList) -> Option<Domain> {
     let reverse = reverse_name(address);
     let digits = reverse.as_str();
     let digits = digits
@@ -197,9 +197,9 @@ mod tests {
         Domain::parse(text).expect("a domain")
     }
 
-    fn zone(name: &str, weight: u32, replies: &[(u8, u8)]) -> Zone {
+    fn zone(name: &str, weight: u32, replies: &[(u8, u8)]) -> DnsList {
         let reply = |last| Ipv4Addr::new(127, 0, 0, last);
-        Zone {
+        DnsList {
             name: domain(name),
             weight,
             replies: replies
@@ -209,7 +209,7 @@ mod tests {
         }
     }
 
-    fn lists(threshold: u32, zones: Vec<Zone>) -> Arc<Lists> {
+    fn lists(threshold: u32, zones: Vec<DnsList>) -> Arc<Lists> {
         Arc::new(Lists { zones, threshold })
     }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::address::{Mailbox, ReversePath};
-use crate::cause::{Cause, Place, Words};
+use crate::cause::{FailureCause, FailurePlace, QuotedWords};
 use crate::date::Timestamp;
 use crate::destination::Assigned;
 use crate::envelope::{BodyKind, DsnReturn, Envelope, MessageOrigin, Notify, Recipient};
@@ -14,7 +14,7 @@ use crate::limits::{ENVELOPE_RECIPIENTS_MAX, REPLY_TEXT_CHARS_MAX};
 use crate::queue_id::QueueId;
 use crate::status::EnhancedCode;
 
-use super::record::{Outcome, OutcomeRecord};
+use super::record::{DeliveryResult, OutcomeRecord};
 
 pub(super) fn put_envelope(envelope: &Envelope, out: &mut Vec<u8>) {
     put_u64(envelope.arrived.seconds(), out);
@@ -137,8 +137,8 @@ pub(super) fn put_outcome(record: &OutcomeRecord, out: &mut Vec<u8>) {
     for (index, outcome) in &record.recipients {
         put_u32(*index, out);
         match outcome {
-            Outcome::Delivered => out.push(DELIVERED),
-            Outcome::Failed { status, why } => {
+            DeliveryResult::Delivered => out.push(DELIVERED),
+            DeliveryResult::Failed { status, why } => {
                 out.push(if is_of_here(why) {
                     FAILED
                 } else {
@@ -147,7 +147,7 @@ pub(super) fn put_outcome(record: &OutcomeRecord, out: &mut Vec<u8>) {
                 put_status(Some(*status), out);
                 put_cause(why, out);
             }
-            Outcome::Deferred {
+            DeliveryResult::Deferred {
                 attempts,
                 until,
                 status,
@@ -176,12 +176,12 @@ pub(super) fn outcome(id: QueueId, bytes: &[u8]) -> Option<OutcomeRecord> {
     for _ in 0..count {
         let index = input.u32()?;
         let outcome = match input.u8()? {
-            DELIVERED => Outcome::Delivered,
-            kind @ (FAILED | FAILED_ELSEWHERE) => Outcome::Failed {
+            DELIVERED => DeliveryResult::Delivered,
+            kind @ (FAILED | FAILED_ELSEWHERE) => DeliveryResult::Failed {
                 status: input.status()??,
                 why: Arc::new(input.cause(kind == FAILED)?),
             },
-            kind @ (DEFERRED | DEFERRED_ELSEWHERE) => Outcome::Deferred {
+            kind @ (DEFERRED | DEFERRED_ELSEWHERE) => DeliveryResult::Deferred {
                 attempts: input.u16()?,
                 until: Timestamp::from_seconds(input.u64()?),
                 status: input.status()?,
@@ -202,20 +202,20 @@ pub(super) fn outcome(id: QueueId, bytes: &[u8]) -> Option<OutcomeRecord> {
 }
 
 /// Whether a cause is of this host, in our words: then only the words are written.
-const fn is_of_here(why: &Cause) -> bool {
+const fn is_of_here(why: &FailureCause) -> bool {
     why.at.is_none() && !why.words.is_reply()
 }
 
-fn put_cause(why: &Cause, out: &mut Vec<u8>) {
+fn put_cause(why: &FailureCause, out: &mut Vec<u8>) {
     put_text(bounded(why.text()), out);
     if is_of_here(why) {
         return;
     }
     let (kind, name, address) = match &why.at {
         None => (0, None, None),
-        Some(Place::Host { name, address }) => (1, Some(&**name), *address),
-        Some(Place::Socket(name)) => (2, Some(&**name), None),
-        Some(Place::Program(name)) => (3, Some(&**name), None),
+        Some(FailurePlace::Host { name, address }) => (1, Some(&**name), *address),
+        Some(FailurePlace::Socket(name)) => (2, Some(&**name), None),
+        Some(FailurePlace::Program(name)) => (3, Some(&**name), None),
     };
     out.push(u8::from(why.words.is_reply()) | kind << 1);
     put_optional_text(name.map(bounded), out);
@@ -321,15 +321,15 @@ impl<'a> Input<'a> {
         }
     }
 
-    fn cause(&mut self, is_of_here: bool) -> Option<Cause> {
+    fn cause(&mut self, is_of_here: bool) -> Option<FailureCause> {
         let text: Box<str> = self.text()?.into();
         if is_of_here {
-            return Some(Cause::here(text));
+            return Some(FailureCause::here(text));
         }
         let flags = self.u8()?;
         let words = match flags & 1 != 0 {
-            true => Words::Reply(text),
-            false => Words::Ours(text),
+            true => QuotedWords::Reply(text),
+            false => QuotedWords::Ours(text),
         };
         let name = self.optional_text()?.map(Box::from);
         let address = match self.optional_text()? {
@@ -338,12 +338,12 @@ impl<'a> Input<'a> {
         };
         let at = match (flags >> 1, name) {
             (0, None) => None,
-            (1, Some(name)) => Some(Place::Host { name, address }),
-            (2, Some(name)) => Some(Place::Socket(name)),
-            (3, Some(name)) => Some(Place::Program(name)),
+            (1, Some(name)) => Some(FailurePlace::Host { name, address }),
+            (2, Some(name)) => Some(FailurePlace::Socket(name)),
+            (3, Some(name)) => Some(FailurePlace::Program(name)),
             _ => return None,
         };
-        Some(Cause { at, words })
+        Some(FailureCause { at, words })
     }
 
     /// A number of items of at least `bytes_min` bytes each, so that what is allocated for them is bounded.
@@ -406,32 +406,32 @@ mod tests {
         )
     }
 
-    fn any_cause() -> impl Strategy<Value = Cause> {
+    fn any_cause() -> impl Strategy<Value = FailureCause> {
         let address = proptest::option::of(any::<std::net::IpAddr>());
-        let host = (any_text(), address).prop_map(|(name, address)| Place::Host {
+        let host = (any_text(), address).prop_map(|(name, address)| FailurePlace::Host {
             name: name.into(),
             address,
         });
-        let here = any_text().prop_map(|name| Place::Socket(name.into()));
-        let program = any_text().prop_map(|name| Place::Program(name.into()));
+        let here = any_text().prop_map(|name| FailurePlace::Socket(name.into()));
+        let program = any_text().prop_map(|name| FailurePlace::Program(name.into()));
         let place = prop_oneof![host, here, program];
         let words = (any_text(), any::<bool>()).prop_map(|(text, is_reply)| match is_reply {
-            true => Words::Reply(text.into()),
-            false => Words::Ours(text.into()),
+            true => QuotedWords::Reply(text.into()),
+            false => QuotedWords::Ours(text.into()),
         });
-        (proptest::option::of(place), words).prop_map(|(at, words)| Cause { at, words })
+        (proptest::option::of(place), words).prop_map(|(at, words)| FailureCause { at, words })
     }
 
-    fn any_outcome() -> impl Strategy<Value = Outcome> {
+    fn any_outcome() -> impl Strategy<Value = DeliveryResult> {
         let status = proptest::option::of((0..1_000_u16, 0..1_000_u16));
         prop_oneof![
-            Just(Outcome::Delivered),
-            (0..1_000_u16, any_cause()).prop_map(|(detail, why)| Outcome::Failed {
+            Just(DeliveryResult::Delivered),
+            (0..1_000_u16, any_cause()).prop_map(|(detail, why)| DeliveryResult::Failed {
                 status: EnhancedCode::new(5, 1, detail),
                 why: why.into(),
             }),
             (any::<u16>(), any::<u64>(), status, any_cause()).prop_map(
-                |(attempts, until, status, why)| Outcome::Deferred {
+                |(attempts, until, status, why)| DeliveryResult::Deferred {
                     attempts,
                     until: Timestamp::from_seconds(until),
                     status: status.map(|(subject, detail)| EnhancedCode::new(4, subject, detail)),
@@ -506,9 +506,9 @@ mod tests {
             at: Timestamp::from_seconds(5),
             recipients: vec![(
                 0,
-                Outcome::Failed {
+                DeliveryResult::Failed {
                     status: EnhancedCode::new(5, 1, 1),
-                    why: Cause::here("ü".repeat(1_000)).into(),
+                    why: FailureCause::here("ü".repeat(1_000)).into(),
                 },
             )],
             warned: true,
@@ -517,7 +517,7 @@ mod tests {
         let mut bytes = Vec::new();
         put_outcome(&record, &mut bytes);
         let back = outcome(record.id, &bytes).expect("it decodes");
-        let (_, Outcome::Failed { why, .. }) = &back.recipients[0] else {
+        let (_, DeliveryResult::Failed { why, .. }) = &back.recipients[0] else {
             panic!("{back:?}");
         };
         assert_eq!(why.text(), "ü".repeat(REPLY_TEXT_CHARS_MAX));

@@ -1,14 +1,14 @@
-//! What the journal needs of a disk, and nothing more.
+//! The disk operations that the journal needs.
 //!
-//! Files are named by type, never by text that came from outside. A write is durable only after [`Disk::sync_data`]
-//! of its file; a new or removed file only after [`Disk::sync_folder`] too.
+//! Files are named by type, never by text from outside. A write is durable only after [`Disk::sync_data`] of its file;
+//! a new or removed file only after [`Disk::sync_folder`] as well.
 
 use std::fmt;
 
 use crate::limits::SEGMENT_NUMBER_MAX;
 use crate::queue_id::QueueId;
 
-/// A file of the spool.
+/// A file of the spool, named by what it holds.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum SpoolFile {
     /// `journal/00000001.seg`.
@@ -37,7 +37,7 @@ pub enum SpoolFile {
     },
 }
 
-/// A folder of the spool.
+/// A folder of the spool, relative to `spool/`.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum SpoolFolder {
     /// `journal/`.
@@ -131,7 +131,7 @@ fn segment_number(name: &str) -> Option<u32> {
 
 /// What stands in a folder.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Entry {
+pub enum DirEntry {
     /// A regular file with a name of ours.
     File(SpoolFile),
     /// Anything else: other names, symbolic links, folders. Carries the name, for the log.
@@ -219,7 +219,7 @@ pub trait Disk: DiskRead {
     fn check_place(&mut self, file: SpoolFile) -> Result<(), DiskError>;
 
     /// What stands in the folder, in any order.
-    fn list(&mut self, folder: SpoolFolder) -> Result<Vec<Entry>, DiskError>;
+    fn list(&mut self, folder: SpoolFolder) -> Result<Vec<DirEntry>, DiskError>;
 
     /// Bytes that may still be written to the disk.
     fn free_bytes(&mut self) -> Result<u64, DiskError>;
@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_round_trip_and_strangers_are_none() {
+    fn names_round_trip_and_unauthenticated_clients_are_none() {
         let files = [
             SpoolFile::Segment(1),
             SpoolFile::Segment(SEGMENT_NUMBER_MAX),

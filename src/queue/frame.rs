@@ -19,7 +19,7 @@
 use crate::queue_id::QueueId;
 
 use super::codec::{self, Input, put_u32, put_u64};
-use super::record::{Body, MessageRecord, OutcomeRecord, Record};
+use super::record::{MessageBody, MessageRecord, OutcomeRecord, Record};
 
 pub(super) const HEADER_BYTES: usize = 48;
 pub(super) const MAGIC: [u8; 4] = [0xC4, 0x00, 0x0D, 0x01];
@@ -297,12 +297,12 @@ fn put_message(message: &MessageRecord, place: Place, out: &mut Vec<u8>) -> Head
     };
     out.extend_from_slice(&message.fields);
     match &message.body {
-        Body::Inline(bytes) => {
+        MessageBody::Inline(bytes) => {
             header.body_len = bytes.len() as u64;
             header.body_crc = crc32fast::hash(bytes);
             out.extend_from_slice(bytes);
         }
-        Body::File { len, crc32 } => {
+        MessageBody::File { len, crc32 } => {
             header.body_in_file = true;
             header.body_len = *len;
             header.body_crc = *crc32;

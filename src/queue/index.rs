@@ -1,19 +1,19 @@
-//! What memory keeps of each queued message: where it lies, and how far each recipient is.
+//! What memory keeps of each queued message: its location in the journal, and the state of each recipient.
 //!
-//! Addresses, header and body stay on the disk and are read when they are needed; an entry of one recipient costs
+//! Addresses, header and body stay on the disk and are read when they are needed; an entry with one recipient takes
 //! about 150 bytes.
 //!
-//! | phase | what it means | leaves by |
+//! | phase | meaning | leaves by |
 //! | --- | --- | --- |
-//! | `Waiting` | due some time, or held | a courier takes it: `InFlight` |
-//! | `InFlight` | a courier has it, or its outcome is on its way to the disk | outcome committed: `Closed`; deferral committed or session lost: `Waiting` |
-//! | `Closed` | durably delivered or failed | the message is done when all are |
+//! | `Waiting` | due later, or held | a delivery session takes it: `InFlight` |
+//! | `InFlight` | a delivery session has it, or its result is on the way to the disk | result committed: `Closed`; deferral committed or session lost: `Waiting` |
+//! | `Closed` | durably delivered or failed | the message is done when all recipients are |
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Location;
-use crate::cause::Cause;
+use crate::cause::FailureCause;
 use crate::clock::Instant;
 use crate::date::Timestamp;
 use crate::queue_id::QueueId;
@@ -26,7 +26,6 @@ pub struct HopId(pub u32);
 /// One queued message.
 #[derive(Clone, Debug)]
 pub struct Queued {
-    /// Where it lies.
     pub location: Location,
     /// Bytes of the message as it came.
     pub size: u64,
@@ -46,19 +45,18 @@ pub struct Queued {
     pub recipients: Box<[RecipientState]>,
 }
 
-/// One recipient.
+/// What the index keeps of one recipient: whether it is settled, and when it is tried next.
 #[derive(Clone, Debug)]
 pub struct RecipientState {
     /// Where it is sent.
     pub hop: HopId,
-    /// How far it is.
     pub phase: Phase,
     /// Attempts that were made.
     pub attempts: u16,
     /// Status of the last attempt.
     pub status: Option<EnhancedCode>,
     /// What came of the last attempt; shared by all that were deferred for the same reason.
-    pub why: Option<Arc<Cause>>,
+    pub why: Option<Arc<FailureCause>>,
     /// When the next attempt is due, after one that was put off.
     pub until: Timestamp,
     /// Whether that attempt is to be made as soon as the next hop can take it: `until` is over, or somebody asked for it.

@@ -10,7 +10,7 @@
 //! seal is tried again with each batch, and after [`JOURNAL_FAILURES_MAX`] failures in a row nothing is taken.
 //!
 //! Segments form a chain: each names its predecessor, `journal/tip` names the newest, and the oldest is known from the
-//! newest seal and from a record that is durable before a segment is deleted. So a start notices every segment that is
+//! newest seal and from a record that is durable before a segment is deleted. So a start DSNs every segment that is
 //! missing. While one is, nothing is deleted.
 //!
 //! After each commit the segment is looked for under its name, once: in a folder that was removed or replaced a record is
@@ -18,7 +18,7 @@
 //!
 //! Segments are deleted from the oldest upward, the folder synced after each, so that no outcome goes before the
 //! message that it is about. An oldest segment that keeps the rest is copied forward: the journal asks for it by
-//! [`Completion::Crowded`], and says [`Completion::Retirable`] when nothing in it is alive. The last segment always
+//! [`JournalCompletion::Crowded`], and says [`JournalCompletion::Retirable`] when nothing in it is alive. The last segment always
 //! stays; its seal remembers the highest id.
 //!
 //! Invariant: `Committed` is said only of records that a successful sync covers, in a file whose name is synced.
@@ -37,13 +37,13 @@ use super::frame::{
     self, Kind, LEN_UNKNOWN, Location, Place, Seal, put_copy, put_outcome, put_record,
 };
 use super::reader::read_record;
-use super::record::{Body, OutcomeRecord, Record};
+use super::record::{MessageBody, OutcomeRecord, Record};
 use super::recovery::{OpenError, OpenReport, Recovered, put_told, recover};
 use crate::limits::{ENVELOPE_RECIPIENTS_MAX, SEGMENT_BYTES};
 use crate::queue_id::QueueId;
 use state::{Effect, Extent, Live, Pending, Retirement, Space, Standing, Tip};
 
-pub use command::{Command, Completion, JournalError, Ticket};
+pub use command::{JournalCommand, JournalCompletion, JournalError, Ticket};
 pub use state::Journal;
 
 impl<D: Disk> Journal<D> {
@@ -115,7 +115,7 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Does all commands, makes what they wrote durable together, and says what became of them.
-    pub fn execute(&mut self, commands: Vec<Command>) -> Vec<Completion> {
+    pub fn execute(&mut self, commands: Vec<JournalCommand>) -> Vec<JournalCompletion> {
         let mut out = Vec::with_capacity(commands.len().saturating_add(1));
         self.measure(&mut out);
         for command in commands {
@@ -135,9 +135,9 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    fn on_command(&mut self, command: Command, out: &mut Vec<Completion>) {
+    fn on_command(&mut self, command: JournalCommand, out: &mut Vec<JournalCompletion>) {
         match command {
-            Command::Append { ticket, record } => {
+            JournalCommand::Append { ticket, record } => {
                 let id = record.id();
                 let is_message = matches!(record, Record::Message(_));
                 if let Err(error) = self.append(ticket, record, out) {
@@ -145,29 +145,31 @@ impl<D: Disk> Journal<D> {
                     if is_message {
                         self.body_discard(id);
                     }
-                    out.push(Completion::Failed { ticket, error });
+                    out.push(JournalCompletion::Failed { ticket, error });
                 }
             }
-            Command::BodyAppend { id, bytes } => out.push(match self.body_append(id, &bytes) {
-                Ok(()) => Completion::BodyWritten {
-                    id,
-                    bytes: bytes.len(),
-                },
-                Err(error) => Completion::BodyFailed { id, error },
-            }),
-            Command::BodyDiscard { id } => self.body_discard(id),
-            Command::CopyForward {
+            JournalCommand::BodyAppend { id, bytes } => {
+                out.push(match self.body_append(id, &bytes) {
+                    Ok(()) => JournalCompletion::BodyWritten {
+                        id,
+                        bytes: bytes.len(),
+                    },
+                    Err(error) => JournalCompletion::BodyFailed { id, error },
+                })
+            }
+            JournalCommand::BodyDiscard { id } => self.body_discard(id),
+            JournalCommand::CopyForward {
                 ticket,
                 id,
                 progress,
             } => {
                 if let Err(error) = self.copy_forward(ticket, id, &progress, out) {
                     self.on_copy_failed(id, error);
-                    out.push(Completion::Failed { ticket, error });
+                    out.push(JournalCompletion::Failed { ticket, error });
                 }
             }
-            Command::Told { names } => self.tell(names),
-            Command::Retire { segment } => {
+            JournalCommand::Told { names } => self.tell(names),
+            JournalCommand::Retire { segment } => {
                 if let Some(segment) = self.segments.get_mut(&segment) {
                     segment.retirement = Retirement::Granted;
                 }
@@ -179,7 +181,7 @@ impl<D: Disk> Journal<D> {
         &mut self,
         ticket: Ticket,
         mut record: Record,
-        out: &mut Vec<Completion>,
+        out: &mut Vec<JournalCompletion>,
     ) -> Result<(), JournalError> {
         self.brokenness()?;
         let id = record.id();
@@ -190,7 +192,7 @@ impl<D: Disk> Journal<D> {
             if self.space.is_short() {
                 return Err(JournalError::NoSpace);
             }
-            if let Body::File { len, crc32 } = &mut message.body {
+            if let MessageBody::File { len, crc32 } = &mut message.body {
                 *crc32 = self.body_seal(id, *len)?;
             }
         }
@@ -217,7 +219,7 @@ impl<D: Disk> Journal<D> {
         ticket: Ticket,
         id: QueueId,
         progress: &OutcomeRecord,
-        out: &mut Vec<Completion>,
+        out: &mut Vec<JournalCompletion>,
     ) -> Result<(), JournalError> {
         self.brokenness()?;
         // A copy behind a done record would bring the message back to life.

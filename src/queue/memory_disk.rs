@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::entropy::Entropy;
 
-use super::disk::{Disk, DiskError, DiskRead, Entry, SpoolFile, SpoolFolder};
+use super::disk::{DirEntry, Disk, DiskError, DiskRead, SpoolFile, SpoolFolder};
 
 /// A disk in memory; a clone is another handle to it.
 #[derive(Clone, Debug, Default)]
@@ -567,13 +567,13 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
-    fn list(&mut self, folder: SpoolFolder) -> Result<Vec<Entry>, DiskError> {
+    fn list(&mut self, folder: SpoolFolder) -> Result<Vec<DirEntry>, DiskError> {
         let state = self.state();
         let files = state.names.keys().filter(|file| file.folder() == folder);
         let foreign = state.foreign.iter().filter(|(place, _)| *place == folder);
         Ok(files
-            .map(|file| Entry::File(*file))
-            .chain(foreign.map(|(_, name)| Entry::Foreign(name.clone())))
+            .map(|file| DirEntry::File(*file))
+            .chain(foreign.map(|(_, name)| DirEntry::Foreign(name.clone())))
             .collect())
     }
 

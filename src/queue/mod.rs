@@ -23,14 +23,14 @@ mod reader;
 mod record;
 mod recovery;
 
-pub use disk::{Disk, DiskError, DiskRead, Entry, SpoolFile, SpoolFolder};
+pub use disk::{DirEntry, Disk, DiskError, DiskRead, SpoolFile, SpoolFolder};
 pub use frame::Location;
 pub use ids::IdSource;
 pub use index::{HopId, Index, Phase, Queued, RecipientState};
-pub use journal::{Command, Completion, Journal, JournalError, Ticket};
+pub use journal::{Journal, JournalCommand, JournalCompletion, JournalError, Ticket};
 pub use memory_disk::{MemoryDisk, Operation};
-pub use reader::{Content, Part, ReadError, read, read_unfinished};
-pub use record::{Body, MessageRecord, Outcome, OutcomeRecord, Record};
+pub use reader::{Part, ReadContent, ReadError, read, read_unfinished};
+pub use record::{DeliveryResult, MessageBody, MessageRecord, OutcomeRecord, Record};
 pub use recovery::{
     Aside, Damage, DamageKind, Missing, OpenError, OpenReport, Recovered, TipState, Torn,
 };

@@ -1,4 +1,4 @@
-//! Reading a queued message back, verified before it is used.
+//! Reads a queued message back and verifies it before it is used.
 
 use std::fmt;
 
@@ -26,19 +26,17 @@ pub enum Part {
     },
 }
 
-/// What was read.
+/// The part of a message that was asked for, verified against its checksum.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Content {
+pub enum ReadContent {
     /// Answers [`Part::Head`].
     Head {
-        /// The envelope.
         envelope: Envelope,
         /// Fields that go in front of the message.
         fields: Vec<u8>,
     },
     /// Answers [`Part::Whole`].
     Whole {
-        /// The envelope.
         envelope: Envelope,
         /// Fields that go in front of the message.
         fields: Vec<u8>,
@@ -89,11 +87,11 @@ pub fn read<D: DiskRead + ?Sized>(
     location: Location,
     id: QueueId,
     part: Part,
-) -> Result<Content, ReadError> {
+) -> Result<ReadContent, ReadError> {
     match part {
         Part::Head => {
             let (envelope, fields) = read_head(disk, location, id)?;
-            Ok(Content::Head { envelope, fields })
+            Ok(ReadContent::Head { envelope, fields })
         }
         Part::Whole if location.body_is_file() => Err(ReadError::TooLarge),
         Part::Whole => {
@@ -103,7 +101,7 @@ pub fn read<D: DiskRead + ?Sized>(
             let fields = parts.fields.to_vec();
             let head = parts.envelope.len().saturating_add(fields.len());
             payload.drain(..head.min(payload.len()));
-            Ok(Content::Whole {
+            Ok(ReadContent::Whole {
                 envelope,
                 fields,
                 body: payload,
@@ -153,7 +151,7 @@ fn read_piece<D: DiskRead + ?Sized>(
     id: QueueId,
     offset: u64,
     len: u32,
-) -> Result<Content, ReadError> {
+) -> Result<ReadContent, ReadError> {
     let header = verified(&read_segment(disk, location, HEADER_BYTES)?, location, id)?;
     let left = header.body_len.saturating_sub(offset);
     let len = usize::try_from(left.min(u64::from(len))).map_err(|_| ReadError::Damaged)?;
@@ -171,7 +169,7 @@ fn read_piece<D: DiskRead + ?Sized>(
     if disk.read_at(file, at, &mut bytes)? != len {
         return Err(ReadError::Damaged);
     }
-    Ok(Content::Body {
+    Ok(ReadContent::Body {
         bytes,
         crc32: header.body_crc,
     })
@@ -183,10 +181,10 @@ pub fn read_unfinished<D: DiskRead + ?Sized>(
     id: QueueId,
     offset: u64,
     len: u32,
-) -> Result<Content, ReadError> {
+) -> Result<ReadContent, ReadError> {
     let mut bytes = vec![0; len as usize];
     match disk.read_at(SpoolFile::Draft(id), offset, &mut bytes)? {
-        read if read == bytes.len() => Ok(Content::Body { bytes, crc32: 0 }),
+        read if read == bytes.len() => Ok(ReadContent::Body { bytes, crc32: 0 }),
         _ => Err(ReadError::Damaged),
     }
 }

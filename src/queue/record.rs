@@ -1,8 +1,8 @@
-//! What the journal holds, as values.
+//! Journal records as values.
 
 use std::sync::Arc;
 
-use crate::cause::Cause;
+use crate::cause::FailureCause;
 use crate::date::Timestamp;
 use crate::envelope::Envelope;
 use crate::queue_id::QueueId;
@@ -37,22 +37,20 @@ impl Record {
 /// An accepted message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MessageRecord {
-    /// Its name.
     pub id: QueueId,
-    /// Its envelope.
     pub envelope: Envelope,
     /// Header fields that go in front of it, each ended by CRLF.
     pub fields: Vec<u8>,
     /// The message as it came: header and body, lines ended by CRLF.
-    pub body: Body,
+    pub body: MessageBody,
 }
 
 impl MessageRecord {
     /// Bytes of the message that it holds in memory.
     pub fn held(&self) -> usize {
         let body = match &self.body {
-            Body::Inline(bytes) => bytes.len(),
-            Body::File { .. } => 0,
+            MessageBody::Inline(bytes) => bytes.len(),
+            MessageBody::File { .. } => 0,
         };
         self.fields.len().saturating_add(body)
     }
@@ -60,10 +58,10 @@ impl MessageRecord {
 
 /// Where a message's bytes are.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Body {
+pub enum MessageBody {
     /// In the record.
     Inline(Vec<u8>),
-    /// In `body/ID`, written by [`Command::BodyAppend`](super::Command::BodyAppend).
+    /// In `body/ID`, written by [`Command::BodyAppend`](super::JournalCommand::BodyAppend).
     File {
         /// Bytes of the file; must equal what was appended.
         len: u64,
@@ -75,12 +73,11 @@ pub enum Body {
 /// What became of some recipients of a message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct OutcomeRecord {
-    /// The message.
     pub id: QueueId,
     /// When it happened.
     pub at: Timestamp,
     /// Index of the recipient in the envelope, and its fate; a later record overrules an earlier one.
-    pub recipients: Vec<(u32, Outcome)>,
+    pub recipients: Vec<(u32, DeliveryResult)>,
     /// Whether the sender has been told of the delay.
     pub warned: bool,
     /// Whether nothing is owed for the message any more.
@@ -90,7 +87,7 @@ pub struct OutcomeRecord {
 /// The fate of one recipient. Texts are cut to
 /// [`REPLY_TEXT_CHARS_MAX`](crate::limits::REPLY_TEXT_CHARS_MAX) characters when they are written.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Outcome {
+pub enum DeliveryResult {
     /// The next hop has it, or it was expanded to others.
     Delivered,
     /// It will never be delivered.
@@ -98,7 +95,7 @@ pub enum Outcome {
         /// Why, in code.
         status: EnhancedCode,
         /// Why, in words, and whose they are.
-        why: Arc<Cause>,
+        why: Arc<FailureCause>,
     },
     /// It will be tried again.
     Deferred {
@@ -109,6 +106,6 @@ pub enum Outcome {
         /// Why, in code.
         status: Option<EnhancedCode>,
         /// Why, in words, and whose they are.
-        why: Arc<Cause>,
+        why: Arc<FailureCause>,
     },
 }

@@ -14,7 +14,7 @@
 //! | `journal/NUMBER.seg`, all zeros, that the chain does not refer to | was never begun | removed |
 //! | any of them, while a segment is missing | the segment may tell | stays |
 //!
-//! What stands in `damaged/` and is not named in `damaged/told` is reported until [`Command::Told`](super::Command::Told)
+//! What stands in `damaged/` and is not named in `damaged/told` is reported until [`Command::Told`](super::JournalCommand::Told)
 //! says that `admin` knows of it.
 //!
 //! Invariant: recovery changes nothing that a second recovery would read differently, so it may be interrupted.
@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::disk::{Disk, DiskError, SpoolFile};
 use super::frame::Location;
-use super::reader::{Content, Part, ReadError, read};
+use super::reader::{Part, ReadContent, ReadError, read};
 use crate::envelope::Envelope;
 use crate::queue_id::QueueId;
 use scan::{Scan, State};
@@ -158,7 +158,7 @@ impl<'d, D: Disk> Scan<'d, D> {
                 continue;
             }
             match read(self.disk, location, id, Part::Head) {
-                Ok(Content::Head { envelope, .. }) => {
+                Ok(ReadContent::Head { envelope, .. }) => {
                     live.insert(id, (location, state.held));
                     sink(recovered(id, state, envelope));
                 }
@@ -188,14 +188,14 @@ impl<'d, D: Disk> Scan<'d, D> {
 }
 
 fn recovered(id: QueueId, state: State, envelope: Envelope) -> Recovered {
-    let mut fates = state.fates;
-    fates.resize(envelope.recipients.len(), None);
+    let mut results = state.results;
+    results.resize(envelope.recipients.len(), None);
     Recovered {
         id,
         location: state.location,
         body_len: state.location.body_len(),
         envelope,
-        fates,
+        results,
         held: state.held,
         warned: state.warned,
         last_outcome: state.last_outcome,

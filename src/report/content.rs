@@ -5,22 +5,21 @@ use std::net::IpAddr;
 use crate::address::Domain;
 use crate::limits::REPORT_TEXT_CHARS_MAX;
 
-/// A report.
+/// A DMARC aggregate report (RFC 9990) or a TLS report (RFC 8460), reduced to what is counted.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Report {
+pub struct ReceivedReport {
     /// Who has written it, as it says itself.
     pub organisation: String,
     /// Its id, which its organisation has made.
     pub id: String,
     /// The seconds since 1970 with which the time that it is about begins and ends.
     pub span: (u64, u64),
-    /// What it says.
-    pub content: Content,
+    pub content: ReportContent,
 }
 
 /// What a report is about.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Content {
+pub enum ReportContent {
     /// Mail in the name of a domain.
     Dmarc {
         /// The domain whose policy was applied.
@@ -28,7 +27,7 @@ pub enum Content {
         /// Its policy, as the reporter has read it.
         policy: String,
         /// Where mail came from.
-        rows: Vec<Row>,
+        rows: Vec<ReportRow>,
     },
     /// Sessions to hosts of domains.
     Tls(Vec<TlsResult>),
@@ -36,10 +35,9 @@ pub enum Content {
 
 /// Messages from one address that fared alike.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Row {
+pub struct ReportRow {
     /// The host that has brought them.
     pub source: IpAddr,
-    /// How many.
     pub count: u64,
     /// What was done to them.
     pub disposition: Disposition,
@@ -49,18 +47,16 @@ pub struct Row {
     pub spf: bool,
     /// Whether the receiver did otherwise than the policy says, and says why.
     pub is_overridden: bool,
-    /// The domain of From.
     pub author: Option<Domain>,
     /// A signature that was there, the domain's own or another's; one that is right before one that is not.
-    pub signer: Option<Identity>,
+    pub signer: Option<CheckedDomain>,
     /// The domain that SPF was asked about.
-    pub envelope: Option<Identity>,
+    pub envelope: Option<CheckedDomain>,
 }
 
 /// A domain that a receiver has looked at.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Identity {
-    /// Its name.
+pub struct CheckedDomain {
     pub domain: Domain,
     /// Whether the check passed.
     pub passes: bool,
@@ -81,7 +77,6 @@ pub enum Disposition {
 /// Sessions to the hosts of one domain under one policy.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TlsResult {
-    /// The domain.
     pub domain: Domain,
     /// Sessions that had TLS as it was wanted.
     pub successes: u64,

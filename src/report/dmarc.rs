@@ -6,14 +6,16 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use super::content::{Content, Disposition, Identity, Report, Row, domain, kept};
-use super::refusal::{Fault, Refusal};
+use super::content::{
+    CheckedDomain, Disposition, ReceivedReport, ReportContent, ReportRow, domain, kept,
+};
+use super::refusal::{Fault, ReportRefusal};
 use super::xml::{Reader, Token};
 use crate::address::Domain;
 use crate::limits::{REPORT_COUNT_MAX, REPORT_ROWS_MAX};
 
 /// Reads a document; none where it is another.
-pub(super) fn read(bytes: &[u8]) -> Result<Option<Report>, Fault> {
+pub(super) fn read(bytes: &[u8]) -> Result<Option<ReceivedReport>, Fault> {
     let text = readable(bytes);
     let mut reader = Reader::new(&text);
     let mut path: Vec<&str> = Vec::new();
@@ -67,7 +69,7 @@ struct Draft {
     end: Option<u64>,
     domain: Option<Domain>,
     policy: String,
-    rows: Vec<Row>,
+    rows: Vec<ReportRow>,
     row: Pending,
 }
 
@@ -81,8 +83,8 @@ struct Pending {
     spf: bool,
     is_overridden: bool,
     author: Option<Domain>,
-    signer: Option<Identity>,
-    envelope: Option<Identity>,
+    signer: Option<CheckedDomain>,
+    envelope: Option<CheckedDomain>,
     checked: Checked,
 }
 
@@ -95,7 +97,7 @@ struct Checked {
 
 impl Draft {
     /// Takes an element that has ended.
-    fn take(&mut self, place: &[&str], text: &str) -> Result<(), Refusal> {
+    fn take(&mut self, place: &[&str], text: &str) -> Result<(), ReportRefusal> {
         let row = &mut self.row;
         let is_pass = text.eq_ignore_ascii_case("pass");
         match place {
@@ -134,7 +136,7 @@ impl Draft {
             ["record"] => {
                 let row = std::mem::take(&mut self.row).finish()?;
                 if self.rows.len() >= REPORT_ROWS_MAX {
-                    return Err(Refusal::TooMany);
+                    return Err(ReportRefusal::TooMany);
                 }
                 self.rows.push(row);
             }
@@ -143,18 +145,18 @@ impl Draft {
         Ok(())
     }
 
-    fn finish(self) -> Result<Report, Refusal> {
+    fn finish(self) -> Result<ReceivedReport, ReportRefusal> {
         let span = self.begin.zip(self.end);
         let span = span.filter(|(begin, end)| begin <= end);
         if self.organisation.is_empty() || self.id.is_empty() {
-            return Err(Refusal::Schema);
+            return Err(ReportRefusal::Schema);
         }
-        Ok(Report {
+        Ok(ReceivedReport {
             organisation: self.organisation,
             id: self.id,
-            span: span.ok_or(Refusal::Schema)?,
-            content: Content::Dmarc {
-                domain: self.domain.ok_or(Refusal::Schema)?,
+            span: span.ok_or(ReportRefusal::Schema)?,
+            content: ReportContent::Dmarc {
+                domain: self.domain.ok_or(ReportRefusal::Schema)?,
                 policy: self.policy,
                 rows: self.rows,
             },
@@ -163,10 +165,13 @@ impl Draft {
 }
 
 impl Pending {
-    fn finish(self) -> Result<Row, Refusal> {
-        Ok(Row {
-            source: self.source.ok_or(Refusal::Schema)?.to_canonical(),
-            count: self.count.ok_or(Refusal::Schema)?.min(REPORT_COUNT_MAX),
+    fn finish(self) -> Result<ReportRow, ReportRefusal> {
+        Ok(ReportRow {
+            source: self.source.ok_or(ReportRefusal::Schema)?.to_canonical(),
+            count: self
+                .count
+                .ok_or(ReportRefusal::Schema)?
+                .min(REPORT_COUNT_MAX),
             disposition: self.disposition,
             dkim: self.dkim,
             spf: self.spf,
@@ -179,12 +184,12 @@ impl Pending {
 }
 
 /// Of two results the one that passes, else the first.
-fn better(before: Option<Identity>, checked: Checked) -> Option<Identity> {
+fn better(before: Option<CheckedDomain>, checked: Checked) -> Option<CheckedDomain> {
     let passes = checked.passes;
     match (before, checked.name) {
         (Some(before), _) if before.passes || !passes => Some(before),
         (before, None) => before,
-        (_, Some(domain)) => Some(Identity { domain, passes }),
+        (_, Some(domain)) => Some(CheckedDomain { domain, passes }),
     }
 }
 

@@ -22,7 +22,9 @@ use std::collections::BTreeMap;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use super::{Content, Disposition, Identity, Refusal, Report, Row, TlsResult};
+use super::{
+    CheckedDomain, Disposition, ReceivedReport, ReportContent, ReportRefusal, ReportRow, TlsResult,
+};
 use crate::address::Domain;
 use crate::date::Timestamp;
 use crate::limits::{
@@ -41,13 +43,12 @@ pub enum Reporter {
 
 /// What came of adding a report.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Added {
-    /// It is counted.
+pub enum LedgerAddition {
     Counted,
     /// It was before.
     Known,
     /// It is not taken.
-    Refused(Refusal),
+    Refused(ReportRefusal),
 }
 
 /// All that is kept of one domain.
@@ -68,14 +69,14 @@ pub(super) struct Share {
     pub(super) ids: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) sources: BTreeMap<String, Source>,
-    pub(super) other: Counts,
+    pub(super) other: ResultCounts,
     #[serde(skip_serializing_if = "Sessions::is_empty")]
     pub(super) tls: Sessions,
 }
 
 impl Share {
     /// Messages of all addresses.
-    pub(super) fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> ResultCounts {
         let mut counts = self.other;
         for source in self.sources.values() {
             counts.add(&source.counts);
@@ -88,7 +89,7 @@ impl Share {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub(super) struct Source {
-    pub(super) counts: Counts,
+    pub(super) counts: ResultCounts,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) signer: Option<Seen>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,14 +106,13 @@ pub(super) struct Seen {
 /// Messages by what became of them.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
-pub struct Counts {
+pub struct ResultCounts {
     /// A signature of the domain and SPF both passed.
     pub both: u64,
     /// A signature alone.
     pub dkim: u64,
     /// SPF alone.
     pub spf: u64,
-    /// Neither.
     pub neither: u64,
     /// Those that were put aside.
     pub quarantined: u64,
@@ -131,18 +131,18 @@ pub(super) struct Sessions {
     pub(super) causes: BTreeMap<String, u64>,
 }
 
-impl Counts {
+impl ResultCounts {
     /// Those that DMARC passes.
     pub const fn passed(&self) -> u64 {
         self.both.saturating_add(self.dkim).saturating_add(self.spf)
     }
 
-    /// All.
+    /// Messages in all rows together.
     pub const fn messages(&self) -> u64 {
         self.passed().saturating_add(self.neither)
     }
 
-    fn of(row: &Row) -> Self {
+    fn of(row: &ReportRow) -> Self {
         let mut counts = Self::default();
         *match (row.dkim, row.spf) {
             (true, true) => &mut counts.both,
@@ -216,14 +216,14 @@ impl Source {
         }
     }
 
-    fn of(row: &Row) -> Self {
-        let seen = |identity: &Identity| Seen {
+    fn of(row: &ReportRow) -> Self {
+        let seen = |identity: &CheckedDomain| Seen {
             // Whole: the end of a name says whose it is.
             domain: identity.domain.to_string(),
             passes: identity.passes,
         };
         Self {
-            counts: Counts::of(row),
+            counts: ResultCounts::of(row),
             signer: row.signer.as_ref().map(seen),
             envelope: row.envelope.as_ref().map(seen),
         }
@@ -256,13 +256,13 @@ impl Ledger {
     /// Counts a report. What it says of a domain counts here where `is_ours` says so.
     pub fn add(
         &mut self,
-        report: &Report,
+        report: &ReceivedReport,
         reporter: &Reporter,
         now: Timestamp,
         is_ours: &dyn Fn(&Domain) -> bool,
-    ) -> Added {
+    ) -> LedgerAddition {
         let Some(day) = day_of(report, now) else {
-            return Added::Refused(Refusal::Date);
+            return LedgerAddition::Refused(ReportRefusal::Date);
         };
         let place = self.place(day, reporter);
         let key = match reporter {
@@ -279,14 +279,14 @@ impl Ledger {
         let share = shares.entry(key.to_owned()).or_default();
         let id = id_of(report, reporter);
         if share.ids.contains(&id) {
-            return Added::Known;
+            return LedgerAddition::Known;
         }
         if share.ids.len() >= REPORT_IDS_MAX {
-            return Added::Refused(Refusal::Share);
+            return LedgerAddition::Refused(ReportRefusal::Share);
         }
         share.ids.push(id);
         share.count(report, is_ours);
-        if let (Reporter::Verified(_), Content::Dmarc { domain, policy, .. }) =
+        if let (Reporter::Verified(_), ReportContent::Dmarc { domain, policy, .. }) =
             (reporter, &report.content)
             && is_ours(domain)
             && !policy.is_empty()
@@ -295,7 +295,7 @@ impl Ledger {
             self.policy = Some((day, policy.clone()));
         }
         self.trim(now);
-        Added::Counted
+        LedgerAddition::Counted
     }
 
     /// Where a reporter counts on a day.
@@ -392,9 +392,9 @@ fn site(name: &str) -> &str {
 }
 
 impl Share {
-    fn count(&mut self, report: &Report, is_ours: &dyn Fn(&Domain) -> bool) {
+    fn count(&mut self, report: &ReceivedReport, is_ours: &dyn Fn(&Domain) -> bool) {
         match &report.content {
-            Content::Dmarc { domain, rows, .. } => {
+            ReportContent::Dmarc { domain, rows, .. } => {
                 for row in rows {
                     let about = row.author.as_ref().unwrap_or(domain);
                     // From under a domain whose policy it is, or of a domain of ours that has none of its own.
@@ -403,7 +403,7 @@ impl Share {
                     }
                 }
             }
-            Content::Tls(results) => {
+            ReportContent::Tls(results) => {
                 for result in results.iter().filter(|result| is_ours(&result.domain)) {
                     self.tls.add(&Sessions::of(result));
                 }
@@ -411,12 +411,12 @@ impl Share {
         }
     }
 
-    fn count_row(&mut self, row: &Row) {
+    fn count_row(&mut self, row: &ReportRow) {
         let key = row.source.to_string();
         let has_room = self.sources.len() < REPORT_SOURCES_MAX;
         match has_room || self.sources.contains_key(&key) {
             true => self.sources.entry(key).or_default().add(&Source::of(row)),
-            false => self.other.add(&Counts::of(row)),
+            false => self.other.add(&ResultCounts::of(row)),
         }
     }
 
@@ -437,7 +437,7 @@ impl Share {
 }
 
 /// The day that a report is about: where the middle of its time lies.
-fn day_of(report: &Report, now: Timestamp) -> Option<u64> {
+fn day_of(report: &ReceivedReport, now: Timestamp) -> Option<u64> {
     let (begin, end) = report.span;
     let oldest = now.seconds().saturating_sub(REPORT_AGE_MAX.as_secs());
     let is_near = begin >= oldest && end <= now.seconds().saturating_add(CLOCKS_DIFFER);
@@ -446,10 +446,10 @@ fn day_of(report: &Report, now: Timestamp) -> Option<u64> {
 }
 
 /// What a report is known by: those of two reporters are two, whatever they call themselves.
-fn id_of(report: &Report, reporter: &Reporter) -> String {
+fn id_of(report: &ReceivedReport, reporter: &Reporter) -> String {
     let kind = match &report.content {
-        Content::Dmarc { .. } => "dmarc",
-        Content::Tls(_) => "tls",
+        ReportContent::Dmarc { .. } => "dmarc",
+        ReportContent::Tls(_) => "tls",
     };
     let from = match reporter {
         Reporter::Verified(domain) => domain.as_str(),

@@ -38,7 +38,6 @@ impl Leaf {
 }
 
 impl Mime {
-    /// Reads a message.
     pub(super) fn read(message: &[u8]) -> Self {
         let mut mime = Self::default();
         mime.part(message, 0);

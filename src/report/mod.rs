@@ -28,37 +28,38 @@ use mime::{Leaf, Mime};
 use refusal::Fault;
 use unpack::Unpacker;
 
-pub use content::{Content, Disposition, Identity, Report, Row, TlsResult};
-pub use ledger::{Added, Counts, Ledger, Reporter};
+pub use content::{
+    CheckedDomain, Disposition, ReceivedReport, ReportContent, ReportRow, TlsResult,
+};
+pub use ledger::{Ledger, LedgerAddition, Reporter, ResultCounts};
 pub use page::{DomainFigures, Figures, Page, SessionFigures, Tally};
-pub use refusal::Refusal;
-pub use summary::{Kind, Known, SourceSum, Summary};
+pub use refusal::ReportRefusal;
+pub use summary::{DomainSummary, KnownAddress, SenderKind, SourceSum};
 
 /// What a message is.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Reading {
-    /// A report.
-    Report(Report),
+pub enum ReportReading {
+    Report(ReceivedReport),
     /// Something that a person has to read.
     Other,
     /// What is meant as a report, and cannot be taken as one.
-    Refused(Refusal),
+    Refused(ReportRefusal),
 }
 
 /// Reads a message, of which `len` bytes are there and `bytes` are the first.
-pub fn read(bytes: &[u8], len: u64) -> Reading {
+pub fn read(bytes: &[u8], len: u64) -> ReportReading {
     let mime = Mime::read(bytes);
     if len > REPORT_MESSAGE_BYTES_MAX as u64 {
         return match mime.is_claimed {
-            true => Reading::Refused(Refusal::TooLong),
-            false => Reading::Other,
+            true => ReportReading::Refused(ReportRefusal::TooLong),
+            false => ReportReading::Other,
         };
     }
     let mut refused = None;
     let mut unpacker = Unpacker::new();
     for leaf in &mime.leaves {
         match read_leaf(leaf, &mut unpacker) {
-            Ok(Some(report)) => return Reading::Report(report),
+            Ok(Some(report)) => return ReportReading::Report(report),
             Ok(None) => {}
             Err(fault) if fault.is_report || mime.is_claimed => {
                 refused = refused.or(Some(fault.refusal));
@@ -66,11 +67,11 @@ pub fn read(bytes: &[u8], len: u64) -> Reading {
             Err(_) => {}
         }
     }
-    refused.map_or(Reading::Other, Reading::Refused)
+    refused.map_or(ReportReading::Other, ReportReading::Refused)
 }
 
 /// Reads an attachment; none where it is something else.
-fn read_leaf(leaf: &Leaf, unpacker: &mut Unpacker) -> Result<Option<Report>, Fault> {
+fn read_leaf(leaf: &Leaf, unpacker: &mut Unpacker) -> Result<Option<ReceivedReport>, Fault> {
     match unpacker.unpack(&leaf.bytes)? {
         Some(unpacked) => read_text(&unpacked, None),
         None => read_text(&leaf.bytes, Some(leaf)),
@@ -78,28 +79,28 @@ fn read_leaf(leaf: &Leaf, unpacker: &mut Unpacker) -> Result<Option<Report>, Fau
 }
 
 /// Reads what is unpacked, or never was packed.
-fn read_text(text: &[u8], leaf: Option<&Leaf>) -> Result<Option<Report>, Fault> {
+fn read_text(text: &[u8], leaf: Option<&Leaf>) -> Result<Option<ReceivedReport>, Fault> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     match text.trim_ascii_start().first() {
-        _ if unpack::is_packed(text) => Err(Refusal::Nested.into()),
+        _ if unpack::is_packed(text) => Err(ReportRefusal::Nested.into()),
         Some(b'<') if leaf.is_none_or(|leaf| !leaf.is_shown()) => dmarc::read(text),
         Some(b'{') if leaf.is_none_or(|leaf| !leaf.is_shown()) => tls::read(text),
-        _ if leaf.is_none() => Err(Refusal::Xml.into()),
+        _ if leaf.is_none() => Err(ReportRefusal::Xml.into()),
         _ => Ok(None),
     }
 }
 
 /// The domains of those that are served that a report is about, none of them twice.
 pub fn served<'a>(
-    report: &Report,
+    report: &ReceivedReport,
     is_served: impl Fn(&Domain) -> Option<&'a Domain>,
 ) -> Vec<&'a Domain> {
     let named: Vec<&Domain> = match &report.content {
-        Content::Dmarc { domain, rows, .. } => {
+        ReportContent::Dmarc { domain, rows, .. } => {
             let authors = rows.iter().filter_map(|row| row.author.as_ref());
             std::iter::once(domain).chain(authors).collect()
         }
-        Content::Tls(results) => results.iter().map(|result| &result.domain).collect(),
+        ReportContent::Tls(results) => results.iter().map(|result| &result.domain).collect(),
     };
     let mut found: Vec<&Domain> = Vec::new();
     for domain in named.into_iter().filter_map(is_served) {

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::ledger::{Counts, DAY};
-use super::{Refusal, Summary};
+use super::ledger::{DAY, ResultCounts};
+use super::{DomainSummary, ReportRefusal};
 use crate::address::Domain;
 use crate::date::Timestamp;
 use crate::limits::{REPORT_SUMMARY_BYTES_MAX, REPORT_SUMMARY_DOMAINS_MAX};
@@ -34,7 +34,7 @@ pub struct Page {
     pub at: u64,
     /// What became of messages.
     pub tally: Tally,
-    /// The domains: a [`Summary`] of each.
+    /// The domains: a [`DomainSummary`] of each.
     pub domains: Vec<Value>,
 }
 
@@ -44,18 +44,16 @@ pub struct Page {
 pub struct Figures {
     /// What became of messages.
     pub tally: Tally,
-    /// By domain.
     pub domains: Vec<DomainFigures>,
 }
 
-/// The figures of one domain.
+/// What /metrics says of the reports about one domain.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct DomainFigures {
-    /// Its name.
     pub domain: String,
     /// What became of messages in its name.
-    pub messages: Counts,
+    pub messages: ResultCounts,
     /// Sessions of those who send to it, by who has reported them.
     pub tls: Vec<SessionFigures>,
 }
@@ -94,15 +92,15 @@ impl Figures {
 impl Tally {
     /// Reports that were not taken for each of all reasons.
     pub fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Refusal::ALL.iter().map(|refusal| {
+        ReportRefusal::ALL.iter().map(|refusal| {
             let cause = refusal.as_str();
             (cause, self.refused.get(cause).copied().unwrap_or_default())
         })
     }
 }
 
-impl From<Summary> for Value {
-    fn from(summary: Summary) -> Self {
+impl From<DomainSummary> for Value {
+    fn from(summary: DomainSummary) -> Self {
         serde_json::to_value(summary).unwrap_or_default()
     }
 }

@@ -2,7 +2,7 @@
 
 /// Why a report is not taken.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Refusal {
+pub enum ReportRefusal {
     /// It is too long, packed or unpacked.
     TooLong,
     /// It unpacks to far more than it is.
@@ -17,7 +17,6 @@ pub enum Refusal {
     Entity,
     /// Elements in elements in elements, or more rows than there may be.
     TooMany,
-    /// It is not JSON.
     Json,
     /// Something is missing that a report has.
     Schema,
@@ -29,8 +28,8 @@ pub enum Refusal {
     Share,
 }
 
-impl Refusal {
-    /// All of them.
+impl ReportRefusal {
+    /// Every variant, in the order in which they are listed.
     pub const ALL: &[Self] = &[
         Self::TooLong,
         Self::Ratio,
@@ -68,13 +67,13 @@ impl Refusal {
 /// Why an attachment is not taken.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Fault {
-    pub(super) refusal: Refusal,
+    pub(super) refusal: ReportRefusal,
     /// Whether its own text says that it is a report.
     pub(super) is_report: bool,
 }
 
-impl From<Refusal> for Fault {
-    fn from(refusal: Refusal) -> Self {
+impl From<ReportRefusal> for Fault {
+    fn from(refusal: ReportRefusal) -> Self {
         Self {
             refusal,
             is_report: false,

@@ -5,10 +5,8 @@
 
 use crate::address::Domain;
 
-/// A service.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Service {
-    /// Its name.
     pub(super) name: &'static str,
     /// What allows it in an SPF record; none where it never sends with bounces to its customers' domains.
     pub(super) include: Option<&'static str>,

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::ledger::{Counts, DAY, Ledger, OTHERS, Seen, Sessions, Share, Source, UNVERIFIED};
+use super::ledger::{DAY, Ledger, OTHERS, ResultCounts, Seen, Sessions, Share, Source, UNVERIFIED};
 use super::senders::{self, Service};
 use crate::address::Domain;
 use crate::date::Timestamp;
@@ -18,7 +18,7 @@ use crate::limits::{REPORT_DAYS_MAX, REPORT_SUMMARY_SOURCES_MAX};
 
 /// What the caller knows of an address.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Known {
+pub struct KnownAddress {
     /// Whether it is one of this host.
     pub is_own: bool,
     /// Whether the domain's SPF record allows it; none where that was not found out.
@@ -29,15 +29,14 @@ pub struct Known {
 
 /// All about one domain.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
-pub struct Summary {
-    /// The domain.
+pub struct DomainSummary {
     pub domain: String,
     /// How many days it is about.
     pub days_asked: u64,
     /// The policy that reporters have read last.
     pub policy: Option<String>,
     /// Messages that passed, failed, and what receivers did to those.
-    pub messages: Counts,
+    pub messages: ResultCounts,
     /// Who has reported, by the domain of the sender.
     pub reporters: Vec<String>,
     /// Messages of reports whose sender is not shown, which count for nothing else.
@@ -47,14 +46,14 @@ pub struct Summary {
     /// Who has sent, most first.
     pub sources: Vec<SourceSum>,
     /// Messages of sources that are not named.
-    pub others: Counts,
+    pub others: ResultCounts,
     /// TLS sessions of those who send to the domain.
     pub tls: Vec<TlsSum>,
     /// What to do next.
     pub advice: String,
 }
 
-/// One day.
+/// The counts of one day, in UTC, of all reports.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct DaySum {
     /// Such as 2026-11-29.
@@ -70,12 +69,11 @@ pub struct DaySum {
 pub struct SourceSum {
     /// What it is called.
     pub who: String,
-    /// What it is.
-    pub kind: Kind,
+    pub kind: SenderKind,
     /// Its addresses, a few of them.
     pub addresses: Vec<String>,
     /// What became of its messages.
-    pub messages: Counts,
+    pub messages: ResultCounts,
     /// That in a sentence.
     pub words: String,
 }
@@ -83,8 +81,7 @@ pub struct SourceSum {
 /// What somebody is who sends in the name of a domain.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// This host.
+pub enum SenderKind {
     Own,
     /// An address that the SPF record of the domain allows.
     Allowed,
@@ -99,23 +96,21 @@ pub enum Kind {
 /// TLS sessions that one organisation has tried.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct TlsSum {
-    /// Who that is.
     pub reporter: String,
     /// Sessions with TLS as it was wanted.
     pub successes: u64,
     /// Sessions without.
     pub failures: u64,
-    /// Why.
     pub words: String,
 }
 
 /// Sources that are of one.
 struct Group {
-    kind: Kind,
+    kind: SenderKind,
     service: Option<&'static Service>,
     addresses: Vec<String>,
     source: Source,
-    known: Known,
+    known: KnownAddress,
 }
 
 /// What verified reports have said, put together.
@@ -144,13 +139,13 @@ impl<'a> Found<'a> {
     }
 }
 
-impl Summary {
+impl DomainSummary {
     /// Of the last `days` days; `know` says what else is known of an address.
     pub fn new(
         domain: &Domain,
         ledger: &Ledger,
         (now, days): (Timestamp, u64),
-        know: &mut dyn FnMut(IpAddr) -> Known,
+        know: &mut dyn FnMut(IpAddr) -> KnownAddress,
     ) -> Self {
         let days_asked = days.clamp(1, REPORT_DAYS_MAX as u64);
         let first = (now.seconds() / DAY).saturating_sub(days_asked);
@@ -162,7 +157,7 @@ impl Summary {
         };
         let mut found = Found::default();
         for (day, shares) in ledger.days.range(first.saturating_add(1)..) {
-            let mut of_day = Counts::default();
+            let mut of_day = ResultCounts::default();
             for (reporter, share) in shares {
                 let said = share.counts();
                 if reporter == UNVERIFIED {
@@ -218,7 +213,7 @@ impl Summary {
 fn grouped(
     domain: &Domain,
     sources: BTreeMap<&str, Source>,
-    know: &mut dyn FnMut(IpAddr) -> Known,
+    know: &mut dyn FnMut(IpAddr) -> KnownAddress,
 ) -> Vec<Group> {
     let mut sources: Vec<(&str, Source)> = sources.into_iter().collect();
     sources.sort_by_key(|(_, source)| u64::MAX.saturating_sub(source.counts.messages()));
@@ -227,14 +222,14 @@ fn grouped(
         // To ask about an address may cost time.
         let known = match address.parse() {
             Ok(address) if at < ASKED_MAX => know(address),
-            _ => Known::default(),
+            _ => KnownAddress::default(),
         };
         let service = service_of(&source, &known, domain);
         let kind = kind(&source, &known, service);
         let is_one = |group: &&mut Group| match kind {
-            Kind::Own => group.kind == Kind::Own,
-            Kind::Service => group.kind == Kind::Service && group.service == service,
-            Kind::Allowed | Kind::Forwarder | Kind::Unknown => false,
+            SenderKind::Own => group.kind == SenderKind::Own,
+            SenderKind::Service => group.kind == SenderKind::Service && group.service == service,
+            SenderKind::Allowed | SenderKind::Forwarder | SenderKind::Unknown => false,
         };
         match groups.iter_mut().find(is_one) {
             Some(group) => {
@@ -256,7 +251,7 @@ fn grouped(
 }
 
 /// The service whose domain has signed, or gets the bounces; where nothing passes for the domain, that of the host.
-fn service_of(source: &Source, known: &Known, domain: &Domain) -> Option<&'static Service> {
+fn service_of(source: &Source, known: &KnownAddress, domain: &Domain) -> Option<&'static Service> {
     let seen = [&source.signer, &source.envelope].into_iter().flatten();
     let seen = seen.filter(|seen| seen.passes && !is_of(&seen.domain, domain));
     let service = seen.filter_map(|seen| senders::find(&seen.domain)).next();
@@ -266,19 +261,19 @@ fn service_of(source: &Source, known: &Known, domain: &Domain) -> Option<&'stati
     service.or_else(|| host.and_then(senders::find_host))
 }
 
-fn kind(source: &Source, known: &Known, service: Option<&Service>) -> Kind {
+fn kind(source: &Source, known: &KnownAddress, service: Option<&Service>) -> SenderKind {
     let counts = &source.counts;
     let aligned_spf = counts.both.saturating_add(counts.spf);
     if known.is_own {
-        Kind::Own
+        SenderKind::Own
     } else if service.is_some() {
-        Kind::Service
+        SenderKind::Service
     } else if known.spf.unwrap_or(aligned_spf > 0) {
-        Kind::Allowed
+        SenderKind::Allowed
     } else if counts.dkim > 0 || counts.both > 0 {
-        Kind::Forwarder
+        SenderKind::Forwarder
     } else {
-        Kind::Unknown
+        SenderKind::Unknown
     }
 }
 
@@ -291,8 +286,8 @@ fn is_of(name: &str, domain: &Domain) -> bool {
 fn who(group: &Group) -> String {
     let first = group.addresses.first().cloned().unwrap_or_default();
     match (group.kind, group.service) {
-        (Kind::Own, _) => "this host".to_owned(),
-        (Kind::Service, Some(service)) => service.name.to_owned(),
+        (SenderKind::Own, _) => "this host".to_owned(),
+        (SenderKind::Service, Some(service)) => service.name.to_owned(),
         _ => group.known.name.clone().unwrap_or(first),
     }
 }
@@ -303,22 +298,22 @@ fn words(group: &Group, domain: &Domain) -> String {
     let has_failed = counts.neither > 0;
     let why = why(group, domain);
     match group.kind {
-        Kind::Own if has_failed => format!("your own host, and some of its mail fails: {why}"),
-        Kind::Own => "your own host; all of it passes".to_owned(),
-        Kind::Service => of_service(group, domain),
-        Kind::Allowed if has_failed => {
+        SenderKind::Own if has_failed => format!("your own host, and some of its mail fails: {why}"),
+        SenderKind::Own => "your own host; all of it passes".to_owned(),
+        SenderKind::Service => of_service(group, domain),
+        SenderKind::Allowed if has_failed => {
             format!("your SPF record allows it, and some of its mail fails: {why}")
         }
-        Kind::Allowed => "your SPF record allows it; all of it passes".to_owned(),
-        Kind::Forwarder if has_failed => {
+        SenderKind::Allowed => "your SPF record allows it; all of it passes".to_owned(),
+        SenderKind::Forwarder if has_failed => {
             format!("passes on mail that you have signed; where it has changed it, that fails: {why}")
         }
-        Kind::Forwarder => {
+        SenderKind::Forwarder => {
             "passes on mail that you have signed: your signature passes, its address is not in your SPF record, \
              and need not be"
                 .to_owned()
         }
-        Kind::Unknown => format!("nobody known: {why}"),
+        SenderKind::Unknown => format!("nobody known: {why}"),
     }
 }
 
@@ -414,7 +409,7 @@ fn cause_words(cause: &str) -> &str {
 }
 
 /// When the policy can be made stricter.
-fn advice(summary: &Summary, groups: &[Group]) -> String {
+fn advice(summary: &DomainSummary, groups: &[Group]) -> String {
     let domain = &summary.domain;
     if summary.messages.messages() == 0 {
         return format!(
@@ -423,7 +418,10 @@ fn advice(summary: &Summary, groups: &[Group]) -> String {
         );
     }
     let failing = groups.iter().filter(|group| {
-        let is_ours = matches!(group.kind, Kind::Own | Kind::Allowed | Kind::Service);
+        let is_ours = matches!(
+            group.kind,
+            SenderKind::Own | SenderKind::Allowed | SenderKind::Service
+        );
         is_ours && group.source.counts.neither > 0
     });
     let failing: Vec<String> = failing.map(who).collect();

@@ -33,18 +33,18 @@ fn message(kind: &str, name: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-fn read_all(message: &[u8]) -> Reading {
+fn read_all(message: &[u8]) -> ReportReading {
     read(message, message.len() as u64)
 }
 
-fn report(message: &[u8]) -> Report {
+fn report(message: &[u8]) -> ReceivedReport {
     match read_all(message) {
-        Reading::Report(report) => report,
+        ReportReading::Report(report) => report,
         other => panic!("{other:?}"),
     }
 }
 
-fn attached(body: &[u8]) -> Reading {
+fn attached(body: &[u8]) -> ReportReading {
     read_all(&message("application/octet-stream", NAME, body))
 }
 
@@ -130,7 +130,7 @@ fn reports_in_the_shape_of_large_providers_are_read() {
     ] {
         let report = report(&seed(seed_name));
         assert_eq!(report.organisation, organisation);
-        let Content::Dmarc {
+        let ReportContent::Dmarc {
             domain,
             policy,
             rows: found,
@@ -142,7 +142,7 @@ fn reports_in_the_shape_of_large_providers_are_read() {
         let sum: u64 = found.iter().map(|row| row.count).sum();
         assert_eq!((found.len(), sum), (rows, messages), "{seed_name}");
     }
-    let Content::Dmarc { rows, .. } = report(&seed("message-google")).content else {
+    let ReportContent::Dmarc { rows, .. } = report(&seed("message-google")).content else {
         panic!("DMARC");
     };
     let signer = rows[1].signer.as_ref().expect("a signer");
@@ -158,14 +158,14 @@ fn elements_in_any_order_and_with_a_prefix_are_read() {
         ("xml-rfc9990", "news.example.com"),
     ] {
         let report = report(&message("text/xml", "report.xml", &seed(seed_name)));
-        let Content::Dmarc { rows, .. } = &report.content else {
+        let ReportContent::Dmarc { rows, .. } = &report.content else {
             panic!("{report:?}");
         };
         assert_eq!(rows[0].author, Some(name(author)));
     }
     for seed_name in ["zip-mailru", "zip-stored", "gzip-rfc9990"] {
         assert!(
-            matches!(attached(&seed(seed_name)), Reading::Report(_)),
+            matches!(attached(&seed(seed_name)), ReportReading::Report(_)),
             "{seed_name}"
         );
     }
@@ -176,7 +176,7 @@ fn a_tls_report_is_read_with_its_causes() {
     let plain = message("application/tlsrpt+json", "x.json", &seed("json-tls"));
     for message in [plain, seed("message-tls")] {
         let report = report(&message);
-        let Content::Tls(results) = &report.content else {
+        let ReportContent::Tls(results) = &report.content else {
             panic!("{report:?}");
         };
         assert_eq!((results[0].successes, results[0].failures), (40, 3));
@@ -190,7 +190,7 @@ fn a_tls_report_is_read_with_its_causes() {
 
 #[test]
 fn what_a_person_writes_is_not_a_report() {
-    assert_eq!(read_all(&seed("message-person")), Reading::Other);
+    assert_eq!(read_all(&seed("message-person")), ReportReading::Other);
     let svg = b"<svg xmlns=\"http://www.w3.org/2000/svg\"><g/></svg>";
     let photos = Zip::new(b"not a report at all").bytes();
     for (kind, file, body) in [
@@ -206,22 +206,28 @@ fn what_a_person_writes_is_not_a_report() {
         ("text/plain", "", Vec::new()),
     ] {
         let message = message(kind, file, &body);
-        assert_eq!(read_all(&message), Reading::Other, "{kind} {file}");
+        assert_eq!(read_all(&message), ReportReading::Other, "{kind} {file}");
     }
     // However long it is.
     let long = message("application/zip", "film.zip", b"x");
-    assert_eq!(read(&long, 1 << 40), Reading::Other);
+    assert_eq!(read(&long, 1 << 40), ReportReading::Other);
     let long = message("application/zip", NAME, b"x");
-    assert_eq!(read(&long, 1 << 40), Reading::Refused(Refusal::TooLong));
+    assert_eq!(
+        read(&long, 1 << 40),
+        ReportReading::Refused(ReportRefusal::TooLong)
+    );
 }
 
 #[test]
 fn bombs_are_refused_by_their_ratio_and_by_their_length() {
     let zeros = vec![b' '; 4 * 1024 * 1024];
-    assert_eq!(attached(&gzip(&zeros)), Reading::Refused(Refusal::Ratio));
+    assert_eq!(
+        attached(&gzip(&zeros)),
+        ReportReading::Refused(ReportRefusal::Ratio)
+    );
     assert_eq!(
         attached(&Zip::new(&zeros).bytes()),
-        Reading::Refused(Refusal::Ratio)
+        ReportReading::Refused(ReportRefusal::Ratio)
     );
     // What packs no better than a report does, and is too long all the same.
     let mut chance = SeededEntropy::new(7);
@@ -230,11 +236,17 @@ fn bombs_are_refused_by_their_ratio_and_by_their_length() {
         let word = chance.next_u64().to_le_bytes();
         (0..16).for_each(|_| long.extend(word));
     }
-    assert_eq!(attached(&gzip(&long)), Reading::Refused(Refusal::TooLong));
+    assert_eq!(
+        attached(&gzip(&long)),
+        ReportReading::Refused(ReportRefusal::TooLong)
+    );
     // An archive in an archive, as the known bombs are made.
     let inner = Zip::new(&seed("xml-google")).bytes();
     for outer in [Zip::new(&inner).bytes(), gzip(&inner), gzip(&gzip(b"x"))] {
-        assert_eq!(attached(&outer), Reading::Refused(Refusal::Nested));
+        assert_eq!(
+            attached(&outer),
+            ReportReading::Refused(ReportRefusal::Nested)
+        );
     }
 }
 
@@ -243,7 +255,7 @@ fn a_zip_that_contradicts_itself_is_refused() {
     let xml = seed("xml-google");
     assert!(matches!(
         attached(&Zip::new(&xml).bytes()),
-        Reading::Report(_)
+        ReportReading::Report(_)
     ));
     let changed = |change: &dyn Fn(&mut Zip)| {
         let mut zip = Zip::new(&xml);
@@ -292,12 +304,12 @@ fn a_zip_that_contradicts_itself_is_refused() {
     ] {
         assert_eq!(
             attached(&bytes),
-            Reading::Refused(Refusal::Archive),
+            ReportReading::Refused(ReportRefusal::Archive),
             "{what}"
         );
     }
     // No archive at its front is none.
-    assert_eq!(attached(&front), Reading::Other);
+    assert_eq!(attached(&front), ReportReading::Other);
 }
 
 #[test]
@@ -309,7 +321,7 @@ fn entities_and_document_types_are_refused() {
     for text in [bomb, outside, unknown] {
         assert_eq!(
             attached(text.as_bytes()),
-            Reading::Refused(Refusal::Entity),
+            ReportReading::Refused(ReportRefusal::Entity),
             "{text}"
         );
     }
@@ -320,7 +332,7 @@ fn what_is_too_deep_or_too_much_is_refused() {
     let deep = format!("<feedback>{}", "<a>".repeat(REPORT_DEPTH_MAX * 100));
     assert_eq!(
         attached(deep.as_bytes()),
-        Reading::Refused(Refusal::TooMany)
+        ReportReading::Refused(ReportRefusal::TooMany)
     );
     let text = String::from_utf8(seed("xml-google")).expect("text");
     let (start, end) = (
@@ -331,15 +343,15 @@ fn what_is_too_deep_or_too_much_is_refused() {
     let many = |count: usize| format!("{}{}{}", &text[..start], row.repeat(count), &text[end..]);
     assert_eq!(
         attached(many(20_001).as_bytes()),
-        Reading::Refused(Refusal::TooMany)
+        ReportReading::Refused(ReportRefusal::TooMany)
     );
-    let Reading::Report(report) = attached(&gzip(many(3_000).as_bytes())) else {
+    let ReportReading::Report(report) = attached(&gzip(many(3_000).as_bytes())) else {
         panic!("a report");
     };
-    assert!(matches!(report.content, Content::Dmarc { rows, .. } if rows.len() == 3_000));
+    assert!(matches!(report.content, ReportContent::Dmarc { rows, .. } if rows.len() == 3_000));
     let nested = format!("{{\"policies\":{}", "[".repeat(100_000));
     let json = message("application/tlsrpt+json", "x.json", nested.as_bytes());
-    assert!(matches!(read_all(&json), Reading::Refused(_)));
+    assert!(matches!(read_all(&json), ReportReading::Refused(_)));
 }
 
 #[test]
@@ -349,23 +361,31 @@ fn what_lacks_something_is_refused_and_not_bounced_as_a_letter() {
         (
             "<report_id>4711000000000000001</report_id>",
             "",
-            Refusal::Schema,
+            ReportRefusal::Schema,
         ),
-        ("<begin>", "<begin>x", Refusal::Schema),
+        ("<begin>", "<begin>x", ReportRefusal::Schema),
         (
             "<source_ip>192.0.2.10</source_ip>",
             "<source_ip>here</source_ip>",
-            Refusal::Schema,
+            ReportRefusal::Schema,
         ),
-        ("<count>12</count>", "<count>-12</count>", Refusal::Schema),
-        ("</feedback>", "", Refusal::Xml),
-        ("</record>", "</rekord>", Refusal::Xml),
+        (
+            "<count>12</count>",
+            "<count>-12</count>",
+            ReportRefusal::Schema,
+        ),
+        ("</feedback>", "", ReportRefusal::Xml),
+        ("</record>", "</rekord>", ReportRefusal::Xml),
     ] {
         let changed = text.replacen(from, to, 1);
         assert_ne!(changed, text);
         // Its own text says what it is meant to be, whatever it is called.
         let message = message("text/xml", "x.xml", changed.as_bytes());
-        assert_eq!(read_all(&message), Reading::Refused(refusal), "{from}");
+        assert_eq!(
+            read_all(&message),
+            ReportReading::Refused(refusal),
+            "{from}"
+        );
     }
 }
 
@@ -400,12 +420,12 @@ fn ten_thousand_mutated_reports_are_read_within_their_bounds() {
             _ => "application/octet-stream",
         };
         match read_all(&message(kind, NAME, &bytes)) {
-            Reading::Report(report) => {
+            ReportReading::Report(report) => {
                 assert!(report.organisation.chars().count() <= REPORT_TEXT_CHARS_MAX);
                 read_as[0] += 1;
             }
-            Reading::Other => read_as[1] += 1,
-            Reading::Refused(_) => read_as[2] += 1,
+            ReportReading::Other => read_as[1] += 1,
+            ReportReading::Refused(_) => read_as[2] += 1,
         }
     }
     assert!(read_as[0] > 500 && read_as[2] > 2_000, "{read_as:?}");
@@ -431,8 +451,14 @@ fn the_archives_of_a_message_share_what_may_come_out_of_them() {
         }
         text + &part(&gzip(&seed("xml-google"))) + "--b--\n"
     };
-    assert!(matches!(read_all(with(1).as_bytes()), Reading::Report(_)));
-    assert!(!matches!(read_all(with(2).as_bytes()), Reading::Report(_)));
+    assert!(matches!(
+        read_all(with(1).as_bytes()),
+        ReportReading::Report(_)
+    ));
+    assert!(!matches!(
+        read_all(with(2).as_bytes()),
+        ReportReading::Report(_)
+    ));
 }
 
 /// How senders of reports name them.

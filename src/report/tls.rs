@@ -9,8 +9,8 @@ use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 
-use super::content::{Content, Report, TlsResult, domain, kept};
-use super::refusal::{Fault, Refusal};
+use super::content::{ReceivedReport, ReportContent, TlsResult, domain, kept};
+use super::refusal::{Fault, ReportRefusal};
 use crate::date::Timestamp;
 use crate::limits::{REPORT_COUNT_MAX, REPORT_POLICIES_MAX};
 
@@ -131,11 +131,11 @@ impl<'de, T: Take> Visitor<'de> for List<T> {
 }
 
 /// Reads a document; none where it is another.
-pub(super) fn read(bytes: &[u8]) -> Result<Option<Report>, Fault> {
+pub(super) fn read(bytes: &[u8]) -> Result<Option<ReceivedReport>, Fault> {
     let document: Document = match serde_json::from_slice(bytes) {
         Ok(document) => document,
-        Err(error) if error.is_data() => return Err(Refusal::Schema.into()),
-        Err(_) => return Err(Refusal::Json.into()),
+        Err(error) if error.is_data() => return Err(ReportRefusal::Schema.into()),
+        Err(_) => return Err(ReportRefusal::Json.into()),
     };
     let report = document.read().map(Some);
     report.map_err(|refusal| Fault {
@@ -145,31 +145,31 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<Report>, Fault> {
 }
 
 impl Document {
-    fn read(self) -> Result<Report, Refusal> {
+    fn read(self) -> Result<ReceivedReport, ReportRefusal> {
         if self.policies.0.0.len() > REPORT_POLICIES_MAX {
-            return Err(Refusal::TooMany);
+            return Err(ReportRefusal::TooMany);
         }
-        let at = |text: &str| Timestamp::parse_rfc3339(text.trim()).ok_or(Refusal::Schema);
+        let at = |text: &str| Timestamp::parse_rfc3339(text.trim()).ok_or(ReportRefusal::Schema);
         let begin = at(&self.date_range.start_datetime)?.seconds();
         let end = at(&self.date_range.end_datetime)?.seconds();
         let id = kept(&self.report_id);
         if id.is_empty() || begin > end {
-            return Err(Refusal::Schema);
+            return Err(ReportRefusal::Schema);
         }
         let results = self.policies.0.0.into_iter().map(Policy::read);
-        Ok(Report {
+        Ok(ReceivedReport {
             organisation: kept(&self.organization_name),
             id,
             span: (begin, end),
-            content: Content::Tls(results.collect::<Result<_, _>>()?),
+            content: ReportContent::Tls(results.collect::<Result<_, _>>()?),
         })
     }
 }
 
 impl Policy {
-    fn read(self) -> Result<TlsResult, Refusal> {
+    fn read(self) -> Result<TlsResult, ReportRefusal> {
         Ok(TlsResult {
-            domain: domain(&self.policy.policy_domain).ok_or(Refusal::Schema)?,
+            domain: domain(&self.policy.policy_domain).ok_or(ReportRefusal::Schema)?,
             successes: self
                 .summary
                 .total_successful_session_count

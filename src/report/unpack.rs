@@ -8,7 +8,7 @@
 use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
 
-use super::refusal::Refusal;
+use super::refusal::ReportRefusal;
 use crate::limits::{REPORT_BYTES_MAX, REPORT_RATIO_MAX};
 
 /// Whether these are the first bytes of an archive.
@@ -32,7 +32,7 @@ impl Unpacker {
     }
 
     /// What is in an archive; none where it is no archive.
-    pub(super) fn unpack(&mut self, bytes: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
+    pub(super) fn unpack(&mut self, bytes: &[u8]) -> Result<Option<Vec<u8>>, ReportRefusal> {
         match bytes {
             _ if bytes.starts_with(GZIP) => self.gzip(bytes).map(Some),
             _ if is_packed(bytes) => self.zip(bytes).map(Some),
@@ -40,7 +40,7 @@ impl Unpacker {
         }
     }
 
-    fn zip(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
+    fn zip(&mut self, bytes: &[u8]) -> Result<Vec<u8>, ReportRefusal> {
         let end = end_of(bytes)?;
         let mut trailer = Bytes(bytes.get(end..).unwrap_or_default());
         trailer.expect(END)?;
@@ -52,7 +52,7 @@ impl Unpacker {
         );
         let directory = start.checked_add(len).filter(|behind| *behind == end);
         if disks != (0, 0) || entries != (1, 1) || directory.is_none() {
-            return Err(Refusal::Archive);
+            return Err(ReportRefusal::Archive);
         }
         let mut central = Bytes(bytes.get(start..end).unwrap_or_default());
         central.expect(CENTRAL)?;
@@ -80,7 +80,7 @@ impl Unpacker {
         };
         // The file begins where the archive does, and nothing is encrypted.
         if !central.0.is_empty() || at != 0 || flags & 1 != 0 {
-            return Err(Refusal::Archive);
+            return Err(ReportRefusal::Archive);
         }
         let packed = packed(bytes.get(..start).unwrap_or_default(), &whole)?;
         let (sum, _, size) = sums;
@@ -90,22 +90,22 @@ impl Unpacker {
                 let (unpacked, used) = self.inflated(packed)?;
                 match used == packed.len() {
                     true => unpacked,
-                    false => return Err(Refusal::Archive),
+                    false => return Err(ReportRefusal::Archive),
                 }
             }
-            _ => return Err(Refusal::Archive),
+            _ => return Err(ReportRefusal::Archive),
         };
         check(unpacked, sum, size)
     }
 
-    fn gzip(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
+    fn gzip(&mut self, bytes: &[u8]) -> Result<Vec<u8>, ReportRefusal> {
         let mut rest = Bytes(bytes);
         rest.expect(GZIP)?;
         rest.expect(&[8])?;
         let flags = rest.number::<1>()?;
         rest.take(6)?;
         if flags & 0xe0 != 0 {
-            return Err(Refusal::Archive);
+            return Err(ReportRefusal::Archive);
         }
         if flags & 4 != 0 {
             let len = rest.number::<2>()? as usize;
@@ -115,7 +115,7 @@ impl Unpacker {
         for flag in [8, 16] {
             if flags & flag != 0 {
                 let end = rest.0.iter().position(|byte| *byte == 0);
-                let len = end.ok_or(Refusal::Archive)?.saturating_add(1);
+                let len = end.ok_or(ReportRefusal::Archive)?.saturating_add(1);
                 rest.take(len)?;
             }
         }
@@ -127,17 +127,20 @@ impl Unpacker {
         let (sum, size) = (rest.number::<4>()?, rest.number::<4>()?);
         match rest.0.iter().all(|byte| *byte == 0) {
             true => check(unpacked, sum, size),
-            false => Err(Refusal::Archive),
+            false => Err(ReportRefusal::Archive),
         }
     }
 
-    fn within(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, Refusal> {
-        self.left = self.left.checked_sub(bytes.len()).ok_or(Refusal::TooLong)?;
+    fn within(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, ReportRefusal> {
+        self.left = self
+            .left
+            .checked_sub(bytes.len())
+            .ok_or(ReportRefusal::TooLong)?;
         Ok(bytes)
     }
 
     /// What deflate has packed, and how many bytes that was.
-    fn inflated(&mut self, packed: &[u8]) -> Result<(Vec<u8>, usize), Refusal> {
+    fn inflated(&mut self, packed: &[u8]) -> Result<(Vec<u8>, usize), ReportRefusal> {
         let mut state = InflateState::new_boxed(DataFormat::Raw);
         let mut block = vec![0; BLOCK_BYTES];
         let (mut out, mut used) = (Vec::new(), 0_usize);
@@ -148,17 +151,17 @@ impl Unpacker {
             self.left = self
                 .left
                 .checked_sub(step.bytes_written)
-                .ok_or(Refusal::TooLong)?;
+                .ok_or(ReportRefusal::TooLong)?;
             out.extend_from_slice(block.get(..step.bytes_written).unwrap_or_default());
             let most = used.saturating_mul(REPORT_RATIO_MAX);
             if out.len() > most.saturating_add(RATIO_FREE_BYTES) {
-                return Err(Refusal::Ratio);
+                return Err(ReportRefusal::Ratio);
             }
             match step.status {
                 Ok(MZStatus::StreamEnd) => return Ok((out, used)),
                 Ok(MZStatus::Ok) if step.bytes_consumed > 0 || step.bytes_written > 0 => {}
-                Ok(_) | Err(MZError::Buf) => return Err(Refusal::Archive),
-                Err(_) => return Err(Refusal::Archive),
+                Ok(_) | Err(MZError::Buf) => return Err(ReportRefusal::Archive),
+                Err(_) => return Err(ReportRefusal::Archive),
             }
         }
     }
@@ -173,13 +176,13 @@ const END: &[u8] = b"PK\x05\x06";
 struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {
-    fn take(&mut self, len: usize) -> Result<&'a [u8], Refusal> {
-        let (front, rest) = self.0.split_at_checked(len).ok_or(Refusal::Archive)?;
+    fn take(&mut self, len: usize) -> Result<&'a [u8], ReportRefusal> {
+        let (front, rest) = self.0.split_at_checked(len).ok_or(ReportRefusal::Archive)?;
         self.0 = rest;
         Ok(front)
     }
 
-    fn number<const N: usize>(&mut self) -> Result<u32, Refusal> {
+    fn number<const N: usize>(&mut self) -> Result<u32, ReportRefusal> {
         let bytes = self.take(N)?;
         Ok(bytes
             .iter()
@@ -187,10 +190,10 @@ impl<'a> Bytes<'a> {
             .fold(0, |sum, byte| sum << 8 | u32::from(*byte)))
     }
 
-    fn expect(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+    fn expect(&mut self, bytes: &[u8]) -> Result<(), ReportRefusal> {
         match self.take(bytes.len())? == bytes {
             true => Ok(()),
-            false => Err(Refusal::Archive),
+            false => Err(ReportRefusal::Archive),
         }
     }
 }
@@ -206,8 +209,11 @@ struct Entry<'a> {
 }
 
 /// Where the record begins that ends a ZIP, with its comment behind it.
-fn end_of(bytes: &[u8]) -> Result<usize, Refusal> {
-    let last = bytes.len().checked_sub(END_BYTES).ok_or(Refusal::Archive)?;
+fn end_of(bytes: &[u8]) -> Result<usize, ReportRefusal> {
+    let last = bytes
+        .len()
+        .checked_sub(END_BYTES)
+        .ok_or(ReportRefusal::Archive)?;
     let first = last.saturating_sub(usize::from(u16::MAX));
     let is_end = |at: &usize| {
         let mut rest = Bytes(bytes.get(*at..).unwrap_or_default());
@@ -217,11 +223,14 @@ fn end_of(bytes: &[u8]) -> Result<usize, Refusal> {
                 .number::<2>()
                 .is_ok_and(|len| len as usize == rest.0.len())
     };
-    (first..=last).rev().find(is_end).ok_or(Refusal::Archive)
+    (first..=last)
+        .rev()
+        .find(is_end)
+        .ok_or(ReportRefusal::Archive)
 }
 
 /// The packed file, whose own header says the same as the directory.
-fn packed<'a>(front: &'a [u8], whole: &Entry<'_>) -> Result<&'a [u8], Refusal> {
+fn packed<'a>(front: &'a [u8], whole: &Entry<'_>) -> Result<&'a [u8], ReportRefusal> {
     let mut local = Bytes(front);
     local.expect(LOCAL)?;
     local.take(2)?;
@@ -249,19 +258,19 @@ fn packed<'a>(front: &'a [u8], whole: &Entry<'_>) -> Result<&'a [u8], Refusal> {
         name,
     }) != *whole
     {
-        return Err(Refusal::Archive);
+        return Err(ReportRefusal::Archive);
     }
     let packed = local.take(whole.sums.1 as usize)?;
     match local.0.len() {
         0 => Ok(packed),
         12 | 16 if is_stream => Ok(packed),
-        _ => Err(Refusal::Archive),
+        _ => Err(ReportRefusal::Archive),
     }
 }
 
-fn check(unpacked: Vec<u8>, sum: u32, size: u32) -> Result<Vec<u8>, Refusal> {
+fn check(unpacked: Vec<u8>, sum: u32, size: u32) -> Result<Vec<u8>, ReportRefusal> {
     let is_whole = unpacked.len() == size as usize && crc32fast::hash(&unpacked) == sum;
-    is_whole.then_some(unpacked).ok_or(Refusal::Archive)
+    is_whole.then_some(unpacked).ok_or(ReportRefusal::Archive)
 }
 
 /// Bytes of the record that ends a ZIP, without its comment.

@@ -6,7 +6,7 @@
 //! than [`REPORT_DEPTH_MAX`] open at a time, no more than [`REPORT_ELEMENTS_MAX`] in all, no text longer than
 //! [`REPORT_ELEMENT_BYTES_MAX`].
 
-use super::refusal::Refusal;
+use super::refusal::ReportRefusal;
 use crate::limits::{REPORT_DEPTH_MAX, REPORT_ELEMENT_BYTES_MAX, REPORT_ELEMENTS_MAX};
 
 /// What comes next.
@@ -47,7 +47,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next token; none at the end.
-    pub(super) fn next(&mut self) -> Result<Option<Token<'a>>, Refusal> {
+    pub(super) fn next(&mut self) -> Result<Option<Token<'a>>, ReportRefusal> {
         if std::mem::take(&mut self.is_empty) {
             return self.end().map(Some);
         }
@@ -59,7 +59,7 @@ impl<'a> Reader<'a> {
             if rest.is_empty() {
                 return match self.open.is_empty() && self.elements > 0 {
                     true => Ok(None),
-                    false => Err(Refusal::Xml),
+                    false => Err(ReportRefusal::Xml),
                 };
             }
             if let Some(behind) = rest.strip_prefix("<!--") {
@@ -73,14 +73,14 @@ impl<'a> Reader<'a> {
                     .saturating_sub(self.rest.len().saturating_add(3));
                 self.append(behind.get(..len).unwrap_or_default())?;
             } else if rest.starts_with("<!") {
-                return Err(Refusal::Entity);
+                return Err(ReportRefusal::Entity);
             } else if let Some(behind) = rest.strip_prefix("</") {
-                let (name, after) = behind.split_once('>').ok_or(Refusal::Xml)?;
+                let (name, after) = behind.split_once('>').ok_or(ReportRefusal::Xml)?;
                 self.rest = after;
                 let name = name.trim_end();
                 return match self.open.last().is_some_and(|open| open.name == name) {
                     true => self.end().map(Some),
-                    false => Err(Refusal::Xml),
+                    false => Err(ReportRefusal::Xml),
                 };
             } else {
                 return self.start().map(Some);
@@ -88,24 +88,26 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn start(&mut self) -> Result<Token<'a>, Refusal> {
+    fn start(&mut self) -> Result<Token<'a>, ReportRefusal> {
         let tag = self.rest.get(1..).unwrap_or_default();
-        let len = tag_len(tag).ok_or(Refusal::Xml)?;
-        let (tag, rest) = tag.split_at_checked(len).ok_or(Refusal::Xml)?;
+        let len = tag_len(tag).ok_or(ReportRefusal::Xml)?;
+        let (tag, rest) = tag.split_at_checked(len).ok_or(ReportRefusal::Xml)?;
         self.rest = rest.get(1..).unwrap_or_default();
         let (tag, is_empty) = match tag.strip_suffix('/') {
             Some(tag) => (tag, true),
             None => (tag, false),
         };
         let name = tag.split(|c: char| c.is_ascii_whitespace()).next();
-        let name = name.filter(|name| is_name(name)).ok_or(Refusal::Xml)?;
+        let name = name
+            .filter(|name| is_name(name))
+            .ok_or(ReportRefusal::Xml)?;
         // One document has one root.
         if self.open.is_empty() && self.elements > 0 {
-            return Err(Refusal::Xml);
+            return Err(ReportRefusal::Xml);
         }
         self.elements = self.elements.saturating_add(1);
         if self.elements > REPORT_ELEMENTS_MAX || self.open.len() >= REPORT_DEPTH_MAX {
-            return Err(Refusal::TooMany);
+            return Err(ReportRefusal::TooMany);
         }
         self.is_empty = is_empty;
         self.open.push(Open {
@@ -115,17 +117,17 @@ impl<'a> Reader<'a> {
         Ok(Token::Start(local(name)))
     }
 
-    fn end(&mut self) -> Result<Token<'a>, Refusal> {
-        let open = self.open.pop().ok_or(Refusal::Xml)?;
+    fn end(&mut self) -> Result<Token<'a>, ReportRefusal> {
+        let open = self.open.pop().ok_or(ReportRefusal::Xml)?;
         Ok(Token::End(open.text))
     }
 
     /// Takes text in, with its entities.
-    fn text(&mut self, text: &str) -> Result<(), Refusal> {
+    fn text(&mut self, text: &str) -> Result<(), ReportRefusal> {
         let mut rest = text;
         while let Some((front, behind)) = rest.split_once('&') {
             self.append(front)?;
-            let (name, after) = behind.split_once(';').ok_or(Refusal::Xml)?;
+            let (name, after) = behind.split_once(';').ok_or(ReportRefusal::Xml)?;
             let c = entity(name)?;
             self.append(c.encode_utf8(&mut [0; 4]))?;
             rest = after;
@@ -133,24 +135,24 @@ impl<'a> Reader<'a> {
         self.append(rest)
     }
 
-    fn append(&mut self, text: &str) -> Result<(), Refusal> {
+    fn append(&mut self, text: &str) -> Result<(), ReportRefusal> {
         let Some(open) = self.open.last_mut() else {
             // Around the root there is nothing but white space.
             return match text.trim().is_empty() {
                 true => Ok(()),
-                false => Err(Refusal::Xml),
+                false => Err(ReportRefusal::Xml),
             };
         };
         if open.text.len().saturating_add(text.len()) > REPORT_ELEMENT_BYTES_MAX {
-            return Err(Refusal::TooMany);
+            return Err(ReportRefusal::TooMany);
         }
         open.text.push_str(text);
         Ok(())
     }
 }
 
-fn behind_mark<'a>(text: &'a str, mark: &str) -> Result<&'a str, Refusal> {
-    let (_, behind) = text.split_once(mark).ok_or(Refusal::Xml)?;
+fn behind_mark<'a>(text: &'a str, mark: &str) -> Result<&'a str, ReportRefusal> {
+    let (_, behind) = text.split_once(mark).ok_or(ReportRefusal::Xml)?;
     Ok(behind)
 }
 
@@ -178,18 +180,21 @@ fn local(name: &str) -> &str {
     name.rsplit_once(':').map_or(name, |(_, local)| local)
 }
 
-fn entity(name: &str) -> Result<char, Refusal> {
+fn entity(name: &str) -> Result<char, ReportRefusal> {
     let number = match name {
         "lt" => return Ok('<'),
         "gt" => return Ok('>'),
         "amp" => return Ok('&'),
         "quot" => return Ok('"'),
         "apos" => return Ok('\''),
-        _ => name.strip_prefix('#').ok_or(Refusal::Entity)?,
+        _ => name.strip_prefix('#').ok_or(ReportRefusal::Entity)?,
     };
     let number = match number.strip_prefix('x') {
         Some(number) => u32::from_str_radix(number, 16),
         None => number.parse(),
     };
-    number.ok().and_then(char::from_u32).ok_or(Refusal::Xml)
+    number
+        .ok()
+        .and_then(char::from_u32)
+        .ok_or(ReportRefusal::Xml)
 }

@@ -12,27 +12,26 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::record::Value;
-use super::zone::Published;
+use super::record::RecordValue;
+use super::zone::PublishedRecords;
 use crate::address::Domain;
 use crate::dns::{
     Answer, NoRecords, Question, RecordKind, Records, Recursion, Step, ZoneData, ZoneKind,
     ZoneRecord, ZoneReply, verdict, zone_query, zone_reply,
 };
 use crate::limits::{ZONE_QUESTIONS_AT_ONCE, ZONE_SERVER_TIMEOUT, ZONE_SERVERS_MAX, ZONE_TRIES};
-use crate::shell::net::timed::Timed;
+use crate::shell::net::timed::DeadlineStream;
 use crate::shell::process::time::SystemEntropy;
 
 /// A zone and who answers for it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Zone {
-    /// Its name.
     pub apex: Domain,
     /// Its servers, by name and address; at most [`ZONE_SERVERS_MAX`].
     pub servers: Vec<(Domain, IpAddr)>,
 }
 
-/// Who asks.
+/// A blocking DNS client for commands: one question at a time, to resolvers or to name servers.
 #[derive(Debug)]
 pub struct Asker {
     resolvers: Vec<SocketAddr>,
@@ -192,19 +191,19 @@ impl Asker {
     }
 
     /// What the servers of the zone have under a name.
-    pub fn published(&self, name: &Domain, kind: ZoneKind) -> Published {
+    pub fn published(&self, name: &Domain, kind: ZoneKind) -> PublishedRecords {
         let zone = match self.zone(name) {
             Ok(zone) => zone,
-            Err(cause) => return Published::Unknown(cause),
+            Err(cause) => return PublishedRecords::Unknown(cause),
         };
-        let mut said: Vec<(String, Published)> = Vec::new();
+        let mut said: Vec<(String, PublishedRecords)> = Vec::new();
         let mut cause = String::new();
         for (host, address) in &zone.servers {
             let server = SocketAddr::new(*address, self.port);
             match self.ask(server, name, kind, Recursion::No) {
                 Ok(reply) if reply.authoritative && matches!(reply.code, NOERROR | NXDOMAIN) => {
                     match self.read(name, kind, &reply) {
-                        Published::Unknown(why) => cause = why,
+                        PublishedRecords::Unknown(why) => cause = why,
                         read => said.push((format!("{host} ({address})"), read)),
                     }
                 }
@@ -217,28 +216,31 @@ impl Asker {
         }
         match said.first().cloned() {
             Some((_, first)) if said.iter().all(|(_, other)| is_same(other, &first)) => first,
-            Some(_) => Published::Divided(
+            Some(_) => PublishedRecords::Divided(
                 said.into_iter()
                     .map(|(server, published)| (server, values_of(published)))
                     .collect(),
             ),
             None => match self.resolved(name, kind) {
-                Published::Unknown(_) => Published::Unknown(cause),
+                PublishedRecords::Unknown(_) => PublishedRecords::Unknown(cause),
                 resolved => resolved,
             },
         }
     }
 
     /// What a resolver says that there is under a name.
-    pub fn resolved(&self, name: &Domain, kind: ZoneKind) -> Published {
+    pub fn resolved(&self, name: &Domain, kind: ZoneKind) -> PublishedRecords {
         match self.resolve(name, kind) {
             Ok(reply) => self.read(name, kind, &reply),
-            Err(cause) => Published::Unknown(cause),
+            Err(cause) => PublishedRecords::Unknown(cause),
         }
     }
 
     /// All of these, many at a time.
-    pub fn all(&self, questions: &[(Domain, ZoneKind)]) -> BTreeMap<(Domain, ZoneKind), Published> {
+    pub fn all(
+        &self,
+        questions: &[(Domain, ZoneKind)],
+    ) -> BTreeMap<(Domain, ZoneKind), PublishedRecords> {
         // The zones first: else each question would look for its own.
         let names: std::collections::BTreeSet<&Domain> =
             questions.iter().map(|(name, _)| name).collect();
@@ -268,7 +270,7 @@ impl Asker {
     fn answer_by(
         &self,
         question: &Question,
-        ask: impl Fn(&Domain, ZoneKind) -> Published,
+        ask: impl Fn(&Domain, ZoneKind) -> PublishedRecords,
     ) -> Answer {
         let kind = match question.kind {
             RecordKind::A => ZoneKind::A,
@@ -280,7 +282,7 @@ impl Asker {
         };
         let published = ask(&question.name, kind);
         let records = match published {
-            Published::Unknown(_) => Err(NoRecords::ServerFailure),
+            PublishedRecords::Unknown(_) => Err(NoRecords::ServerFailure),
             other => collect(question.kind, values_of(other))
                 .map(Arc::new)
                 .ok_or(NoRecords::NoData),
@@ -292,17 +294,17 @@ impl Asker {
         }
     }
 
-    fn read(&self, name: &Domain, kind: ZoneKind, reply: &ZoneReply) -> Published {
+    fn read(&self, name: &Domain, kind: ZoneKind, reply: &ZoneReply) -> PublishedRecords {
         let alias = reply.answers.iter().find(|record| {
             record.code == ZoneKind::Cname.code() && record.owner.as_ref() == Some(name)
         });
-        let values = |records: &[ZoneRecord]| -> Vec<Value> {
-            let mut values: Vec<Value> = records
+        let values = |records: &[ZoneRecord]| -> Vec<RecordValue> {
+            let mut values: Vec<RecordValue> = records
                 .iter()
                 .filter(|record| record.code == kind.code())
-                .filter_map(Value::of)
+                .filter_map(RecordValue::of)
                 .collect();
-            values.sort_by_key(Value::line);
+            values.sort_by_key(RecordValue::line);
             values
         };
         if let Some(ZoneRecord {
@@ -314,19 +316,19 @@ impl Asker {
             // Where it leads may be another zone's.
             let found = values(&reply.answers);
             if !found.is_empty() {
-                return Published::Alias(to.clone(), found);
+                return PublishedRecords::Alias(to.clone(), found);
             }
             // A failure says nothing about what the target has.
             return match self.resolve(to, kind) {
-                Ok(reply) => Published::Alias(to.clone(), values(&reply.answers)),
+                Ok(reply) => PublishedRecords::Alias(to.clone(), values(&reply.answers)),
                 Err(cause) => {
-                    Published::Unknown(format!("{name} is an alias of {to}, and {cause}"))
+                    PublishedRecords::Unknown(format!("{name} is an alias of {to}, and {cause}"))
                 }
             };
         }
         match values(&reply.answers) {
-            found if found.is_empty() => Published::Nothing,
-            found => Published::Records(found),
+            found if found.is_empty() => PublishedRecords::Nothing,
+            found => PublishedRecords::Records(found),
         }
     }
 }
@@ -349,23 +351,23 @@ fn each<T: Send>(items: impl IntoIterator<Item = T>, work: impl Fn(T) + Sync) {
     });
 }
 
-fn is_same(one: &Published, other: &Published) -> bool {
+fn is_same(one: &PublishedRecords, other: &PublishedRecords) -> bool {
     one == other
 }
 
-fn values_of(published: Published) -> Vec<Value> {
+fn values_of(published: PublishedRecords) -> Vec<RecordValue> {
     match published {
-        Published::Records(values) | Published::Alias(_, values) => values,
-        Published::Divided(servers) => servers
+        PublishedRecords::Records(values) | PublishedRecords::Alias(_, values) => values,
+        PublishedRecords::Divided(servers) => servers
             .into_iter()
             .next()
             .map(|(_, values)| values)
             .unwrap_or_default(),
-        Published::Nothing | Published::Unknown(_) => Vec::new(),
+        PublishedRecords::Nothing | PublishedRecords::Unknown(_) => Vec::new(),
     }
 }
 
-fn collect(kind: RecordKind, values: Vec<Value>) -> Option<Records> {
+fn collect(kind: RecordKind, values: Vec<RecordValue>) -> Option<Records> {
     if values.is_empty() {
         return None;
     }
@@ -374,7 +376,7 @@ fn collect(kind: RecordKind, values: Vec<Value>) -> Option<Records> {
         RecordKind::A => Records::A(
             values
                 .filter_map(|value| match value {
-                    Value::Address(IpAddr::V4(address)) => Some(address),
+                    RecordValue::Address(IpAddr::V4(address)) => Some(address),
                     _ => None,
                 })
                 .collect(),
@@ -382,7 +384,7 @@ fn collect(kind: RecordKind, values: Vec<Value>) -> Option<Records> {
         RecordKind::Aaaa => Records::Aaaa(
             values
                 .filter_map(|value| match value {
-                    Value::Address(IpAddr::V6(address)) => Some(address),
+                    RecordValue::Address(IpAddr::V6(address)) => Some(address),
                     _ => None,
                 })
                 .collect(),
@@ -390,7 +392,7 @@ fn collect(kind: RecordKind, values: Vec<Value>) -> Option<Records> {
         RecordKind::Mx => Records::Mx(
             values
                 .filter_map(|value| match value {
-                    Value::Mx(mx) => Some(mx),
+                    RecordValue::Mx(mx) => Some(mx),
                     _ => None,
                 })
                 .collect(),
@@ -398,7 +400,7 @@ fn collect(kind: RecordKind, values: Vec<Value>) -> Option<Records> {
         RecordKind::Txt => Records::Txt(
             values
                 .filter_map(|value| match value {
-                    Value::Text(text) => Some(text.into_bytes()),
+                    RecordValue::Text(text) => Some(text.into_bytes()),
                     _ => None,
                 })
                 .collect(),
@@ -406,7 +408,7 @@ fn collect(kind: RecordKind, values: Vec<Value>) -> Option<Records> {
         RecordKind::Ptr => Records::Ptr(
             values
                 .filter_map(|value| match value {
-                    Value::Pointer(name) => Some(name),
+                    RecordValue::Pointer(name) => Some(name),
                     _ => None,
                 })
                 .collect(),
@@ -414,7 +416,7 @@ fn collect(kind: RecordKind, values: Vec<Value>) -> Option<Records> {
         RecordKind::Tlsa => Records::Tlsa(
             values
                 .filter_map(|value| match value {
-                    Value::Association(tlsa) => Some(tlsa),
+                    RecordValue::Association(tlsa) => Some(tlsa),
                     _ => None,
                 })
                 .collect(),
@@ -512,7 +514,7 @@ fn datagram(
 fn stream(server: SocketAddr, query: &[u8], until: Instant) -> std::io::Result<ZoneReply> {
     let malformed = || std::io::Error::other("the reply cannot be read");
     let left = left(until).ok_or(std::io::ErrorKind::TimedOut)?;
-    let mut stream = Timed::new(TcpStream::connect_timeout(&server, left)?, until);
+    let mut stream = DeadlineStream::new(TcpStream::connect_timeout(&server, left)?, until);
     let len = u16::try_from(query.len()).map_err(|_| malformed())?;
     stream.write_all(&[&len.to_be_bytes(), query].concat())?;
     let mut len = [0; 2];

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use miniz_oxide::inflate::decompress_to_vec_with_limit;
 
-use super::init::machine::{LOCAL_BINARY, Machine, Place};
+use super::init::machine::{InstallPlace, LOCAL_BINARY, Machine};
 
 include!(concat!(env!("OUT_DIR"), "/carried.rs"));
 static PACKED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/carried.deflate"));
@@ -17,11 +17,10 @@ static PACKED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/carried.deflate
 pub struct Carried {
     /// Its path in the source.
     pub name: &'static str,
-    /// What it says.
     pub text: String,
 }
 
-/// All that is carried.
+/// The unit files, man pages and hooks that the binary carries.
 pub fn all() -> Vec<Carried> {
     let bytes = TABLE.iter().map(|(_, len)| len).sum();
     let text = decompress_to_vec_with_limit(PACKED, bytes)
@@ -60,7 +59,7 @@ pub fn missing(
     machine: &Machine,
     completions: Vec<(&'static str, String)>,
 ) -> Vec<(PathBuf, String)> {
-    if machine.place != Place::Machine || machine.program() != Path::new(LOCAL_BINARY) {
+    if machine.place != InstallPlace::Machine || machine.program() != Path::new(LOCAL_BINARY) {
         return Vec::new();
     }
     let local = |path: String| Path::new("/usr/local").join(path);

@@ -18,8 +18,7 @@ use crate::shell::files::ownership;
 
 /// The kind of a new key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
-    /// RSA.
+pub enum KeyKind {
     Rsa {
         /// 2048, 3072 or 4096.
         bits: usize,
@@ -60,22 +59,22 @@ impl fmt::Display for KeyFileError {
 impl std::error::Error for KeyFileError {}
 
 /// Makes a key; gives it as PEM.
-pub fn generate(kind: Kind) -> Result<Zeroizing<String>, KeyFileError> {
+pub fn generate(kind: KeyKind) -> Result<Zeroizing<String>, KeyFileError> {
     match kind {
-        Kind::Ed25519 => {
+        KeyKind::Ed25519 => {
             let mut seed = Zeroizing::new([0; 32]);
             SystemRandom::new()
                 .fill(&mut *seed)
                 .map_err(|_| KeyFileError::Chance)?;
             Ok(ed25519_pem(&seed))
         }
-        Kind::Rsa {
+        KeyKind::Rsa {
             bits: bits @ (2048 | 3072 | 4096),
         } => rsa::PrivateKey::new(&mut SystemChance(SystemRandom::new()), bits)
             .map_err(|_| KeyFileError::Chance)?
             .to_pkcs8_pem(LineEnding::LF)
             .map_err(|_| KeyFileError::Chance),
-        Kind::Rsa { bits } => Err(KeyFileError::Bits(bits)),
+        KeyKind::Rsa { bits } => Err(KeyFileError::Bits(bits)),
     }
 }
 

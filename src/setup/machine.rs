@@ -2,17 +2,17 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use crate::config::{Config, Family};
+use crate::config::{AddressFamily, Config};
 
 /// The addresses from which mail leaves, IPv4 first: what `[delivery]` binds, else what the system takes for a packet to
 /// the Internet. No packet is sent. A family without a route has none.
 pub fn source_addresses(config: &Config) -> Vec<IpAddr> {
     let mut addresses = Vec::new();
-    if config.delivery.ip != Family::Ipv6 {
+    if config.delivery.ip != AddressFamily::Ipv6 {
         let bound = config.delivery.bind4.map(IpAddr::V4);
         addresses.extend(bound.or_else(|| source(FAR_V4, Ipv4Addr::UNSPECIFIED.into())));
     }
-    if config.delivery.ip != Family::Ipv4 {
+    if config.delivery.ip != AddressFamily::Ipv4 {
         let bound = config.delivery.bind6.map(IpAddr::V6);
         addresses.extend(bound.or_else(|| source(FAR_V6, Ipv6Addr::UNSPECIFIED.into())));
     }

@@ -7,35 +7,32 @@ use crate::address::Domain;
 use crate::auth::dkim::record::zone_strings;
 use crate::dns::{Mx, Srv, Tlsa, ZoneData, ZoneKind, ZoneRecord};
 
-/// A record.
+/// A DNS record that the operator publishes: its owner name, type and data.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Record {
+pub struct DnsRecord {
     /// The owner name.
     pub name: Domain,
     /// The data.
-    pub value: Value,
+    pub value: RecordValue,
 }
 
 /// The data of a record.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Value {
+pub enum RecordValue {
     /// A or AAAA.
     Address(IpAddr),
     /// CNAME.
     Alias(Domain),
     /// PTR.
     Pointer(Domain),
-    /// MX.
     Mx(Mx),
     /// TXT, its strings joined.
     Text(String),
-    /// SRV.
     Service(Srv),
-    /// TLSA.
     Association(Tlsa),
 }
 
-impl Value {
+impl RecordValue {
     /// The type of the record.
     pub const fn kind(&self) -> ZoneKind {
         match self {
@@ -102,9 +99,9 @@ impl Value {
     }
 }
 
-impl Record {
-    /// The record.
-    pub const fn new(name: Domain, value: Value) -> Self {
+impl DnsRecord {
+    /// A record of the name and value; its TTL is left to the zone.
+    pub const fn new(name: Domain, value: RecordValue) -> Self {
         Self { name, value }
     }
 
@@ -158,12 +155,12 @@ mod tests {
         let host = Some(name("mail.example.com"));
         let cases = [
             (
-                Value::Address("192.0.2.1".parse().expect("an address")),
+                RecordValue::Address("192.0.2.1".parse().expect("an address")),
                 "192.0.2.1",
                 "192.0.2.1",
             ),
             (
-                Value::Mx(Mx {
+                RecordValue::Mx(Mx {
                     preference: 10,
                     host: host.clone(),
                 }),
@@ -171,7 +168,7 @@ mod tests {
                 "10 mail.example.com.",
             ),
             (
-                Value::Mx(Mx {
+                RecordValue::Mx(Mx {
                     preference: 0,
                     host: None,
                 }),
@@ -179,7 +176,7 @@ mod tests {
                 "0 .",
             ),
             (
-                Value::Service(Srv {
+                RecordValue::Service(Srv {
                     priority: 0,
                     weight: 1,
                     port: 587,
@@ -189,7 +186,7 @@ mod tests {
                 "0 1 587 mail.example.com.",
             ),
             (
-                Value::Association(Tlsa {
+                RecordValue::Association(Tlsa {
                     usage: 3,
                     selector: 1,
                     matching: 1,
@@ -199,11 +196,11 @@ mod tests {
                 "3 1 1 ab01",
             ),
             (
-                Value::Text("a \"b\" \\ ü".to_owned()),
+                RecordValue::Text("a \"b\" \\ ü".to_owned()),
                 "a \"b\" \\ ü",
                 "\"a \\\"b\\\" \\\\ \\195\\188\"",
             ),
-            (Value::Text(String::new()), "", "\"\""),
+            (RecordValue::Text(String::new()), "", "\"\""),
         ];
         for (value, line, data) in cases {
             assert_eq!(
@@ -215,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_long_text_is_one_line_of_strings_of_255_bytes() {
-        let data = Value::Text("x".repeat(600)).zone_data();
+        let data = RecordValue::Text("x".repeat(600)).zone_data();
         let strings: Vec<usize> = data.split('"').skip(1).step_by(2).map(str::len).collect();
         assert_eq!(strings, [255, 255, 90]);
         assert!(!data.contains('\n'));

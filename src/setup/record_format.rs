@@ -2,8 +2,8 @@
 
 use serde_json::{Value as Json, json};
 
-use super::record::{Record, Value, label, quoted};
-use super::zone::{Need, Purpose, Row, State};
+use super::record::{DnsRecord, RecordValue, label, quoted};
+use super::zone::{Purpose, RecordState, WantedRecord, ZoneNeed};
 use crate::address::Domain;
 use crate::dns::ZoneKind;
 
@@ -49,8 +49,8 @@ pub const TTL: u32 = 3_600;
 
 /// The rows in this form. What is set elsewhere than in the zone (PTR) is left out but for zone files, where it stands as
 /// a comment, and JSON. A program that applies them needs all of them; what a person still has to do is in the table.
-pub fn format(format: Format, zone: &Domain, rows: &[Row]) -> String {
-    let records: Vec<&Row> = rows.iter().filter(|row| is_in_zone(row, zone)).collect();
+pub fn format(format: Format, zone: &Domain, rows: &[WantedRecord]) -> String {
+    let records: Vec<&WantedRecord> = rows.iter().filter(|row| is_in_zone(row, zone)).collect();
     match format {
         Format::Zone => zone_file(zone, rows, &records),
         Format::Json => json(rows),
@@ -61,16 +61,16 @@ pub fn format(format: Format, zone: &Domain, rows: &[Row]) -> String {
 }
 
 /// Whether a record is set in the zone of the domain, and not where the address comes from or by another domain's owner.
-fn is_in_zone(row: &Row, zone: &Domain) -> bool {
+fn is_in_zone(row: &WantedRecord, zone: &Domain) -> bool {
     row.purpose != Purpose::Pointer && row.record.name.is_under(zone)
 }
 
-fn zone_file(zone: &Domain, rows: &[Row], records: &[&Row]) -> String {
+fn zone_file(zone: &Domain, rows: &[WantedRecord], records: &[&WantedRecord]) -> String {
     let mut out = String::new();
     for row in records {
         out.push_str(&line(&row.record));
     }
-    let elsewhere: Vec<&Row> = rows.iter().filter(|row| !is_in_zone(row, zone)).collect();
+    let elsewhere: Vec<&WantedRecord> = rows.iter().filter(|row| !is_in_zone(row, zone)).collect();
     if !elsewhere.is_empty() {
         out.push_str("; not in this zone:\n");
     }
@@ -81,36 +81,36 @@ fn zone_file(zone: &Domain, rows: &[Row], records: &[&Row]) -> String {
     out
 }
 
-fn line(record: &Record) -> String {
-    let Record { name, value } = record;
+fn line(record: &DnsRecord) -> String {
+    let DnsRecord { name, value } = record;
     format!("{name}. {TTL} IN {} {}\n", value.kind(), value.zone_data())
 }
 
 /// One document, with the same words in it for every command that shows records.
-pub fn json(rows: &[Row]) -> String {
+pub fn json(rows: &[WantedRecord]) -> String {
     let rows: Vec<Json> = rows.iter().map(row_json).collect();
     format!("{:#}\n", Json::Array(rows))
 }
 
-/// A row.
-pub fn row_json(row: &Row) -> Json {
+/// The record as `chopar dns --json` prints it.
+pub fn row_json(row: &WantedRecord) -> Json {
     json!({
         "purpose": row.purpose.as_str(),
-        "required": row.need == Need::Required,
+        "required": row.need == ZoneNeed::Required,
         "name": row.record.name.as_str(),
         "type": row.record.value.kind().as_str(),
         "value": row.record.value.line(),
         "state": row.state.as_str(),
-        "found": row.found.iter().map(Value::line).collect::<Vec<String>>(),
+        "found": row.found.iter().map(RecordValue::line).collect::<Vec<String>>(),
         "notes": row.notes,
     })
 }
 
-fn terraform(zone: &Domain, records: &[&Row]) -> String {
+fn terraform(zone: &Domain, records: &[&WantedRecord]) -> String {
     let mut out = String::new();
-    let mut sets: Vec<(&Domain, ZoneKind, Vec<&Value>)> = Vec::new();
+    let mut sets: Vec<(&Domain, ZoneKind, Vec<&RecordValue>)> = Vec::new();
     for row in records {
-        let Record { name, value } = &row.record;
+        let DnsRecord { name, value } = &row.record;
         let kind = value.kind();
         match sets
             .iter_mut()
@@ -123,7 +123,7 @@ fn terraform(zone: &Domain, records: &[&Row]) -> String {
     for (name, kind, values) in sets {
         let Some((resource, fields)) = terraform_set(kind, &values) else {
             for value in values {
-                let record = Record::new(name.clone(), value.clone());
+                let record = DnsRecord::new(name.clone(), value.clone());
                 out.push_str(&format!("# the provider has no {kind}: {}", line(&record)));
             }
             continue;
@@ -146,7 +146,7 @@ fn terraform(zone: &Domain, records: &[&Row]) -> String {
     out
 }
 
-fn terraform_set(kind: ZoneKind, values: &[&Value]) -> Option<(&'static str, String)> {
+fn terraform_set(kind: ZoneKind, values: &[&RecordValue]) -> Option<(&'static str, String)> {
     let list = |key: &str| {
         let lines: Vec<String> = values.iter().map(|value| hcl(&value.line())).collect();
         format!("  {key} = [{}]\n", lines.join(", "))
@@ -157,7 +157,7 @@ fn terraform_set(kind: ZoneKind, values: &[&Value]) -> Option<(&'static str, Str
         ZoneKind::Txt => ("dns_txt_record_set", list("txt")),
         ZoneKind::Mx => {
             let blocks = values.iter().filter_map(|value| match value {
-                Value::Mx(mx) => {
+                RecordValue::Mx(mx) => {
                     let host = mx
                         .host
                         .as_ref()
@@ -173,7 +173,7 @@ fn terraform_set(kind: ZoneKind, values: &[&Value]) -> Option<(&'static str, Str
         }
         ZoneKind::Srv => {
             let blocks = values.iter().filter_map(|value| match value {
-                Value::Service(srv) => {
+                RecordValue::Service(srv) => {
                     let target = srv.target.as_ref().map_or_else(|| ".".to_owned(), |host| format!("{host}."));
                     Some(format!(
                         "  srv {{\n    priority = {}\n    weight   = {}\n    port     = {}\n    target   = \"{target}\"\n  }}\n",
@@ -188,7 +188,6 @@ fn terraform_set(kind: ZoneKind, values: &[&Value]) -> Option<(&'static str, Str
     })
 }
 
-/// A string of HCL.
 fn hcl(text: &str) -> String {
     let mut out = String::from("\"");
     let mut chars = text.chars().peekable();
@@ -211,12 +210,12 @@ fn hcl(text: &str) -> String {
     out
 }
 
-fn cloudflare(records: &[&Row]) -> String {
+fn cloudflare(records: &[&WantedRecord]) -> String {
     let posts: Vec<Json> = records
         .iter()
-        .filter(|row| row.state != State::There)
+        .filter(|row| row.state != RecordState::There)
         .map(|row| {
-            let Record { name, value } = &row.record;
+            let DnsRecord { name, value } = &row.record;
             let mut post = json!({
                 "type": value.kind().as_str(),
                 "name": name.as_str(),
@@ -224,26 +223,28 @@ fn cloudflare(records: &[&Row]) -> String {
                 "comment": row.purpose.as_str(),
             });
             let fields = match value {
-                Value::Mx(mx) => json!({
+                RecordValue::Mx(mx) => json!({
                     "content": mx.host.as_ref().map_or(".", Domain::as_str),
                     "priority": mx.preference,
                 }),
-                Value::Text(text) => json!({ "content": quoted(text.as_bytes()) }),
-                Value::Service(srv) => json!({ "data": {
+                RecordValue::Text(text) => json!({ "content": quoted(text.as_bytes()) }),
+                RecordValue::Service(srv) => json!({ "data": {
                     "priority": srv.priority,
                     "weight": srv.weight,
                     "port": srv.port,
                     "target": srv.target.as_ref().map_or(".", Domain::as_str),
                 }}),
-                Value::Association(tlsa) => json!({ "data": {
+                RecordValue::Association(tlsa) => json!({ "data": {
                     "usage": tlsa.usage,
                     "selector": tlsa.selector,
                     "matching_type": tlsa.matching,
                     "certificate": value.line().rsplit(' ').next().unwrap_or_default(),
                 }}),
                 // A proxy in front would take no mail.
-                Value::Address(_) => json!({ "content": value.line(), "proxied": false }),
-                Value::Alias(_) | Value::Pointer(_) => json!({ "content": value.line() }),
+                RecordValue::Address(_) => json!({ "content": value.line(), "proxied": false }),
+                RecordValue::Alias(_) | RecordValue::Pointer(_) => {
+                    json!({ "content": value.line() })
+                }
             };
             if let (Some(post), Json::Object(fields)) = (post.as_object_mut(), fields) {
                 post.extend(fields);
@@ -254,12 +255,12 @@ fn cloudflare(records: &[&Row]) -> String {
     format!("{:#}\n", json!({ "posts": posts }))
 }
 
-fn nsupdate(zone: &Domain, records: &[&Row]) -> String {
+fn nsupdate(zone: &Domain, records: &[&WantedRecord]) -> String {
     let mut out = format!("zone {zone}.\n");
-    for row in records.iter().filter(|row| row.state != State::There) {
-        let Record { name, value } = &row.record;
+    for row in records.iter().filter(|row| row.state != RecordState::There) {
+        let DnsRecord { name, value } = &row.record;
         let kind = value.kind();
-        if row.state == State::Differs {
+        if row.state == RecordState::Differs {
             // One by one: what stands beside them under the name is not ours.
             for found in &row.found {
                 out.push_str(&format!(
@@ -286,36 +287,36 @@ mod tests {
         Domain::parse(text).expect("a domain")
     }
 
-    fn row(purpose: Purpose, owner: &str, value: Value, state: State) -> Row {
-        Row {
+    fn row(purpose: Purpose, owner: &str, value: RecordValue, state: RecordState) -> WantedRecord {
+        WantedRecord {
             purpose,
-            need: Need::Required,
-            record: Record::new(name(owner), value),
+            need: ZoneNeed::Required,
+            record: DnsRecord::new(name(owner), value),
             state,
-            found: vec![Value::Text("v=spf1 mx +all".to_owned())],
+            found: vec![RecordValue::Text("v=spf1 mx +all".to_owned())],
             notes: Vec::new(),
         }
     }
 
-    fn rows() -> Vec<Row> {
-        let mx = Value::Mx(Mx {
+    fn rows() -> Vec<WantedRecord> {
+        let mx = RecordValue::Mx(Mx {
             preference: 10,
             host: Some(name("mail.example.com")),
         });
-        let text = |text: &str| Value::Text(text.to_owned());
+        let text = |text: &str| RecordValue::Text(text.to_owned());
         vec![
-            row(Purpose::Mx, "example.com", mx, State::There),
+            row(Purpose::Mx, "example.com", mx, RecordState::There),
             row(
                 Purpose::Spf,
                 "example.com",
                 text("v=spf1 exists:%{i}.a.example \"x\" ~all"),
-                State::Differs,
+                RecordState::Differs,
             ),
             row(
                 Purpose::Pointer,
                 "1.2.0.192.in-addr.arpa",
-                Value::Pointer(name("mail.example.com")),
-                State::Missing,
+                RecordValue::Pointer(name("mail.example.com")),
+                RecordState::Missing,
             ),
         ]
     }

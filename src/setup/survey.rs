@@ -4,13 +4,13 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::asking::Asker;
-use super::record::Value;
-use super::zone::{Facts, PublicKey, Published, Seen, questions};
+use super::record::RecordValue;
+use super::zone::{PublishedKey, PublishedRecords, ZoneFacts, ZoneView, questions};
 use super::{machine, spf_record};
 use crate::address::Domain;
 use crate::auth::dkim::record::record_text;
-use crate::auth::spf::{self, Outcome, Sender};
-use crate::config::{Config, Listen, Receive, Target};
+use crate::auth::spf::{self, Sender, SpfResult};
+use crate::config::{AliasTarget, Config, Listen, Receive};
 use crate::destination::Destination;
 use crate::dns::{RecordKind, ZoneKind};
 use crate::entropy::Entropy as _;
@@ -63,13 +63,13 @@ pub fn key_digest(folder: &Path) -> Option<Vec<u8>> {
 }
 
 /// The facts of a domain that the configuration serves, or is to serve, at these addresses.
-pub fn facts_of(config: &Config, domain: &Domain, addresses: Vec<IpAddr>) -> Facts {
+pub fn facts_of(config: &Config, domain: &Domain, addresses: Vec<IpAddr>) -> ZoneFacts {
     let served = config.domains.get(domain);
     let port = |listen: &Listen, default: u16| match listen {
         Listen::Addresses(list) => list.first().map(|address| address.port()),
         Listen::Systemd => Some(default),
     };
-    Facts {
+    ZoneFacts {
         host: config.hostname.clone(),
         addresses,
         domain: domain.clone(),
@@ -77,7 +77,7 @@ pub fn facts_of(config: &Config, domain: &Domain, addresses: Vec<IpAddr>) -> Fac
         keys: config
             .signing_keys(domain)
             .iter()
-            .map(|key| PublicKey {
+            .map(|key| PublishedKey {
                 selector: key.selector.to_string(),
                 text: record_text(&key.key),
             })
@@ -102,7 +102,7 @@ fn reports_to(config: &Config, domain: &Domain) -> String {
     let served = config.domains.get(domain);
     let mut aliases = served.into_iter().flat_map(|served| &served.aliases);
     let counted = aliases.find(|(_, alias)| {
-        let reports = Target::Here(Destination::Reports);
+        let reports = AliasTarget::Here(Destination::Reports);
         alias.targets.contains(&reports)
     });
     if let Some((name, _)) = counted {
@@ -115,7 +115,7 @@ fn reports_to(config: &Config, domain: &Domain) -> String {
 }
 
 /// What the DNS holds.
-pub fn look(facts: &Facts, asker: &Asker) -> Seen {
+pub fn look(facts: &ZoneFacts, asker: &Asker) -> ZoneView {
     let mut all = questions(facts);
     let random = random_label();
     let probes: Vec<Domain> = ["", "_domainkey."]
@@ -128,22 +128,25 @@ pub fn look(facts: &Facts, asker: &Asker) -> Seen {
         .iter()
         .filter(|name| {
             let found = records.get(&((*name).clone(), ZoneKind::Txt));
-            matches!(found, Some(Published::Records(_) | Published::Alias(..)))
+            matches!(
+                found,
+                Some(PublishedRecords::Records(_) | PublishedRecords::Alias(..))
+            )
         })
         .filter_map(Domain::parent)
         .collect();
-    let mut seen = Seen {
+    let mut seen = ZoneView {
         records,
         wildcards,
-        ..Seen::default()
+        ..ZoneView::default()
     };
     let domain = facts.domain.clone();
     seen.spf_passes = passes(facts, asker, &domain);
     seen.helo_passes = passes(facts, asker, &facts.host);
     seen.spf_lookups = match seen.get(&domain, ZoneKind::Txt) {
-        Published::Records(values) | Published::Alias(_, values) => {
+        PublishedRecords::Records(values) | PublishedRecords::Alias(_, values) => {
             let record = values.iter().find_map(|value| match value {
-                Value::Text(text) if spf_record::is_one(text) => Some(text.clone()),
+                RecordValue::Text(text) if spf_record::is_one(text) => Some(text.clone()),
                 _ => None,
             });
             record.map(|record| count_lookups(&record, asker))
@@ -157,7 +160,7 @@ pub fn look(facts: &Facts, asker: &Asker) -> Seen {
 }
 
 /// Whether mail from each of our addresses passes the policy of a domain; nothing where the DNS failed.
-fn passes(facts: &Facts, asker: &Asker, domain: &Domain) -> Option<bool> {
+fn passes(facts: &ZoneFacts, asker: &Asker, domain: &Domain) -> Option<bool> {
     if facts.addresses.is_empty() {
         return None;
     }
@@ -170,13 +173,13 @@ fn passes(facts: &Facts, asker: &Asker, domain: &Domain) -> Option<bool> {
             .verdict(|answers| spf::check(&sender, answers))
             .outcome
         {
-            Outcome::Pass => {}
-            Outcome::TempError => return None,
-            Outcome::None
-            | Outcome::Neutral
-            | Outcome::Fail
-            | Outcome::SoftFail
-            | Outcome::PermError => all = false,
+            SpfResult::Pass => {}
+            SpfResult::TempError => return None,
+            SpfResult::None
+            | SpfResult::Neutral
+            | SpfResult::Fail
+            | SpfResult::SoftFail
+            | SpfResult::PermError => all = false,
         }
     }
     Some(all)

@@ -1,4 +1,4 @@
-//! Looks at the zones of several domains, some at a time, and none longer than [`ZONES_TIMEOUT`] in all: what is not known by
+//! PeriodicChecks at the zones of several domains, some at a time, and none longer than [`ZONES_TIMEOUT`] in all: what is not known by
 //! then is unknown.
 
 use std::collections::VecDeque;
@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::asking::Asker;
-use super::zone::{Facts, Row, Seen, compare};
+use super::zone::{WantedRecord, ZoneFacts, ZoneView, compare};
 use super::{machine, survey};
 use crate::address::Domain;
 use crate::config::Config;
@@ -18,14 +18,13 @@ use crate::limits::{ZONES_AT_ONCE, ZONES_TIMEOUT};
 #[derive(Clone, Debug)]
 pub struct Survey {
     /// What the machine says.
-    pub facts: Facts,
+    pub facts: ZoneFacts,
     /// The zone that the domain is in; the domain itself where that is not known.
     pub zone: Domain,
-    /// The records.
-    pub rows: Vec<Row>,
+    pub rows: Vec<WantedRecord>,
 }
 
-/// Looks at these domains, in this order. `given` are the addresses that an operator names. A thread that is late is left
+/// PeriodicChecks at these domains, in this order. `given` are the addresses that an operator names. A thread that is late is left
 /// behind: it ends by its own deadlines, or with the process.
 pub fn look(
     config: &Config,
@@ -36,14 +35,16 @@ pub fn look(
 ) -> Vec<Survey> {
     let end = Instant::now() + ZONES_TIMEOUT;
     let addresses = addresses(config, given, asker);
-    let all: Vec<Facts> = domains
+    let all: Vec<ZoneFacts> = domains
         .iter()
-        .map(|domain| Facts {
+        .map(|domain| ZoneFacts {
             key_digest: key_digest.cloned(),
             ..survey::facts_of(config, domain, addresses.clone())
         })
         .collect();
-    let waiting = Arc::new(Mutex::new(all.iter().cloned().collect::<VecDeque<Facts>>()));
+    let waiting = Arc::new(Mutex::new(
+        all.iter().cloned().collect::<VecDeque<ZoneFacts>>(),
+    ));
     let (send, received) = mpsc::channel();
     for _ in 0..all.len().min(ZONES_AT_ONCE) {
         let (waiting, asker, send) = (Arc::clone(&waiting), Arc::clone(asker), send.clone());
@@ -69,10 +70,10 @@ pub fn look(
             Err(_) => break,
         }
     }
-    let of = |facts: Facts| {
+    let of = |facts: ZoneFacts| {
         let known = found.iter().find(|one| one.facts.domain == facts.domain);
         known.cloned().unwrap_or_else(|| Survey {
-            rows: compare(&facts, &Seen::default()),
+            rows: compare(&facts, &ZoneView::default()),
             zone: facts.domain.clone(),
             facts,
         })
@@ -80,7 +81,7 @@ pub fn look(
     all.into_iter().map(of).collect()
 }
 
-fn one(facts: Facts, asker: &Asker) -> Survey {
+fn one(facts: ZoneFacts, asker: &Asker) -> Survey {
     let seen = survey::look(&facts, asker);
     let rows = compare(&facts, &seen);
     let zone = asker.zone(&facts.domain);
@@ -109,7 +110,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Folder, SystemDefaults};
-    use crate::setup::zone::State;
+    use crate::setup::zone::RecordState;
 
     /// A resolver that never answers: a socket that nobody reads.
     #[test]
@@ -132,7 +133,12 @@ mod tests {
         assert_eq!(named, domains.iter().collect::<Vec<_>>());
         for survey in &found {
             assert!(!survey.rows.is_empty());
-            assert!(survey.rows.iter().all(|row| row.state == State::Unknown));
+            assert!(
+                survey
+                    .rows
+                    .iter()
+                    .all(|row| row.state == RecordState::Unknown)
+            );
         }
     }
 }

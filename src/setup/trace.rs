@@ -6,7 +6,7 @@ use crate::engine::log::fields;
 
 pub use explanation::explain;
 
-/// How it ended.
+/// How a delivery that is followed ended: delivered, failed, or not before the command gave up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum End {
     /// Every recipient's server has it.
@@ -70,7 +70,7 @@ impl Trace {
         self.is_signed
     }
 
-    /// Whether it has ended, and how.
+    /// The end of the delivery; `None` while it goes on.
     pub fn end(&self) -> Option<End> {
         let ended = self.delivered.saturating_add(self.failed);
         if self.recipients == 0 || ended < self.recipients {

@@ -12,14 +12,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use super::record::{Record, Value};
+use super::record::{DnsRecord, RecordValue};
 use super::spf_record;
 use crate::address::Domain;
 use crate::dns::{Mx, Srv, Tlsa, ZoneKind, reverse_name, zone_of};
 
 /// What this machine and its configuration say.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub struct ZoneFacts {
     /// The name of this host.
     pub host: Domain,
     /// The addresses by which mail leaves and comes.
@@ -29,7 +29,7 @@ pub struct Facts {
     /// Whether mail to the domain ends here.
     pub receives: bool,
     /// The keys that sign, each with the text of its record.
-    pub keys: Vec<PublicKey>,
+    pub keys: Vec<PublishedKey>,
     /// The address that gets the reports about the domain.
     pub reports: String,
     /// The port for STARTTLS and AUTH, where there is one.
@@ -46,8 +46,7 @@ pub struct Facts {
 
 /// A DKIM key, as it is to be published.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct PublicKey {
-    /// The selector.
+pub struct PublishedKey {
     pub selector: String,
     /// The text of the record.
     pub text: String,
@@ -55,24 +54,23 @@ pub struct PublicKey {
 
 /// What the DNS holds under a name.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Published {
+pub enum PublishedRecords {
     /// These records, at all servers that were asked.
-    Records(Vec<Value>),
+    Records(Vec<RecordValue>),
     /// An alias to this name, and the records there.
-    Alias(Domain, Vec<Value>),
-    /// Nothing.
+    Alias(Domain, Vec<RecordValue>),
     Nothing,
     /// The servers of the zone do not agree: what each of them has. Usually the newest are still on their way.
-    Divided(Vec<(String, Vec<Value>)>),
+    Divided(Vec<(String, Vec<RecordValue>)>),
     /// It could not be found out, for this reason.
     Unknown(String),
 }
 
 /// What is known of the DNS.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct ZoneView {
     /// What each question found.
-    pub records: BTreeMap<(Domain, ZoneKind), Published>,
+    pub records: BTreeMap<(Domain, ZoneKind), PublishedRecords>,
     /// Whether mail from each address passes the policy of the domain.
     pub spf_passes: Option<bool>,
     /// Whether it passes that of the host's name.
@@ -161,7 +159,7 @@ impl Purpose {
 
 /// How much depends on a record.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Need {
+pub enum ZoneNeed {
     /// Mail does not arrive without it, or in the spam folder.
     Required,
     /// It makes mail safer, or life easier.
@@ -170,7 +168,7 @@ pub enum Need {
 
 /// How the DNS stands to a record.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum State {
+pub enum RecordState {
     /// It is there, or another that does the same.
     There,
     /// Something else is there, which this should replace.
@@ -183,7 +181,7 @@ pub enum State {
     Unknown,
 }
 
-impl State {
+impl RecordState {
     /// For people and JSON.
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -196,7 +194,7 @@ impl State {
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for RecordState {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(self.as_str())
     }
@@ -204,22 +202,21 @@ impl fmt::Display for State {
 
 /// A record that should be there.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Row {
-    /// What it is for.
+pub struct WantedRecord {
     pub purpose: Purpose,
     /// How much depends on it.
-    pub need: Need,
+    pub need: ZoneNeed,
     /// The record, as it should be.
-    pub record: Record,
+    pub record: DnsRecord,
     /// How the DNS stands to it.
-    pub state: State,
+    pub state: RecordState,
     /// What is there instead, or beside it.
-    pub found: Vec<Value>,
+    pub found: Vec<RecordValue>,
     /// What else there is to say, each a sentence.
     pub notes: Vec<String>,
 }
 
-impl Facts {
+impl ZoneFacts {
     /// The name of a policy about the domain.
     fn dmarc_name(&self) -> Option<Domain> {
         below("_dmarc", &self.domain)
@@ -262,7 +259,7 @@ impl Facts {
 }
 
 /// What has to be asked.
-pub fn questions(facts: &Facts) -> Vec<(Domain, ZoneKind)> {
+pub fn questions(facts: &ZoneFacts) -> Vec<(Domain, ZoneKind)> {
     let mut all = vec![
         (facts.host.clone(), ZoneKind::A),
         (facts.host.clone(), ZoneKind::Aaaa),
@@ -305,7 +302,7 @@ pub fn questions(facts: &Facts) -> Vec<(Domain, ZoneKind)> {
 }
 
 /// The records that should be there, and how the DNS stands to each.
-pub fn compare(facts: &Facts, seen: &Seen) -> Vec<Row> {
+pub fn compare(facts: &ZoneFacts, seen: &ZoneView) -> Vec<WantedRecord> {
     let mut rows = addresses(facts, seen);
     rows.extend(pointers(facts, seen));
     rows.extend(exchanger(facts, seen));
@@ -330,38 +327,38 @@ pub fn compare(facts: &Facts, seen: &Seen) -> Vec<Row> {
 }
 
 /// Whether the DNS is as it has to be.
-pub fn is_complete(rows: &[Row]) -> bool {
+pub fn is_complete(rows: &[WantedRecord]) -> bool {
     rows.iter()
-        .all(|row| row.need != Need::Required || row.state == State::There)
+        .all(|row| row.need != ZoneNeed::Required || row.state == RecordState::There)
 }
 
-impl Seen {
+impl ZoneView {
     /// What the question found; nothing for one that was not asked.
-    pub fn get(&self, name: &Domain, kind: ZoneKind) -> Published {
+    pub fn get(&self, name: &Domain, kind: ZoneKind) -> PublishedRecords {
         self.records
             .get(&(name.clone(), kind))
             .cloned()
-            .unwrap_or_else(|| Published::Unknown("it was not asked for".to_owned()))
+            .unwrap_or_else(|| PublishedRecords::Unknown("it was not asked for".to_owned()))
     }
 
     /// The texts under a name that `is_one` takes for records of its kind, with their state.
     fn texts(&self, name: &Domain, is_one: impl Fn(&str) -> bool) -> Texts {
         let published = self.get(name, ZoneKind::Txt);
-        let texts = |values: &[Value]| -> Vec<String> {
+        let texts = |values: &[RecordValue]| -> Vec<String> {
             values
                 .iter()
                 .filter_map(|value| match value {
-                    Value::Text(text) if is_one(text) => Some(text.clone()),
+                    RecordValue::Text(text) if is_one(text) => Some(text.clone()),
                     _ => None,
                 })
                 .collect()
         };
         match published {
-            Published::Records(values) | Published::Alias(_, values) => {
+            PublishedRecords::Records(values) | PublishedRecords::Alias(_, values) => {
                 Texts::Known(texts(&values))
             }
-            Published::Nothing => Texts::Known(Vec::new()),
-            Published::Divided(servers) => {
+            PublishedRecords::Nothing => Texts::Known(Vec::new()),
+            PublishedRecords::Divided(servers) => {
                 let each: Vec<(String, Vec<String>)> = servers
                     .iter()
                     .map(|(server, values)| (server.clone(), texts(values)))
@@ -375,7 +372,7 @@ impl Seen {
                     _ => Texts::Divided(each),
                 }
             }
-            Published::Unknown(cause) => Texts::Unknown(cause),
+            PublishedRecords::Unknown(cause) => Texts::Unknown(cause),
         }
     }
 }
@@ -387,7 +384,7 @@ enum Texts {
     Unknown(String),
 }
 
-impl PublicKey {
+impl PublishedKey {
     /// The owner name of its record; none where it would be too long.
     fn name(&self, domain: &Domain) -> Option<Domain> {
         below(&format!("{}._domainkey", self.selector), domain)
@@ -399,13 +396,13 @@ fn below(labels: &str, domain: &Domain) -> Option<Domain> {
     Domain::parse(&format!("{labels}.{domain}")).ok()
 }
 
-impl Row {
-    fn new(purpose: Purpose, need: Need, name: &Domain, value: Value) -> Self {
+impl WantedRecord {
+    fn new(purpose: Purpose, need: ZoneNeed, name: &Domain, value: RecordValue) -> Self {
         Self {
             purpose,
             need,
-            record: Record::new(name.clone(), value),
-            state: State::Missing,
+            record: DnsRecord::new(name.clone(), value),
+            state: RecordState::Missing,
             found: Vec::new(),
             notes: Vec::new(),
         }
@@ -416,26 +413,26 @@ impl Row {
     }
 
     /// The state of a record that is there if one of the values is it; others differ, or stand beside it.
-    fn judge(&mut self, published: Published) {
+    fn judge(&mut self, published: PublishedRecords) {
         let record = self.record.value.clone();
         match published {
-            Published::Records(values) | Published::Alias(_, values) => {
+            PublishedRecords::Records(values) | PublishedRecords::Alias(_, values) => {
                 let is_there = values.contains(&record);
                 self.found = values
                     .into_iter()
                     .filter(|value| *value != record)
                     .collect();
                 self.state = if is_there {
-                    State::There
+                    RecordState::There
                 } else if self.found.is_empty() {
-                    State::Missing
+                    RecordState::Missing
                 } else {
-                    State::Differs
+                    RecordState::Differs
                 };
             }
-            Published::Nothing => self.state = State::Missing,
-            Published::Divided(servers) => {
-                let have = |(_, values): &&(String, Vec<Value>)| values.contains(&record);
+            PublishedRecords::Nothing => self.state = RecordState::Missing,
+            PublishedRecords::Divided(servers) => {
+                let have = |(_, values): &&(String, Vec<RecordValue>)| values.contains(&record);
                 let with: Vec<&str> = servers
                     .iter()
                     .filter(have)
@@ -443,17 +440,17 @@ impl Row {
                     .collect();
                 let all = servers.len();
                 if with.len() == all {
-                    self.state = State::There;
+                    self.state = RecordState::There;
                 } else if with.is_empty() {
                     self.found = servers.into_iter().flat_map(|(_, values)| values).collect();
                     self.found.dedup();
                     self.state = if self.found.is_empty() {
-                        State::Missing
+                        RecordState::Missing
                     } else {
-                        State::Differs
+                        RecordState::Differs
                     };
                 } else {
-                    self.state = State::OnItsWay;
+                    self.state = RecordState::OnItsWay;
                     let text = format!(
                         "so far only {} of {all} servers of the zone have it: {}",
                         with.len(),
@@ -462,7 +459,7 @@ impl Row {
                     self.note(text);
                 }
             }
-            Published::Unknown(cause) => self.unknown(&cause),
+            PublishedRecords::Unknown(cause) => self.unknown(&cause),
         }
     }
 
@@ -471,12 +468,12 @@ impl Row {
         match texts {
             Texts::Known(texts) => {
                 self.state = match texts.as_slice() {
-                    [] => State::Missing,
-                    [text] if is_right(text) => State::There,
-                    _ => State::Differs,
+                    [] => RecordState::Missing,
+                    [text] if is_right(text) => RecordState::There,
+                    _ => RecordState::Differs,
                 };
-                if self.state == State::Differs {
-                    self.found = texts.iter().cloned().map(Value::Text).collect();
+                if self.state == RecordState::Differs {
+                    self.found = texts.iter().cloned().map(RecordValue::Text).collect();
                 }
                 texts
             }
@@ -486,9 +483,9 @@ impl Row {
                     .filter(|(_, texts)| matches!(texts.as_slice(), [text] if is_right(text)))
                     .count();
                 self.state = if with > 0 {
-                    State::OnItsWay
+                    RecordState::OnItsWay
                 } else {
-                    State::Differs
+                    RecordState::Differs
                 };
                 let all = servers.len();
                 self.note(format!(
@@ -504,24 +501,24 @@ impl Row {
     }
 
     fn unknown(&mut self, cause: &str) {
-        self.state = State::Unknown;
+        self.state = RecordState::Unknown;
         self.note(cause);
     }
 }
 
-fn addresses(facts: &Facts, seen: &Seen) -> Vec<Row> {
-    let mut rows: Vec<Row> = Vec::new();
+fn addresses(facts: &ZoneFacts, seen: &ZoneView) -> Vec<WantedRecord> {
+    let mut rows: Vec<WantedRecord> = Vec::new();
     for address in &facts.addresses {
-        let value = Value::Address(*address);
-        let mut row = Row::new(Purpose::Address, Need::Required, &facts.host, value);
+        let value = RecordValue::Address(*address);
+        let mut row = WantedRecord::new(Purpose::Address, ZoneNeed::Required, &facts.host, value);
         row.judge(seen.get(&facts.host, row.record.value.kind()));
-        let is_ours = |value: &Value| matches!(value, Value::Address(other) if facts.addresses.contains(other));
+        let is_ours = |value: &RecordValue| matches!(value, RecordValue::Address(other) if facts.addresses.contains(other));
         row.found.retain(|value| !is_ours(value));
-        if row.state == State::Differs && row.found.is_empty() {
-            row.state = State::Missing;
+        if row.state == RecordState::Differs && row.found.is_empty() {
+            row.state = RecordState::Missing;
         }
-        if row.state == State::There && !row.found.is_empty() {
-            let others: Vec<String> = row.found.iter().map(Value::line).collect();
+        if row.state == RecordState::There && !row.found.is_empty() {
+            let others: Vec<String> = row.found.iter().map(RecordValue::line).collect();
             row.note(format!(
                 "{} leads to {} too, which this machine does not send from: take it out, or name all addresses",
                 facts.host,
@@ -536,10 +533,10 @@ fn addresses(facts: &Facts, seen: &Seen) -> Vec<Row> {
     ];
     for (kind, is_ours) in families {
         let published = seen.get(&facts.host, kind);
-        if let (false, Published::Records(values), Some(row)) =
+        if let (false, PublishedRecords::Records(values), Some(row)) =
             (is_ours, published, rows.first_mut())
         {
-            let lines: Vec<String> = values.iter().map(Value::line).collect();
+            let lines: Vec<String> = values.iter().map(RecordValue::line).collect();
             row.note(format!(
                 "{} has {kind} {} as well, but this machine has no such address that leads to the Internet: mail that is \
                  sent there is delayed; take the record out",
@@ -551,15 +548,15 @@ fn addresses(facts: &Facts, seen: &Seen) -> Vec<Row> {
     rows
 }
 
-fn pointers(facts: &Facts, seen: &Seen) -> Vec<Row> {
+fn pointers(facts: &ZoneFacts, seen: &ZoneView) -> Vec<WantedRecord> {
     let mut rows = Vec::new();
     for address in &facts.addresses {
         let name = reverse_name(*address);
-        let value = Value::Pointer(facts.host.clone());
-        let mut row = Row::new(Purpose::Pointer, Need::Required, &name, value);
+        let value = RecordValue::Pointer(facts.host.clone());
+        let mut row = WantedRecord::new(Purpose::Pointer, ZoneNeed::Required, &name, value);
         row.judge(seen.get(&name, ZoneKind::Ptr));
-        if row.state == State::There && !row.found.is_empty() {
-            let names: Vec<String> = row.found.iter().map(Value::line).collect();
+        if row.state == RecordState::There && !row.found.is_empty() {
+            let names: Vec<String> = row.found.iter().map(RecordValue::line).collect();
             row.note(format!(
                 "the address has other names too ({}); one is best",
                 names.join(", ")
@@ -570,7 +567,7 @@ fn pointers(facts: &Facts, seen: &Seen) -> Vec<Row> {
     rows
 }
 
-fn exchanger(facts: &Facts, seen: &Seen) -> Option<Row> {
+fn exchanger(facts: &ZoneFacts, seen: &ZoneView) -> Option<WantedRecord> {
     if !facts.receives {
         return None;
     }
@@ -578,18 +575,18 @@ fn exchanger(facts: &Facts, seen: &Seen) -> Option<Row> {
         preference: 10,
         host: Some(facts.host.clone()),
     };
-    let mut row = Row::new(
+    let mut row = WantedRecord::new(
         Purpose::Mx,
-        Need::Required,
+        ZoneNeed::Required,
         &facts.domain,
-        Value::Mx(wanted),
+        RecordValue::Mx(wanted),
     );
     let published = seen.get(&facts.domain, ZoneKind::Mx);
-    if let Published::Records(values) | Published::Alias(_, values) = &published {
+    if let PublishedRecords::Records(values) | PublishedRecords::Alias(_, values) = &published {
         let exchangers: Vec<&Mx> = values
             .iter()
             .filter_map(|value| match value {
-                Value::Mx(mx) => Some(mx),
+                RecordValue::Mx(mx) => Some(mx),
                 _ => None,
             })
             .collect();
@@ -597,8 +594,8 @@ fn exchanger(facts: &Facts, seen: &Seen) -> Option<Row> {
             .iter()
             .find(|mx| mx.host.as_ref() == Some(&facts.host));
         if let Some(ours) = ours {
-            row.record.value = Value::Mx((*ours).clone());
-            row.state = State::There;
+            row.record.value = RecordValue::Mx((*ours).clone());
+            row.state = RecordState::There;
             let before: Vec<String> = exchangers
                 .iter()
                 .filter(|mx| mx.preference < ours.preference)
@@ -614,7 +611,7 @@ fn exchanger(facts: &Facts, seen: &Seen) -> Option<Row> {
         }
     }
     row.judge(published);
-    if row.state == State::Differs {
+    if row.state == RecordState::Differs {
         row.note(format!(
             "mail for {} goes elsewhere today. If that is meant, set receive = false in [domain.\"{}\"] of chopar.toml; \
              else put this record in place of the others",
@@ -624,9 +621,9 @@ fn exchanger(facts: &Facts, seen: &Seen) -> Option<Row> {
     Some(row)
 }
 
-fn spf(facts: &Facts, seen: &Seen) -> Row {
-    let fresh = Value::Text(spf_record::new(&facts.host));
-    let mut row = Row::new(Purpose::Spf, Need::Required, &facts.domain, fresh);
+fn spf(facts: &ZoneFacts, seen: &ZoneView) -> WantedRecord {
+    let fresh = RecordValue::Text(spf_record::new(&facts.host));
+    let mut row = WantedRecord::new(Purpose::Spf, ZoneNeed::Required, &facts.domain, fresh);
     let passes = seen.spf_passes == Some(true);
     let texts = seen.texts(&facts.domain, spf_record::is_one);
     let flawed = |text: &str| {
@@ -634,23 +631,23 @@ fn spf(facts: &Facts, seen: &Seen) -> Row {
     };
     let published = row.judge_texts(texts, |text| passes && !flawed(text));
     if !published.is_empty() {
-        row.record.value = Value::Text(spf_record::merged(&published, &facts.host, passes));
+        row.record.value = RecordValue::Text(spf_record::merged(&published, &facts.host, passes));
     }
     for flaw in spf_record::flaws(&published, seen.spf_lookups) {
         row.note(flaw.to_string());
     }
-    if row.state == State::Differs && published.len() == 1 && seen.spf_passes.is_none() {
+    if row.state == RecordState::Differs && published.len() == 1 && seen.spf_passes.is_none() {
         row.note("whether this host passes by it could not be found out: a record that it leads to has no answer");
     }
     row
 }
 
-fn spf_of_helo(facts: &Facts, seen: &Seen) -> Row {
-    let value = Value::Text(spf_record::of_helo());
-    let mut row = Row::new(Purpose::SpfHelo, Need::Advised, &facts.host, value);
+fn spf_of_helo(facts: &ZoneFacts, seen: &ZoneView) -> WantedRecord {
+    let value = RecordValue::Text(spf_record::of_helo());
+    let mut row = WantedRecord::new(Purpose::SpfHelo, ZoneNeed::Advised, &facts.host, value);
     if facts.host == facts.domain {
         // One record serves both.
-        row.need = Need::Required;
+        row.need = ZoneNeed::Required;
         row = spf(facts, seen);
         row.purpose = Purpose::SpfHelo;
         return row;
@@ -658,7 +655,7 @@ fn spf_of_helo(facts: &Facts, seen: &Seen) -> Row {
     let passes = seen.helo_passes == Some(true);
     let published = row.judge_texts(seen.texts(&facts.host, spf_record::is_one), |_| passes);
     if !published.is_empty() {
-        row.record.value = Value::Text(spf_record::merged(&published, &facts.host, passes));
+        row.record.value = RecordValue::Text(spf_record::merged(&published, &facts.host, passes));
     }
     for flaw in spf_record::flaws(&published, None) {
         row.note(flaw.to_string());
@@ -666,13 +663,13 @@ fn spf_of_helo(facts: &Facts, seen: &Seen) -> Row {
     row
 }
 
-fn tls_reports(facts: &Facts, seen: &Seen) -> Option<Row> {
+fn tls_reports(facts: &ZoneFacts, seen: &ZoneView) -> Option<WantedRecord> {
     if !facts.receives {
         return None;
     }
     let name = below("_smtp._tls", &facts.domain)?;
-    let value = Value::Text(format!("v=TLSRPTv1; rua=mailto:{}", facts.reports));
-    let mut row = Row::new(Purpose::TlsReports, Need::Advised, &name, value);
+    let value = RecordValue::Text(format!("v=TLSRPTv1; rua=mailto:{}", facts.reports));
+    let mut row = WantedRecord::new(Purpose::TlsReports, ZoneNeed::Advised, &name, value);
     let is_one = |text: &str| {
         text.trim_start()
             .to_ascii_lowercase()
@@ -682,32 +679,35 @@ fn tls_reports(facts: &Facts, seen: &Seen) -> Option<Row> {
     Some(row)
 }
 
-fn services(facts: &Facts, seen: &Seen) -> Vec<Row> {
+fn services(facts: &ZoneFacts, seen: &ZoneView) -> Vec<WantedRecord> {
     let mut rows = Vec::new();
     for (name, service) in facts.services() {
-        let mut row = Row::new(
+        let mut row = WantedRecord::new(
             Purpose::Submission,
-            Need::Advised,
+            ZoneNeed::Advised,
             &name,
-            Value::Service(service),
+            RecordValue::Service(service),
         );
         row.judge(seen.get(&name, ZoneKind::Srv));
         let leads_here = row.found.iter().any(|value| {
-            matches!((value, &row.record.value), (Value::Service(found), Value::Service(wanted))
+            matches!((value, &row.record.value), (RecordValue::Service(found), RecordValue::Service(wanted))
                 if (found.port, &found.target) == (wanted.port, &wanted.target))
         });
         if leads_here {
-            row.state = State::There;
+            row.state = RecordState::There;
         }
         rows.push(row);
     }
     rows
 }
 
-fn association(facts: &Facts, seen: &Seen) -> Option<Row> {
+fn association(facts: &ZoneFacts, seen: &ZoneView) -> Option<WantedRecord> {
     let name = below("_25._tcp", &facts.host)?;
     let published = seen.get(&name, ZoneKind::Tlsa);
-    let is_published = matches!(&published, Published::Records(_) | Published::Alias(..));
+    let is_published = matches!(
+        &published,
+        PublishedRecords::Records(_) | PublishedRecords::Alias(..)
+    );
     // Without signatures in the zone nobody looks at it; one that is there and wrong does harm where they are.
     if !seen.signed && !is_published {
         return None;
@@ -719,18 +719,18 @@ fn association(facts: &Facts, seen: &Seen) -> Option<Row> {
         data: facts.key_digest.clone()?,
     };
     let need = if is_published {
-        Need::Required
+        ZoneNeed::Required
     } else {
-        Need::Advised
+        ZoneNeed::Advised
     };
-    let mut row = Row::new(
+    let mut row = WantedRecord::new(
         Purpose::Association,
         need,
         &name,
-        Value::Association(wanted),
+        RecordValue::Association(wanted),
     );
     row.judge(published);
-    if row.state == State::Differs {
+    if row.state == RecordState::Differs {
         row.note("senders that use DANE refuse to deliver to this host (RFC 7672)");
     }
     if !seen.signed {
@@ -740,9 +740,9 @@ fn association(facts: &Facts, seen: &Seen) -> Option<Row> {
 }
 
 /// What stands in the way of a record.
-fn obstacles(row: &mut Row, seen: &Seen) {
+fn obstacles(row: &mut WantedRecord, seen: &ZoneView) {
     let name = row.record.name.clone();
-    if let Published::Alias(to, _) = seen.get(&name, row.record.value.kind()) {
+    if let PublishedRecords::Alias(to, _) = seen.get(&name, row.record.value.kind()) {
         let text = if matches!(
             row.purpose,
             Purpose::Address | Purpose::Mx | Purpose::Spf | Purpose::SpfHelo
@@ -751,7 +751,7 @@ fn obstacles(row: &mut Row, seen: &Seen) {
                 "{name} is an alias (CNAME) to {to}: no other record can stand beside it (RFC 1034 section 3.6.2), and the name \
                  of a mail server must not be one (RFC 5321 section 5.1); take it out first"
             )
-        } else if row.state == State::There {
+        } else if row.state == RecordState::There {
             format!("{name} is an alias (CNAME) to {to}, where it is right today")
         } else {
             format!(
@@ -764,7 +764,7 @@ fn obstacles(row: &mut Row, seen: &Seen) {
         .wildcards
         .iter()
         .find(|zone| name.is_under(zone) && name != **zone);
-    if let (Some(zone), State::Differs | State::Missing) = (wildcard, &row.state) {
+    if let (Some(zone), RecordState::Differs | RecordState::Missing) = (wildcard, &row.state) {
         row.note(format!(
             "*.{zone} answers for every name below {zone} that has no record of its own; once this one is added it counts \
              instead"

@@ -14,30 +14,30 @@ use crate::config::{Config, Renewal};
 use crate::engine::damage::describe_missing;
 use crate::engine::event::Event;
 use crate::engine::log::{Level, Line};
-use crate::engine::{Engine, Start};
+use crate::engine::{Engine, EngineStart};
 use crate::policy::published::names;
 use crate::queue::{IdSource, Journal, OpenReport, TipState};
 use crate::queue_id::QueueId;
 use crate::shell::certificates::log::keep_certificates;
 use crate::shell::certificates::pairs;
-use crate::shell::certificates::pairs::Places;
-use crate::shell::event_loop::{EventLoop, Source, State, waker};
+use crate::shell::certificates::pairs::PairPlaces;
+use crate::shell::event_loop::{EventLoop, LoopState, TokenSource, waker};
 use crate::shell::files::loading::{self, Loaded, say_advice, say_all};
 use crate::shell::files::own_folder::{self, OwnFolderError};
-use crate::shell::files::published::Names;
+use crate::shell::files::published::PublishedNames;
 use crate::shell::files::secret;
 use crate::shell::helper::Helper;
-use crate::shell::net::listen::{self, Binder, Port, Reserve};
+use crate::shell::net::listen::{self, Binder, ListeningPort, Reserve};
 use crate::shell::net::passed::ChallengeSockets;
 use crate::shell::process::log;
-use crate::shell::process::privilege::{self, Account};
+use crate::shell::process::privilege::{self, SystemAccount};
 use crate::shell::process::sandbox;
-use crate::shell::process::sandbox::{Enforced, Rules};
+use crate::shell::process::sandbox::{Enforced, SandboxRules};
 use crate::shell::process::signals::Signals;
 use crate::shell::process::system_calls;
 use crate::shell::process::systemd;
 use crate::shell::process::time::{Clock, SystemEntropy};
-use crate::shell::renewals::{Door, Place, Renewals};
+use crate::shell::renewals::{RenewalDoor, RenewalPlace, Renewals};
 pub use crate::shell::run_error::RunError;
 use crate::shell::spool::drop_folder;
 use crate::shell::spool::drop_runs::DropRuns;
@@ -49,7 +49,7 @@ use crate::shell::workers::Workers;
 
 /// Runs the relay of this configuration folder until it is asked to end. `renew` is the life of the thread that renews
 /// certificates: it belongs to the floor above, as all of set-up does.
-pub fn run(path: &Path, renew: impl FnOnce(Door) + Send + 'static) -> Result<(), RunError> {
+pub fn run(path: &Path, renew: impl FnOnce(RenewalDoor) + Send + 'static) -> Result<(), RunError> {
     let clock = Clock::start();
     log::start();
     let loaded = loading::load(path)?;
@@ -72,7 +72,7 @@ pub fn run(path: &Path, renew: impl FnOnce(Door) + Send + 'static) -> Result<(),
         .map_err(|error| RunError::Folder(OwnFolderError::Io(spool.join("drop"), error)))?;
     let (mut engine, journal) = recover(&config, disk, &spool, clock.read())?;
 
-    Names::of(&config, path).publish(&config.state_dir);
+    PublishedNames::of(&config, path).publish(&config.state_dir);
     let greylist = greylist_file::path(&config.state_dir);
     if let Some(image) = greylist_file::read(&greylist) {
         engine.handle(Event::Greylist(image), clock.read());
@@ -92,7 +92,7 @@ pub fn run(path: &Path, renew: impl FnOnce(Door) + Send + 'static) -> Result<(),
     let system = |what| move |error| RunError::System(what, error);
     let poll = Poll::new().map_err(system("poll"))?;
     let waker = waker(&poll).map_err(system("poll"))?;
-    let place = Place {
+    let place = RenewalPlace {
         folder: path.to_owned(),
         config: Arc::clone(&config),
         sockets,
@@ -102,7 +102,7 @@ pub fn run(path: &Path, renew: impl FnOnce(Door) + Send + 'static) -> Result<(),
     drop_last_right(account.as_ref())?;
     let wake = Arc::clone(&waker);
     let wake = Box::new(move || drop(wake.wake()));
-    let places = Places {
+    let places = PairPlaces {
         config: path,
         state: &config.state_dir,
     };
@@ -113,7 +113,7 @@ pub fn run(path: &Path, renew: impl FnOnce(Door) + Send + 'static) -> Result<(),
         folder: path.to_owned(),
         ports,
         reserve: Reserve::new(),
-        signals: Signals::register(poll.registry(), Source::Signals.token(0))
+        signals: Signals::register(poll.registry(), TokenSource::Signals.token(0))
             .map_err(system("signals"))?,
         workers: Workers::start(&waker).map_err(system("threads"))?,
         journal: JournalWriter::start(journal, wake).map_err(system("threads"))?,
@@ -123,8 +123,8 @@ pub fn run(path: &Path, renew: impl FnOnce(Door) + Send + 'static) -> Result<(),
         drops: DropRuns::start(drops, spool.join("damaged"), clock, waker, &config)
             .map_err(system("threads"))?,
         renewals,
-        supervisor: systemd::Supervisor::new(),
-        state: State::new(pairs::fingerprint(places), &config, rules),
+        supervisor: systemd::Systemd::new(),
+        state: LoopState::new(pairs::fingerprint(places), &config, rules),
         greylist,
         poll,
         config,
@@ -133,14 +133,14 @@ pub fn run(path: &Path, renew: impl FnOnce(Door) + Send + 'static) -> Result<(),
 }
 
 /// Closes the sandbox; gives its rules where they are in force.
-fn close_sandbox(config: &Config, folder: &Path, spool: &Path) -> Option<Rules> {
-    let rules = Rules::new(config, folder, spool);
+fn close_sandbox(config: &Config, folder: &Path, spool: &Path) -> Option<SandboxRules> {
+    let rules = SandboxRules::new(config, folder, spool);
     let enforced = rules.enforce();
     log::write(&sandbox::line(&enforced, system_calls::narrow()));
     (!matches!(enforced, Ok(Enforced::None) | Err(_))).then_some(rules)
 }
 
-fn log_port(port: &Port) {
+fn log_port(port: &ListeningPort) {
     let line = Line::new(Level::Info, "listening").with("on", port.name());
     let line = line.with("as", format!("{:?}", port.listener).to_lowercase());
     let passed = (port.binder == Binder::Systemd).then_some("systemd");
@@ -149,7 +149,7 @@ fn log_port(port: &Port) {
 
 /// The thread that renews certificates alone may bind the ports that challenges come to, whoever gave the right: root, or
 /// the unit. Root that is to stay root keeps what it has.
-fn drop_last_right(account: Option<&Account>) -> Result<(), RunError> {
+fn drop_last_right(account: Option<&SystemAccount>) -> Result<(), RunError> {
     if account.is_some() || !rustix::process::geteuid().is_root() {
         privilege::drop_capabilities().map_err(RunError::Privilege)?;
     }
@@ -161,8 +161,8 @@ fn drop_last_right(account: Option<&Account>) -> Result<(), RunError> {
 fn become_service(
     config: &Config,
     spool: &Path,
-    account: Option<&Account>,
-) -> Result<(Vec<Port>, ChallengeSockets), RunError> {
+    account: Option<&SystemAccount>,
+) -> Result<(Vec<ListeningPort>, ChallengeSockets), RunError> {
     for (path, mode) in [
         (config.state_dir.as_path(), 0o755),
         (spool, 0o711),
@@ -200,7 +200,7 @@ fn recover(
     spool: &Path,
     now: Now,
 ) -> Result<(Engine, Journal<FileDisk>), RunError> {
-    let start = Start {
+    let start = EngineStart {
         config: Arc::clone(config),
         ids: IdSource::above(QueueId::new(0)),
         entropy: Box::new(SystemEntropy::default()),

@@ -13,7 +13,7 @@
 
 mod connections;
 mod fixed;
-mod looks;
+mod periodic;
 mod state;
 mod world;
 
@@ -29,24 +29,24 @@ use crate::limits::STOP_TIMEOUT;
 use crate::shell::net::stream::Socket;
 use crate::shell::net::udp::Arrival;
 use crate::shell::process::log;
-use crate::shell::process::signals::Asked;
+use crate::shell::process::signals::SignalRequest;
 use crate::shell::process::systemd::{self};
 use crate::shell::run_error::RunError;
 use crate::shell::spool::drop_runs::FromRun;
 use crate::shell::spool::greylist_file;
-use state::{Later, Look};
+use state::{Later, PeriodicCheck};
 
-pub(super) use state::{EventLoop, Source, State, waker};
+pub(super) use state::{EventLoop, LoopState, TokenSource, waker};
 
 impl EventLoop {
     /// Runs until it is asked to end.
     pub(super) fn run(mut self) -> Result<(), RunError> {
         for (index, port) in self.ports.iter_mut().enumerate() {
-            port.register(self.poll.registry(), Source::Port.token(index))
+            port.register(self.poll.registry(), TokenSource::Port.token(index))
                 .map_err(|error| RunError::System("poll", error))?;
         }
         self.helper
-            .register(self.poll.registry(), Source::Helper.token(0))
+            .register(self.poll.registry(), TokenSource::Helper.token(0))
             .map_err(|error| RunError::System("poll", error))?;
         // What recovery found waits to be sent.
         self.engine.expire(self.now);
@@ -127,15 +127,15 @@ impl EventLoop {
 
     /// Marks what is ready.
     fn route(&mut self, readiness: &Readiness) {
-        match Source::of(readiness.token()) {
-            (Source::Signals, _) => self.on_signals(),
-            (Source::Waker, _) => {}
-            (Source::Port, index) => {
+        match TokenSource::of(readiness.token()) {
+            (TokenSource::Signals, _) => self.on_signals(),
+            (TokenSource::Waker, _) => {}
+            (TokenSource::Port, index) => {
                 if let Some(port) = self.ports.get_mut(index) {
                     port.ready = true;
                 }
             }
-            (Source::Stream, key) => {
+            (TokenSource::Stream, key) => {
                 let (readable, writable) = (readiness.is_readable(), readiness.is_writable());
                 let ended = readiness.is_read_closed() || readiness.is_error();
                 if let Some(stream) = self.state.streams.get_mut(key) {
@@ -143,8 +143,8 @@ impl EventLoop {
                     self.state.streams.make_ready(key);
                 }
             }
-            (Source::Dns, key) => self.on_dns(key),
-            (Source::Helper, _) => {
+            (TokenSource::Dns, key) => self.on_dns(key),
+            (TokenSource::Helper, _) => {
                 let ended = readiness.is_read_closed() || readiness.is_error();
                 if ended && self.state.stop_by.is_none() {
                     let line = Line::new(Level::Error, "helper");
@@ -160,9 +160,9 @@ impl EventLoop {
     fn on_signals(&mut self) {
         for asked in self.signals.take() {
             match asked {
-                Asked::Reload => self.state.later.push_back(Later::Reload(None)),
-                Asked::Stop if self.state.stop_by.is_none() => self.stop(),
-                Asked::Stop => {}
+                SignalRequest::Reload => self.state.later.push_back(Later::Reload(None)),
+                SignalRequest::Stop if self.state.stop_by.is_none() => self.stop(),
+                SignalRequest::Stop => {}
             }
         }
     }
@@ -223,7 +223,7 @@ impl EventLoop {
             self.settle();
         }
         if self.renewals.take_lines() {
-            self.look(Look::Certificates);
+            self.look(PeriodicCheck::Certificates);
         }
         while let Some(said) = self.drops.next() {
             match said {

@@ -4,10 +4,10 @@
 //! the engine wants, and sleeps. Nothing here decides what becomes of a message.
 
 pub mod certificates;
+mod channel;
 pub mod daemon;
 mod event_loop;
 pub mod files;
-mod handover;
 pub mod helper;
 pub mod net;
 pub mod process;

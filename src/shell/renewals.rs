@@ -26,10 +26,9 @@ pub(super) struct Renewals {
 }
 
 /// Where the thread lives.
-pub(super) struct Place {
+pub(super) struct RenewalPlace {
     /// The configuration folder.
     pub(super) folder: PathBuf,
-    /// What is in it.
     pub(super) config: Arc<Config>,
     /// Sockets that were passed for challenges.
     pub(super) sockets: ChallengeSockets,
@@ -46,7 +45,7 @@ enum Said {
 }
 
 /// The thread's side.
-pub struct Door {
+pub struct RenewalDoor {
     /// The configuration folder.
     pub folder: PathBuf,
     /// The configuration as it was last.
@@ -72,7 +71,7 @@ pub enum Waited {
     Ended,
 }
 
-impl Door {
+impl RenewalDoor {
     /// Waits so long, or until something happens.
     pub fn wait(&mut self, pause: Duration) -> Waited {
         match self.reloaded.recv_timeout(pause) {
@@ -92,7 +91,7 @@ impl Door {
         }
     }
 
-    /// Logs a line.
+    /// Hands a log line to the event loop, which is the only one that writes them.
     pub fn log(&self, line: Line) {
         self.say(Said::Log(line));
     }
@@ -112,15 +111,15 @@ impl Door {
 impl Renewals {
     /// Starts the thread.
     pub(super) fn start(
-        place: Place,
+        place: RenewalPlace,
         waker: &Arc<Waker>,
-        life: impl FnOnce(Door) + Send + 'static,
+        life: impl FnOnce(RenewalDoor) + Send + 'static,
     ) -> io::Result<Self> {
         let newest = Newest::default();
         // One word is enough, however often there is another configuration.
         let (reload, reloaded) = mpsc::sync_channel(1);
         let (say, said) = mpsc::channel();
-        let door = Door {
+        let door = RenewalDoor {
             folder: place.folder,
             config: place.config,
             sockets: place.sockets,

@@ -35,32 +35,33 @@ use rustls::{
 
 use zeroize::Zeroizing;
 
-pub use self::finding::{CERTIFICATE_EXPIRY_DAYS, Cause, Finding, Shown};
+pub use self::finding::{
+    CERTIFICATE_EXPIRY_DAYS, CertificateCause, CertificateFinding, ShownMeanwhile,
+};
 use self::replacement::wanted;
 use self::self_signed::self_signed;
 use crate::address::Domain;
 use crate::date::Timestamp;
-use crate::engine::event::{TlsSession, TlsSide, Trust};
+use crate::engine::event::{CertificateTrust, TlsSession, TlsSide};
 use crate::engine::status::CertificateLeft;
 use crate::limits::SELF_SIGNED_RENEWAL;
-use crate::shell::certificates::certificate::{Certificate, public_key};
-use crate::shell::certificates::last_good::{self, Kept};
-use crate::shell::certificates::pairs::{Found, OBTAINED, Pair, shown};
+use crate::shell::certificates::certificate::{ServableCertificate, public_key};
+use crate::shell::certificates::last_good::{self, LastGood};
+use crate::shell::certificates::pairs::{FoundPair, OBTAINED, PairFiles, shown};
 use crate::shell::certificates::roots::{root_store, root_store_with};
 use crate::shell::process::time::wall;
 
 /// What there is to serve.
 #[derive(Clone, Copy, Default)]
 pub struct Read<'a> {
-    /// The pairs that were found.
-    pub found: &'a [Found],
+    pub found: &'a [FoundPair],
     /// Roots in PEM that are known here beside those of the system ([`roots::authorities`](crate::shell::certificates::roots::authorities)).
     pub authorities: &'a [u8],
     /// Names beside the hostname that certificates are wanted for ([`names`](crate::policy::published::names)).
     pub names: &'a [Domain],
 }
 
-impl<'a, T: AsRef<[Found]> + ?Sized> From<&'a T> for Read<'a> {
+impl<'a, T: AsRef<[FoundPair]> + ?Sized> From<&'a T> for Read<'a> {
     fn from(found: &'a T) -> Self {
         Self {
             found: found.as_ref(),
@@ -79,9 +80,8 @@ pub struct Tls {
     /// What is shown while there is none.
     made: Option<Made>,
     /// What was wrong with the pairs when they were read last.
-    found: Vec<(Box<str>, Cause)>,
+    found: Vec<(Box<str>, CertificateCause)>,
     server: Arc<ServerConfig>,
-    /// For HTTP.
     https: Arc<ServerConfig>,
     client: OnceCell<Clients>,
 }
@@ -89,7 +89,7 @@ pub struct Tls {
 /// A pair that is served.
 struct Served {
     name: Box<str>,
-    certificate: Arc<Certificate>,
+    certificate: Arc<ServableCertificate>,
     /// The files hold another one by now, which clients would refuse sooner than this, or for a name that it lacks.
     is_replaced: bool,
     bare_key: Option<PathBuf>,
@@ -102,15 +102,15 @@ struct Served {
 /// A pair that works.
 struct Fresh<'a> {
     name: &'a str,
-    pair: &'a Pair,
-    certificate: Certificate,
+    pair: &'a PairFiles,
+    certificate: ServableCertificate,
     /// The account has read it, and not root for it: no other is kept, for that would give the account the key.
     is_own: bool,
 }
 
 /// A self-signed certificate.
 struct Made {
-    certificate: Arc<Certificate>,
+    certificate: Arc<ServableCertificate>,
     pem: Zeroizing<Vec<u8>>,
 }
 
@@ -155,14 +155,14 @@ struct Clients {
 
 impl Tls {
     /// TLS with the pairs that were found, and nothing kept from before.
-    pub fn new(found: &[Found], hostname: &Domain) -> Result<Self, TlsError> {
-        Self::start(found, &Kept::default(), hostname, wall())
+    pub fn new(found: &[FoundPair], hostname: &Domain) -> Result<Self, TlsError> {
+        Self::start(found, &LastGood::default(), hostname, wall())
     }
 
     /// TLS with the pairs that were found, and in the place of those that do not work with what an earlier run has kept.
     pub fn start<'a>(
         read: impl Into<Read<'a>>,
-        kept: &Kept,
+        kept: &LastGood,
         hostname: &Domain,
         now: Timestamp,
     ) -> Result<Self, TlsError> {
@@ -186,7 +186,7 @@ impl Tls {
         if !kept.pairs.is_empty() {
             let roots = root_store_with(read.authorities).0;
             for (name, pair) in &kept.pairs {
-                if let Ok(certificate) = Certificate::judge(pair, &tls.provider)
+                if let Ok(certificate) = ServableCertificate::judge(pair, &tls.provider)
                     && certificate
                         .validity
                         .is_some_and(|validity| now < validity.to)
@@ -202,7 +202,7 @@ impl Tls {
             }
         }
         tls.made = kept.made.as_ref().and_then(|pair| {
-            let certificate = Certificate::judge(pair, &tls.provider).ok()?;
+            let certificate = ServableCertificate::judge(pair, &tls.provider).ok()?;
             Some(Made::new(pair, certificate))
         });
         // A restart goes as far as a reload.
@@ -230,10 +230,10 @@ impl Tls {
             false => RootCertStore::empty(),
         };
         self.found.clear();
-        for Found { name, pair, error } in found {
+        for FoundPair { name, pair, error } in found {
             let judged = pair
                 .as_ref()
-                .map(|pair| (pair, Certificate::judge(pair, &self.provider)));
+                .map(|pair| (pair, ServableCertificate::judge(pair, &self.provider)));
             match judged {
                 Some((pair, Ok(certificate))) => {
                     let fresh = Fresh {
@@ -246,13 +246,14 @@ impl Tls {
                 }
                 // What the account cannot read is what has to be mended first.
                 Some((_, Err(fault))) if error.is_none() => {
-                    self.found.push((name.clone(), Cause::Unusable(fault)));
+                    self.found
+                        .push((name.clone(), CertificateCause::Unusable(fault)));
                 }
                 Some((_, Err(_))) | None => {}
             }
             let error = error.clone();
             self.found
-                .extend(error.map(|error| (name.clone(), Cause::Files(error))));
+                .extend(error.map(|error| (name.clone(), CertificateCause::Files(error))));
         }
         let is_there = |served: &Served| {
             found
@@ -266,7 +267,7 @@ impl Tls {
                 .retain(|served| is_there(served) || !(is_another || is_obtained(served)));
         }
         let missing = self.served.iter().filter(|served| !is_there(served));
-        let missing = missing.map(|served| (served.name.clone(), Cause::Gone));
+        let missing = missing.map(|served| (served.name.clone(), CertificateCause::Gone));
         self.found.extend(missing);
         self.serve(hostname, now)
     }
@@ -430,7 +431,7 @@ impl Tls {
 
     /// What is served, and until when.
     pub(super) fn left(&self) -> Vec<CertificateLeft> {
-        let left = |name: &str, certificate: &Certificate, self_signed| {
+        let left = |name: &str, certificate: &ServableCertificate, self_signed| {
             let until = certificate.validity?.to.seconds();
             let name = name.to_owned();
             Some(CertificateLeft {
@@ -486,14 +487,16 @@ impl Tls {
             TlsSide::Client { name, trust } => {
                 let clients = self.clients()?;
                 let config = match trust {
-                    Trust::Any => &clients.any,
-                    Trust::Verified => &clients.verified,
+                    CertificateTrust::Any => &clients.any,
+                    CertificateTrust::Verified => &clients.verified,
                 };
                 let name = match (server_name(name), trust) {
                     (Some(name), _) => name,
                     // An underscore in a name is no reason to send in clear; there is just nothing to verify.
-                    (None, Trust::Any) => ServerName::from(NO_NAME),
-                    (None, Trust::Verified) => return Err(format!("{name} cannot be verified")),
+                    (None, CertificateTrust::Any) => ServerName::from(NO_NAME),
+                    (None, CertificateTrust::Verified) => {
+                        return Err(format!("{name} cannot be verified"));
+                    }
                 };
                 ClientConnection::new(Arc::clone(config), name)
                     .map(Connection::Client)
@@ -521,12 +524,12 @@ impl Tls {
             verified: match side {
                 TlsSide::Server | TlsSide::HttpsServer => false,
                 TlsSide::Client {
-                    trust: Trust::Verified,
+                    trust: CertificateTrust::Verified,
                     ..
                 } => true,
                 TlsSide::Client {
                     name,
-                    trust: Trust::Any,
+                    trust: CertificateTrust::Any,
                 } => self.verifies(connection.peer_certificates(), name),
             },
         }
@@ -630,7 +633,7 @@ fn server_config(
 /// The server's certificates. Clients that ask for none of their names get one of the hostname's.
 #[derive(Debug, Default)]
 struct Certificates {
-    all: Vec<Arc<Certificate>>,
+    all: Vec<Arc<ServableCertificate>>,
     hostname: Option<Domain>,
 }
 
@@ -654,10 +657,10 @@ impl Certificates {
 }
 
 fn fittest<'a>(
-    certificates: impl DoubleEndedIterator<Item = &'a Arc<Certificate>>,
+    certificates: impl DoubleEndedIterator<Item = &'a Arc<ServableCertificate>>,
     schemes: &[SignatureScheme],
     now: Timestamp,
-) -> Option<&'a Arc<Certificate>> {
+) -> Option<&'a Arc<ServableCertificate>> {
     let from_last = certificates.rev();
     from_last.max_by_key(|certificate| certificate.fitness(schemes, now))
 }
@@ -669,7 +672,7 @@ impl ResolvesServerCert for Certificates {
 }
 
 impl Made {
-    fn new(pair: &Pair, certificate: Certificate) -> Self {
+    fn new(pair: &PairFiles, certificate: ServableCertificate) -> Self {
         let pem = last_good::pem_of(pair, &certificate.certified.cert);
         Self {
             certificate: Arc::new(certificate),

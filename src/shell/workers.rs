@@ -12,7 +12,7 @@ use std::thread;
 use mio::Waker;
 
 use crate::engine::event::{JobId, Work, WorkResult};
-use crate::shell::handover::{Giver, Taker, handover};
+use crate::shell::channel::{Giver, Taker, channel};
 
 /// The threads. Dropping it ends them, each after its job.
 pub(super) struct Workers {
@@ -47,7 +47,7 @@ impl Workers {
             jobs: Mutex::new(Jobs::default()),
             changed: Condvar::new(),
         });
-        let (giver, results) = handover();
+        let (giver, results) = channel();
         let giver = Arc::new(giver);
         let cores = thread::available_parallelism().map_or(1, usize::from);
         for number in 0..cores.clamp(WORKERS_MIN, WORKERS_MAX) {

@@ -15,8 +15,8 @@
 mod auth;
 mod envelope;
 mod extensions;
-mod fate;
 mod login;
+mod result;
 mod transaction;
 
 use std::collections::VecDeque;
@@ -25,23 +25,23 @@ use std::time::Duration;
 
 use super::data::Encoder;
 use super::reply::{RemoteReply, ReplyError, ReplyReader};
-use crate::cause::Words;
+use crate::cause::QuotedWords;
 use crate::limits::{
     DATA_END_TIMEOUT, DATA_SEND_TIMEOUT, DATA_START_TIMEOUT, HANDSHAKE_TIMEOUT, REPLY_TIMEOUT,
 };
 use crate::status::EnhancedCode;
 
 use extensions::Extensions;
-pub use fate::{About, Fate};
-use fate::{Footing, is_farewell};
+pub use login::ClientLogin;
 use login::Exchange;
-pub use login::Login;
-pub use transaction::{Mail, Rcpt};
+use result::{Footing, is_farewell};
+pub use result::{RecipientResult, RefusalScope};
+pub use transaction::{ClientMail, Rcpt};
 use transaction::{Sending, Sent};
 
 /// Which TLS is owed to the next hop.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Tls {
+pub enum TlsPolicy {
     /// STARTTLS when it is offered; clear text when it is not.
     Opportunistic,
     /// STARTTLS, or nothing is sent.
@@ -56,8 +56,7 @@ pub enum Tls {
 
 /// What is spoken.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Protocol {
-    /// SMTP.
+pub enum ClientProtocol {
     Smtp,
     /// LMTP: LHLO, and a reply for each recipient behind the dot. Its server may have our name: it is of this host.
     Lmtp,
@@ -65,7 +64,7 @@ pub enum Protocol {
 
 /// Why a session ended before it was ready.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Refusal {
+pub enum SessionRefusal {
     /// The banner, or EHLO and HELO, were refused with this reply.
     Reply(RemoteReply),
     /// The login was refused with this reply: for the operator to mend, whatever its code.
@@ -89,31 +88,31 @@ pub enum Refusal {
 /// What the session wants.
 #[must_use]
 #[derive(Debug)]
-pub enum Request {
+pub enum ClientRequest {
     /// Start TLS; answer with [`Session::on_tls`].
     StartTls,
     /// It is ready for a message: answer with [`Session::begin`], or [`Session::quit`].
     Ready,
     /// It wants bytes of the body; answer with [`Session::on_body`] or [`Session::on_body_end`].
     Body,
-    /// The transaction is over: a fate for each recipient. [`Request::Ready`] or [`Request::Close`] follows.
-    Done(Vec<Fate>),
+    /// The transaction is over: a fate for each recipient. [`ClientRequest::Ready`] or [`ClientRequest::Close`] follows.
+    Done(Vec<RecipientResult>),
     /// The next hop cannot be used; close the connection.
-    Refused(Refusal),
+    Refused(SessionRefusal),
     /// The server has said this without being asked, which ends the session; close the connection.
     Parted(RemoteReply),
     /// The session is over; close the connection.
     Close,
 }
 
-/// One session.
+/// The client's end of one connection (RFC 5321 section 3.1): bytes in, bytes and requests out.
 pub struct Session {
     terms: Terms,
     state: State,
-    tls: Tls,
+    tls: TlsPolicy,
     extensions: Extensions,
     reader: ReplyReader,
-    requests: VecDeque<Request>,
+    requests: VecDeque<ClientRequest>,
     messages: u32,
     footing: Footing,
     /// The last reply, where it was a refusal that we went on behind. If the server only closes then, it was its reason.
@@ -124,10 +123,10 @@ pub struct Session {
 
 /// What the owner wants of a session, whatever the server says.
 struct Terms {
-    protocol: Protocol,
+    protocol: ClientProtocol,
     /// Our name in EHLO.
     hostname: Box<str>,
-    login: Option<Login>,
+    login: Option<ClientLogin>,
     /// Whether nobody can listen on the way: the other end is on this machine.
     private: bool,
 }
@@ -157,11 +156,11 @@ enum Readiness {
 }
 
 impl Session {
-    /// A session over a new connection. With [`Tls::Active`] the handshake is done before.
-    pub fn new(hostname: &str, tls: Tls, login: Option<Login>) -> Self {
+    /// A session over a new connection. With [`TlsPolicy::Active`] the handshake is done before.
+    pub fn new(hostname: &str, tls: TlsPolicy, login: Option<ClientLogin>) -> Self {
         Self {
             terms: Terms {
-                protocol: Protocol::Smtp,
+                protocol: ClientProtocol::Smtp,
                 hostname: hostname.into(),
                 login,
                 private: false,
@@ -173,7 +172,7 @@ impl Session {
             requests: VecDeque::new(),
             messages: 0,
             footing: match tls {
-                Tls::Avoided => Footing::Fallback,
+                TlsPolicy::Avoided => Footing::Fallback,
                 _ => Footing::Full,
             },
             unheeded: None,
@@ -182,7 +181,7 @@ impl Session {
     }
 
     /// The same in this protocol.
-    pub fn speaking(mut self, protocol: Protocol) -> Self {
+    pub fn speaking(mut self, protocol: ClientProtocol) -> Self {
         self.terms.protocol = protocol;
         self
     }
@@ -216,11 +215,11 @@ impl Session {
 
     /// Whether TLS is on.
     pub fn is_encrypted(&self) -> bool {
-        self.tls == Tls::Active
+        self.tls == TlsPolicy::Active
     }
 
     /// The next thing that the session wants.
-    pub fn next_request(&mut self) -> Option<Request> {
+    pub fn next_request(&mut self) -> Option<ClientRequest> {
         self.requests.pop_front()
     }
 
@@ -265,24 +264,29 @@ impl Session {
     /// The connection is gone, or a deadline passed. What came before counts: a refusal whose last line has no end is the
     /// reply to the command under way, and one that we went on behind was why the server left. Says whether the session as
     /// a whole was refused with it; [`Session::on_lost`] follows where it was not.
-    pub fn on_end(&mut self) -> Option<Refusal> {
+    pub fn on_end(&mut self) -> Option<SessionRefusal> {
         // What is cut off proves no success.
         if let Some(reply) = self.reader.cut_off().filter(|reply| reply.code >= 400) {
             self.unheeded = None;
             self.on_reply(reply, true, &mut Vec::new());
         }
         let refused = (self.requests.iter())
-            .position(|request| matches!(request, Request::Refused(_) | Request::Parted(_)))
+            .position(|request| {
+                matches!(
+                    request,
+                    ClientRequest::Refused(_) | ClientRequest::Parted(_)
+                )
+            })
             .and_then(|at| self.requests.remove(at));
         match refused {
-            Some(Request::Refused(refusal)) => return Some(refusal),
-            Some(Request::Parted(reply)) => return Some(Refusal::Parted(reply)),
+            Some(ClientRequest::Refused(refusal)) => return Some(refusal),
+            Some(ClientRequest::Parted(reply)) => return Some(SessionRefusal::Parted(reply)),
             _ => {}
         }
         let refusal = match self.state {
-            State::Helo => Refusal::Fallback,
-            State::Auth(_) => Refusal::Login,
-            State::Ready(_) => Refusal::Parted,
+            State::Helo => SessionRefusal::Fallback,
+            State::Auth(_) => SessionRefusal::Login,
+            State::Ready(_) => SessionRefusal::Parted,
             _ => return None,
         };
         self.unheeded.take().map(refusal)
@@ -292,43 +296,43 @@ impl Session {
     pub fn on_lost(&mut self, what: &str) {
         // A reply that was cut off may have ended a transaction, and left the session ready for one that cannot be.
         self.requests
-            .retain(|request| matches!(request, Request::Done(_)));
+            .retain(|request| matches!(request, ClientRequest::Done(_)));
         let (status, words) = match self.unheeded.take() {
             Some(reply) => (
                 reply.status().as_transient(),
-                Words::Reply(reply.to_text().into()),
+                QuotedWords::Reply(reply.to_text().into()),
             ),
-            None => (EnhancedCode::new(4, 4, 2), Words::ours(what)),
+            None => (EnhancedCode::new(4, 4, 2), QuotedWords::ours(what)),
         };
-        let (sending, fate) = match mem::replace(&mut self.state, State::Over) {
+        let (sending, result) = match mem::replace(&mut self.state, State::Over) {
             State::Envelope(sending) | State::Body(sending, _) => {
-                (sending, Fate::deferred(status, words))
+                (sending, RecipientResult::deferred(status, words))
             }
-            State::Dot(sending) => (sending, Fate::Unknown { words }),
+            State::Dot(sending) => (sending, RecipientResult::Unknown { words }),
             _ => return,
         };
         // What was refused for everybody stays refused.
-        let fate = sending.refused.clone().unwrap_or(fate);
-        self.give_fates(*sending, fate);
+        let result = sending.refused.clone().unwrap_or(result);
+        self.give_results(*sending, result);
     }
 
-    /// Answers [`Request::StartTls`]: TLS is on. All that was learned before is forgotten.
+    /// Answers [`ClientRequest::StartTls`]: TLS is on. All that was learned before is forgotten.
     pub fn on_tls(&mut self, out: &mut Vec<u8>) {
         self.moves();
-        self.tls = Tls::Active;
+        self.tls = TlsPolicy::Active;
         self.extensions = Extensions::default();
         self.reader = ReplyReader::default();
         self.say_ehlo(out);
     }
 
-    /// Answers [`Request::Ready`] with a farewell.
+    /// Answers [`ClientRequest::Ready`] with a farewell.
     pub fn quit(&mut self, out: &mut Vec<u8>) {
         self.moves();
         out.extend_from_slice(b"QUIT\r\n");
         self.state = State::Quit;
     }
 
-    /// Answers [`Request::Body`] with the next bytes. Ask for more with [`Session::wants_body`] once they are out.
+    /// Answers [`ClientRequest::Body`] with the next bytes. Ask for more with [`Session::wants_body`] once they are out.
     pub fn on_body(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         self.moves();
         if let State::Body(_, encoder) = &mut self.state {
@@ -341,7 +345,7 @@ impl Session {
         matches!(self.state, State::Body(..))
     }
 
-    /// Answers [`Request::Body`]: that was all.
+    /// Answers [`ClientRequest::Body`]: that was all.
     pub fn on_body_end(&mut self, out: &mut Vec<u8>) {
         self.moves();
         match mem::replace(&mut self.state, State::Over) {
@@ -360,29 +364,29 @@ impl Session {
             State::Ehlo => self.on_ehlo_reply(reply, out),
             State::Helo => self.on_helo_reply(reply),
             State::StartTls => self.on_starttls_reply(reply, last, out),
-            State::Handshake => self.refuse(Refusal::Injection),
+            State::Handshake => self.refuse(SessionRefusal::Injection),
             State::Auth(exchange) => self.on_auth_reply(exchange, reply, out),
             State::Envelope(sending) => self.on_envelope_reply(sending, reply, out),
             State::Body(sending, _) => self.on_reply_amid_body(sending, &reply),
             State::Dot(sending) => self.on_dot_reply(sending, &reply),
             // Talk out of turn: 421 before a close, or a server that is confused.
-            State::Ready(_) => self.requests.push_back(Request::Parted(reply)),
-            State::Quit | State::Over => self.requests.push_back(Request::Close),
+            State::Ready(_) => self.requests.push_back(ClientRequest::Parted(reply)),
+            State::Quit | State::Over => self.requests.push_back(ClientRequest::Close),
         }
     }
 
     fn on_banner(&mut self, reply: RemoteReply, out: &mut Vec<u8>) {
         match reply.code {
-            220 if self.is_ourselves(&reply) => self.refuse(Refusal::Ourselves),
+            220 if self.is_ourselves(&reply) => self.refuse(SessionRefusal::Ourselves),
             220 => self.say_ehlo(out),
-            _ => self.refuse(Refusal::Reply(reply)),
+            _ => self.refuse(SessionRefusal::Reply(reply)),
         }
     }
 
     /// Takes the reply to EHLO or LHLO. HELO is tried behind a refusal where nothing is owed that needs an extension.
     fn on_ehlo_reply(&mut self, reply: RemoteReply, out: &mut Vec<u8>) {
-        let may_do_without = self.terms.protocol == Protocol::Smtp
-            && self.tls != Tls::Required
+        let may_do_without = self.terms.protocol == ClientProtocol::Smtp
+            && self.tls != TlsPolicy::Required
             && self.terms.login.is_none();
         if reply.is_positive() {
             self.extensions = Extensions::parse(&reply);
@@ -392,7 +396,7 @@ impl Session {
             out.extend_from_slice(format!("HELO {}\r\n", self.terms.hostname).as_bytes());
             self.state = State::Helo;
         } else {
-            self.refuse(Refusal::Reply(reply));
+            self.refuse(SessionRefusal::Reply(reply));
         }
     }
 
@@ -401,7 +405,7 @@ impl Session {
             self.extensions = Extensions::default();
             self.ready();
         } else {
-            self.refuse(Refusal::Reply(reply));
+            self.refuse(SessionRefusal::Reply(reply));
         }
     }
 
@@ -409,15 +413,17 @@ impl Session {
         match (reply.code, self.tls) {
             (220, _) if last => {
                 self.state = State::Handshake;
-                self.requests.push_back(Request::StartTls);
+                self.requests.push_back(ClientRequest::StartTls);
             }
-            (220, _) => self.refuse(Refusal::Injection),
-            (_, Tls::Opportunistic) if is_farewell(&reply) => self.refuse(Refusal::Reply(reply)),
-            (_, Tls::Opportunistic) => {
+            (220, _) => self.refuse(SessionRefusal::Injection),
+            (_, TlsPolicy::Opportunistic) if is_farewell(&reply) => {
+                self.refuse(SessionRefusal::Reply(reply))
+            }
+            (_, TlsPolicy::Opportunistic) => {
                 self.fall_back(reply);
                 self.after_tls(out);
             }
-            _ => self.refuse(Refusal::NoTls(Some(reply))),
+            _ => self.refuse(SessionRefusal::NoTls(Some(reply))),
         }
     }
 
@@ -426,8 +432,8 @@ impl Session {
     fn on_reply_amid_body(&mut self, mut sending: Box<Sending>, reply: &RemoteReply) {
         let refusal = self.refused_with(reply);
         sending.refused = Some(refusal.clone());
-        self.give_fates(*sending, refusal);
-        self.requests.push_back(Request::Close);
+        self.give_results(*sending, refusal);
+        self.requests.push_back(ClientRequest::Close);
     }
 
     /// Goes on behind a refusal, with less than the server offered.
@@ -447,22 +453,22 @@ impl Session {
                 false => format!("{NO_REPLY}: {said}"),
             };
             self.on_lost(&what);
-            self.requests.push_back(Request::Close);
+            self.requests.push_back(ClientRequest::Close);
         } else {
             self.state = State::Over;
-            self.refuse(Refusal::Protocol(error, said.into()));
+            self.refuse(SessionRefusal::Protocol(error, said.into()));
         }
     }
 
-    fn refuse(&mut self, refusal: Refusal) {
+    fn refuse(&mut self, refusal: SessionRefusal) {
         self.state = State::Over;
-        self.requests.push_back(Request::Refused(refusal));
+        self.requests.push_back(ClientRequest::Refused(refusal));
     }
 
     /// Whether a banner is of a host with our name, which cannot be another's.
     /// Decides RFC 5321 section 6.3.
     fn is_ourselves(&self, banner: &RemoteReply) -> bool {
-        if self.terms.protocol == Protocol::Lmtp {
+        if self.terms.protocol == ClientProtocol::Lmtp {
             return false;
         }
         let name = banner.lines.first().and_then(|line| line.split(' ').next());
@@ -471,8 +477,8 @@ impl Session {
 
     fn say_ehlo(&mut self, out: &mut Vec<u8>) {
         let verb = match self.terms.protocol {
-            Protocol::Smtp => "EHLO",
-            Protocol::Lmtp => "LHLO",
+            ClientProtocol::Smtp => "EHLO",
+            ClientProtocol::Lmtp => "LHLO",
         };
         out.extend_from_slice(format!("{verb} {}\r\n", self.terms.hostname).as_bytes());
         self.state = State::Ehlo;
@@ -482,18 +488,18 @@ impl Session {
     /// Decides RFC 3207 section 4.
     fn after_ehlo(&mut self, out: &mut Vec<u8>) {
         match self.tls {
-            Tls::Opportunistic | Tls::Required if self.extensions.starttls => {
+            TlsPolicy::Opportunistic | TlsPolicy::Required if self.extensions.starttls => {
                 out.extend_from_slice(b"STARTTLS\r\n");
                 self.state = State::StartTls;
             }
-            Tls::Required => self.refuse(Refusal::NoTls(None)),
+            TlsPolicy::Required => self.refuse(SessionRefusal::NoTls(None)),
             _ => self.after_tls(out),
         }
     }
 
     /// The fate that a negative reply means in this session.
-    fn refused_with(&self, reply: &RemoteReply) -> Fate {
-        Fate::refusal(reply, self.footing)
+    fn refused_with(&self, reply: &RemoteReply) -> RecipientResult {
+        RecipientResult::refusal(reply, self.footing)
     }
 
     fn ready(&mut self) {
@@ -502,7 +508,7 @@ impl Session {
 
     fn ready_again(&mut self, readiness: Readiness) {
         self.state = State::Ready(readiness);
-        self.requests.push_back(Request::Ready);
+        self.requests.push_back(ClientRequest::Ready);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::envelope::{BodyKind, DsnReturn, Notify};
 use crate::limits::{DOMAIN_BYTES_MAX, ENVID_BYTES_MAX, ORCPT_BYTES_MAX};
 use crate::xtext::decode_xtext;
 
-/// One command.
+/// A command line of RFC 5321, with its arguments parsed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Command {
     /// EHLO or HELO.
@@ -21,44 +21,29 @@ pub enum Command {
         /// The name that the client gives itself: printable, no spaces.
         name: Box<str>,
     },
-    /// MAIL FROM.
     Mail {
-        /// The reverse-path.
         from: ReversePath,
-        /// Its parameters.
         parameters: MailParameters,
     },
-    /// RCPT TO.
     Rcpt {
-        /// The forward-path.
         to: ForwardPath,
-        /// NOTIFY.
         notify: Notify,
         /// ORCPT, decoded: `type;address`.
         original: Option<Box<str>>,
     },
-    /// DATA.
     Data,
-    /// BDAT.
     Bdat {
         /// Bytes of this chunk.
         len: u64,
-        /// Whether it is the last.
         last: bool,
     },
-    /// RSET.
     Rset,
-    /// NOOP.
     Noop,
-    /// QUIT.
     Quit,
-    /// VRFY.
     Vrfy,
-    /// HELP.
     Help,
     /// STARTTLS.
     StartTls,
-    /// AUTH.
     Auth {
         /// The mechanism, in capitals.
         mechanism: Box<str>,
@@ -84,14 +69,12 @@ pub enum Grammar {
 pub enum Greeting {
     /// HELO: no extensions.
     Helo,
-    /// EHLO.
     Ehlo,
 }
 
 /// Where a message is to go, as RCPT names it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ForwardPath {
-    /// A mailbox.
     Mailbox(Mailbox),
     /// A mailbox behind a source route `@a,@b:` (RFC 5321 appendix C); the route is not kept.
     SourceRoute(Mailbox),
@@ -109,12 +92,12 @@ impl ForwardPath {
     }
 }
 
-/// Parameters of MAIL.
+/// Parameters of MAIL: SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), RET and ENVID (RFC 3461), AUTH (RFC
+/// 4954).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct MailParameters {
     /// SIZE, in bytes.
     pub size: Option<u64>,
-    /// BODY.
     pub body: BodyKind,
     /// SMTPUTF8.
     pub smtputf8: bool,

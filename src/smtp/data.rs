@@ -12,7 +12,6 @@ use crate::limits::TEXT_LINE_BYTES_MAX;
 pub enum BodyFault {
     /// A CR without LF, or a LF without CR: the stuff of SMTP smuggling.
     BareNewline,
-    /// A NUL.
     Nul,
     /// A line over [`TEXT_LINE_BYTES_MAX`] bytes.
     LongLine,
@@ -30,7 +29,7 @@ pub enum LineEnds {
     Any,
 }
 
-/// How a line ends.
+/// How a line of the body ended: CRLF, or a bare LF or CR that a client sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LineEnd {
     /// With CRLF.

@@ -6,6 +6,6 @@
 pub mod client;
 pub mod command;
 pub mod data;
-pub mod hello;
+pub mod ehlo;
 pub mod reply;
 pub mod server;

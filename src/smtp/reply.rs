@@ -55,7 +55,6 @@ replies! {
     BARE_NEWLINE = 500 "5.5.2" "Lines end with CRLF, and this one holds a lone CR or LF";
     /// The line holds control characters or is no UTF-8.
     BAD_CHARACTER = 500 "5.5.2" "The line holds bytes that cannot stand in a command";
-    /// The line is too long.
     LINE_TOO_LONG = 500 "5.5.6" "Line too long";
     /// No such verb.
     UNKNOWN_VERB = 500 "5.5.1" "Command not recognised";
@@ -87,7 +86,6 @@ replies! {
     RETURN_UNVOUCHED = 550 "5.7.1" "A return address takes notifications, and mail of a sender that SPF or DKIM vouches for";
     /// A forward-path is no address.
     BAD_RECIPIENT = 501 "5.1.3" "The recipient is not a valid address";
-    /// A command out of order.
     BAD_SEQUENCE = 503 "5.5.1" "Commands out of order";
     /// DATA without an accepted recipient.
     NO_RECIPIENTS = 554 "5.5.1" "No valid recipients";
@@ -110,11 +108,9 @@ replies! {
     AUTH_MECHANISM = 504 "5.5.4" "Mechanism not offered";
     /// A response that is not base64 or not of its mechanism's form.
     AUTH_MALFORMED = 501 "5.5.2" "Malformed authentication response";
-    /// A response that is too long.
     AUTH_TOO_LONG = 500 "5.5.6" "Authentication response too long";
     /// The client gave up.
     AUTH_CANCELLED = 501 "5.7.0" "Authentication cancelled";
-    /// Wrong login or password.
     AUTH_FAILED = 535 "5.7.8" "Authentication failed: login or password is wrong";
     /// Too many failures from this address.
     AUTH_THROTTLED = 421 "4.7.0" "Too many authentication failures, try again later";
@@ -129,15 +125,12 @@ replies! {
     BAD_HELLO = 501 "5.5.2" "Say hello with a domain or an address in brackets";
     /// A hello with our name or address.
     OUR_HELLO = 550 "5.7.1" "Say hello with your own name, this one is ours";
-    /// Too many connections in a minute.
     TOO_MANY_CONNECTIONS = 421 "4.7.0" "Too many connections from your address in a minute, try again later";
-    /// Too many messages in a minute.
     TOO_MANY_MESSAGES = 450 "4.7.0" "Too many messages from your address in a minute, try again later";
-    /// Too many recipients in a minute.
     TOO_MANY_RECIPIENTS_NOW = 450 "4.7.0" "Too many recipients from your address in a minute, try again later";
     /// Too many recipients who do not exist.
     TOO_MANY_UNKNOWN = 421 "4.7.0" "Too many addresses that do not exist here, try again later";
-    /// The first attempt of a stranger.
+    /// The first attempt of an unauthenticated client.
     GREYLISTED = 451 "4.7.1" "Not known here yet, try again in some minutes";
 
     /// A host that may not relay, to a domain that is not served.
@@ -148,13 +141,11 @@ replies! {
     ROUTED_ADDRESS = 550 "5.7.1" "Addresses with a route in them are not relayed";
     /// A local part alone.
     NO_DOMAIN = 550 "5.7.1" "The address needs a domain";
-    /// An address literal.
     LITERAL_ADDRESS = 550 "5.7.1" "Mail to address literals is not relayed";
     /// Nobody of that name.
     UNKNOWN_RECIPIENT = 550 "5.1.1" "No such address here";
     /// Aliases in a circle or too deep.
     ALIAS_LOOP = 550 "5.4.6" "The address is an alias that leads to itself";
-    /// An address with too many targets.
     ALIAS_TOO_WIDE = 550 "5.4.6" "The address is an alias with too many targets";
     /// The reverse-path is somebody else's.
     SENDER_NOT_YOURS = 553 "5.7.1" "You may not send as this address: use your own, or have it listed in send_as of your login";
@@ -176,12 +167,10 @@ replies! {
     AUTHENTICITY_UNKNOWN = 451 "4.7.0" "SPF or DKIM cannot be checked now, try again later";
     /// The hook does not say now what becomes of the message.
     HOOK_DEFERS = 451 "4.7.0" "The message cannot be judged now, try again later";
-    /// Too many messages.
     RATE_EXCEEDED = 451 "4.7.1" "Too many messages in the last hour, try again later";
 
     /// Bare CR, bare LF or NUL in the body.
     BODY_NEWLINE = 554 "5.6.0" "The message holds a lone CR or LF; it is refused and the session ends";
-    /// NUL in the body.
     BODY_NUL = 554 "5.6.0" "The message holds a NUL byte; it is refused and the session ends";
     /// A line over 998 bytes.
     BODY_LONG_LINE = 554 "5.6.0" "The message holds a line of more than 998 bytes: encode it as quoted-printable or base64";
@@ -207,11 +196,8 @@ replies! {
 
     /// A host that is no proxy, on the port for proxies.
     NOT_A_PROXY = 554 "5.7.1" "This port is for proxies, and your address is none of theirs";
-    /// Talk before the banner.
     EARLY_TALKER = 554 "5.5.1" "Wait for the banner before you talk";
-    /// Too many errors.
     TOO_MANY_ERRORS = 421 "4.7.0" "Too many errors";
-    /// Too many failures of AUTH.
     TOO_MANY_AUTH_FAILURES = 421 "4.7.0" "Too many authentication failures";
     /// Too many commands that lead nowhere.
     TOO_MANY_COMMANDS = 421 "4.7.0" "Too many commands";
@@ -219,7 +205,6 @@ replies! {
     TIMEOUT = 421 "4.4.2" "Timeout: nothing came for too long";
     /// Body or line without an end.
     TOO_MUCH_GARBAGE = 421 "4.7.0" "Too much data for a message that is refused";
-    /// Too many sessions.
     TOO_MANY_SESSIONS = 421 "4.7.0" "Too many sessions from your address";
     /// A user has more sessions than are left for all others.
     TOO_MANY_SESSIONS_OF_USER = 421 "4.7.0" "Too many sessions of this user";
@@ -285,7 +270,7 @@ impl Reply {
     }
 
     /// The message claims to be from a served domain, which nothing shows to have sent it.
-    pub fn pretence(domain: &str) -> Self {
+    pub fn spoofing(domain: &str) -> Self {
         Self {
             code: 550,
             enhanced: Some(EnhancedCode::new(5, 7, 1)),

@@ -12,7 +12,7 @@
 //! [`Session::on_stored`]; bytes behind STARTTLS are dropped with all that was said before; a body with a lone CR or
 //! LF or a NUL ends the session after one 5xx, except for a lone LF of a client whose line ends are mended.
 //!
-//! The session asks its owner for every decision: [`Request`] says which `on_*` answers it, and until then
+//! The session asks its owner for every decision: [`ServerRequest`] says which `on_*` answers it, and until then
 //! [`Session::advance`] takes no input.
 
 mod auth;
@@ -36,16 +36,16 @@ use crate::limits::{
 
 use lines::{Front, Lines};
 use refusals::Refusals;
-pub use refusals::{Refused, Subject};
-pub use request::{AuthStep, Request, Transaction};
-pub use settings::{Encryption, Role, Settings, Tolerance};
+pub use refusals::{RefusalSubject, SentRefusal};
+pub use request::{AuthStep, ServerRequest, Transaction};
+pub use settings::{Encryption, PortRole, ServerSettings, Tolerance};
 use state::{State, Waiting};
 
-/// One session.
+/// The server's end of one connection (RFC 5321 section 4.1.4): lines in, replies and questions out.
 #[derive(Debug)]
 pub struct Session {
     state: State,
-    role: Role,
+    role: PortRole,
     encryption: Encryption,
     authenticated: bool,
     greeting: Option<(Greeting, Box<str>)>,
@@ -54,7 +54,7 @@ pub struct Session {
     counts: Counts,
     lines: Lines,
     /// What the command under way is about.
-    subject: Subject,
+    subject: RefusalSubject,
     refusals: Refusals,
 }
 
@@ -79,30 +79,30 @@ struct Counts {
 
 impl Session {
     /// A session on a port with this role; call [`Session::start`] when the banner may be sent.
-    pub fn new(role: Role, encryption: Encryption) -> Self {
+    pub fn new(role: PortRole, encryption: Encryption) -> Self {
         Self {
             state: State::Silent,
             role,
             encryption,
-            authenticated: role == Role::Local,
+            authenticated: role == PortRole::Local,
             greeting: None,
             asks: Asks::Nothing,
             tolerance: Tolerance::None,
             counts: Counts::default(),
             lines: Lines::new(),
-            subject: Subject::Session,
+            subject: RefusalSubject::Session,
             refusals: Refusals::default(),
         }
     }
 
     /// Sends the banner.
-    pub fn start(&mut self, settings: &Settings, out: &mut Vec<u8>) {
+    pub fn start(&mut self, settings: &ServerSettings, out: &mut Vec<u8>) {
         self.state = State::Connected;
         Reply::banner(&settings.hostname).write(out);
     }
 
     /// From now on asks its owner about each hello.
-    pub fn ask_about_hello(&mut self) {
+    pub fn ask_about_ehlo(&mut self) {
         self.asks = Asks::Hello;
     }
 
@@ -118,8 +118,8 @@ impl Session {
         }
         // On a port for users the client may yet show to be one.
         match self.role {
-            Role::Submission => Grammar::LenientGreeting,
-            Role::Relay | Role::Local => Grammar::Strict,
+            PortRole::Submission => Grammar::LenientGreeting,
+            PortRole::Relay | PortRole::Local => Grammar::Strict,
         }
     }
 
@@ -182,7 +182,7 @@ impl Session {
         match self.state {
             State::Waiting(_) | State::Closed => None,
             _ if self.is_in_body() => Some(DATA_BLOCK_TIMEOUT),
-            _ if self.role == Role::Submission && !self.authenticated => {
+            _ if self.role == PortRole::Submission && !self.authenticated => {
                 Some(UNAUTHENTICATED_TIMEOUT)
             }
             _ => Some(COMMAND_TIMEOUT),
@@ -192,18 +192,18 @@ impl Session {
     /// Ends the session with a reply of the owner's: a timeout, a shutdown.
     pub fn end(&mut self, reply: &Reply, out: &mut Vec<u8>) {
         if !matches!(self.state, State::Closed) {
-            self.say(reply, Subject::Session, out);
+            self.say(reply, RefusalSubject::Session, out);
             self.state = State::Closed;
         }
     }
 
     /// The refusals that were sent since they were last taken.
-    pub fn take_refusals(&mut self) -> Vec<Refused> {
+    pub fn take_refusals(&mut self) -> Vec<SentRefusal> {
         self.refusals.take()
     }
 
     /// Sends a reply. All that refuses something passes here, so that none is without a line in the log.
-    fn say(&mut self, reply: &Reply, what: Subject, out: &mut Vec<u8>) {
+    fn say(&mut self, reply: &Reply, what: RefusalSubject, out: &mut Vec<u8>) {
         reply.write(out);
         self.refusals.keep(reply, what);
     }
@@ -213,10 +213,10 @@ impl Session {
     pub fn advance(
         &mut self,
         input: &mut &[u8],
-        settings: &Settings,
+        settings: &ServerSettings,
         out: &mut Vec<u8>,
         body: &mut Vec<u8>,
-    ) -> Option<Request> {
+    ) -> Option<ServerRequest> {
         while self.wants_input() {
             let request = match &self.state {
                 State::Data(_) if input.is_empty() => return None,
@@ -232,17 +232,21 @@ impl Session {
                 return request;
             }
         }
-        matches!(self.state, State::Closed).then_some(Request::Close)
+        matches!(self.state, State::Closed).then_some(ServerRequest::Close)
     }
 
     /// Takes one whole line off the input; replies itself to one that is too long.
     /// Decides RFC 5321 section 4.5.3.1.4.
     fn line<'a>(&mut self, input: &mut &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
         let (max, subject, reply) = match self.state {
-            State::Auth => (AUTH_LINE_BYTES_MAX, Subject::Auth, Reply::AUTH_TOO_LONG),
+            State::Auth => (
+                AUTH_LINE_BYTES_MAX,
+                RefusalSubject::Auth,
+                Reply::AUTH_TOO_LONG,
+            ),
             _ => (
                 COMMAND_LINE_BYTES_MAX,
-                Subject::Command,
+                RefusalSubject::Command,
                 Reply::LINE_TOO_LONG,
             ),
         };
@@ -302,7 +306,7 @@ impl Session {
     }
 
     /// Goes back to a state after a reply that changed nothing.
-    fn stay(&mut self, state: State, reply: &Reply, out: &mut Vec<u8>) -> Option<Request> {
+    fn stay(&mut self, state: State, reply: &Reply, out: &mut Vec<u8>) -> Option<ServerRequest> {
         self.state = state;
         self.reply(reply, out);
         None

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chopar::config::Folder;
 use chopar::engine::event::{ConnId, Endpoint, Event, Listener, Lost};
-use chopar::hook::{Progress, Request};
-use chopar::queue::{Body, Command, Outcome, Record};
+use chopar::hook::{HookProgress, HookRequest};
+use chopar::queue::{DeliveryResult, JournalCommand, MessageBody, Record};
 use chopar::smtp::reply::Reply;
 
 use crate::script::{Pattern, Script, Side, Step};
@@ -42,9 +42,9 @@ pub(crate) struct Play<'a> {
     log: Vec<String>,
     /// Replies of 4xx and 5xx.
     refusals: Vec<String>,
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<DeliveryResult>,
     /// The connection to the hook, and what it was told.
-    hook: Option<(ConnId, Request, Vec<u8>)>,
+    hook: Option<(ConnId, HookRequest, Vec<u8>)>,
 }
 
 const ALIASES: &str = "pencil: far@elsewhere.example\nbox: maildir:/var/mail/box\nteam: pencil, other@elsewhere.example\n";
@@ -304,9 +304,9 @@ impl<'a> Play<'a> {
             return;
         }
         match request.on_bytes(bytes, body) {
-            Progress::More => return,
-            Progress::Whole => {}
-            Progress::Malformed => panic!("the hook is asked in a wrong way"),
+            HookProgress::More => return,
+            HookProgress::Whole => {}
+            HookProgress::Malformed => panic!("the hook is asked in a wrong way"),
         }
         for (fact, value) in request.facts() {
             self.log.push(format!("hook {}={value}", fact.name()));
@@ -318,18 +318,18 @@ impl<'a> Play<'a> {
         }
     }
 
-    fn note(&mut self, command: &Command) {
+    fn note(&mut self, command: &JournalCommand) {
         match command {
-            Command::Append {
+            JournalCommand::Append {
                 record: Record::Message(message),
                 ..
             } => {
                 self.messages.extend_from_slice(&message.fields);
-                if let Body::Inline(bytes) = &message.body {
+                if let MessageBody::Inline(bytes) = &message.body {
                     self.messages.extend_from_slice(bytes);
                 }
             }
-            Command::Append {
+            JournalCommand::Append {
                 record: Record::Outcome(outcome),
                 ..
             } => self.outcomes.extend(
@@ -338,7 +338,7 @@ impl<'a> Play<'a> {
                     .iter()
                     .map(|(_, outcome)| outcome.clone()),
             ),
-            Command::BodyAppend { bytes, .. } => self.messages.extend_from_slice(bytes),
+            JournalCommand::BodyAppend { bytes, .. } => self.messages.extend_from_slice(bytes),
             _ => {}
         }
     }
@@ -445,11 +445,11 @@ fn tells(line: &str, refusal: &str) -> bool {
         && line.contains(text)
 }
 
-fn outcome_text(outcome: &Outcome) -> String {
+fn outcome_text(outcome: &DeliveryResult) -> String {
     match outcome {
-        Outcome::Delivered => "delivered".to_owned(),
-        Outcome::Failed { status, .. } => format!("failed {status}"),
-        Outcome::Deferred { status, .. } => match status {
+        DeliveryResult::Delivered => "delivered".to_owned(),
+        DeliveryResult::Failed { status, .. } => format!("failed {status}"),
+        DeliveryResult::Deferred { status, .. } => match status {
             Some(status) => format!("deferred {status}"),
             None => "deferred".to_owned(),
         },
@@ -496,14 +496,14 @@ impl Scene for Play<'_> {
                 b"gone" => Event::Closed { conn, cause },
                 _ => Event::Connected { conn },
             });
-            self.hook = Some((conn, Request::default(), Vec::new()));
+            self.hook = Some((conn, HookRequest::default(), Vec::new()));
         } else if self.script.side == Side::Client && !self.closed {
             self.conn = Some(conn);
             self.stage.follow(Event::Connected { conn });
         }
     }
 
-    fn on_store(&mut self, command: Command) {
+    fn on_store(&mut self, command: JournalCommand) {
         self.note(&command);
         self.stage.store(command);
     }

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use chopar::address::Domain;
-use chopar::auth::arc::{Failure, Outcome, Verdict, Verification, prepare};
-use chopar::auth::dkim::canonical::{BodyHasher, Form};
+use chopar::auth::arc::{ArcFailure, ArcResult, ArcVerdict, ArcVerification, prepare};
+use chopar::auth::dkim::canonical::{BodyHasher, Canonicalization};
 use chopar::auth::dkim::sign::Signer;
 use chopar::auth::results::{AuthenticationResults, MethodResult};
 use chopar::mail::header::Header;
@@ -14,7 +14,7 @@ use mail_auth::{DkimResult, Error};
 
 use crate::chance::Chance;
 use crate::dkim::{self, AT, alter_key, word};
-use crate::letter::{Arrived, Letter, name_of};
+use crate::message::{Arrived, ClientMessage, name_of};
 use crate::peer::{Judged, Peer, SEALER};
 use crate::referee;
 use crate::signer::{Key, KeyKind};
@@ -30,7 +30,7 @@ struct Case {
     fields: Vec<Vec<u8>>,
     body: Vec<u8>,
     zone: Zone,
-    ours: Outcome,
+    ours: ArcResult,
     theirs: DkimResult,
 }
 
@@ -66,41 +66,41 @@ fn chains() {
         }
     }
     for _ in 0..CHAINS {
-        let mut letter = Letter::new(&mut chance);
+        let mut message = ClientMessage::new(&mut chance);
         // What mail-auth seals bears the time of the day, so that no alteration may hang on its bytes.
         let mixed = chance.once_in(3);
         for _ in 0..chance.below(5) {
             let key = chance.of(&keys);
             if mixed && chance.once_in(2) {
-                if let Some(sealed) = peer.sealed(&letter.bytes(), &plain, key) {
-                    letter = parts(&sealed);
+                if let Some(sealed) = peer.sealed(&message.bytes(), &plain, key) {
+                    message = parts(&sealed);
                 }
             } else {
-                seal(&mut letter, key, &plain);
+                seal(&mut message, key, &plain);
             }
             if chance.once_in(4) {
-                letter
+                message
                     .fields
                     .insert(0, b"Received: from b by c\r\n".to_vec());
             }
         }
         for _ in 0..VARIANTS {
-            let (mut letter, mut zone) = (letter.clone(), plain.clone());
+            let (mut message, mut zone) = (message.clone(), plain.clone());
             match chance.below(4) {
-                0 => rearrange(&mut letter, &mut chance),
-                1 if !mixed => letter.alter(&mut chance),
-                2 if !mixed => letter.alter_tags(NAMES, &mut chance),
+                0 => rearrange(&mut message, &mut chance),
+                1 if !mixed => message.alter(&mut chance),
+                2 if !mixed => message.alter_tags(NAMES, &mut chance),
                 3 => alter_key(&mut zone, &keys, &mut chance),
-                _ => rearrange(&mut letter, &mut chance),
+                _ => rearrange(&mut message, &mut chance),
             }
-            judge(&letter, &zone, &peer, &mut tally);
+            judge(&message, &zone, &peer, &mut tally);
         }
     }
     tally.finish(CASES_MIN);
 }
 
-fn judge(letter: &Letter, zone: &Zone, peer: &Peer, tally: &mut Tally<Case>) {
-    let Some(arrived) = letter.arrived() else {
+fn judge(message: &ClientMessage, zone: &Zone, peer: &Peer, tally: &mut Tally<Case>) {
+    let Some(arrived) = message.arrived() else {
         return tally.skip();
     };
     tally.case();
@@ -117,17 +117,17 @@ fn judge(letter: &Letter, zone: &Zone, peer: &Peer, tally: &mut Tally<Case>) {
     tally.compare(&ours.status().as_str(), &theirs, &case);
 }
 
-fn verdict(arrived: &Arrived, zone: &Zone) -> Verdict {
-    let mut verification = Verification::new(&arrived.header, AT);
+fn verdict(arrived: &Arrived, zone: &Zone) -> ArcVerdict {
+    let mut verification = ArcVerification::new(&arrived.header, AT);
     verification.on_body(&arrived.body);
     zone.drive(|answers| verification.resume(&arrived.header, answers))
 }
 
 /// Puts a set of ours on top.
-fn seal(letter: &mut Letter, key: &Key, zone: &Zone) {
-    let arrived = letter.arrived().expect("a message");
+fn seal(message: &mut ClientMessage, key: &Key, zone: &Zone) {
+    let arrived = message.arrived().expect("a message");
     let verdict = verdict(&arrived, zone);
-    let mut hasher = BodyHasher::new(Form::Relaxed);
+    let mut hasher = BodyHasher::new(Canonicalization::Relaxed);
     hasher.update(&arrived.body);
     let domain = Domain::parse(OURS).expect("a domain");
     let signer = Signer {
@@ -144,21 +144,21 @@ fn seal(letter: &mut Letter, key: &Key, zone: &Zone) {
     let set = sealing.seal(&key.signing).expect("signatures");
     let set = Header::parse(set).expect("fields");
     let fields: Vec<Vec<u8>> = set.fields().map(|field| field.raw().to_vec()).collect();
-    letter.fields.splice(0..0, fields);
+    message.fields.splice(0..0, fields);
 }
 
-fn parts(message: &[u8]) -> Letter {
-    let arrived = Letter::split(message).expect("a message");
+fn parts(message: &[u8]) -> ClientMessage {
+    let arrived = ClientMessage::split(message).expect("a message");
     let fields = arrived.header.fields();
-    Letter {
+    ClientMessage {
         fields: fields.map(|field| field.raw().to_vec()).collect(),
         body: arrived.body,
     }
 }
 
 /// Changes that mean the same whatever the bytes of the signatures are.
-fn rearrange(letter: &mut Letter, chance: &mut Chance) {
-    let places = letter.places(NAMES);
+fn rearrange(message: &mut ClientMessage, chance: &mut Chance) {
+    let places = message.places(NAMES);
     if places.is_empty() {
         return;
     }
@@ -166,40 +166,41 @@ fn rearrange(letter: &mut Letter, chance: &mut Chance) {
     let role = *chance.of(NAMES);
     let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
     match chance.below(11) {
-        0 => drop(letter.fields.remove(place)),
-        1 => letter.fields.insert(0, letter.fields[place].clone()),
-        2 => letter.fields.swap(place, *chance.of(&places)),
-        3 => letter.body.extend_from_slice(b"More.\r\n"),
-        4 => letter.fields.insert(0, b"From: eve@dst.test\r\n".to_vec()),
-        5 => letter.fields.push(b"Subject: another\r\n".to_vec()),
-        6 => letter
+        0 => drop(message.fields.remove(place)),
+        1 => message.fields.insert(0, message.fields[place].clone()),
+        2 => message.fields.swap(place, *chance.of(&places)),
+        3 => message.body.extend_from_slice(b"More.\r\n"),
+        4 => message.fields.insert(0, b"From: eve@dst.test\r\n".to_vec()),
+        5 => message.fields.push(b"Subject: another\r\n".to_vec()),
+        6 => message
             .fields
             .retain(|field| !name_of(field).eq_ignore_ascii_case(role)),
         7 => {
-            let field = text(&letter.fields[place]);
+            let field = text(&message.fields[place]);
             let by = chance.word(&[
                 "i=1", "i=2", "i=3", "i=9", "i=0", "i=51", "i=", "i=02", "x=1",
             ]);
             let at = field.find("i=").unwrap_or(0);
-            letter.fields[place] = format!("{}{by}{}", &field[..at], &field[at + 3..]).into_bytes();
+            message.fields[place] =
+                format!("{}{by}{}", &field[..at], &field[at + 3..]).into_bytes();
         }
         8 => {
             let by = chance.word(&["cv=none", "cv=pass", "cv=fail", "cv=PASS", "cv=", "cv=x"]);
-            for place in letter.places(&["arc-seal"]) {
-                let field = text(&letter.fields[place]);
+            for place in message.places(&["arc-seal"]) {
+                let field = text(&message.fields[place]);
                 let field = field.replace("cv=none", by).replace("cv=pass", by);
-                letter.fields[place] = field.into_bytes();
+                message.fields[place] = field.into_bytes();
             }
         }
         9 => {
-            let field = text(&letter.fields[place]);
+            let field = text(&message.fields[place]);
             let (space, by) = *chance.of(&[(": ", ":\r\n\t "), ("; ", ";\x0c ")]);
-            letter.fields[place] = field.replacen(space, by, 1).into_bytes();
+            message.fields[place] = field.replacen(space, by, 1).into_bytes();
         }
         _ => {
-            let field = text(&letter.fields[place]);
+            let field = text(&message.fields[place]);
             let by = chance.word(&["(c) i=", "h=from; i=", "; i=", "I="]);
-            letter.fields[place] = field.replacen("i=", by, 1).into_bytes();
+            message.fields[place] = field.replacen("i=", by, 1).into_bytes();
         }
     }
 }
@@ -227,7 +228,7 @@ impl Case {
             b'\x0c' => b' ',
             byte => byte,
         });
-        let arrived = Letter::split(&spaced.collect::<Vec<u8>>())?;
+        let arrived = ClientMessage::split(&spaced.collect::<Vec<u8>>())?;
         let fields = arrived.header.fields();
         Some(Self {
             fields: fields.map(|field| field.raw().to_vec()).collect(),
@@ -247,13 +248,13 @@ impl Case {
     /// The signature that decided for ours, as if it were one of DKIM.
     fn signature(&self) -> Option<dkim::Case> {
         let (name, instance, why) = match self.ours {
-            Outcome::Fail(Failure::Message { instance, why }) => {
+            ArcResult::Fail(ArcFailure::Message { instance, why }) => {
                 ("arc-message-signature", Some(instance), Err(why))
             }
-            Outcome::Fail(Failure::Seal { instance, why }) => {
+            ArcResult::Fail(ArcFailure::Seal { instance, why }) => {
                 ("arc-seal", Some(instance), Err(why))
             }
-            Outcome::Pass { .. } => ("arc-message-signature", None, Ok(())),
+            ArcResult::Pass { .. } => ("arc-message-signature", None, Ok(())),
             _ => return None,
         };
         let number = |place: &usize| {
@@ -306,7 +307,7 @@ const RULES: &[Rule<Case>] = &[
         text: "RFC 8617 section 4.4: the Chain Validation Status is none, fail or pass; section 5.2.1: all errors, \
             including DNS failures, are considered permanent",
         applies: |case| {
-            matches!(case.ours, Outcome::Fail(_))
+            matches!(case.ours, ArcResult::Fail(_))
                 && matches!(
                     case.theirs,
                     DkimResult::Neutral(_) | DkimResult::PermError(_) | DkimResult::TempError(_)
@@ -318,7 +319,7 @@ const RULES: &[Rule<Case>] = &[
         text: "RFC 8617 section 5.2 step 3: each ARC Set has exactly one each of the three fields; otherwise the status \
             is fail, and none only where there are no sets",
         applies: |case| {
-            matches!(case.ours, Outcome::Fail(_))
+            matches!(case.ours, ArcResult::Fail(_))
                 && case.theirs == DkimResult::None
                 && !case.has("arc-message-signature")
                 && (case.has("arc-seal") || case.has("arc-authentication-results"))
@@ -338,7 +339,7 @@ const RULES: &[Rule<Case>] = &[
                 zone.texts.insert(name.clone(), Ok(vec![text.clone()]));
                 zone
             });
-            matches!(case.ours, Outcome::Pass { .. })
+            matches!(case.ours, ArcResult::Pass { .. })
                 && single.any(|zone| Peer::new().arc(&case.message(), &zone) == DkimResult::Pass)
         },
     },
@@ -351,11 +352,11 @@ const RULES: &[Rule<Case>] = &[
                 NAMES.contains(&name_of(field).trim().to_ascii_lowercase().as_str())
                     && field.contains(&b'\x0c')
             };
-            matches!(case.ours, Outcome::Fail(_))
+            matches!(case.ours, ArcResult::Fail(_))
                 && case.theirs == DkimResult::Pass
                 && case.fields.iter().any(in_set)
                 && case.without_form_feeds().is_some_and(|case| {
-                    matches!(case.ours, Outcome::Pass { .. }) || case.is_as_in_dkim()
+                    matches!(case.ours, ArcResult::Pass { .. }) || case.is_as_in_dkim()
                 })
         },
     },

@@ -4,10 +4,10 @@ mod rules;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chopar::auth::dkim::canonical::Form;
+use chopar::auth::dkim::canonical::Canonicalization;
 use chopar::auth::dkim::record::KeyRecord;
-use chopar::auth::dkim::verdict::{Failure, SignatureVerdict};
-use chopar::auth::dkim::verify::Verification;
+use chopar::auth::dkim::verdict::{DkimFailure, SignatureVerdict};
+use chopar::auth::dkim::verify::DkimVerification;
 use chopar::date::Timestamp;
 use chopar::dns::NoRecords;
 use mail_auth::dkim::DkimError;
@@ -15,7 +15,7 @@ use mail_auth::{DkimResult, Error};
 use ring::digest::{SHA256, digest};
 
 use crate::chance::Chance;
-use crate::letter::{Arrived, Letter};
+use crate::message::{Arrived, ClientMessage};
 use crate::peer::{Judged, Peer};
 use crate::referee;
 use crate::signer::{Key, sign};
@@ -35,7 +35,7 @@ pub(crate) struct Case {
     pub(crate) tags: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
     pub(crate) texts: Texts,
-    pub(crate) ours: Result<(), Failure>,
+    pub(crate) ours: Result<(), DkimFailure>,
     pub(crate) theirs: Judged,
     /// All fields of the message, of which this is about the one at `own`.
     pub(crate) fields: Vec<Vec<u8>>,
@@ -63,36 +63,36 @@ fn signatures() {
     let mut chance = Chance::new(6376);
     let mut tally = Tally::new("DKIM", RULES);
     for _ in 0..LETTERS {
-        let mut letter = Letter::new(&mut chance);
+        let mut message = ClientMessage::new(&mut chance);
         let mut zone = Zone::default();
         for nth in 0..1 + chance.below(3) {
             let key = chance.of(&keys);
             let selector = format!("s{nth}");
-            sign(&mut letter, key, &selector, &mut chance);
+            sign(&mut message, key, &selector, &mut chance);
             let name = format!("{selector}._domainkey.src.test");
             zone.texts
                 .insert(name, Ok(vec![key.record.clone().into_bytes()]));
         }
-        judge(&letter, &zone, &peer, &mut tally);
+        judge(&message, &zone, &peer, &mut tally);
         for _ in 0..VARIANTS {
-            let (mut letter, mut zone) = (letter.clone(), zone.clone());
+            let (mut message, mut zone) = (message.clone(), zone.clone());
             if chance.once_in(4) {
                 alter_key(&mut zone, &keys, &mut chance);
             }
             for _ in 0..chance.below(3) {
                 match chance.below(2) {
-                    0 => letter.alter(&mut chance),
-                    _ => letter.alter_tags(&["dkim-signature"], &mut chance),
+                    0 => message.alter(&mut chance),
+                    _ => message.alter_tags(&["dkim-signature"], &mut chance),
                 }
             }
-            judge(&letter, &zone, &peer, &mut tally);
+            judge(&message, &zone, &peer, &mut tally);
         }
     }
     tally.finish(CASES_MIN);
 }
 
-fn judge(letter: &Letter, zone: &Zone, peer: &Peer, tally: &mut Tally<Case>) {
-    let Some(arrived) = letter.arrived() else {
+fn judge(message: &ClientMessage, zone: &Zone, peer: &Peer, tally: &mut Tally<Case>) {
+    let Some(arrived) = message.arrived() else {
         return tally.skip();
     };
     tally.case();
@@ -125,7 +125,7 @@ fn judge(letter: &Letter, zone: &Zone, peer: &Peer, tally: &mut Tally<Case>) {
 }
 
 fn verdicts(arrived: &Arrived, zone: &Zone) -> Vec<SignatureVerdict> {
-    let mut verification = Verification::new(&arrived.header, AT);
+    let mut verification = DkimVerification::new(&arrived.header, AT);
     verification.on_body(&arrived.body);
     zone.drive(|answers| verification.resume(&arrived.header, answers))
 }
@@ -221,8 +221,8 @@ impl Case {
     /// Whether the referee finds the hash of the body right.
     fn body_holds(&self) -> bool {
         let form = match self.tag("c").and_then(|c| c.split_once('/')) {
-            Some((_, "relaxed")) => Form::Relaxed,
-            _ => Form::Simple,
+            Some((_, "relaxed")) => Canonicalization::Relaxed,
+            _ => Canonicalization::Simple,
         };
         let body = referee::body(&self.body, form);
         let limit = self.tag("l").and_then(|l| l.parse().ok());
@@ -251,7 +251,7 @@ impl Case {
         };
         let ours_holds = match self.ours {
             Ok(()) => true,
-            Err(Failure::Signature) => false,
+            Err(DkimFailure::Signature) => false,
             Err(_) => return false,
         };
         theirs_holds != ours_holds && ours_holds == self.signature_holds()
@@ -265,14 +265,14 @@ impl Case {
             Some(_) => true,
         };
         let ours_holds = match self.ours {
-            Err(Failure::BodyHash) => false,
+            Err(DkimFailure::BodyHash) => false,
             Ok(())
             | Err(
-                Failure::Signature
-                | Failure::Key(_)
-                | Failure::KeyUnavailable
-                | Failure::NoKey
-                | Failure::KeyType,
+                DkimFailure::Signature
+                | DkimFailure::Key(_)
+                | DkimFailure::KeyUnavailable
+                | DkimFailure::NoKey
+                | DkimFailure::KeyType,
             ) => true,
             Err(_) => return false,
         };

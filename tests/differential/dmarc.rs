@@ -8,9 +8,9 @@ mod rules;
 use std::fmt;
 
 use chopar::address::Domain;
-use chopar::auth::dmarc::{Evidence, Outcome, Policy, evaluate};
+use chopar::auth::dmarc::{DmarcPolicy, DmarcResult, Evidence, evaluate};
 use chopar::dns::NoRecords;
-use mail_auth::DmarcResult;
+use mail_auth::DmarcResult as PeerDmarcResult;
 
 use crate::chance::Chance;
 use crate::peer::Peer;
@@ -125,8 +125,8 @@ impl Case {
         Said {
             outcome: verdict.outcome.as_str(),
             policy: match verdict.outcome {
-                Outcome::Fail => verdict.policy.as_str(),
-                _ => Policy::None.as_str(),
+                DmarcResult::Fail => verdict.policy.as_str(),
+                _ => DmarcPolicy::None.as_str(),
             },
             spf: verdict.spf,
             dkim: verdict.dkim,
@@ -138,11 +138,11 @@ impl Case {
         let output =
             PEER.with(|peer| peer.dmarc(&self.author, self.spf.as_ref(), &self.dkim, zone));
         let outcome = match output.result() {
-            DmarcResult::Pass => "pass",
-            DmarcResult::Fail(_) => "fail",
-            DmarcResult::TempError(_) => "temperror",
-            DmarcResult::PermError(_) => "permerror",
-            DmarcResult::None => "none",
+            PeerDmarcResult::Pass => "pass",
+            PeerDmarcResult::Fail(_) => "fail",
+            PeerDmarcResult::TempError(_) => "temperror",
+            PeerDmarcResult::PermError(_) => "permerror",
+            PeerDmarcResult::None => "none",
         };
         Said {
             outcome,
@@ -151,8 +151,8 @@ impl Case {
                 ("fail", mail_auth::dmarc::Policy::Quarantine) => "quarantine",
                 _ => "none",
             },
-            spf: output.spf_result() == &DmarcResult::Pass,
-            dkim: output.dkim_result() == &DmarcResult::Pass,
+            spf: output.spf_result() == &PeerDmarcResult::Pass,
+            dkim: output.dkim_result() == &PeerDmarcResult::Pass,
         }
     }
 

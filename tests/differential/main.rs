@@ -16,7 +16,7 @@ mod dkim;
 mod dmarc;
 mod from;
 mod hostile;
-mod letter;
+mod message;
 mod peer;
 mod python;
 mod referee;

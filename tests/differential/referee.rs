@@ -3,17 +3,17 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chopar::auth::dkim::canonical::Form;
+use chopar::auth::dkim::canonical::Canonicalization;
 use chopar::auth::dkim::record::{KeyRecord, PublicKey};
 use ring::digest::{SHA256, digest};
 use ring::signature::{ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 
-use crate::letter::name_of;
+use crate::message::name_of;
 
-pub(crate) fn field(name: &str, value: &[u8], raw: &[u8], form: Form) -> Vec<u8> {
+pub(crate) fn field(name: &str, value: &[u8], raw: &[u8], form: Canonicalization) -> Vec<u8> {
     match form {
-        Form::Simple => raw.to_vec(),
-        Form::Relaxed => [relaxed(name, value).as_slice(), b"\r\n"].concat(),
+        Canonicalization::Simple => raw.to_vec(),
+        Canonicalization::Relaxed => [relaxed(name, value).as_slice(), b"\r\n"].concat(),
     }
 }
 
@@ -32,12 +32,12 @@ pub(crate) fn relaxed(name: &str, value: &[u8]) -> Vec<u8> {
     out
 }
 
-pub(crate) fn body(body: &[u8], form: Form) -> Vec<u8> {
+pub(crate) fn body(body: &[u8], form: Canonicalization) -> Vec<u8> {
     let mut lines: Vec<Vec<u8>> = lines(body)
         .into_iter()
         .map(|line| match form {
-            Form::Simple => line.to_vec(),
-            Form::Relaxed => {
+            Canonicalization::Simple => line.to_vec(),
+            Canonicalization::Relaxed => {
                 let mut line = squeezed(line);
                 line.truncate(line.len() - usize::from(line.ends_with(b" ")));
                 line
@@ -48,7 +48,7 @@ pub(crate) fn body(body: &[u8], form: Form) -> Vec<u8> {
         lines.pop();
     }
     match (form, lines.is_empty()) {
-        (Form::Simple, true) => b"\r\n".to_vec(),
+        (Canonicalization::Simple, true) => b"\r\n".to_vec(),
         _ => lines
             .into_iter()
             .flat_map(|line| [line, b"\r\n".to_vec()].concat())
@@ -81,7 +81,7 @@ fn lines(text: &[u8]) -> Vec<&[u8]> {
 }
 
 /// The fields that names select, each from the bottom up (RFC 6376 section 5.4.2).
-pub(crate) fn selected(fields: &[Vec<u8>], names: &[String], form: Form) -> Vec<u8> {
+pub(crate) fn selected(fields: &[Vec<u8>], names: &[String], form: Canonicalization) -> Vec<u8> {
     let mut rest: Vec<&Vec<u8>> = fields.iter().collect();
     let mut data = Vec::new();
     for name in names {
@@ -109,9 +109,9 @@ pub(crate) fn signature_holds(fields: &[Vec<u8>], own: usize, key: &KeyRecord) -
         tag.map(|(_, value)| value.as_str()).unwrap_or_default()
     };
     let form = if tag("c").starts_with("relaxed") {
-        Form::Relaxed
+        Canonicalization::Relaxed
     } else {
-        Form::Simple
+        Canonicalization::Simple
     };
     let names: Vec<String> = tag("h")
         .split(':')
@@ -128,8 +128,8 @@ pub(crate) fn signature_holds(fields: &[Vec<u8>], own: usize, key: &KeyRecord) -
     let without_b = without_b.join(";");
     let mut data = selected(fields, &names, form);
     match form {
-        Form::Simple => data.extend(format!("{written}:{without_b}").into_bytes()),
-        Form::Relaxed => data.extend(relaxed(&written, without_b.as_bytes())),
+        Canonicalization::Simple => data.extend(format!("{written}:{without_b}").into_bytes()),
+        Canonicalization::Relaxed => data.extend(relaxed(&written, without_b.as_bytes())),
     }
     let signature: String = tag("b").split_ascii_whitespace().collect();
     let signature = STANDARD.decode(signature).unwrap_or_default();
@@ -182,10 +182,10 @@ const FOLDING: [char; 4] = [' ', '\t', '\r', '\n'];
 #[test]
 fn the_examples_of_rfc_6376_section_3_4_5() {
     let text = b" C \r\nD \t E\r\n\r\n\r\n";
-    assert_eq!(body(text, Form::Relaxed), b" C\r\nD E\r\n");
-    assert_eq!(body(text, Form::Simple), b" C \r\nD \t E\r\n");
-    assert_eq!(body(b"", Form::Simple), b"\r\n");
-    assert_eq!(body(b" \r\n", Form::Relaxed), b"");
+    assert_eq!(body(text, Canonicalization::Relaxed), b" C\r\nD E\r\n");
+    assert_eq!(body(text, Canonicalization::Simple), b" C \r\nD \t E\r\n");
+    assert_eq!(body(b"", Canonicalization::Simple), b"\r\n");
+    assert_eq!(body(b" \r\n", Canonicalization::Relaxed), b"");
     assert_eq!(relaxed("B ", b" Y\t\r\n\tZ  "), b"b:Y Z");
     assert_eq!(relaxed("B", b" \x0c Y \x0c"), b"b:\x0c Y \x0c");
 }

@@ -3,7 +3,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chopar::auth::dkim::canonical::Form;
+use chopar::auth::dkim::canonical::Canonicalization;
 use chopar::auth::dkim::key::SigningKey;
 use chopar::auth::dkim::record::record_text;
 use ring::digest::{SHA256, digest};
@@ -11,7 +11,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::chance::Chance;
-use crate::letter::Letter;
+use crate::message::ClientMessage;
 use crate::referee;
 
 /// A key, and how it is published.
@@ -55,14 +55,14 @@ impl Key {
     }
 }
 
-/// Puts a signature on top of a letter.
-pub(crate) fn sign(letter: &mut Letter, key: &Key, selector: &str, chance: &mut Chance) {
-    let forms = [Form::Simple, Form::Relaxed];
+/// Puts a signature on top of a message.
+pub(crate) fn sign(message: &mut ClientMessage, key: &Key, selector: &str, chance: &mut Chance) {
+    let forms = [Canonicalization::Simple, Canonicalization::Relaxed];
     let (header_form, body_form) = (*chance.of(&forms), *chance.of(&forms));
-    let body = referee::body(&letter.body, body_form);
+    let body = referee::body(&message.body, body_form);
     let limit = limit(&body, chance);
     let signed = limit.map_or(body.as_slice(), |limit| &body[..limit.min(body.len())]);
-    let names = signed_names(letter, chance);
+    let names = signed_names(message, chance);
     let mut tags: Vec<String> = vec![
         format!("a={}", key.signing.algorithm()),
         format!("d={}", chance.word(&["src.test", "src.test", "SRC.TEST"])),
@@ -74,12 +74,14 @@ pub(crate) fn sign(letter: &mut Letter, key: &Key, selector: &str, chance: &mut 
         format!("bh={}", STANDARD.encode(digest(&SHA256, signed))),
     ];
     let word = |form| match form {
-        Form::Simple => "simple",
-        Form::Relaxed => "relaxed",
+        Canonicalization::Simple => "simple",
+        Canonicalization::Relaxed => "relaxed",
     };
     match (header_form, body_form) {
-        (Form::Simple, Form::Simple) if chance.once_in(2) => {}
-        (form, Form::Simple) if chance.once_in(2) => tags.push(format!("c={}", word(form))),
+        (Canonicalization::Simple, Canonicalization::Simple) if chance.once_in(2) => {}
+        (form, Canonicalization::Simple) if chance.once_in(2) => {
+            tags.push(format!("c={}", word(form)))
+        }
         (header, body) => tags.push(format!("c={}/{}", word(header), word(body))),
     }
     tags.extend(limit.map(|limit| format!("l={limit}")));
@@ -103,10 +105,10 @@ pub(crate) fn sign(letter: &mut Letter, key: &Key, selector: &str, chance: &mut 
     let name = chance.word(&["DKIM-Signature", "DKIM-Signature", "dkim-signature"]);
     let front = format!("{}{front}", chance.word(&[" ", "", "  ", "\r\n\t"]));
     let unsigned = format!("{front}{back}{end}");
-    let mut data = referee::selected(&letter.fields, &names, header_form);
+    let mut data = referee::selected(&message.fields, &names, header_form);
     data.extend(match header_form {
-        Form::Simple => format!("{name}:{unsigned}").into_bytes(),
-        Form::Relaxed => referee::relaxed(name, unsigned.as_bytes()),
+        Canonicalization::Simple => format!("{name}:{unsigned}").into_bytes(),
+        Canonicalization::Relaxed => referee::relaxed(name, unsigned.as_bytes()),
     });
     let signature = STANDARD.encode(key.signing.sign(&data).expect("a signature"));
     let fold = chance.word(&["", "\r\n\t", " ", "\r\n  "]);
@@ -116,13 +118,13 @@ pub(crate) fn sign(letter: &mut Letter, key: &Key, selector: &str, chance: &mut 
         .map(|chunk| std::str::from_utf8(chunk).expect("base64"))
         .collect();
     let field = format!("{name}:{front}{}{back}{end}\r\n", chunks.join(fold));
-    letter.fields.insert(0, field.into_bytes());
+    message.fields.insert(0, field.into_bytes());
 }
 
 /// From, and others: some of them once more than they are there, some that are not.
-fn signed_names(letter: &Letter, chance: &mut Chance) -> Vec<String> {
+fn signed_names(message: &ClientMessage, chance: &mut Chance) -> Vec<String> {
     let mut names = Vec::new();
-    for name in letter.names() {
+    for name in message.names() {
         if name.eq_ignore_ascii_case("from") || chance.once_in(2) {
             names.push(name);
         }

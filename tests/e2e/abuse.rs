@@ -1,4 +1,4 @@
-//! Strangers on port 25, and clients behind a proxy: the relay against unbound, swaks, and clients that do not behave.
+//! Unauthenticated clients on port 25, and clients behind a proxy: the relay against unbound, swaks, and clients that do not behave.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
@@ -16,7 +16,7 @@ fn relay(keys: &str, zone: &str) -> Relay {
     Setup {
         tables: format!("[abuse]\n{keys}\n"),
         zone: zone.to_owned(),
-        ..Setup::strangers()
+        ..Setup::unauthenticated_clients()
     }
     .start()
 }
@@ -230,7 +230,7 @@ fn behind_a_proxy() -> (Relay, u16) {
         networks: "\"192.0.2.0/24\"",
         listen: format!("proxy = [\"127.0.0.1:{port}\"]\n"),
         tables: "[proxy]\nnetworks = [\"127.0.0.2\"]\n".to_owned(),
-        ..Setup::strangers()
+        ..Setup::unauthenticated_clients()
     }
     .start();
     (relay, port)
@@ -254,18 +254,18 @@ fn a_proxy_says_who_the_client_is() {
     // Version 2, in two pieces, and TLS behind it.
     let mut binary = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0f".to_vec();
     binary.extend_from_slice(&[198, 51, 100, 9, 192, 0, 2, 1, 0x9C, 0x40, 0, 25, 4, 0, 0]);
-    let mut stranger = connect_from([127, 0, 0, 2], port);
-    stranger.send(&binary[..20]);
-    assert!(!stranger.hears_within(Duration::from_millis(200)));
-    stranger.send(&binary[20..]);
-    assert_eq!(stranger.reply().code, 220);
-    assert_eq!(stranger.say("EHLO client.test").code, 250);
-    assert_eq!(stranger.say("STARTTLS").code, 220);
-    stranger.start_tls();
-    assert_eq!(stranger.say("EHLO client.test").code, 250);
-    assert_eq!(recipient(&mut stranger, "x@four.test").code, 550);
-    assert_eq!(stranger.say("RSET").code, 250);
-    let reply = stranger.transaction("a@four.test", &["ann@relay.test"], MESSAGE);
+    let mut unauthenticated = connect_from([127, 0, 0, 2], port);
+    unauthenticated.send(&binary[..20]);
+    assert!(!unauthenticated.hears_within(Duration::from_millis(200)));
+    unauthenticated.send(&binary[20..]);
+    assert_eq!(unauthenticated.reply().code, 220);
+    assert_eq!(unauthenticated.say("EHLO client.test").code, 250);
+    assert_eq!(unauthenticated.say("STARTTLS").code, 220);
+    unauthenticated.start_tls();
+    assert_eq!(unauthenticated.say("EHLO client.test").code, 250);
+    assert_eq!(recipient(&mut unauthenticated, "x@four.test").code, 550);
+    assert_eq!(unauthenticated.say("RSET").code, 250);
+    let reply = unauthenticated.transaction("a@four.test", &["ann@relay.test"], MESSAGE);
     assert_eq!(reply.code, 250, "{reply:?}");
     let arrived = relay.sink.wait(1).remove(0).text();
     let unfolded = arrived.replace("\r\n\t", " ");
@@ -309,9 +309,9 @@ fn swaks_speaks_both_versions_of_the_proxy_protocol() {
 fn nobody_else_says_who_a_client_is() {
     let (relay, port) = behind_a_proxy();
     let header = b"PROXY TCP4 192.0.2.9 192.0.2.1 40000 25\r\n";
-    let mut stranger = Client::open(port).expect("a client");
-    stranger.send(header);
-    assert_eq!(stranger.reply().code, 554);
+    let mut unauthenticated = Client::open(port).expect("a client");
+    unauthenticated.send(header);
+    assert_eq!(unauthenticated.reply().code, 554);
     let mut listed = client_from([127, 0, 0, 2], relay.smtp());
     let line = String::from_utf8_lossy(header).trim_end().to_owned();
     assert_eq!(listed.say(&line).code, 500);

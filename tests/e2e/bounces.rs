@@ -157,7 +157,7 @@ fn notify_never_and_the_null_sender_bring_nothing() {
 }
 
 #[test]
-fn of_two_recipients_each_has_its_own_fate() {
+fn of_two_recipients_each_has_its_own_result() {
     let relay = relay();
     send(
         &mut relay.client(),

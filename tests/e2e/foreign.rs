@@ -266,7 +266,7 @@ fn greylisting_puts_each_of_them_off_once_and_then_takes_the_message() {
         let setup = Setup {
             tables: "[abuse]\nptr = false\ngreylist = true\ngreylist_delay = \"1s\"\n".to_owned(),
             aliases: "box: box@far.test\n".to_owned(),
-            ..Setup::strangers()
+            ..Setup::unauthenticated_clients()
         };
         let (relay, far) = from(kind, setup);
         let message = format!("{FIELDS}\r\nhello\r\n");

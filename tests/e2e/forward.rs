@@ -1,4 +1,4 @@
-//! Mail of strangers that is forwarded: what the next receiver finds, what comes back, and what is not let in.
+//! Mail of unauthenticated clients that is forwarded: what the next receiver finds, what comes back, and what is not let in.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ relay.test. TXT \"v=spf1 ip4:127.0.0.1 -all\"
 const SENDER: &str = "ann@writer.test";
 const MESSAGE: &str = "Authentication-Results: MAIL.relay.test (old); spf=pass smtp.mailfrom=forged@writer.test\r\n\
     Authentication-Results: other.test; spf=none\r\nFrom: Ann <ann@writer.test>\r\nTo: someone@relay.test\r\n\
-    Subject: a letter\r\nDate: Tue, 24 Nov 2026 14:00:00 +0000\r\nMessage-ID: <letter@writer.test>\r\n\r\n\
+    Subject: a message\r\nDate: Tue, 24 Nov 2026 14:00:00 +0000\r\nMessage-ID: <message@writer.test>\r\n\r\n\
     Hello,\r\n\r\n  this goes  far.\r\n";
 
 /// Somebody with a key of her own.
@@ -64,7 +64,7 @@ fn relay(writer: &Writer) -> Relay {
         zone: writer.zone.clone(),
         aliases: "ann: ann@home.test\n*: far@home.test\n".to_owned(),
         signing: Signing::Both,
-        ..Setup::strangers()
+        ..Setup::unauthenticated_clients()
     }
     .start()
 }
@@ -233,7 +233,7 @@ fn a_hundred_messages_in_a_loop_of_two_relays_end_in_one_notification_each() {
         aliases: "loop: loop@loop.test\n".to_owned(),
         // Its own notifications come round to it, and nobody may write in its name without showing it.
         signing: Signing::Both,
-        ..Setup::strangers()
+        ..Setup::unauthenticated_clients()
     }
     .start();
     let second = Setup {
@@ -243,7 +243,7 @@ fn a_hundred_messages_in_a_loop_of_two_relays_end_in_one_notification_each() {
             "{lifted}[[route]]\ndomain = \"relay.test\"\nvia = [\"smtp://127.0.0.1:{}\"]\n",
             first.smtp()
         ),
-        ..Setup::strangers()
+        ..Setup::unauthenticated_clients()
     }
     .start();
     // Who has one's own name is oneself.

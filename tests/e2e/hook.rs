@@ -74,7 +74,7 @@ impl Spamd {
 #[test]
 fn spamassassin_refuses_spam_and_marks_the_rest() {
     let spamd = Spamd::start();
-    let relay = Setup::strangers().start();
+    let relay = Setup::unauthenticated_clients().start();
     // As in chopar-hooks(5).
     install(
         &relay,

@@ -27,7 +27,7 @@ fn in_data(relay: &Relay) -> Client {
 
 #[test]
 fn who_talks_before_the_banner_is_turned_away() {
-    let mut relay = Setup::strangers().start();
+    let mut relay = Setup::unauthenticated_clients().start();
     for hello in [
         &b"EHLO spammer.test\r\nMAIL FROM:<a@four.test>\r\nRCPT TO:<ann@relay.test>\r\nDATA\r\n"[..],
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -49,7 +49,7 @@ fn who_talks_before_the_banner_is_turned_away() {
 
 #[test]
 fn other_protocols_and_garbage_end_the_session() {
-    let mut relay = Setup::strangers().start();
+    let mut relay = Setup::unauthenticated_clients().start();
     for (first, port) in [
         (
             "GET / HTTP/1.1\r\nHost: x\r\n\r\nEHLO x\r\nMAIL FROM:<a@b.test>\r\n",
@@ -82,7 +82,7 @@ fn other_protocols_and_garbage_end_the_session() {
 
 #[test]
 fn a_megabyte_without_a_line_end_gets_one_reply() {
-    let mut relay = Setup::strangers().start();
+    let mut relay = Setup::unauthenticated_clients().start();
     let mut client = relay.client();
     client.send(&vec![b'x'; 1_000_000]);
     client.send(b"\r\nNOOP\r\n");
@@ -94,7 +94,7 @@ fn a_megabyte_without_a_line_end_gets_one_reply() {
 
 #[test]
 fn headers_without_end_are_refused() {
-    let mut relay = Setup::strangers().start();
+    let mut relay = Setup::unauthenticated_clients().start();
     for header in [
         "X: y\r\n".repeat(100_000),
         format!("X: y\r\n{}", " folded\r\n".repeat(100_000)),
@@ -112,7 +112,7 @@ fn headers_without_end_are_refused() {
 
 #[test]
 fn no_end_but_the_true_one_ends_a_message() {
-    let mut relay = Setup::strangers().start();
+    let mut relay = Setup::unauthenticated_clients().start();
     let hidden = "MAIL FROM:<evil@four.test>\r\nRCPT TO:<ann@relay.test>\r\nDATA\r\nFrom: evil@four.test\r\n\r\nevil\r\n.\r\nQUIT\r\n";
     for end in [
         "\n.\n",
@@ -141,7 +141,7 @@ fn no_end_but_the_true_one_ends_a_message() {
 
 #[test]
 fn sessions_that_break_off_anywhere_leave_nothing() {
-    let mut relay = Setup::strangers().start();
+    let mut relay = Setup::unauthenticated_clients().start();
     let steps = [
         "EHLO x\r\n",
         "MAIL FROM:<a@four.test>\r\n",
@@ -181,7 +181,7 @@ fn resident(relay: &mut Relay) -> u64 {
 
 #[test]
 fn a_hundred_megabytes_in_one_line_flow_at_constant_memory() {
-    let mut relay = Setup::strangers().start();
+    let mut relay = Setup::unauthenticated_clients().start();
     let before = resident(&mut relay);
     let mut client = in_data(&relay);
     client.send(b"From: a@four.test\r\n\r\n");
@@ -205,7 +205,7 @@ fn hundreds_of_idle_sessions_cost_little_and_keep_nobody_waiting() {
         "[limits]\nsessions_per_address = 2000\n[abuse]\nconnections_per_minute = 0\n".to_owned();
     let mut relay = Setup {
         tables,
-        ..Setup::strangers()
+        ..Setup::unauthenticated_clients()
     }
     .start();
     let before = resident(&mut relay);
@@ -230,7 +230,7 @@ fn so_many_sessions_from_one_address_and_no_more() {
     let tables = "[limits]\nsessions_per_address = 5\n".to_owned();
     let relay = Setup {
         tables,
-        ..Setup::strangers()
+        ..Setup::unauthenticated_clients()
     }
     .start();
     let mut clients: Vec<Client> = (0..5).map(|_| relay.client()).collect();

@@ -13,7 +13,7 @@ fn day() -> String {
     let mut relay = Setup {
         signing: Signing::Both,
         keys: "admin = \"you@home.test\"\n".to_owned(),
-        ..Setup::strangers()
+        ..Setup::unauthenticated_clients()
     }
     .start();
     relay.install_certificate("mail.relay.test");

@@ -355,15 +355,6 @@ fn routes_lead_into_a_maildir_and_to_dovecot_and_a_success_is_told_as_delivered(
     for name in ["c", "d"] {
         only_file(&dovecot.folder.path().join("mail").join(name).join("new"));
     }
-    let notices: String = relay
-        .sink
-        .wait(3)
-        .iter()
-        .map(|notice| notice.text())
-        .collect();
-    assert_eq!(
-        notices.matches("Action: delivered\r\n").count(),
-        4,
-        "{notices}"
-    );
+    let dsns: String = relay.sink.wait(3).iter().map(|dsn| dsn.text()).collect();
+    assert_eq!(dsns.matches("Action: delivered\r\n").count(), 4, "{dsns}");
 }

@@ -20,7 +20,7 @@ fn a_user_sends_as_nobody_else() {
     let relay = Setup {
         users,
         aliases: aliases.to_owned(),
-        ..Setup::strangers()
+        ..Setup::unauthenticated_clients()
     }
     .start();
     let to = &["x@four.test"];
@@ -61,8 +61,8 @@ fn a_user_sends_as_nobody_else() {
 }
 
 #[test]
-fn a_stranger_relays_through_no_disguise() {
-    let relay = Setup::strangers().start();
+fn a_unauthenticated_relays_through_no_disguise() {
+    let relay = Setup::unauthenticated_clients().start();
     let mut refused = 0;
     for to in [
         "x@four.test",
@@ -115,7 +115,7 @@ fn aliases_lead_outside_and_the_catch_all_takes_the_rest() {
     let relay = Setup {
         aliases,
         keys,
-        ..Setup::strangers()
+        ..Setup::unauthenticated_clients()
     }
     .start();
     for (to, targets) in [
@@ -141,7 +141,7 @@ fn aliases_lead_outside_and_the_catch_all_takes_the_rest() {
     assert_eq!(client.say("MAIL FROM:<>").code, 250);
     assert_eq!(client.say("RCPT TO:<d0@relay.test>").code, 550);
 
-    // All come from a stranger, and went on under another name.
+    // All come from an unauthenticated client, and went on under another name.
     assert_eq!(relay.stats()["forwarded"], 10);
     let text = relay.cli(&["queue", "stats"]).ok();
     for line in [
@@ -156,7 +156,7 @@ fn aliases_lead_outside_and_the_catch_all_takes_the_rest() {
 
 #[test]
 fn aliases_in_a_circle_are_refused_at_a_reload_and_the_old_ones_go_on() {
-    let relay = Setup::strangers().start();
+    let relay = Setup::unauthenticated_clients().start();
     let path = relay.config().join("domains/relay.test/aliases");
     fs::write(&path, "ann: a@home.test\nloop: loop2\nloop2: loop\n").expect("a file");
     let output = relay.cli(&["reload"]);
@@ -188,7 +188,7 @@ fn a_domain_whose_mail_is_elsewhere_is_sent_to_by_mx() {
 
 #[test]
 fn a_login_goes_over_tls_or_not_at_all_and_never_on_port_25() {
-    let relay = Setup::strangers().start();
+    let relay = Setup::unauthenticated_clients().start();
     let mut client = Client::connect(relay.submission());
     let hello = client.say("EHLO client.test");
     assert!(
@@ -225,7 +225,7 @@ fn a_login_goes_over_tls_or_not_at_all_and_never_on_port_25() {
 
 #[test]
 fn three_failures_end_a_session() {
-    let relay = Setup::strangers().start();
+    let relay = Setup::unauthenticated_clients().start();
     let mut client = Client::connect_tls(relay.submissions());
     client.say("EHLO client.test");
     assert_eq!(client.auth_plain("ann@relay.test", "wrong").code, 535);
@@ -250,7 +250,10 @@ fn first_failure(relay: &Relay, login: &str) -> (String, Duration) {
 
 #[test]
 fn an_unknown_user_and_a_wrong_password_look_and_last_the_same() {
-    let relays = [Setup::strangers().start(), Setup::strangers().start()];
+    let relays = [
+        Setup::unauthenticated_clients().start(),
+        Setup::unauthenticated_clients().start(),
+    ];
     for relay in &relays {
         relay
             .cli_with(&["user", "add", "eve@relay.test"], b"the right password\n")
@@ -287,7 +290,7 @@ fn an_unknown_user_and_a_wrong_password_look_and_last_the_same() {
 
 #[test]
 fn users_come_and_go_while_the_relay_runs() {
-    let relay = Setup::strangers().start();
+    let relay = Setup::unauthenticated_clients().start();
     let mut client = Client::connect_tls(relay.submissions());
     client.say("EHLO client.test");
     relay
@@ -359,7 +362,7 @@ fn a_user_sends_so_many_messages_an_hour() {
     let tables = "[limits]\nmessages_per_user_hour = 3\n".to_owned();
     let relay = Setup {
         tables,
-        ..Setup::strangers()
+        ..Setup::unauthenticated_clients()
     }
     .start();
     let mut client = relay.user("ann@relay.test");

@@ -151,7 +151,7 @@ fn many_clients_of_few_sites_do_not_send_another_away() {
         TcpStream::from(socket)
     };
     let mut reader = connect([127, 0, 0, 1]);
-    let crowd: Vec<TcpStream> = (0..30)
+    let clients: Vec<TcpStream> = (0..30)
         .flat_map(|_| (1..=9).map(|site| connect([127, 1, site, 1])))
         .collect();
     // Whoever was sent away hears of it at once, the reader would too.
@@ -160,11 +160,11 @@ fn many_clients_of_few_sites_do_not_send_another_away() {
         .expect("set");
     let error = reader.read(&mut [0; 1]).expect_err("it is waited for");
     assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
-    drop(crowd);
+    drop(clients);
 }
 
 #[test]
-fn mail_that_is_stored_is_answered_while_crowds_are_being_closed() {
+fn mail_that_is_stored_is_answered_while_clients_are_being_closed() {
     let (relay, port) = relay();
     let limit = getrlimit(Resource::Nofile);
     let current = limit.maximum;

@@ -81,7 +81,7 @@ impl Default for Setup {
 
 impl Setup {
     /// A relay that trusts nobody by address, with names around it and a sink that its mail goes to.
-    pub(crate) fn strangers() -> Self {
+    pub(crate) fn unauthenticated_clients() -> Self {
         Self {
             networks: "",
             ..Self::default()

@@ -140,7 +140,7 @@ fn a_report_is_counted_once_and_told_by_the_command_and_on_the_page() {
         keys: "admin = \"boss@home.test\"\n".to_owned(),
         listen: format!("status = [\"127.0.0.1:{port}\"]\n"),
         aliases: "reports: reports:\n".to_owned(),
-        ..Setup::strangers()
+        ..Setup::unauthenticated_clients()
     }
     .start();
     let at = SocketAddr::from(([127, 0, 0, 1], port));
@@ -226,7 +226,7 @@ fn a_source_is_called_by_a_name_that_leads_back_to_it() {
         zone: reporter.zone.clone(),
         keys: "admin = \"boss@home.test\"\n".to_owned(),
         aliases: "reports: reports:\n".to_owned(),
-        ..Setup::strangers()
+        ..Setup::unauthenticated_clients()
     }
     .start();
     send(
@@ -260,7 +260,7 @@ fn what_a_person_writes_to_the_address_of_reports_reaches_the_admin() {
         zone: ZONE.replace("p=reject", "p=none"),
         keys: "admin = \"boss@home.test\"\n".to_owned(),
         aliases: "reports: reports:\n".to_owned(),
-        ..Setup::strangers()
+        ..Setup::unauthenticated_clients()
     }
     .start();
     let text = b"From: Ann <ann@writer.test>\r\nSubject: Re: Report Domain: relay.test\r\n\r\nWhat is this?\r\n.dots\r\n";

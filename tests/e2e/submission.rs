@@ -40,7 +40,7 @@ fn check(arrived: &Arrived) {
 
 #[test]
 fn swaks_submits_by_starttls_and_by_tls_with_plain_and_login() {
-    let relay = Setup::strangers().start();
+    let relay = Setup::unauthenticated_clients().start();
     let file = relay.folder().join("message");
     // swaks puts a line end behind what it reads.
     fs::write(&file, MESSAGE.trim_end()).expect("a file");
@@ -90,7 +90,7 @@ fn swaks_submits_by_starttls_and_by_tls_with_plain_and_login() {
 
 #[test]
 fn msmtp_submits_with_plain_login_and_scram() {
-    let relay = Setup::strangers().start();
+    let relay = Setup::unauthenticated_clients().start();
     let mut count = 0;
     for (port, starttls) in [(relay.submission(), "on"), (relay.submissions(), "off")] {
         for mechanism in ["plain", "login", "scram-sha-256"] {
@@ -124,7 +124,7 @@ fn msmtp_submits_with_plain_login_and_scram() {
 
 #[test]
 fn curl_submits_by_smtp_and_smtps() {
-    let relay = Setup::strangers().start();
+    let relay = Setup::unauthenticated_clients().start();
     let urls = [
         format!("smtp://127.0.0.1:{}/client.test", relay.submission()),
         format!("smtps://127.0.0.1:{}/client.test", relay.submissions()),
@@ -155,7 +155,7 @@ fn curl_submits_by_smtp_and_smtps() {
 
 #[test]
 fn python_submits_with_every_mechanism() {
-    let relay = Setup::strangers().start();
+    let relay = Setup::unauthenticated_clients().start();
     let cases = [
         ("587", "PLAIN"),
         ("587", "LOGIN"),
@@ -187,7 +187,7 @@ fn python_submits_with_every_mechanism() {
 
 #[test]
 fn a_submission_without_date_and_message_id_gets_them_and_goes_without_bcc() {
-    let relay = Setup::strangers().start();
+    let relay = Setup::unauthenticated_clients().start();
     let mut client = relay.user("ann@relay.test");
     let [top, bcc, rest] = [
         &b"From: ann@relay.test\r\nTo: bob@four.test\r\n"[..],
@@ -401,7 +401,7 @@ fn the_filter_of_fail2ban_finds_wrong_passwords_and_nothing_else() {
 
 #[test]
 fn a_login_that_users_of_several_domains_have_is_refused_and_the_log_says_why() {
-    let relay = Setup::strangers().start();
+    let relay = Setup::unauthenticated_clients().start();
     let log_in = |name: &str| {
         let mut client = Client::connect_tls(relay.submissions());
         client.say("EHLO client.test");

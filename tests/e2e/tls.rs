@@ -24,7 +24,7 @@ fn s_client(port: u16, words: &[&str]) -> Output {
 
 #[test]
 fn tls_1_2_and_1_3_are_spoken_without_tickets_and_nothing_older() {
-    let relay = Setup::strangers().start();
+    let relay = Setup::unauthenticated_clients().start();
     let doors = [
         (relay.submissions(), &[][..]),
         (relay.submission(), &["-starttls", "smtp"]),
@@ -55,7 +55,7 @@ fn tls_1_2_and_1_3_are_spoken_without_tickets_and_nothing_older() {
 
 #[test]
 fn testssl_finds_nothing_older_than_tls_1_2() {
-    let relay = Setup::strangers().start();
+    let relay = Setup::unauthenticated_clients().start();
     let report = relay.folder().join("report.csv");
     let mut command = Command::new(program("testssl"));
     command
@@ -97,7 +97,7 @@ fn testssl_finds_nothing_older_than_tls_1_2() {
 
 #[test]
 fn of_alpn_only_smtp_is_taken() {
-    let relay = Setup::strangers().start();
+    let relay = Setup::unauthenticated_clients().start();
     let said = s_client(relay.submissions(), &["-alpn", "smtp"]).ok();
     assert!(said.contains("ALPN protocol: smtp"), "{said}");
     for protocol in ["http/1.1", "h2", "imap"] {
@@ -116,7 +116,7 @@ fn subject(relay: &Relay, name: &str) -> String {
 
 #[test]
 fn the_certificate_is_chosen_by_the_name_and_changes_without_dropping_anybody() {
-    let mut relay = Setup::strangers().start();
+    let mut relay = Setup::unauthenticated_clients().start();
     relay.wait_for_log("event=self-signed");
     let mut client = relay.user("ann@relay.test");
     relay.install_certificate("mail.relay.test");
@@ -194,7 +194,7 @@ fn make_pair(relay: &Relay, folder: &str, kind: &[&str]) {
 
 #[test]
 fn of_two_pairs_of_a_name_a_client_is_shown_the_one_whose_signature_it_can_verify() {
-    let relay = Setup::strangers().start();
+    let relay = Setup::unauthenticated_clients().start();
     make_pair(&relay, "ec", &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
     make_pair(&relay, "rsa", &["rsa:2048"]);
     let aliases = relay.config().join("domains/relay.test/aliases");
@@ -233,7 +233,7 @@ fn of_two_pairs_of_a_name_a_client_is_shown_the_one_whose_signature_it_can_verif
 
 #[test]
 fn a_pair_that_has_ended_makes_way_for_another_of_its_name() {
-    let relay = Setup::strangers().start();
+    let relay = Setup::unauthenticated_clients().start();
     let write = |folder: &str, organization: &str, year: i32| {
         let key = rcgen::KeyPair::generate().expect("a key");
         let mut made =
@@ -259,7 +259,7 @@ fn a_pair_that_has_ended_makes_way_for_another_of_its_name() {
 
 #[test]
 fn a_restart_shows_the_certificate_that_was_shown_before_it() {
-    let mut relay = Setup::strangers().start();
+    let mut relay = Setup::unauthenticated_clients().start();
     let shown = |relay: &Relay| {
         let said = s_client(relay.submissions(), &["-servername", "mail.relay.test"]).ok();
         let (_, rest) = said.split_once("BEGIN CERTIFICATE").expect("a certificate");
@@ -303,7 +303,7 @@ fn a_restart_shows_the_certificate_that_was_shown_before_it() {
 
 #[test]
 fn what_lies_in_the_state_folder_is_in_the_manual() {
-    let relay = Setup::strangers().start();
+    let relay = Setup::unauthenticated_clients().start();
     relay.install_certificate("mail.relay.test");
     relay.cli(&["reload"]).ok();
     let manual = include_str!("../../man/chopar.8");
@@ -328,7 +328,7 @@ fn what_lies_in_the_state_folder_is_in_the_manual() {
 
 #[test]
 fn bytes_behind_starttls_are_forgotten() {
-    let relay = Setup::strangers().start();
+    let relay = Setup::unauthenticated_clients().start();
     for port in [relay.smtp(), relay.submission()] {
         let mut client = Client::connect(port);
         assert_eq!(client.say("EHLO before.test").code, 250);
@@ -352,7 +352,7 @@ fn bytes_behind_starttls_are_forgotten() {
 
 #[test]
 fn a_wrong_configuration_is_refused_with_its_place_and_the_old_one_goes_on() {
-    let mut relay = Setup::strangers().start();
+    let mut relay = Setup::unauthenticated_clients().start();
     let mut client = relay.user("ann@relay.test");
     let path = relay.config().join("chopar.toml");
     let good = fs::read_to_string(&path).expect("a file");

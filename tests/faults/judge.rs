@@ -24,11 +24,11 @@ pub(crate) struct History {
     /// Copies that differ from what was sent.
     pub(crate) altered: usize,
     /// Notifications that its sender got.
-    pub(crate) notices: usize,
+    pub(crate) dsns: usize,
     /// Faults that excuse a second copy.
     pub(crate) excused_copies: usize,
     /// Faults that excuse a second notification.
-    pub(crate) excused_notices: usize,
+    pub(crate) excused_dsns: usize,
 }
 
 /// What is owed for a message that was accepted.
@@ -38,20 +38,20 @@ pub(crate) enum Due {
     #[default]
     Copy,
     /// It arrives, and its sender is told of a recipient that was refused.
-    CopyAndNotice,
+    CopyAndDsn,
     /// It is refused as a whole: it arrives nowhere, and its sender is told.
-    Notice,
+    Dsn,
 }
 
 impl Due {
     /// Whether its sender is to be told.
-    pub(crate) fn has_notice(self) -> bool {
+    pub(crate) fn has_dsn(self) -> bool {
         self != Self::Copy
     }
 
     /// Whether it is to arrive.
     pub(crate) fn has_copy(self) -> bool {
-        self != Self::Notice
+        self != Self::Dsn
     }
 }
 
@@ -69,9 +69,9 @@ pub(crate) enum Finding {
         most: usize,
     },
     /// It was accepted, a recipient was refused, and the sender was not told.
-    NoticeMissing(String),
+    DsnMissing(String),
     /// More notifications than faults excuse.
-    Notices {
+    Dsns {
         name: String,
         got: usize,
         most: usize,
@@ -98,13 +98,13 @@ impl fmt::Display for Finding {
                     "message {name} arrived {got} times; at most {most} is excused"
                 )
             }
-            Self::NoticeMissing(name) => {
+            Self::DsnMissing(name) => {
                 write!(
                     out,
                     "the sender of message {name} was not told of the refusal"
                 )
             }
-            Self::Notices { name, got, most } => {
+            Self::Dsns { name, got, most } => {
                 write!(
                     out,
                     "message {name} was notified {got} times; at most {most} is excused"
@@ -124,7 +124,7 @@ pub(crate) fn judge(history: &History) -> Vec<Finding> {
     if history.told && history.copies == 0 && history.due.has_copy() {
         findings.push(Finding::Lost(name()));
     }
-    let is_invented = !is_owed && history.copies + history.notices > 0;
+    let is_invented = !is_owed && history.copies + history.dsns > 0;
     if is_invented || !history.due.has_copy() && history.copies > 0 {
         findings.push(Finding::Invented(name()));
     }
@@ -137,13 +137,13 @@ pub(crate) fn judge(history: &History) -> Vec<Finding> {
             most,
         });
     }
-    if history.told && history.due.has_notice() && history.notices == 0 {
-        findings.push(Finding::NoticeMissing(name()));
+    if history.told && history.due.has_dsn() && history.dsns == 0 {
+        findings.push(Finding::DsnMissing(name()));
     }
-    let most = usize::from(history.due.has_notice()) + history.excused_notices;
-    if is_owed && history.notices > most {
-        let got = history.notices;
-        findings.push(Finding::Notices {
+    let most = usize::from(history.due.has_dsn()) + history.excused_dsns;
+    if is_owed && history.dsns > most {
+        let got = history.dsns;
+        findings.push(Finding::Dsns {
             name: name(),
             got,
             most,
@@ -164,9 +164,9 @@ mod tests {
             name: "B".to_owned(),
             told: true,
             written: true,
-            due: Due::CopyAndNotice,
+            due: Due::CopyAndDsn,
             copies: 1,
-            notices: 1,
+            dsns: 1,
             ..History::default()
         }
     }
@@ -233,37 +233,31 @@ mod tests {
             told: false,
             written: false,
             copies: 0,
-            notices: 0,
+            dsns: 0,
             ..good()
         };
         assert_eq!(judge(&refused), []);
     }
 
     #[test]
-    fn a_missing_notice_and_one_too_many_are_found() {
-        let forged = History {
-            notices: 0,
-            ..good()
-        };
-        assert_eq!(judge(&forged), [Finding::NoticeMissing("B".to_owned())]);
-        let forged = History {
-            notices: 2,
-            ..good()
-        };
+    fn a_missing_dsn_and_one_too_many_are_found() {
+        let forged = History { dsns: 0, ..good() };
+        assert_eq!(judge(&forged), [Finding::DsnMissing("B".to_owned())]);
+        let forged = History { dsns: 2, ..good() };
         let (name, got, most) = ("B".to_owned(), 2, 1);
-        assert_eq!(judge(&forged), [Finding::Notices { name, got, most }]);
+        assert_eq!(judge(&forged), [Finding::Dsns { name, got, most }]);
         let unasked = History {
             due: Due::Copy,
             ..good()
         };
         let (name, got, most) = ("B".to_owned(), 1, 0);
-        assert_eq!(judge(&unasked), [Finding::Notices { name, got, most }]);
+        assert_eq!(judge(&unasked), [Finding::Dsns { name, got, most }]);
     }
 
     #[test]
     fn a_message_that_was_to_be_returned_and_is_delivered_is_found() {
         let returned = History {
-            due: Due::Notice,
+            due: Due::Dsn,
             copies: 0,
             ..good()
         };

@@ -17,7 +17,7 @@ pub(crate) struct Mail {
     written: bool,
     due: Due,
     excused_copies: usize,
-    excused_notices: usize,
+    excused_dsns: usize,
 }
 
 /// Who sends all of them.
@@ -41,7 +41,7 @@ impl Mail {
             written: false,
             due: Due::Copy,
             excused_copies: 0,
-            excused_notices: 0,
+            excused_dsns: 0,
         }
     }
 
@@ -49,21 +49,21 @@ impl Mail {
     pub(crate) fn and_to_nobody(mut self) -> Self {
         self.to
             .push(format!("gone-{}@four.test", self.name.to_lowercase()));
-        self.due = Due::CopyAndNotice;
+        self.due = Due::CopyAndDsn;
         self
     }
 
     /// And to one that the relay itself refuses.
-    pub(crate) fn and_to_a_stranger(mut self) -> Self {
+    pub(crate) fn and_to_a_unauthenticated(mut self) -> Self {
         self.to
             .push(format!("gone-{}@relay.test", self.name.to_lowercase()));
-        self.due = Due::CopyAndNotice;
+        self.due = Due::CopyAndDsn;
         self
     }
 
     /// The relay refuses it as a whole.
     pub(crate) fn refused(mut self) -> Self {
-        self.due = Due::Notice;
+        self.due = Due::Dsn;
         self
     }
 
@@ -92,11 +92,11 @@ impl Mail {
         self.excused_copies += usize::from(is_open && self.copies(arrived) > 0);
         // A notification that is on the disk while what it tells of is not is made once more; and it is a message of its
         // own, with a window of its own.
-        let notices = spool::notices(spool, SENDER);
-        let is_made_again = is_open && notices.written;
-        let is_sent_again = self.notices(arrived) > 0 && !notices.recorded;
-        if self.due.has_notice() {
-            self.excused_notices += usize::from(is_made_again) + usize::from(is_sent_again);
+        let dsns = spool::dsns(spool, SENDER);
+        let is_made_again = is_open && dsns.written;
+        let is_sent_again = self.dsns(arrived) > 0 && !dsns.recorded;
+        if self.due.has_dsn() {
+            self.excused_dsns += usize::from(is_made_again) + usize::from(is_sent_again);
         }
     }
 
@@ -104,7 +104,7 @@ impl Mail {
     pub(crate) fn left_in_drop(&mut self) {
         self.excused_copies += usize::from(self.written);
         // Whether its DSN is on the disk already cannot be told from the file.
-        self.excused_notices += usize::from(self.due.has_notice());
+        self.excused_dsns += usize::from(self.due.has_dsn());
         self.written = true;
     }
 
@@ -116,7 +116,7 @@ impl Mail {
     /// What the relay learnt about it could not be kept, or its peer was cut off: it may be sent once more.
     pub(crate) fn excuse_another(&mut self) {
         self.excused_copies += 1;
-        self.excused_notices += usize::from(self.due.has_notice());
+        self.excused_dsns += usize::from(self.due.has_dsn());
     }
 
     /// Copies that have arrived.
@@ -128,7 +128,7 @@ impl Mail {
     }
 
     /// Notifications of it that have arrived.
-    pub(crate) fn notices(&self, arrived: &[Arrived]) -> usize {
+    pub(crate) fn dsns(&self, arrived: &[Arrived]) -> usize {
         // Not by its Message-ID: of a message that the disk does not give any more, the recipient is still named.
         let is_one = |one: &&Arrived| {
             let is_about = |to: &String| {
@@ -144,7 +144,7 @@ impl Mail {
     /// Whether everything that it leads to has arrived.
     pub(crate) fn is_complete(&self, arrived: &[Arrived]) -> bool {
         (!self.due.has_copy() || self.copies(arrived) > 0)
-            && (!self.due.has_notice() || self.notices(arrived) > 0)
+            && (!self.due.has_dsn() || self.dsns(arrived) > 0)
     }
 
     /// What became of it.
@@ -158,9 +158,9 @@ impl Mail {
             due: self.due,
             copies: self.copies(arrived),
             altered: arrived.iter().filter(is_altered).count(),
-            notices: self.notices(arrived),
+            dsns: self.dsns(arrived),
             excused_copies: self.excused_copies,
-            excused_notices: self.excused_notices,
+            excused_dsns: self.excused_dsns,
         }
     }
 }

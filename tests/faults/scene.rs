@@ -342,7 +342,7 @@ fn dropped() -> Mail {
 /// that the hook refuses.
 fn dropped_and_refused() -> [Mail; 3] {
     [
-        Mail::new("D", 100).and_to_a_stranger(),
+        Mail::new("D", 100).and_to_a_unauthenticated(),
         Mail::new("T", 500_000).refused(),
         Mail::new("H", 100).refused(),
     ]

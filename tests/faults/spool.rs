@@ -37,15 +37,15 @@ pub(crate) fn standing(spool: &Path, recipient: &str) -> Standing {
 }
 
 /// The same of the notifications to this sender: whether there are any, and whether all of them are done.
-pub(crate) fn notices(spool: &Path, sender: &str) -> Standing {
+pub(crate) fn dsns(spool: &Path, sender: &str) -> Standing {
     let records = records(spool);
-    let is_notice = |record: &&Record| {
+    let is_dsn = |record: &&Record| {
         let is_to = |part: &str| contains(&record.envelope, part.as_bytes());
         record.kind == MESSAGE && is_to(sender) && !is_to("@four.test")
     };
     let ids: Vec<u64> = records
         .iter()
-        .filter(is_notice)
+        .filter(is_dsn)
         .map(|record| record.id)
         .collect();
     let is_done = |id: &u64| {

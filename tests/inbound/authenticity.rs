@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use chopar::address::Domain;
-use chopar::auth::dkim::canonical::{BodyHasher, Form};
+use chopar::auth::dkim::canonical::{BodyHasher, Canonicalization};
 use chopar::auth::dkim::key::{Algorithm, SigningKey};
 use chopar::auth::dkim::sign::{Signer, prepare};
 use chopar::date::Timestamp;
@@ -25,7 +25,7 @@ fn bank(world: &mut World, policy: &str) {
 /// A message of `author.example`, signed.
 pub(crate) fn signed(message: &[u8]) -> Vec<u8> {
     let (header, body) = divide(message);
-    let mut hasher = BodyHasher::new(Form::Relaxed);
+    let mut hasher = BodyHasher::new(Canonicalization::Relaxed);
     hasher.update(&body);
     let domain = Domain::parse("author.example").expect("a domain");
     let signer = Signer {

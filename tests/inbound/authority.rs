@@ -6,7 +6,7 @@ use chopar::limits::RETURN_USES_MAX;
 
 use crate::world::{STRANGER, Saying, World, divide, text};
 
-const LETTER: &[u8] = b"From: a@author.example\r\nSubject: x\r\n\r\nbody\r\n";
+const MESSAGE: &[u8] = b"From: a@author.example\r\nSubject: x\r\n\r\nbody\r\n";
 const BOUNCE: &[u8] = b"From: MAILER-DAEMON@far.example\r\nSubject: failed\r\n\r\nx\r\n";
 /// A client as fast as it likes.
 const FAST: &str =
@@ -14,7 +14,7 @@ const FAST: &str =
 
 /// The return address that `sender` gets when it is forwarded.
 fn rewritten(world: &mut World, sender: &str) -> String {
-    let sent = world.forward(sender, &["ann@us.example"], LETTER);
+    let sent = world.forward(sender, &["ann@us.example"], MESSAGE);
     sent[0].from.clone()
 }
 
@@ -329,10 +329,9 @@ fn a_notification_carries_no_message_to_somebody_who_may_not_have_sent_it() {
         assert!(world.hear().starts_with("250 "));
         world.leave();
         world.pass(std::time::Duration::from_secs(60), |_| false);
-        let notices = world.queued.iter();
-        let notices =
-            notices.filter(|record| matches!(record.envelope.origin, MessageOrigin::Dsn(_)));
-        let texts: Vec<String> = notices
+        let dsns = world.queued.iter();
+        let dsns = dsns.filter(|record| matches!(record.envelope.origin, MessageOrigin::Dsn(_)));
+        let texts: Vec<String> = dsns
             .map(|record| String::from_utf8(text(record)).expect("ASCII"))
             .collect();
         assert!(!texts.is_empty() && (carries || texts.len() == 1));
@@ -448,7 +447,7 @@ fn no_domain_leads_to_this_machine_by_a_mapped_address() {
         let mut world = World::with("", route);
         let address = address.parse().expect("an address");
         world.hosts.insert("far.example".into(), address);
-        let sent = world.forward("a@author.example", &["ann@us.example"], LETTER);
+        let sent = world.forward("a@author.example", &["ann@us.example"], MESSAGE);
         assert_eq!(sent.len(), count, "{address}");
     }
 }
@@ -471,14 +470,14 @@ fn ten_targets_that_fail_are_one_notification_to_a_sender_whom_nothing_vouches_f
         world
             .hosts
             .insert("far.example".into(), "::1".parse().expect("an address"));
-        let reply = world.bring("bob@victim.example", &to, LETTER);
+        let reply = world.bring("bob@victim.example", &to, MESSAGE);
         assert!(reply.starts_with("250 "), "{reply}");
         world.pass(std::time::Duration::from_secs(60), |_| false);
         let notified = |world: &World| -> Vec<String> {
-            let notices = world.queued.iter();
-            let notices =
-                notices.filter(|record| matches!(record.envelope.origin, MessageOrigin::Dsn(_)));
-            let texts = notices.map(|record| String::from_utf8(text(record)).expect("ASCII"));
+            let dsns = world.queued.iter();
+            let dsns =
+                dsns.filter(|record| matches!(record.envelope.origin, MessageOrigin::Dsn(_)));
+            let texts = dsns.map(|record| String::from_utf8(text(record)).expect("ASCII"));
             texts.collect()
         };
         let texts = notified(&world);
@@ -507,12 +506,12 @@ fn a_failure_days_later_is_told_where_it_is_the_first() {
     world
         .hosts
         .insert("far.example".into(), "::1".parse().expect("an address"));
-    let reply = world.bring("bob@nowhere.example", &["ann@us.example"], LETTER);
+    let reply = world.bring("bob@nowhere.example", &["ann@us.example"], MESSAGE);
     assert!(reply.starts_with("250 "), "{reply}");
     world.pass(std::time::Duration::from_secs(6 * 86_400), |_| false);
-    let notices = world.queued.iter();
-    let notices = notices.filter(|record| matches!(record.envelope.origin, MessageOrigin::Dsn(_)));
-    assert_eq!(notices.count(), 1);
+    let dsns = world.queued.iter();
+    let dsns = dsns.filter(|record| matches!(record.envelope.origin, MessageOrigin::Dsn(_)));
+    assert_eq!(dsns.count(), 1);
     world.nothing_is_left();
 }
 
@@ -532,11 +531,11 @@ fn mail_for_the_roles_of_this_host_is_forwarded_by_the_rules_for_any_forward() {
         let reply = world.bring("", &[&to], b"From: x@mx.us.example\r\n\r\nx\r\n");
         assert!(reply.starts_with("550 5.7.1 "), "{role}: {reply}");
         world.zone.insert("us.example".into(), Saying::ServFail);
-        let reply = world.bring("a@us.example", &[&to], LETTER);
+        let reply = world.bring("a@us.example", &[&to], MESSAGE);
         assert!(reply.starts_with("451 4.7.0 "), "{role}: {reply}");
 
         let mut world = World::with("admin = \"me@far.example\"\n", "");
-        let sent = world.forward("a@author.example", &[&to], LETTER);
+        let sent = world.forward("a@author.example", &[&to], MESSAGE);
         assert_eq!(sent[0].to, ["me@far.example"]);
         let path = &sent[0].from;
         assert!(path.starts_with("SRS0="), "{path}");

@@ -10,7 +10,7 @@ use crate::authenticity::signed;
 use crate::stage::{RELAY, rewriter};
 use crate::world::{STRANGER, Saying, Sent, World, divide, text};
 
-const LETTER: &[u8] = b"From: a@author.example\r\nSubject: x\r\n\r\nbody\r\n";
+const MESSAGE: &[u8] = b"From: a@author.example\r\nSubject: x\r\n\r\nbody\r\n";
 
 fn froms(sent: &[Sent]) -> Vec<&str> {
     sent.iter().map(|sent| sent.from.as_str()).collect()
@@ -26,14 +26,14 @@ fn is_rewritten(path: &str, sender: &str, forwarder: &str) -> bool {
 #[track_caller]
 fn is_believed(world: &World, sent: &Sent) {
     let findings = world.judge(sent);
-    assert!(findings.spf_is(spf::Outcome::Pass));
+    assert!(findings.spf_is(spf::SpfResult::Pass));
     let dkim: Vec<bool> = findings
         .dkim
         .iter()
         .map(|one| one.outcome.is_ok())
         .collect();
     assert_eq!(dkim, [true]);
-    let arc::Outcome::Pass { .. } = findings.arc.outcome else {
+    let arc::ArcResult::Pass { .. } = findings.arc.outcome else {
         panic!("{:?}", findings.arc);
     };
     assert!(!findings.has_failed());
@@ -49,7 +49,7 @@ fn is_believed(world: &World, sent: &Sent) {
 fn what_is_forwarded_is_believed_by_the_next_host() {
     let mut world = World::new();
     world.say_at("_dmarc.author.example", "v=DMARC1; p=reject");
-    let message = signed(LETTER);
+    let message = signed(MESSAGE);
     let sent = world.forward("a@author.example", &["ann@us.example"], &message);
     assert_eq!(sent.len(), 1);
     assert!(
@@ -67,7 +67,7 @@ fn what_is_forwarded_is_believed_by_the_next_host() {
 fn a_second_forwarder_adds_its_set_to_the_chain() {
     let mut world = World::new();
     world.say_at("_dmarc.author.example", "v=DMARC1; p=reject");
-    let first = world.forward("a@author.example", &["ann@us.example"], &signed(LETTER));
+    let first = world.forward("a@author.example", &["ann@us.example"], &signed(MESSAGE));
     let text = first[0].text.clone();
     // The host that is ours too is known to be.
     let ours = format!("v=spf1 ip4:{STRANGER} ip4:{RELAY} -all");
@@ -89,7 +89,7 @@ fn a_sealer_that_is_trusted_vouches_for_what_its_way_has_cost() {
         world
     };
     // Nothing but SPF shows whose it is, which the way of a forward costs it.
-    let sent = with_policy("").forward("a@author.example", &["ann@us.example"], LETTER);
+    let sent = with_policy("").forward("a@author.example", &["ann@us.example"], MESSAGE);
     let (path, text) = (&sent[0].from, &sent[0].text);
     let mut distrustful = with_policy("");
     distrustful.say_at("us.example", "v=spf1 -all");
@@ -110,7 +110,7 @@ fn a_sealer_that_is_trusted_vouches_for_what_its_way_has_cost() {
 fn what_is_streamed_is_examined_sealed_and_forwarded_as_well() {
     let mut world = World::new();
     let body = "a line that makes this message long, again and again\r\n.\r\n".repeat(12_000);
-    let message = [LETTER, body.as_bytes()].concat();
+    let message = [MESSAGE, body.as_bytes()].concat();
     assert!(message.len() > 2 * 256 * 1024);
     let forged = b"Authentication-Results: mx.us.example; dmarc=pass\r\n";
     let signed = signed(&message);
@@ -138,7 +138,7 @@ fn a_message_without_a_body_and_one_in_chunks_are_sealed_as_well() {
     let sent = world.forward("a@author.example", &["ann@us.example"], &message);
     is_believed(&world, &sent[0]);
 
-    let message = signed(LETTER);
+    let message = signed(MESSAGE);
     let (first, last) = message.split_at(message.len() / 2);
     world.connect(Listener::Smtp);
     world.say("MAIL FROM:<a@author.example>");
@@ -159,7 +159,7 @@ fn a_message_without_a_body_and_one_in_chunks_are_sealed_as_well() {
 #[test]
 fn what_goes_to_hosts_that_an_alias_names_is_sealed_and_keeps_its_sender_where_it_is_ours() {
     let mut world = World::new();
-    let reply = world.bring("a@author.example", &["up@us.example"], &signed(LETTER));
+    let reply = world.bring("a@author.example", &["up@us.example"], &signed(MESSAGE));
     assert!(reply.starts_with("250 "), "{reply}");
     let record = world.queued.pop().expect("a message");
     assert!(divide(&record.fields).0.has("ARC-Seal"));
@@ -177,7 +177,7 @@ fn each_way_that_an_alias_leads_is_gone() {
     let both = ["twice@us.example", "twice@us.example", "box@us.example"];
     assert!(
         world
-            .bring("a@author.example", &both, LETTER)
+            .bring("a@author.example", &both, MESSAGE)
             .starts_with("250 ")
     );
     let recipients = &world.queued[0].envelope.recipients;
@@ -198,7 +198,7 @@ fn each_way_that_an_alias_leads_is_gone() {
 fn each_forwarder_has_a_transaction_of_its_own() {
     let mut world = World::new();
     let both = ["ann@us.example", "bob@two.example"];
-    let mut sent = world.forward("a@author.example", &both, LETTER);
+    let mut sent = world.forward("a@author.example", &both, MESSAGE);
     sent.sort_by(|one, other| one.to.cmp(&other.to));
     assert_eq!(sent.len(), 2);
     assert_eq!(
@@ -221,7 +221,7 @@ fn each_forwarder_has_a_transaction_of_its_own() {
     assert_eq!(world.stage.engine.counters().forwarded, 2);
 
     // The domain that leads out gives its name, not the one that was written to.
-    let sent = world.forward("a@author.example", &["own@us.example"], LETTER);
+    let sent = world.forward("a@author.example", &["own@us.example"], MESSAGE);
     assert!(is_rewritten(
         &sent[0].from,
         "a@author.example",
@@ -229,13 +229,13 @@ fn each_forwarder_has_a_transaction_of_its_own() {
     ));
 
     // The null path has no other name, and one transaction is enough.
-    let sent = world.forward("", &both, LETTER);
+    let sent = world.forward("", &both, MESSAGE);
     assert_eq!(froms(&sent), [""]);
     world.nothing_is_left();
 }
 
 #[test]
-fn a_stranger_who_writes_in_our_name_has_to_show_it() {
+fn a_unauthenticated_who_writes_in_our_name_has_to_show_it() {
     let message = b"From: x@us.example\r\n\r\nx\r\n";
     let other = b"From: x@author.example\r\n\r\nx\r\n";
     let mut world = World::new();
@@ -306,7 +306,7 @@ fn our_own_senders_keep_their_names() {
     world.leave();
     // And so may a process of this machine.
     world.connect(Listener::Submit);
-    world.offer("cron@mail.example", &["ann@us.example"], LETTER);
+    world.offer("cron@mail.example", &["ann@us.example"], MESSAGE);
     assert!(world.hear().starts_with("250 "));
     world.leave();
     world.pass(Duration::from_secs(1), |_| false);
@@ -322,9 +322,9 @@ fn findings_that_claim_to_be_ours_are_taken_out_whoever_brings_them() {
     const FORGED: &[u8] =
         b"Authentication-Results: mx.us.example; dmarc=pass header.from=bank.example\r\n";
     const OTHERS: &[u8] = b"Authentication-Results: other.example; spf=pass\r\n";
-    let letter = b"From: pencil@us.example\r\nSubject: x\r\n\r\nbody\r\n";
-    let message = [FORGED, OTHERS, letter].concat();
-    let kept = [OTHERS, letter].concat();
+    let plain = b"From: pencil@us.example\r\nSubject: x\r\n\r\nbody\r\n";
+    let message = [FORGED, OTHERS, plain].concat();
+    let kept = [OTHERS, plain].concat();
     let trusted = format!("relay.networks = [\"{STRANGER}\"]\n");
     for (listener, keys) in [
         (Listener::Submissions, ""),
@@ -355,7 +355,7 @@ fn findings_that_claim_to_be_ours_are_taken_out_whoever_brings_them() {
                 let findings = world.judge(sent);
                 let dkim = findings.dkim.iter();
                 assert_eq!(dkim.filter(|one| one.outcome.is_ok()).count(), 1, "{to}");
-                let is_sealed = matches!(findings.arc.outcome, arc::Outcome::Pass { .. });
+                let is_sealed = matches!(findings.arc.outcome, arc::ArcResult::Pass { .. });
                 assert_eq!(is_sealed, to == "ann@us.example", "{listener:?} {to}");
             }
             assert_eq!(world.sent.is_empty(), to == "box@us.example");
@@ -366,11 +366,11 @@ fn findings_that_claim_to_be_ours_are_taken_out_whoever_brings_them() {
 #[test]
 fn what_comes_back_finds_the_first_sender() {
     let mut world = World::new();
-    let path = world.forward("Ann.B@author.example", &["ann@us.example"], LETTER)[0]
+    let path = world.forward("Ann.B@author.example", &["ann@us.example"], MESSAGE)[0]
         .from
         .clone();
     let bounce = b"From: MAILER-DAEMON@far.example\r\nSubject: failed\r\n\r\nx\r\n";
-    // Some hosts change the case of what they send back to, of which the tag and the hash take no notice.
+    // Some hosts change the case of what they send back to, of which the tag and the hash take no DSN.
     let hash_start = "SRS0=".len();
     let (tag, rest) = path.split_at(path[hash_start..].find('=').expect("a hash") + hash_start);
     let lower = format!("{}{rest}", tag.to_lowercase());
@@ -421,11 +421,11 @@ fn names_are_compared_as_the_configuration_says() {
     let mut world = World::with("suffix_separators = \"+-\"\ndrop_characters = \"._\"\n", "");
     for name in ["ann", "A.nn", "a_n.n+x", "ann-news", "an.n-x+y"] {
         let to = format!("{name}@us.example");
-        let sent = world.forward("a@author.example", &[&to], LETTER);
+        let sent = world.forward("a@author.example", &[&to], MESSAGE);
         assert_eq!(sent[0].to, ["ann@far.example"], "{name}");
     }
     // A rewritten sender holds separators and characters that are dropped elsewhere, and is found all the same.
-    let path = world.forward("a.b-c@author.example", &["ann@us.example"], LETTER)[0]
+    let path = world.forward("a.b-c@author.example", &["ann@us.example"], MESSAGE)[0]
         .from
         .clone();
     let sent = world.forward("", &[&path], b"From: x@far.example\r\n\r\nx\r\n");
@@ -441,7 +441,7 @@ fn names_are_compared_as_the_configuration_says() {
 fn the_postmaster_of_this_machine_gets_mail_under_a_name_of_this_machine() {
     let mut world = World::with("admin = \"me@far.example\"\n", "");
     for role in ["postmaster@us.example", "Postmaster", "root@mx.us.example"] {
-        let sent = world.forward("a@author.example", &[role], LETTER);
+        let sent = world.forward("a@author.example", &[role], MESSAGE);
         assert_eq!(sent[0].to, ["me@far.example"]);
         let domain = sent[0].from.rsplit('@').next();
         assert!(

@@ -17,7 +17,7 @@ use crate::stage::query::Query;
 use crate::stage::{PENCIL, Scene, Stage, act, secured};
 
 /// Clients, hosts, name servers, helpers and workers who do as chance has it.
-struct Crowd {
+struct ManyClients {
     stage: Stage,
     chance: SeededEntropy,
     open: Vec<ConnId>,
@@ -54,7 +54,7 @@ fn folder(sessions: u32, has_hook: bool) -> Folder {
     folder
 }
 
-impl Crowd {
+impl ManyClients {
     fn new(seed: u64) -> Self {
         let has_hook = seed.is_multiple_of(2);
         Self {
@@ -192,7 +192,7 @@ impl Crowd {
     }
 }
 
-impl Scene for Crowd {
+impl Scene for ManyClients {
     fn stage(&mut self) -> &mut Stage {
         &mut self.stage
     }
@@ -266,32 +266,32 @@ impl Scene for Crowd {
 fn nothing_is_held_once_all_sessions_are_gone() {
     let mut most = [0; 7];
     for seed in 0..24 {
-        let mut crowd = Crowd::new(seed);
+        let mut clients = ManyClients::new(seed);
         for _ in 0..1_500 {
-            crowd.step();
-            for (most, (_, used, _)) in most.iter_mut().zip(crowd.stage.engine.held()) {
+            clients.step();
+            for (most, (_, used, _)) in most.iter_mut().zip(clients.stage.engine.held()) {
                 *most = used.max(*most);
             }
         }
-        for conn in std::mem::take(&mut crowd.open) {
-            crowd.stage.lose(conn, Lost::Eof);
+        for conn in std::mem::take(&mut clients.open) {
+            clients.stage.lose(conn, Lost::Eof);
         }
-        crowd.act();
-        while let Some((job, work)) = crowd.works.pop() {
+        clients.act();
+        while let Some((job, work)) = clients.works.pop() {
             let result = work.perform();
-            crowd.stage.handle(Event::Worked { job, result });
-            crowd.act();
+            clients.stage.handle(Event::Worked { job, result });
+            clients.act();
         }
         // Nobody answers any more, and no delivery sets out.
-        crowd.is_silent = true;
-        let now = crowd.stage.now;
-        crowd.stage.engine.handle(Event::Stop, now);
-        crowd.act();
-        crowd.pass(Duration::from_secs(7_200));
-        for (resource, used, holders) in crowd.stage.engine.held() {
+        clients.is_silent = true;
+        let now = clients.stage.now;
+        clients.stage.engine.handle(Event::Stop, now);
+        clients.act();
+        clients.pass(Duration::from_secs(7_200));
+        for (resource, used, holders) in clients.stage.engine.held() {
             assert_eq!((used, holders), (0, 0), "{resource:?}, seed {seed}");
         }
-        let tables = crowd.stage.engine.tables();
+        let tables = clients.stage.engine.tables();
         let left = (
             tables.connections,
             tables.questions,

@@ -11,12 +11,14 @@ use chopar::clock::{Instant, Now};
 use chopar::config::{Config, Folder, SystemDefaults};
 use chopar::date::Timestamp;
 use chopar::engine::event::{
-    ConnId, Endpoint, Event, JobId, Listener, Lost, Peer, Reader, Reloaded, Work, WorkResult,
+    ConnId, Endpoint, Event, JobId, Listener, Lost, MessageReader, Peer, Reloaded, Work, WorkResult,
 };
 use chopar::limits::{
     FOLLOWER_BYTES_MAX, NOTICES_AT_WORK_MAX, QUEUE_READERS_MAX, QUEUE_READERS_PER_USER_MAX,
 };
-use chopar::queue::{Command, Completion, Content, JournalError, Location, Part, ReadError};
+use chopar::queue::{
+    JournalCommand, JournalCompletion, JournalError, Location, Part, ReadContent, ReadError,
+};
 use chopar::queue_id::QueueId;
 use ring::{digest, hmac, pbkdf2};
 
@@ -37,13 +39,13 @@ struct Desk {
     slow: Slow,
     heard: BTreeMap<ConnId, String>,
     log: Vec<String>,
-    commands: Vec<Command>,
+    commands: Vec<JournalCommand>,
     works: Vec<(JobId, Work)>,
     undrained: Vec<ConnId>,
     /// One that never takes what it is sent.
     deaf: Option<ConnId>,
     closed: Vec<ConnId>,
-    reads: VecDeque<(Reader, QueueId, Location, Part)>,
+    reads: VecDeque<(MessageReader, QueueId, Location, Part)>,
 }
 
 const TOML: &str = "hostname = \"mx.example.com\"\ndns.servers = [\"192.0.2.53\"]\n";
@@ -202,7 +204,7 @@ impl Scene for Desk {
         self.stage.answer(conn, "554 5.7.1 Not for you\r\n");
     }
 
-    fn on_store(&mut self, command: Command) {
+    fn on_store(&mut self, command: JournalCommand) {
         match self.slow {
             Slow::Disk => self.commands.push(command),
             _ => self.stage.store(command),
@@ -211,12 +213,12 @@ impl Scene for Desk {
 
     fn on_read(
         &mut self,
-        reader: Reader,
+        reader: MessageReader,
         id: QueueId,
         location: Location,
         part: Part,
-    ) -> Option<Result<Content, ReadError>> {
-        if self.slow == Slow::Reads && matches!(reader, Reader::Dsn(_)) {
+    ) -> Option<Result<ReadContent, ReadError>> {
+        if self.slow == Slow::Reads && matches!(reader, MessageReader::Dsn(_)) {
             self.reads.push_back((reader, id, location, part));
             return None;
         }
@@ -260,14 +262,14 @@ fn a_disk_that_fills_while_a_long_body_is_on_its_way_refuses_it_and_the_session_
     let ids: Vec<_> = blocks
         .iter()
         .map(|command| match command {
-            Command::BodyAppend { id, .. } => *id,
+            JournalCommand::BodyAppend { id, .. } => *id,
             other => panic!("{other:?}"),
         })
         .collect();
     assert!(ids.len() > 1, "several are on their way");
     for id in ids {
         let error = JournalError::NoSpace;
-        let completion = Completion::BodyFailed { id, error };
+        let completion = JournalCompletion::BodyFailed { id, error };
         desk.stage.handle(Event::Stored(completion));
         desk.act();
     }
@@ -758,11 +760,11 @@ fn a_message_that_is_removed_while_the_disk_refuses_its_dsn_does_not_stop_the_de
     desk.slow = Slow::Disk;
     desk.read(1);
     let commands = std::mem::take(&mut desk.commands);
-    let [Command::Append { ticket, .. }] = commands[..] else {
+    let [JournalCommand::Append { ticket, .. }] = commands[..] else {
         panic!("{commands:?}");
     };
     let error = JournalError::NoSpace;
-    let completion = Completion::Failed { ticket, error };
+    let completion = JournalCompletion::Failed { ticket, error };
     desk.stage.handle(Event::Stored(completion));
     desk.act();
     desk.slow = Slow::Nothing;

@@ -12,11 +12,11 @@ use chopar::engine::event::{
     ConnId, Endpoint, Event, JobId, Listener, Lost, Peer, Work, WorkResult,
 };
 use chopar::limits::SPOOL_RESERVE_BYTES;
-use chopar::queue::{Command, Completion, JournalError, Ticket};
+use chopar::queue::{JournalCommand, JournalCompletion, JournalError, Ticket};
 
 use crate::stage::{PENCIL, Scene, Stage, act};
 
-struct Crowd {
+struct ManyClients {
     stage: Stage,
     heard: BTreeMap<ConnId, String>,
     /// Passwords that are to be derived, where the test holds them back.
@@ -45,7 +45,7 @@ fn attacker(number: u32, spread: bool) -> IpAddr {
     .into()
 }
 
-impl Crowd {
+impl ManyClients {
     fn new(keys: &str) -> Self {
         Self::with(keys, Folder::default())
     }
@@ -159,7 +159,7 @@ impl Crowd {
     }
 }
 
-impl Scene for Crowd {
+impl Scene for ManyClients {
     fn stage(&mut self) -> &mut Stage {
         &mut self.stage
     }
@@ -174,9 +174,9 @@ impl Scene for Crowd {
         self.connects.push(to.to_string());
     }
 
-    fn on_store(&mut self, command: Command) {
+    fn on_store(&mut self, command: JournalCommand) {
         match command {
-            Command::Append { ticket, .. } if self.holds_stores => self.stores.push(ticket),
+            JournalCommand::Append { ticket, .. } if self.holds_stores => self.stores.push(ticket),
             other => self.stage.store(other),
         }
     }
@@ -197,25 +197,26 @@ impl Scene for Crowd {
 #[test]
 fn sessions_are_left_for_others_however_many_an_attacker_opens() {
     for (spread, most) in [(false, 100), (true, 200)] {
-        let mut crowd = Crowd::new("limits.sessions = 400\nlimits.sessions_per_address = 400");
+        let mut clients =
+            ManyClients::new("limits.sessions = 400\nlimits.sessions_per_address = 400");
         let taken = (0..2_000)
             .filter(|number| {
                 let address = attacker(*number, spread);
-                crowd.stage.accept(Listener::Smtp, address).is_ok()
+                clients.stage.accept(Listener::Smtp, address).is_ok()
             })
             .count();
-        crowd.act();
+        clients.act();
         assert!((most / 2..=most).contains(&taken), "{taken} of 400");
-        assert_eq!(crowd.user_submits().get(..3), Some("250"));
+        assert_eq!(clients.user_submits().get(..3), Some("250"));
         if spread {
             // All that there are for clients are taken: there is one again as soon as some have done nothing for a while.
-            assert!(crowd.stage.accept(Listener::Smtp, HONEST.into()).is_err());
-            crowd.pass(11);
+            assert!(clients.stage.accept(Listener::Smtp, HONEST.into()).is_err());
+            clients.pass(11);
         }
         for _ in 0..20 {
-            assert_eq!(crowd.honest_delivers().get(..3), Some("250"));
+            assert_eq!(clients.honest_delivers().get(..3), Some("250"));
         }
-        let local = crowd.stage.accept(Listener::Submit, HONEST.into());
+        let local = clients.stage.accept(Listener::Submit, HONEST.into());
         assert!(local.is_ok());
     }
 }
@@ -223,63 +224,63 @@ fn sessions_are_left_for_others_however_many_an_attacker_opens() {
 #[test]
 fn unfinished_bodies_leave_memory_to_others_and_stay_under_the_ceiling() {
     for spread in [false, true] {
-        let mut crowd = Crowd::new("max_memory = \"8 MiB\"");
+        let mut clients = ManyClients::new("max_memory = \"8 MiB\"");
         let piece = "x".repeat(76) + "\r\n";
         let mut bodies = Vec::new();
         for number in 0..300 {
-            let conn = crowd.connect(Listener::Smtp, attacker(number, spread));
+            let conn = clients.connect(Listener::Smtp, attacker(number, spread));
             let Some(conn) = conn else { continue };
-            if crowd.begin(conn, "box@us.example") {
-                crowd.feed(conn, b"From: a@far.example\r\n\r\n");
+            if clients.begin(conn, "box@us.example") {
+                clients.feed(conn, b"From: a@far.example\r\n\r\n");
                 bodies.push(conn);
             }
         }
         assert!(bodies.len() > 20, "{}", bodies.len());
         for _ in 0..10 {
             for conn in &bodies {
-                crowd.feed(*conn, piece.repeat(200).as_bytes());
+                clients.feed(*conn, piece.repeat(200).as_bytes());
             }
-            let held = crowd.stage.engine.load().0;
+            let held = clients.stage.engine.load().0;
             assert!(held <= 8 << 20, "{held} bytes");
         }
-        assert_eq!(crowd.user_submits().get(..3), Some("250"), "{spread}");
-        assert_eq!(crowd.honest_delivers().get(..3), Some("250"), "{spread}");
+        assert_eq!(clients.user_submits().get(..3), Some("250"), "{spread}");
+        assert_eq!(clients.honest_delivers().get(..3), Some("250"), "{spread}");
     }
 }
 
 #[test]
 fn whoever_holds_most_makes_room_and_whoever_holds_little_loses_nothing() {
-    let mut crowd = Crowd::new("max_memory = \"8 MiB\"");
+    let mut clients = ManyClients::new("max_memory = \"8 MiB\"");
     let field = format!("X-Long: {}\r\n", "x".repeat(900));
     let small: Vec<ConnId> = (0..20)
         .map(|number| {
-            let conn = crowd.connect(Listener::Smtp, attacker(number, true));
+            let conn = clients.connect(Listener::Smtp, attacker(number, true));
             let conn = conn.expect("a session");
-            assert!(crowd.begin(conn, "box@us.example"));
-            crowd.feed(conn, b"From: a@far.example\r\n");
+            assert!(clients.begin(conn, "box@us.example"));
+            clients.feed(conn, b"From: a@far.example\r\n");
             conn
         })
         .collect();
     // Headers cannot be streamed out: 200 networks bring twenty times what there is for clients.
     for number in 100..300 {
-        let Some(conn) = crowd.connect(Listener::Smtp, attacker(number, true)) else {
+        let Some(conn) = clients.connect(Listener::Smtp, attacker(number, true)) else {
             continue;
         };
-        if crowd.begin(conn, "box@us.example") {
+        if clients.begin(conn, "box@us.example") {
             for _ in 0..20 {
-                crowd.feed(conn, field.repeat(10).as_bytes());
+                clients.feed(conn, field.repeat(10).as_bytes());
             }
         }
-        let held = crowd.stage.engine.load().0;
+        let held = clients.stage.engine.load().0;
         assert!(held <= 4 << 20, "{held} bytes");
-        assert_eq!(crowd.honest_delivers().get(..3), Some("250"), "{number}");
+        assert_eq!(clients.honest_delivers().get(..3), Some("250"), "{number}");
     }
-    assert_eq!(crowd.user_submits().get(..3), Some("250"));
+    assert_eq!(clients.user_submits().get(..3), Some("250"));
     for conn in small {
-        crowd.heard.remove(&conn);
-        crowd.feed(conn, b"\r\nhello\r\n.\r\n");
-        crowd.pass(60);
-        let reply = crowd.heard.get(&conn).cloned().unwrap_or_default();
+        clients.heard.remove(&conn);
+        clients.feed(conn, b"\r\nhello\r\n.\r\n");
+        clients.pass(60);
+        let reply = clients.heard.get(&conn).cloned().unwrap_or_default();
         // The session may have timed out meanwhile; nothing of it was lost to others.
         assert!(!reply.starts_with("452"), "{reply}");
     }
@@ -287,13 +288,13 @@ fn whoever_holds_most_makes_room_and_whoever_holds_little_loses_nothing() {
 
 #[test]
 fn a_session_whose_message_is_being_stored_hears_the_answer_whatever_else_it_has_sent() {
-    let mut crowd = Crowd::new(&format!(
+    let mut clients = ManyClients::new(&format!(
         "max_memory = \"8 MiB\"\nrelay.networks = [\"{HONEST}/32\"]"
     ));
     let sessions: Vec<ConnId> = (0..31)
         .map(|_| {
-            let conn = crowd.connect(Listener::Smtp, HONEST).expect("a session");
-            assert!(crowd.begin(conn, "friend@other.example"));
+            let conn = clients.connect(Listener::Smtp, HONEST).expect("a session");
+            assert!(clients.begin(conn, "friend@other.example"));
             conn
         })
         .collect();
@@ -301,16 +302,16 @@ fn a_session_whose_message_is_being_stored_hears_the_answer_whatever_else_it_has
     // The host has more than its share by what the others hold.
     let field = format!("X-Long: {}\r\n", "x".repeat(900));
     for conn in others {
-        if crowd.stage.engine.load().0 < 9 << 19 {
-            crowd.feed(*conn, field.repeat(170).as_bytes());
+        if clients.stage.engine.load().0 < 9 << 19 {
+            clients.feed(*conn, field.repeat(170).as_bytes());
         }
     }
-    let held = crowd.stage.engine.load().0;
+    let held = clients.stage.engine.load().0;
     assert!(held > 4 << 20, "{held} bytes");
-    crowd.heard.remove(first);
+    clients.heard.remove(first);
     let behind = "NOOP\r\n".repeat(1_000);
-    crowd.feed(*first, format!("{MESSAGE}{behind}").as_bytes());
-    let heard = crowd.heard.get(first).cloned().unwrap_or_default();
+    clients.feed(*first, format!("{MESSAGE}{behind}").as_bytes());
+    let heard = clients.heard.get(first).cloned().unwrap_or_default();
     assert!(heard.starts_with("250 2.0.0 "), "{heard}");
     // It goes for what it holds, once it has been told.
     assert!(heard.contains("\r\n421 "), "{heard}");
@@ -318,14 +319,14 @@ fn a_session_whose_message_is_being_stored_hears_the_answer_whatever_else_it_has
 
 #[test]
 fn a_user_with_many_sessions_leaves_some_to_others() {
-    let mut crowd = Crowd::new("limits.sessions = 40\nlimits.sessions_per_address = 400");
+    let mut clients = ManyClients::new("limits.sessions = 40\nlimits.sessions_per_address = 400");
     let response = STANDARD.encode("\0pencil@us.example\0pencil");
     let mut refused = 0;
     for _ in 0..60 {
-        let Some(conn) = crowd.connect(Listener::Submissions, USER) else {
+        let Some(conn) = clients.connect(Listener::Submissions, USER) else {
             break;
         };
-        let reply = crowd.say(conn, &format!("AUTH PLAIN {response}"));
+        let reply = clients.say(conn, &format!("AUTH PLAIN {response}"));
         refused += usize::from(reply.starts_with("421 4.7.0 "));
         assert!(
             reply.starts_with("235 ") || reply.starts_with("421 "),
@@ -333,13 +334,18 @@ fn a_user_with_many_sessions_leaves_some_to_others() {
         );
     }
     assert!(refused > 0);
-    assert!(crowd.stage.accept(Listener::Submit, HONEST.into()).is_ok());
-    assert_eq!(crowd.honest_delivers().get(..3), Some("250"));
+    assert!(
+        clients
+            .stage
+            .accept(Listener::Submit, HONEST.into())
+            .is_ok()
+    );
+    assert_eq!(clients.honest_delivers().get(..3), Some("250"));
 }
 
 #[test]
 fn questions_are_left_for_others_and_what_could_not_be_asked_is_not_taken() {
-    let mut crowd = Crowd::new("");
+    let mut clients = ManyClients::new("");
     let mut header = String::new();
     for number in 0..10 {
         header.push_str(&format!(
@@ -348,113 +354,113 @@ fn questions_are_left_for_others_and_what_could_not_be_asked_is_not_taken() {
         ));
     }
     for number in 0..100 {
-        let conn = crowd.connect(Listener::Smtp, attacker(number, false));
+        let conn = clients.connect(Listener::Smtp, attacker(number, false));
         let Some(conn) = conn else { continue };
-        if crowd.begin(conn, "box@us.example") {
+        if clients.begin(conn, "box@us.example") {
             // Other names each time.
             let header = header.replace("evil.test", &format!("evil{number}.test"));
-            crowd.feed(conn, format!("{header}{MESSAGE}").as_bytes());
+            clients.feed(conn, format!("{header}{MESSAGE}").as_bytes());
         }
     }
-    let (questions, _) = (crowd.stage.engine.tables().questions, 0);
+    let (questions, _) = (clients.stage.engine.tables().questions, 0);
     assert!(questions <= 128, "{questions} of 256");
-    assert_eq!(crowd.user_submits().get(..3), Some("250"));
+    assert_eq!(clients.user_submits().get(..3), Some("250"));
     // The honest client's message is examined while the attack lasts.
-    assert_eq!(crowd.honest_delivers().get(..3), Some("250"));
+    assert_eq!(clients.honest_delivers().get(..3), Some("250"));
 }
 
 #[test]
 fn what_was_not_asked_for_lack_of_room_is_put_off_and_never_taken() {
-    let mut crowd = Crowd::new("");
+    let mut clients = ManyClients::new("");
     // From so many networks that every question of clients is taken.
     for number in 0..300 {
-        let Some(conn) = crowd.connect(Listener::Smtp, attacker(number, true)) else {
+        let Some(conn) = clients.connect(Listener::Smtp, attacker(number, true)) else {
             continue;
         };
-        if crowd.begin(conn, "ann@us.example") {
+        if clients.begin(conn, "ann@us.example") {
             let message = MESSAGE.replace("far.example", &format!("far{number}.zone{number}"));
-            crowd.feed(conn, message.as_bytes());
+            clients.feed(conn, message.as_bytes());
         }
     }
-    let before = crowd.asked;
-    let conn = crowd.connect(Listener::Smtp, attacker(301, true));
+    let before = clients.asked;
+    let conn = clients.connect(Listener::Smtp, attacker(301, true));
     let conn = conn.expect("a session");
-    if crowd.begin(conn, "ann@us.example") {
-        crowd.heard.remove(&conn);
-        crowd.feed(conn, MESSAGE.replace("far.example", "bank.test").as_bytes());
-        crowd.pass(120);
-        let reply = crowd.heard.get(&conn).cloned().unwrap_or_default();
+    if clients.begin(conn, "ann@us.example") {
+        clients.heard.remove(&conn);
+        clients.feed(conn, MESSAGE.replace("far.example", "bank.test").as_bytes());
+        clients.pass(120);
+        let reply = clients.heard.get(&conn).cloned().unwrap_or_default();
         assert!(
             reply.starts_with("451 ") || reply.starts_with("452 "),
             "{reply}"
         );
     }
-    assert!(crowd.asked >= before);
-    assert_eq!(crowd.user_submits().get(..3), Some("250"));
+    assert!(clients.asked >= before);
+    assert_eq!(clients.user_submits().get(..3), Some("250"));
 }
 
 #[test]
 fn twenty_first_logins_of_one_user_are_one_derivation_and_guesses_leave_room() {
-    let mut crowd = Crowd::new("limits.sessions_per_address = 1000");
-    crowd.holds_works = true;
+    let mut clients = ManyClients::new("limits.sessions_per_address = 1000");
+    clients.holds_works = true;
     // Guessers of one network, each with passwords of its own.
     for number in 0..400 {
-        let Some(conn) = crowd.connect(Listener::Submissions, attacker(number, false)) else {
+        let Some(conn) = clients.connect(Listener::Submissions, attacker(number, false)) else {
             continue;
         };
         let guess = STANDARD.encode(format!("\0pencil@us.example\0guess{number}"));
-        crowd.say(conn, &format!("AUTH PLAIN {guess}"));
+        clients.say(conn, &format!("AUTH PLAIN {guess}"));
     }
     let sessions: Vec<ConnId> = (0..20)
-        .filter_map(|_| crowd.connect(Listener::Submissions, USER))
+        .filter_map(|_| clients.connect(Listener::Submissions, USER))
         .collect();
     assert_eq!(sessions.len(), 20);
     let response = STANDARD.encode("\0pencil@us.example\0pencil");
     for conn in &sessions {
-        let reply = crowd.say(*conn, &format!("AUTH PLAIN {response}"));
+        let reply = clients.say(*conn, &format!("AUTH PLAIN {response}"));
         assert_eq!(reply, "", "it is not turned away");
     }
     // All that waits is derived, in turn.
     let mut derived = 0;
-    while let Some((job, work)) = crowd.works.pop() {
+    while let Some((job, work)) = clients.works.pop() {
         derived += 1;
         let result = work.perform();
-        crowd.stage.handle(Event::Worked { job, result });
-        crowd.act();
+        clients.stage.handle(Event::Worked { job, result });
+        clients.act();
     }
     for conn in &sessions {
-        let reply = crowd.heard.get(conn).cloned().unwrap_or_default();
+        let reply = clients.heard.get(conn).cloned().unwrap_or_default();
         assert!(reply.starts_with("235 "), "{reply}");
     }
     assert!((30..=260).contains(&derived), "{derived}");
 
     // From now on the address is known: there is room for its next password whoever guesses, and before all guesses.
     for number in 1_000..1_400 {
-        let Some(conn) = crowd.connect(Listener::Submissions, attacker(number, true)) else {
+        let Some(conn) = clients.connect(Listener::Submissions, attacker(number, true)) else {
             continue;
         };
         let guess = STANDARD.encode(format!("\0pencil@us.example\0again{number}"));
-        crowd.say(conn, &format!("AUTH PLAIN {guess}"));
+        clients.say(conn, &format!("AUTH PLAIN {guess}"));
     }
-    crowd.stage.now.instant = crowd
+    clients.stage.now.instant = clients
         .stage
         .now
         .instant
         .after(std::time::Duration::from_secs(7_200));
-    let conn = crowd
+    let conn = clients
         .connect(Listener::Submissions, USER)
         .expect("a session");
-    crowd.say(conn, &format!("AUTH PLAIN {response}"));
+    clients.say(conn, &format!("AUTH PLAIN {response}"));
     let mut turns = 0;
-    while crowd
+    while clients
         .heard
         .get(&conn)
         .is_none_or(|heard| !heard.contains("235 "))
     {
-        let (job, work) = crowd.works.remove(0);
+        let (job, work) = clients.works.remove(0);
         let result = work.perform();
-        crowd.stage.handle(Event::Worked { job, result });
-        crowd.act();
+        clients.stage.handle(Event::Worked { job, result });
+        clients.act();
         turns += 1;
         assert!(turns <= 4, "it waits behind guesses");
     }
@@ -462,32 +468,32 @@ fn twenty_first_logins_of_one_user_are_one_derivation_and_guesses_leave_room() {
 
 #[test]
 fn the_messages_of_an_hour_are_counted_when_they_are_taken_however_many_sessions_begin_one() {
-    let mut crowd = Crowd::new("limits.messages_per_user_hour = 5");
+    let mut clients = ManyClients::new("limits.messages_per_user_hour = 5");
     let response = STANDARD.encode("\0pencil@us.example\0pencil");
     let mut sessions = Vec::new();
     for _ in 0..20 {
-        let conn = crowd.connect(Listener::Submissions, USER);
+        let conn = clients.connect(Listener::Submissions, USER);
         let conn = conn.expect("a session");
-        let reply = crowd.say(conn, &format!("AUTH PLAIN {response}"));
+        let reply = clients.say(conn, &format!("AUTH PLAIN {response}"));
         assert!(reply.starts_with("235 "), "{reply}");
         for line in [
             "MAIL FROM:<pencil@us.example>",
             "RCPT TO:<friend@other.example>",
             "DATA",
         ] {
-            let reply = crowd.say(conn, line);
+            let reply = clients.say(conn, line);
             assert!(matches!(reply.get(..1), Some("2" | "3")), "{reply}");
         }
         sessions.push(conn);
     }
     // What is refused is counted out again.
     let refused = sessions.pop().expect("a session");
-    let reply = crowd.say(refused, "From: boss@bank.example\r\n\r\nhello\r\n.");
+    let reply = clients.say(refused, "From: boss@bank.example\r\n\r\nhello\r\n.");
     assert!(reply.starts_with("553 "), "{reply}");
     let taken = sessions
         .into_iter()
         .filter(|conn| {
-            let reply = crowd.say(*conn, "From: pencil@us.example\r\n\r\nhello\r\n.");
+            let reply = clients.say(*conn, "From: pencil@us.example\r\n\r\nhello\r\n.");
             assert!(
                 reply.starts_with("250 ") || reply.starts_with("45"),
                 "{reply}"
@@ -500,57 +506,57 @@ fn the_messages_of_an_hour_are_counted_when_they_are_taken_however_many_sessions
 
 #[test]
 fn the_messages_of_local_programs_are_counted_by_uid_and_the_system_may_send_more() {
-    let mut crowd = Crowd::new("limits.messages_per_uid_hour = 2");
-    let submit = |crowd: &mut Crowd, uid: u32| {
-        let (peer, now) = (Peer::Process { uid }, crowd.stage.now);
-        let conn = crowd.stage.engine.accept(Listener::Submit, peer, now);
+    let mut clients = ManyClients::new("limits.messages_per_uid_hour = 2");
+    let submit = |clients: &mut ManyClients, uid: u32| {
+        let (peer, now) = (Peer::Process { uid }, clients.stage.now);
+        let conn = clients.stage.engine.accept(Listener::Submit, peer, now);
         let conn = conn.expect("a session");
-        crowd.act();
-        crowd.say(conn, "EHLO localhost");
-        let reply = crowd.say(conn, "MAIL FROM:<ann@us.example>");
+        clients.act();
+        clients.say(conn, "EHLO localhost");
+        let reply = clients.say(conn, "MAIL FROM:<ann@us.example>");
         if !reply.starts_with("250 ") {
             return reply;
         }
         assert!(
-            crowd
+            clients
                 .say(conn, "RCPT TO:<friend@other.example>")
                 .starts_with("250 ")
         );
-        assert!(crowd.say(conn, "DATA").starts_with("354 "));
-        crowd.say(conn, "From: ann@us.example\r\n\r\nhello\r\n.")
+        assert!(clients.say(conn, "DATA").starts_with("354 "));
+        clients.say(conn, "From: ann@us.example\r\n\r\nhello\r\n.")
     };
     for _ in 0..2 {
-        assert_eq!(submit(&mut crowd, 1_000).get(..3), Some("250"));
+        assert_eq!(submit(&mut clients, 1_000).get(..3), Some("250"));
     }
-    assert_eq!(submit(&mut crowd, 1_000).get(..10), Some("451 4.7.1 "));
-    assert_eq!(submit(&mut crowd, 1_001).get(..3), Some("250"));
-    assert_eq!(crowd.user_submits().get(..3), Some("250"));
+    assert_eq!(submit(&mut clients, 1_000).get(..10), Some("451 4.7.1 "));
+    assert_eq!(submit(&mut clients, 1_001).get(..3), Some("250"));
+    assert_eq!(clients.user_submits().get(..3), Some("250"));
     for _ in 0..20 {
-        assert_eq!(submit(&mut crowd, 0).get(..3), Some("250"));
+        assert_eq!(submit(&mut clients, 0).get(..3), Some("250"));
     }
-    assert_eq!(submit(&mut crowd, 0).get(..10), Some("451 4.7.1 "));
+    assert_eq!(submit(&mut clients, 0).get(..10), Some("451 4.7.1 "));
     // A range of uids that no account has is one submitter, and takes no other's count.
     for uid in [100_000, 165_535] {
-        assert_eq!(submit(&mut crowd, uid).get(..3), Some("250"));
+        assert_eq!(submit(&mut clients, uid).get(..3), Some("250"));
     }
     for uid in 100_000..100_020 {
-        assert_eq!(submit(&mut crowd, uid).get(..10), Some("451 4.7.1 "));
+        assert_eq!(submit(&mut clients, uid).get(..10), Some("451 4.7.1 "));
     }
-    assert_eq!(submit(&mut crowd, 1_001).get(..3), Some("250"));
-    crowd.pass(3_600);
-    assert_eq!(submit(&mut crowd, 1_000).get(..3), Some("250"));
-    assert_eq!(submit(&mut crowd, 100_000).get(..3), Some("250"));
+    assert_eq!(submit(&mut clients, 1_001).get(..3), Some("250"));
+    clients.pass(3_600);
+    assert_eq!(submit(&mut clients, 1_000).get(..3), Some("250"));
+    assert_eq!(submit(&mut clients, 100_000).get(..3), Some("250"));
 }
 
 #[test]
 fn what_the_disk_refuses_is_not_counted_for_its_user_though_the_client_has_left() {
-    let mut crowd = Crowd::new("limits.messages_per_user_hour = 1");
-    let conn = crowd
+    let mut clients = ManyClients::new("limits.messages_per_user_hour = 1");
+    let conn = clients
         .connect(Listener::Submissions, USER)
         .expect("a session");
     let response = STANDARD.encode("\0pencil@us.example\0pencil");
     assert!(
-        crowd
+        clients
             .say(conn, &format!("AUTH PLAIN {response}"))
             .starts_with("235 ")
     );
@@ -559,139 +565,139 @@ fn what_the_disk_refuses_is_not_counted_for_its_user_though_the_client_has_left(
         "RCPT TO:<friend@other.example>",
         "DATA",
     ] {
-        assert!(matches!(crowd.say(conn, line).get(..1), Some("2" | "3")));
+        assert!(matches!(clients.say(conn, line).get(..1), Some("2" | "3")));
     }
-    crowd.holds_stores = true;
+    clients.holds_stores = true;
     assert_eq!(
-        crowd.say(conn, "From: pencil@us.example\r\n\r\nhello\r\n."),
+        clients.say(conn, "From: pencil@us.example\r\n\r\nhello\r\n."),
         ""
     );
-    crowd.stage.lose(conn, Lost::Reset);
-    crowd.act();
-    crowd.holds_stores = false;
-    let ticket = crowd
+    clients.stage.lose(conn, Lost::Reset);
+    clients.act();
+    clients.holds_stores = false;
+    let ticket = clients
         .stores
         .pop()
         .expect("a message on its way to the disk");
     let error = JournalError::NoSpace;
-    crowd
+    clients
         .stage
-        .handle(Event::Stored(Completion::Failed { ticket, error }));
-    crowd.act();
-    assert_eq!(crowd.user_submits().get(..3), Some("250"));
+        .handle(Event::Stored(JournalCompletion::Failed { ticket, error }));
+    clients.act();
+    assert_eq!(clients.user_submits().get(..3), Some("250"));
 }
 
 #[test]
 fn what_is_written_of_unfinished_messages_takes_up_room_on_the_disk_once() {
-    let mut crowd = Crowd::new(&format!(
+    let mut clients = ManyClients::new(&format!(
         "max_message_size = \"40 MiB\"\nrelay.networks = [\"{HONEST}/32\", \"{USER}/32\"]"
     ));
     let free = SPOOL_RESERVE_BYTES + (40 << 20);
-    crowd.stage.disk.set_free(free);
-    let conn = crowd.connect(Listener::Smtp, HONEST).expect("a session");
-    assert!(crowd.begin(conn, "friend@other.example"));
-    crowd.feed(conn, b"From: a@far.example\r\n\r\n");
+    clients.stage.disk.set_free(free);
+    let conn = clients.connect(Listener::Smtp, HONEST).expect("a session");
+    assert!(clients.begin(conn, "friend@other.example"));
+    clients.feed(conn, b"From: a@far.example\r\n\r\n");
     let piece = format!("{}\r\n", "x".repeat(76)).repeat(800);
     let mut written = 0;
     while written < 18 << 20 {
-        crowd.feed(conn, piece.as_bytes());
+        clients.feed(conn, piece.as_bytes());
         written += piece.len() as u64;
-        crowd.stage.disk.set_free(free - written);
+        clients.stage.disk.set_free(free - written);
     }
     // 22 MiB are left for others: what is written is not taken from them a second time.
-    let other = crowd.connect(Listener::Smtp, USER).expect("a session");
-    let may_bring = |crowd: &mut Crowd, mib: u64| {
-        let reply = crowd.say(
+    let other = clients.connect(Listener::Smtp, USER).expect("a session");
+    let may_bring = |clients: &mut ManyClients, mib: u64| {
+        let reply = clients.say(
             other,
             &format!("MAIL FROM:<a@far.example> SIZE={}", mib << 20),
         );
-        crowd.say(other, "RSET");
+        clients.say(other, "RSET");
         reply.starts_with("250 ")
     };
-    assert!(may_bring(&mut crowd, 10));
+    assert!(may_bring(&mut clients, 10));
     // Once it is queued nobody holds it any more, and its bytes stay taken.
-    crowd.heard.remove(&conn);
-    crowd.feed(conn, b".\r\n");
-    let reply = crowd.heard.get(&conn).cloned().unwrap_or_default();
+    clients.heard.remove(&conn);
+    clients.feed(conn, b".\r\n");
+    let reply = clients.heard.get(&conn).cloned().unwrap_or_default();
     assert!(reply.starts_with("250 "), "{reply}");
-    assert!(may_bring(&mut crowd, 20));
-    assert!(!may_bring(&mut crowd, 23));
+    assert!(may_bring(&mut clients, 20));
+    assert!(!may_bring(&mut clients, 23));
 }
 
 #[test]
 fn guesses_that_began_before_an_address_was_locked_are_not_looked_at_and_nobody_waits_for_ever() {
-    let mut crowd = Crowd::new("limits.sessions_per_address = 1000");
+    let mut clients = ManyClients::new("limits.sessions_per_address = 1000");
     let guesser = attacker(1, false);
     let first = STANDARD.encode("n,,n=pencil@us.example,r=abc");
     let proofs: Vec<ConnId> = (0..30)
-        .filter_map(|_| crowd.connect(Listener::Submissions, guesser))
+        .filter_map(|_| clients.connect(Listener::Submissions, guesser))
         .collect();
     for conn in &proofs {
-        let reply = crowd.say(*conn, &format!("AUTH SCRAM-SHA-256 {first}"));
+        let reply = clients.say(*conn, &format!("AUTH SCRAM-SHA-256 {first}"));
         assert!(reply.starts_with("334 "), "{reply}");
     }
-    let begun = crowd.connect(Listener::Submissions, guesser);
+    let begun = clients.connect(Listener::Submissions, guesser);
     let begun = begun.expect("a session");
-    assert!(crowd.say(begun, "AUTH PLAIN").starts_with("334"));
+    assert!(clients.say(begun, "AUTH PLAIN").starts_with("334"));
     let proof = STANDARD.encode("c=biws,r=abcx,p=AAAA");
     let refused = (proofs.iter())
-        .filter(|conn| crowd.say(**conn, &proof).starts_with("421 "))
+        .filter(|conn| clients.say(**conn, &proof).starts_with("421 "))
         .count();
     assert_eq!(refused, 10, "20 guesses are looked at");
     // The same holds of what waits for a worker, which none of them occupies now.
     let guess = STANDARD.encode("\0pencil@us.example\0guess");
-    assert!(crowd.say(begun, &guess).starts_with("421 "));
+    assert!(clients.say(begun, &guess).starts_with("421 "));
 }
 
 #[test]
 fn a_long_header_counts_as_memory_as_long_as_it_is_kept() {
-    let mut crowd = Crowd::new("");
-    let conn = crowd.connect(Listener::Smtp, HONEST).expect("a session");
-    assert!(crowd.begin(conn, "box@us.example"));
+    let mut clients = ManyClients::new("");
+    let conn = clients.connect(Listener::Smtp, HONEST).expect("a session");
+    assert!(clients.begin(conn, "box@us.example"));
     let field = format!("X-Long: {}\r\n", "x".repeat(900));
     let header = format!("From: a@far.example\r\n{}\r\n", field.repeat(200));
-    crowd.feed(conn, header.as_bytes());
+    clients.feed(conn, header.as_bytes());
     // What has gone to the disk of it is no less in memory.
     let line = "x".repeat(76) + "\r\n";
     for _ in 0..100 {
-        crowd.feed(conn, line.repeat(100).as_bytes());
+        clients.feed(conn, line.repeat(100).as_bytes());
     }
-    let held = crowd.stage.engine.load().0;
+    let held = clients.stage.engine.load().0;
     assert!(held >= header.len(), "{held} bytes");
 }
 
 #[test]
 fn the_hook_is_left_for_users_however_many_messages_clients_bring() {
-    let mut crowd = Crowd::with_hook();
+    let mut clients = ManyClients::with_hook();
     for number in 0..300 {
         let address = attacker(number, true);
-        let Some(conn) = crowd.connect(Listener::Smtp, address) else {
+        let Some(conn) = clients.connect(Listener::Smtp, address) else {
             continue;
         };
-        if crowd.begin(conn, "box@us.example") {
-            crowd.feed(conn, MESSAGE.as_bytes());
+        if clients.begin(conn, "box@us.example") {
+            clients.feed(conn, MESSAGE.as_bytes());
         }
         if number == 150 {
-            crowd.pass(21);
+            clients.pass(21);
         }
     }
-    crowd.pass(21);
-    let asked = crowd.stage.engine.tables().hooks;
+    clients.pass(21);
+    let asked = clients.stage.engine.tables().hooks;
     assert!((10..=40).contains(&asked), "{asked} of 80");
     // It is silent to all; the user's message waits for it and is not turned away.
-    assert_eq!(crowd.user_submits(), "");
-    assert_eq!(crowd.stage.engine.tables().hooks, asked + 1);
+    assert_eq!(clients.user_submits(), "");
+    assert_eq!(clients.stage.engine.tables().hooks, asked + 1);
 }
 
 #[test]
 fn recipients_count_as_memory_and_whoever_holds_much_brings_fewer_at_a_time() {
-    let mut crowd = Crowd::new("max_memory = \"8 MiB\"");
+    let mut clients = ManyClients::new("max_memory = \"8 MiB\"");
     let mut taken = 0;
     for number in 0..40 {
-        let Some(conn) = crowd.connect(Listener::Smtp, attacker(number, true)) else {
+        let Some(conn) = clients.connect(Listener::Smtp, attacker(number, true)) else {
             continue;
         };
-        if crowd
+        if clients
             .say(conn, "MAIL FROM:<a@far.example>")
             .starts_with("452 ")
         {
@@ -702,17 +708,17 @@ fn recipients_count_as_memory_and_whoever_holds_much_brings_fewer_at_a_time() {
             let to = format!(
                 "RCPT TO:<box+{number}@us.example> ORCPT=rfc822;{original}{number}@far.example"
             );
-            let reply = crowd.say(conn, &to);
+            let reply = clients.say(conn, &to);
             if !reply.starts_with("250 ") {
                 assert!(reply.starts_with("452 "), "{reply}");
                 break;
             }
             taken += 1;
         }
-        let held = crowd.stage.engine.load().0;
+        let held = clients.stage.engine.load().0;
         assert!((taken * 400..8 << 20).contains(&held), "{held} bytes");
     }
     assert!((1_000..20_000).contains(&taken), "{taken}");
-    assert_eq!(crowd.user_submits().get(..3), Some("250"));
-    assert_eq!(crowd.honest_delivers().get(..3), Some("250"));
+    assert_eq!(clients.user_submits().get(..3), Some("250"));
+    assert_eq!(clients.honest_delivers().get(..3), Some("250"));
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chopar::auth::dkim::canonical::{BodyHasher, Form};
+use chopar::auth::dkim::canonical::{BodyHasher, Canonicalization};
 use chopar::engine::event::{Event, Listener};
 use chopar::limits::{
     CONSEQUENCES_PER_TURN_MAX, HEADER_BYTES_MAX, READ_TURN_BYTES_MAX, RECIPIENTS_MAX,
@@ -55,8 +55,8 @@ fn fields(count: usize, field: impl Fn(usize) -> String) -> String {
 /// Signatures over any body that is `body`, which cover as many fields as they can name.
 fn signatures(name: &str, front: &str, forms: &str, names: &str, body: &[u8]) -> String {
     let form = match forms.ends_with("relaxed") {
-        true => Form::Relaxed,
-        false => Form::Simple,
+        true => Canonicalization::Relaxed,
+        false => Canonicalization::Simple,
     };
     let mut hasher = BodyHasher::new(form);
     hasher.update(body);

@@ -1,4 +1,4 @@
-//! One relay that strangers write to, a zone that says what it is told to, and one host that takes all mail.
+//! One relay that unauthenticated clients write to, a zone that says what it is told to, and one host that takes all mail.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,8 +10,8 @@ use chopar::config::{Dmarc, Folder};
 use chopar::dns::{Answer, NoRecords, Question, RecordKind, Records, SocketId};
 use chopar::engine::event::{ConnId, Endpoint, Event, JobId, Listener, Lost, Work, WorkResult};
 use chopar::mail::header::{Header, HeaderScanner, Scan};
-use chopar::policy::authenticity::{Circumstances, Examination, Findings, Next};
-use chopar::queue::{Body, Command, MessageRecord, Record};
+use chopar::policy::authenticity::{Circumstances, Examination, ExaminationStep, Findings};
+use chopar::queue::{JournalCommand, MessageBody, MessageRecord, Record};
 
 use crate::stage::query::Query;
 use crate::stage::{PENCIL, RELAY, ROUTE, Scene, Stage, act};
@@ -63,7 +63,7 @@ struct Far {
     current: Sent,
 }
 
-/// The address of the stranger.
+/// The address of the unauthenticated client.
 pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
 
 const TOML: &str = "hostname = \"mx.us.example\"\ndns.servers = [\"192.0.2.53\"]\n";
@@ -172,7 +172,7 @@ impl World {
         self.feed(&[message, b".\r\n"].concat());
     }
 
-    /// A stranger brings a message; gives the reply to its dot.
+    /// An unauthenticated client brings a message; gives the reply to its dot.
     pub(crate) fn bring(&mut self, from: &str, to: &[&str], message: &[u8]) -> String {
         self.connect(Listener::Smtp);
         self.offer(from, to, message);
@@ -262,13 +262,13 @@ impl World {
         act(self);
     }
 
-    fn note(&mut self, command: &Command) {
+    fn note(&mut self, command: &JournalCommand) {
         match command {
-            Command::Append {
+            JournalCommand::Append {
                 record: Record::Message(message),
                 ..
             } => self.queued.push(message.clone()),
-            Command::BodyDiscard { .. } => self.discarded += 1,
+            JournalCommand::BodyDiscard { .. } => self.discarded += 1,
             _ => {}
         }
     }
@@ -328,10 +328,10 @@ impl World {
         };
         loop {
             match examination.resume(&header, &known) {
-                Next::Done(findings) => return *findings,
-                Next::Verify(verifying) => examination.on_verified(verifying.perform()),
-                Next::Wait => panic!("it waits for nothing"),
-                Next::Ask(questions) => {
+                ExaminationStep::Done(findings) => return *findings,
+                ExaminationStep::Verify(verifying) => examination.on_verified(verifying.perform()),
+                ExaminationStep::Wait => panic!("it waits for nothing"),
+                ExaminationStep::Ask(questions) => {
                     for question in questions {
                         let answer = self.answer(&question);
                         examination.on_answer(question, answer);
@@ -386,7 +386,7 @@ impl Scene for World {
         }
     }
 
-    fn on_store(&mut self, command: Command) {
+    fn on_store(&mut self, command: JournalCommand) {
         self.note(&command);
         self.stage.store(command);
     }
@@ -473,8 +473,8 @@ pub(crate) fn divide(message: &[u8]) -> (Header, Vec<u8>) {
 /// The text of a queued message that is not in a file of its own.
 pub(crate) fn text(record: &MessageRecord) -> Vec<u8> {
     match &record.body {
-        Body::Inline(bytes) => [record.fields.as_slice(), bytes].concat(),
-        Body::File { .. } => panic!("it is in a file"),
+        MessageBody::Inline(bytes) => [record.fields.as_slice(), bytes].concat(),
+        MessageBody::File { .. } => panic!("it is in a file"),
     }
 }
 

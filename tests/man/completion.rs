@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chopar::engine::control::{Listed, Response};
+use chopar::engine::control::{ControlResponse, ListedMessage};
 
 use super::Words;
 use super::commands::help;
@@ -197,7 +197,7 @@ fn machine(folder: &Path) {
     let aliases = "*: you@example.net\ninfo: you@example.net\n`touch${IFS}run`: you@example.net\n";
     fs::write(of_domain("aliases"), aliases).expect("a file");
     let listener = UnixListener::bind(folder.join("control.sock")).expect("a socket");
-    let listed = Response::Message(Listed {
+    let listed = ControlResponse::Message(ListedMessage {
         id: "00TNH7E000000".to_owned(),
         arrived: 0,
         size: 1,
@@ -207,7 +207,7 @@ fn machine(folder: &Path) {
         recipients: Vec::new(),
         unreadable: None,
     });
-    let end = Response::End {
+    let end = ControlResponse::End {
         count: 1,
         errors: Vec::new(),
     };

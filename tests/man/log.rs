@@ -2,7 +2,7 @@
 
 use super::*;
 
-use chopar::engine::control::{Listed, ListedRecipient, Stats};
+use chopar::engine::control::{ListedMessage, ListedRecipient, Stats};
 
 /// What one function of the source logs.
 #[derive(Default)]
@@ -289,7 +289,7 @@ fn every_member_of_the_json_is_in_the_manual_and_the_reverse() {
         &members(&recipient),
         &documented(".Ss A recipient"),
     );
-    let message = Listed {
+    let message = ListedMessage {
         id: String::new(),
         arrived: 0,
         size: 0,

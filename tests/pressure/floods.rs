@@ -22,7 +22,7 @@ fn a_user_gets_in_within_a_second_while_others_guess_passwords() {
         users: (0..logins)
             .map(|number| format!("user{number}:{CREDENTIAL}\n"))
             .collect(),
-        ..Setup::strangers()
+        ..Setup::unauthenticated_clients()
     };
     let mut caged = caged(setup, MIB);
     let relay: &Relay = &caged;
@@ -145,19 +145,19 @@ fn floods_at_a_relay_that_has_hardly_any_memory_end_and_leave_it_alive() {
 const BESIDE_MIB: u64 = 16;
 
 /// Everything that is too much, at once and from many.
-fn flood(mut relay: Caged, memory: Memory, crowd: usize) {
+fn flood(mut relay: Caged, memory: Memory, clients: usize) {
     drop(relay.client());
     let resident = Resident::of(&relay);
     let base = resident.kib();
     let inside: &Relay = &relay;
     thread::scope(|scope| {
-        for _ in 0..crowd {
+        for _ in 0..clients {
             scope.spawn(|| a_line_of_a_megabyte(inside));
             scope.spawn(|| a_hundred_thousand_recipients(inside, memory));
             scope.spawn(|| a_hundred_thousand_fields(inside, memory));
             scope.spawn(|| a_text_line_of_a_megabyte(inside, memory));
         }
-        for _ in 0..crowd.div_ceil(8) {
+        for _ in 0..clients.div_ceil(8) {
             scope.spawn(|| a_body_of_100_mb(inside, memory));
             scope.spawn(|| a_chunk_of_100_mb(inside, memory));
         }
@@ -165,9 +165,9 @@ fn flood(mut relay: Caged, memory: Memory, crowd: usize) {
     });
     let peak = resident.peak_kib();
     println!(
-        "{crowd} times 1 MB of command, 1 MB of text line, 100,000 recipients and 100,000 fields, and {} times 100 MB of \
+        "{clients} times 1 MB of command, 1 MB of text line, 100,000 recipients and 100,000 fields, and {} times 100 MB of \
          body, at once: {base} KiB, peak {peak} KiB, {} KiB afterwards; {}",
-        2 * crowd.div_ceil(8) + 1,
+        2 * clients.div_ceil(8) + 1,
         resident.kib(),
         relay.peak()
     );

@@ -12,9 +12,9 @@ mod cage;
 )]
 #[path = "../e2e/client.rs"]
 mod client;
-mod crowds;
 mod disk;
 mod floods;
+mod idle;
 #[allow(
     dead_code,
     reason = "shared with the end-to-end tests, which use more of it"

@@ -49,13 +49,13 @@ fn smtp_sink(port: u16) -> Guard {
 #[track_caller]
 fn delivered_per_second(relay: &Caged, port: u16, count: usize) -> f64 {
     let delivered = || relay.stats()["delivered"].as_u64().expect("a number");
-    let goal = delivered() + u64::try_from(count).expect("a number");
+    let wanted = delivered() + u64::try_from(count).expect("a number");
     let _sink = smtp_sink(port);
     let started = Instant::now();
     relay.cli(&["queue", "flush"]).ok();
     wait_for(&format!("{count} messages to be delivered"), LIMIT, || {
         thread::sleep(Duration::from_millis(20));
-        (delivered() >= goal).then_some(())
+        (delivered() >= wanted).then_some(())
     });
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let count = count as f64;

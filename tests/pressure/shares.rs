@@ -200,7 +200,7 @@ fn whoever_fills_a_table_leaves_room_for_users_and_for_honest_clients() {
         // The banner comes at once, as it does to whoever is known; what is measured is the rest.
         tables: "[abuse]\nconnections_per_minute = 0\nmessages_per_minute = 0\ntarpit = false\n"
             .to_owned(),
-        ..Setup::strangers()
+        ..Setup::unauthenticated_clients()
     };
     let mut caged = caged(setup, MIB);
     let relay: &Relay = &caged;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use chopar::engine::event::{Event, Listener, Peer, Reloaded};
 
 use crate::disk::Sabotage;
-use crate::letters::Letter;
-use crate::strangers::honest_letter;
+use crate::messages::ClientMessage;
+use crate::unauthenticated_clients::honest_message;
 use crate::world::{End, Faults, Happening, World, config_with};
 
 /// What the attacker fills.
@@ -39,7 +39,7 @@ const ATTACKS: [Attack; 5] = [
 const STROKES: u64 = 5;
 /// How long it is attacked, and the honest go on.
 const SECONDS: u64 = 30;
-/// How long an honest letter may take until it is acknowledged.
+/// How long an honest message may take until it is acknowledged.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What an attacker says, piece by piece.
@@ -119,7 +119,7 @@ impl World {
     }
 }
 
-/// Attacks a relay that has little of everything while honest letters come each second.
+/// Attacks a relay that has little of everything while honest messages come each second.
 fn attacked(attacks: &[Attack], spread: bool) {
     let what = format!("{attacks:?}, spread: {spread}");
     let mut world = World::empty(1, Faults::Calm, Sabotage::None);
@@ -155,14 +155,14 @@ fn attacked(attacks: &[Attack], spread: bool) {
         if second < 10 {
             continue; // what it does has to have come to bear
         }
-        let known = Letter::new(
+        let known = ClientMessage::new(
             format!("known-{second}"),
             vec!["r0@d0.example".to_owned()],
             20,
             &mut chopar::entropy::SeededEntropy::new(second),
         );
         world.client(vec![known], Duration::ZERO);
-        world.client(vec![honest_letter(second)], Duration::ZERO);
+        world.client(vec![honest_message(second)], Duration::ZERO);
     }
     let end = begun.after(Duration::from_secs(SECONDS)).after(PATIENCE);
     world.run_until(end);
@@ -172,10 +172,10 @@ fn attacked(attacks: &[Attack], spread: bool) {
         }
     }
     // They left while it went on, but for the last of them.
-    let letters = 2 * usize::try_from(SECONDS - 10).expect("small");
+    let messages = 2 * usize::try_from(SECONDS - 10).expect("small");
     assert!(
-        world.tally.delivered as usize >= letters - 12,
-        "{what}: {} of {letters}",
+        world.tally.delivered as usize >= messages - 12,
+        "{what}: {} of {messages}",
         world.tally.delivered
     );
 }

@@ -65,7 +65,7 @@ impl Ceilings {
             commits,
             spilling,
             blocks,
-            crowd,
+            evictable,
             hooks,
             queued,
             clients,
@@ -98,7 +98,7 @@ impl Ceilings {
             ("bodies", spilling, self.clients),
             // A session that is gone may have left one.
             ("blocks", blocks, 2 * self.clients),
-            ("sessions that can make room", crowd, connections),
+            ("sessions that can make room", evictable, connections),
             (
                 "hooks",
                 hooks,
@@ -125,7 +125,7 @@ impl Ceilings {
     }
 }
 
-/// Recipients of a letter of the world.
+/// Recipients of a message of the world.
 const LETTER_RECIPIENTS_MAX: usize = 6;
 /// Hops that nobody waits for while their pause lasts: all that the world has.
 const HOPS_PAUSED_MAX: usize = 16;

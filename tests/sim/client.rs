@@ -1,25 +1,25 @@
-//! A client of the relay: sends a few letters in one session and notes which were acknowledged.
+//! A client of the relay: sends a few messages in one session and notes which were acknowledged.
 
-use crate::letters::{Letter, Said};
-use crate::strangers::FORGED;
+use crate::messages::{ClientMessage, Said};
+use crate::unauthenticated_clients::FORGED;
 
 /// What a client has done or learnt.
 pub(crate) enum News {
-    /// It has sent the final dot of a letter, for these of its recipients that were taken.
-    Dot(Letter),
-    /// The letter with this marker was acknowledged, refused, or cut off.
+    /// It has sent the final dot of a message, for these of its recipients that were taken.
+    Dot(ClientMessage),
+    /// The message with this marker was acknowledged, refused, or cut off.
     Said(String, Said),
 }
 
 /// One client session.
 pub(crate) struct Sender {
-    letters: Vec<Letter>,
+    messages: Vec<ClientMessage>,
     line: Vec<u8>,
     /// Replies that are awaited, oldest first.
     awaited: std::collections::VecDeque<Awaited>,
     accepted_recipients: Vec<String>,
-    current: Option<Letter>,
-    /// Whether the dot of the current letter is out.
+    current: Option<ClientMessage>,
+    /// Whether the dot of the current message is out.
     dot_sent: bool,
     /// What was said to its dots.
     pub(crate) codes: Vec<u16>,
@@ -41,10 +41,10 @@ enum Awaited {
 }
 
 impl Sender {
-    pub(crate) fn new(mut letters: Vec<Letter>) -> Self {
-        letters.reverse();
+    pub(crate) fn new(mut messages: Vec<ClientMessage>) -> Self {
+        messages.reverse();
         Self {
-            letters,
+            messages,
             line: Vec::new(),
             awaited: [Awaited::Banner].into(),
             accepted_recipients: Vec::new(),
@@ -57,9 +57,11 @@ impl Sender {
     }
 
     /// Whether nobody knows it.
-    pub(crate) fn is_stranger(&self) -> bool {
-        let letters = self.letters.iter().chain(&self.current);
-        letters.last().is_some_and(|letter| letter.stranger)
+    pub(crate) fn is_unauthenticated(&self) -> bool {
+        let messages = self.messages.iter().chain(&self.current);
+        messages
+            .last()
+            .is_some_and(|message| message.unauthenticated)
     }
 
     /// Whether it waits for what is said to its dot.
@@ -69,13 +71,13 @@ impl Sender {
 
     /// The link is gone.
     pub(crate) fn lost(&mut self) {
-        if let Some(letter) = self.current.take() {
+        if let Some(message) = self.current.take() {
             let said = if self.dot_sent {
                 Said::Unknown
             } else {
                 Said::Refused
             };
-            self.news.push(News::Said(letter.marker, said));
+            self.news.push(News::Said(message.marker, said));
         }
         self.over = true;
     }
@@ -130,19 +132,19 @@ impl Sender {
                     self.finish(Said::Refused);
                     return self.next(out);
                 }
-                let letter = self.current.as_mut().expect("a letter");
-                letter.recipients = std::mem::take(&mut self.accepted_recipients);
-                if letter.forged {
+                let message = self.current.as_mut().expect("a letter");
+                message.recipients = std::mem::take(&mut self.accepted_recipients);
+                if message.forged {
                     out.extend_from_slice(FORGED.as_bytes());
                 }
-                for line in letter.text.split_inclusive(|&byte| byte == b'\n') {
+                for line in message.text.split_inclusive(|&byte| byte == b'\n') {
                     if line.starts_with(b".") {
                         out.push(b'.');
                     }
                     out.extend_from_slice(line);
                 }
                 out.extend_from_slice(b".\r\n");
-                self.news.push(News::Dot(letter.clone()));
+                self.news.push(News::Dot(message.clone()));
                 self.dot_sent = true;
                 self.awaited.push_back(Awaited::Dot);
             }
@@ -161,26 +163,26 @@ impl Sender {
 
     fn finish(&mut self, said: Said) {
         self.dot_sent = false;
-        if let Some(letter) = self.current.take() {
-            self.news.push(News::Said(letter.marker, said));
+        if let Some(message) = self.current.take() {
+            self.news.push(News::Said(message.marker, said));
         }
     }
 
     fn next(&mut self, out: &mut Vec<u8>) {
         self.accepted_recipients.clear();
-        let Some(letter) = self.letters.pop() else {
+        let Some(message) = self.messages.pop() else {
             out.extend_from_slice(b"QUIT\r\n");
             self.awaited.push_back(Awaited::Quit);
             return;
         };
-        out.extend_from_slice(format!("MAIL FROM:<{}>\r\n", letter.from).as_bytes());
+        out.extend_from_slice(format!("MAIL FROM:<{}>\r\n", message.from).as_bytes());
         self.awaited.push_back(Awaited::Mail);
-        for recipient in &letter.recipients {
+        for recipient in &message.recipients {
             out.extend_from_slice(format!("RCPT TO:<{recipient}>\r\n").as_bytes());
             self.awaited.push_back(Awaited::Rcpt(recipient.clone()));
         }
         out.extend_from_slice(b"DATA\r\n");
         self.awaited.push_back(Awaited::Data);
-        self.current = Some(letter);
+        self.current = Some(message);
     }
 }

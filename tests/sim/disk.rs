@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use chopar::queue::{Disk, DiskError, DiskRead, Entry, MemoryDisk, SpoolFile, SpoolFolder};
+use chopar::queue::{DirEntry, Disk, DiskError, DiskRead, MemoryDisk, SpoolFile, SpoolFolder};
 
 use crate::ledger::{Broken, Rule, check};
 
@@ -261,7 +261,7 @@ impl Disk for WorldDisk {
         self.memory.check_place(file)
     }
 
-    fn list(&mut self, folder: SpoolFolder) -> Result<Vec<Entry>, DiskError> {
+    fn list(&mut self, folder: SpoolFolder) -> Result<Vec<DirEntry>, DiskError> {
         self.memory.list(folder)
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::strangers;
+use crate::unauthenticated_clients;
 
 /// Domains of the world that take mail: `d0.example` and so on, with `mxN.example` and `mx(N+20).example`.
 pub(crate) const DOMAINS: u8 = 5;
@@ -18,7 +18,7 @@ pub(crate) const BROKEN: u8 = 8;
 pub(crate) const TWO_ADDRESSES: u8 = 40;
 /// The host that takes the mail of `sender.example`.
 pub(crate) const SENDER_HOST: u8 = 100;
-/// The host that takes the mail of all strangers.
+/// The host that takes the mail of all unauthenticated clients.
 pub(crate) const OUTSIDE_HOST: u8 = 101;
 /// From here on hosts are the addresses of domains that have mail exchangers: nobody may send there.
 const TRAPS: u8 = 200;
@@ -117,7 +117,7 @@ pub(crate) fn reply(query: &[u8], lie: Lie) -> Option<Vec<u8>> {
     let (labels, at) = labels(query)?;
     let kind = u16::from_be_bytes([*query.get(at)?, *query.get(at + 1)?]);
     let question = query.get(12..at + 4)?;
-    let own_lie = (kind == TXT).then(|| strangers::own_lie(&labels.join(".")));
+    let own_lie = (kind == TXT).then(|| unauthenticated_clients::own_lie(&labels.join(".")));
     let lie = own_lie.flatten().unwrap_or(lie);
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
     let (data, code) = match lie {
@@ -145,7 +145,7 @@ pub(crate) fn reply(query: &[u8], lie: Lie) -> Option<Vec<u8>> {
 
 fn records(labels: &[&str], kind: u16) -> (Vec<Data>, u8) {
     if kind == TXT
-        && let Some(text) = strangers::record(&labels.join("."))
+        && let Some(text) = unauthenticated_clients::record(&labels.join("."))
     {
         return (vec![Data::Txt(text)], 0);
     }
@@ -159,7 +159,7 @@ fn records(labels: &[&str], kind: u16) -> (Vec<Data>, u8) {
             _ => (vec![], 0),
         };
     }
-    if strangers::DOMAINS.contains(label) {
+    if unauthenticated_clients::DOMAINS.contains(label) {
         return match kind {
             MX => (vec![mx(10, OUTSIDE_HOST)], 0),
             _ => (vec![], 0),

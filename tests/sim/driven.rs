@@ -7,10 +7,13 @@ use chopar::dns::SocketId;
 use chopar::engine::Engine;
 use chopar::engine::driver::{self, Unsent};
 use chopar::engine::event::{
-    ConnId, Endpoint, Event, JobId, Kept, Lost, Reader, TlsSession, TlsSide, Work, WorkResult,
+    ConnId, Endpoint, Event, JobId, Lost, MessageReader, StateFile, TlsSession, TlsSide, Work,
+    WorkResult,
 };
 use chopar::engine::log::Line;
-use chopar::queue::{Command, Content, Location, Part, ReadError, read, read_unfinished};
+use chopar::queue::{
+    JournalCommand, Location, Part, ReadContent, ReadError, read, read_unfinished,
+};
 use chopar::queue_id::QueueId;
 
 use crate::disk::Sabotage;
@@ -61,18 +64,18 @@ impl driver::World for World {
         Ok(())
     }
 
-    fn store(&mut self, command: Command) {
+    fn store(&mut self, command: JournalCommand) {
         self.relay_stores(command);
     }
 
     fn read(
         &mut self,
-        reader: Reader,
+        reader: MessageReader,
         id: QueueId,
         location: Location,
         part: Part,
-    ) -> Option<Result<Content, ReadError>> {
-        if let Reader::Conn(conn) = reader {
+    ) -> Option<Result<ReadContent, ReadError>> {
+        if let MessageReader::Conn(conn) = reader {
             self.carrying.insert(conn, id);
         }
         let result = read(&mut self.disk.clone(), location, id, part);
@@ -85,7 +88,7 @@ impl driver::World for World {
         id: QueueId,
         offset: u64,
         len: u32,
-    ) -> Option<Result<Content, ReadError>> {
+    ) -> Option<Result<ReadContent, ReadError>> {
         Some(read_unfinished(&mut self.disk.clone(), id, offset, len))
     }
 
@@ -117,7 +120,7 @@ impl driver::World for World {
         self.follows(event);
     }
 
-    fn read_kept(&mut self, _: Kept) -> Option<Vec<u8>> {
+    fn read_kept(&mut self, _: StateFile) -> Option<Vec<u8>> {
         None
     }
 

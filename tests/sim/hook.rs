@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chopar::engine::event::{ConnId, Lost};
 use chopar::entropy::Entropy;
-use chopar::hook::{Progress, Request, write_exit, write_failed};
+use chopar::hook::{HookProgress, HookRequest, write_exit, write_failed};
 
 use crate::disk::hold;
 use crate::remote::Move;
@@ -12,7 +12,7 @@ use crate::world::{End, Faults, Happening, World};
 
 /// One question, at the end that answers it.
 pub(crate) struct HookEnd {
-    request: Request,
+    request: HookRequest,
     body: Vec<u8>,
     plan: Plan,
 }
@@ -78,7 +78,7 @@ impl World {
             plan
         };
         let end = HookEnd {
-            request: Request::default(),
+            request: HookRequest::default(),
             body: Vec::new(),
             plan,
         };
@@ -93,11 +93,15 @@ impl World {
             return next;
         };
         let progress = end.request.on_bytes(bytes, &mut end.body);
-        assert_ne!(progress, Progress::Malformed, "the hook is asked wrongly");
+        assert_ne!(
+            progress,
+            HookProgress::Malformed,
+            "the hook is asked wrongly"
+        );
         if end.plan == Plan::Early {
             next.bytes = write_failed("no");
         }
-        if progress == Progress::More {
+        if progress == HookProgress::More {
             return next;
         }
         hold(self.ledger.judged(&end.body));

@@ -11,12 +11,12 @@ use chopar::date::Timestamp;
 use chopar::destination::{Assigned, Destination};
 use chopar::engine::event::ConnId;
 use chopar::envelope::{MessageOrigin, Notify, Recipient};
-use chopar::queue::{MessageRecord, Outcome, Recovered};
+use chopar::queue::{DeliveryResult, MessageRecord, Recovered};
 use chopar::queue_id::QueueId;
 
-use crate::letters::{self, Letter, Said};
 use crate::local;
-use crate::strangers::{self, FORGED, Goal};
+use crate::messages::{self, ClientMessage, Said};
+use crate::unauthenticated_clients::{self, ExpectedDelivery, FORGED};
 
 /// What must hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -69,7 +69,7 @@ pub(crate) fn check(holds: bool, rule: Rule, text: impl FnOnce() -> String) -> R
 /// Everything that has happened to messages.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    letters: BTreeMap<String, Offer>,
+    messages: BTreeMap<String, Offer>,
     mails: BTreeMap<QueueId, Mail>,
     /// Copies that a session delivered and whose outcome is not durable.
     sessions: HashMap<ConnId, Vec<(QueueId, usize)>>,
@@ -83,10 +83,10 @@ pub(crate) struct Ledger {
     tried: Option<BTreeSet<String>>,
 }
 
-/// A letter whose final dot was sent to the relay.
+/// A message whose final dot was sent to the relay.
 #[derive(Debug)]
 struct Offer {
-    letter: Letter,
+    message: ClientMessage,
     said: Option<Said>,
     id: Option<QueueId>,
     /// Whether it was left in the drop folder.
@@ -119,15 +119,15 @@ enum Telling {
 /// What a message is.
 #[derive(Debug)]
 pub(crate) enum About {
-    /// The letter with this marker.
-    Letter(String),
+    /// The message with this marker.
+    ClientMessage(String),
     /// A notification.
-    Notice(Notice),
+    Dsn(Dsn),
 }
 
 /// What a notification says.
 #[derive(Clone, Debug)]
-pub(crate) struct Notice {
+pub(crate) struct Dsn {
     pub(crate) about: QueueId,
     /// Recipients that failed.
     pub(crate) failed: Vec<String>,
@@ -168,27 +168,27 @@ enum Copy {
 
 impl Ledger {
     /// A client has sent the final dot.
-    pub(crate) fn offered(&mut self, letter: Letter) {
-        let marker = letter.marker.clone();
+    pub(crate) fn offered(&mut self, message: ClientMessage) {
+        let marker = message.marker.clone();
         let offer = Offer {
-            letter,
+            message,
             said: None,
             id: None,
             is_local: false,
         };
-        self.letters.insert(marker, offer);
+        self.messages.insert(marker, offer);
     }
 
     /// A program has left a message in the drop folder, with exit 0.
-    pub(crate) fn left(&mut self, letter: Letter) {
-        let marker = letter.marker.clone();
+    pub(crate) fn left(&mut self, message: ClientMessage) {
+        let marker = message.marker.clone();
         let offer = Offer {
-            letter,
+            message,
             said: Some(Said::Accepted),
             id: None,
             is_local: true,
         };
-        self.letters.insert(marker, offer);
+        self.messages.insert(marker, offer);
     }
 
     /// The hook was given a message.
@@ -196,25 +196,25 @@ impl Ledger {
         if is_dsn(text) {
             return Ok(());
         }
-        let marker = letters::header(text, "Subject").unwrap_or_default();
-        let offer = self.letters.get(&marker);
+        let marker = messages::header(text, "Subject").unwrap_or_default();
+        let offer = self.messages.get(&marker);
         let whole = offer.is_some_and(|offer| {
-            offer.letter.text == text && (offer.said.is_none() || offer.is_local)
+            offer.message.text == text && (offer.said.is_none() || offer.is_local)
         });
         check(whole, Rule::I2, || {
             format!("{marker} was altered on its way to the hook")
         })
     }
 
-    /// Whether a letter was acknowledged.
+    /// Whether a message was acknowledged.
     pub(crate) fn is_accepted(&self, marker: &str) -> bool {
-        let offer = self.letters.get(marker);
+        let offer = self.messages.get(marker);
         offer.is_some_and(|offer| offer.said == Some(Said::Accepted))
     }
 
     /// A client was told something, or lost its link behind the dot.
     pub(crate) fn said(&mut self, marker: &str, said: Said) -> Result<(), Broken> {
-        let Some(offer) = self.letters.get_mut(marker) else {
+        let Some(offer) = self.messages.get_mut(marker) else {
             // It was refused before its dot.
             return check(said == Said::Refused, Rule::I1, || {
                 format!("{marker} was acknowledged before its dot")
@@ -265,22 +265,22 @@ impl Ledger {
         };
         let about = match record.envelope.origin {
             MessageOrigin::Dsn(about) => {
-                let notice = letters::read_notice(about, text, at_ms);
+                let dsn = messages::read_dsn(about, text, at_ms);
                 let warned = self.mails.get(&about).is_some_and(|mail| mail.warned);
                 check(
-                    !(notice.delayed && warned) || self.disturbed.contains(&about),
+                    !(dsn.delayed && warned) || self.disturbed.contains(&about),
                     Rule::I4,
                     || format!("the sender of {about} is told of its delay twice"),
                 )?;
-                About::Notice(notice)
+                About::Dsn(dsn)
             }
             _ if is_return => {
                 let nothing = QueueId::new(0);
-                About::Notice(letters::read_notice(nothing, text, at_ms))
+                About::Dsn(messages::read_dsn(nothing, text, at_ms))
             }
             _ => {
                 let at = record.envelope.arrived;
-                About::Letter(self.match_letter(id, text, &recipients, at)?)
+                About::ClientMessage(self.match_message(id, text, &recipients, at)?)
             }
         };
         let mail = Mail {
@@ -302,8 +302,8 @@ impl Ledger {
             let mut recipients = record.envelope.recipients.iter();
             recipients.any(|recipient: &Recipient| recipient.notify == notify)
         };
-        let is_notice = matches!(record.envelope.origin, MessageOrigin::Dsn(_));
-        if !is_notice && has(Notify::Once) {
+        let is_dsn = matches!(record.envelope.origin, MessageOrigin::Dsn(_));
+        if !is_dsn && has(Notify::Once) {
             let fields = String::from_utf8_lossy(&record.fields);
             let open = fields.contains("\tspf=") && !fields.contains("\tspf=pass\r\n");
             check(open, Rule::I4, || {
@@ -311,7 +311,7 @@ impl Ledger {
             })?;
             return Ok(Telling::Once);
         }
-        if is_notice || !has(Notify::Never) {
+        if is_dsn || !has(Notify::Never) {
             return Ok(Telling::All);
         }
         let fields = String::from_utf8_lossy(&record.fields);
@@ -322,23 +322,23 @@ impl Ledger {
         Ok(Telling::Nothing)
     }
 
-    fn match_letter(
+    fn match_message(
         &mut self,
         id: QueueId,
         text: &[u8],
         recipients: &[Addressee],
         at: Timestamp,
     ) -> Result<String, Broken> {
-        let marker = letters::header(text, "Subject").unwrap_or_default();
-        let Some(offer) = self.letters.get_mut(&marker) else {
+        let marker = messages::header(text, "Subject").unwrap_or_default();
+        let Some(offer) = self.messages.get_mut(&marker) else {
             return check(false, Rule::I2, || format!("{id} ({marker}) was invented"))
                 .map(|()| marker);
         };
-        let letter = &offer.letter;
+        let message = &offer.message;
         if offer.is_local {
             let fits = recipients.iter().all(|one| {
-                one.path == letter.from
-                    && letter.recipients.contains(&one.address)
+                one.path == message.from
+                    && message.recipients.contains(&one.address)
                     && !local::is_refused(&one.address)
             });
             return check(fits, Rule::I2, || {
@@ -346,26 +346,31 @@ impl Ledger {
             })
             .map(|()| marker);
         }
-        let goals = match letter.stranger {
-            true => strangers::goals(&letter.recipients, at).unwrap_or_default(),
-            false => (letter.recipients.iter())
-                .map(|address| Goal {
+        let expected = match message.unauthenticated {
+            true => unauthenticated_clients::expected(&message.recipients, at).unwrap_or_default(),
+            false => (message.recipients.iter())
+                .map(|address| ExpectedDelivery {
                     address: address.clone(),
                     forwarder: None,
                 })
                 .collect(),
         };
-        let is_for = |goal: &Goal, addressee: &Addressee| {
-            goal.address == addressee.address
-                && strangers::stands_for(&addressee.path, &letter.from, goal.forwarder, at)
+        let is_for = |wanted: &ExpectedDelivery, addressee: &Addressee| {
+            wanted.address == addressee.address
+                && unauthenticated_clients::stands_for(
+                    &addressee.path,
+                    &message.from,
+                    wanted.forwarder,
+                    at,
+                )
         };
-        let fits = goals.len() == recipients.len()
-            && goals
+        let fits = expected.len() == recipients.len()
+            && expected
                 .iter()
                 .zip(recipients)
-                .all(|(goal, one)| is_for(goal, one));
+                .all(|(wanted, one)| is_for(wanted, one));
         check(offer.id.is_none() && fits, Rule::I2, || {
-            format!("{marker} was offered for others, or once: {recipients:?}, not {goals:?}")
+            format!("{marker} was offered for others, or once: {recipients:?}, not {expected:?}")
         })?;
         offer.id = Some(id);
         Ok(marker)
@@ -436,37 +441,40 @@ impl Ledger {
             return check(false, Rule::I2, || format!("{id} was invented"));
         };
         let whole = match &mail.about {
-            About::Letter(marker) => self
-                .letters
+            About::ClientMessage(marker) => self
+                .messages
                 .get(marker)
-                .is_some_and(|offer| text.ends_with(&offer.letter.text)),
-            About::Notice(_) => {
-                letters::header(text, "Auto-Submitted").as_deref() == Some("auto-replied")
+                .is_some_and(|offer| text.ends_with(&offer.message.text)),
+            About::Dsn(_) => {
+                messages::header(text, "Auto-Submitted").as_deref() == Some("auto-replied")
             }
         };
         check(whole, Rule::I2, || format!("{id} was altered on its way"))?;
-        let stranger = match &mail.about {
-            About::Letter(marker) => (self.letters.get(marker))
-                .map(|offer| &offer.letter)
-                .filter(|letter| letter.stranger),
-            About::Notice(_) => None,
+        let unauthenticated = match &mail.about {
+            About::ClientMessage(marker) => (self.messages.get(marker))
+                .map(|offer| &offer.message)
+                .filter(|message| message.unauthenticated),
+            About::Dsn(_) => None,
         };
-        let signature = stranger.map_or("DKIM-Signature", |_| "ARC-Seal");
-        check(letters::header(text, signature).is_some(), Rule::I2, || {
-            format!("{id} is not signed")
-        })?;
-        if let Some(letter) = stranger {
-            let added = text.len().saturating_sub(letter.text.len());
+        let signature = unauthenticated.map_or("DKIM-Signature", |_| "ARC-Seal");
+        check(
+            messages::header(text, signature).is_some(),
+            Rule::I2,
+            || format!("{id} is not signed"),
+        )?;
+        if let Some(message) = unauthenticated {
+            let added = text.len().saturating_sub(message.text.len());
             let added = String::from_utf8_lossy(&text[..added]).into_owned();
             check(!added.contains(FORGED), Rule::I2, || {
                 format!("{id} holds findings that are not ours")
             })?;
-            let failed = added.contains("dmarc=fail") && strangers::wants_refusal(&letter.text);
+            let failed = added.contains("dmarc=fail")
+                && unauthenticated_clients::wants_refusal(&message.text);
             check(!failed, Rule::I2, || {
                 format!("{id} goes on, and its author wants it refused: {added}")
             })?;
         }
-        let message_id = letters::header(text, "Message-ID");
+        let message_id = messages::header(text, "Message-ID");
         let first = mail
             .message_id
             .get_or_insert_with(|| message_id.clone().unwrap_or_default());
@@ -476,7 +484,11 @@ impl Ledger {
     }
 
     /// The engine has the outcome of an attempt written.
-    pub(crate) fn heard(&mut self, id: QueueId, outcomes: &[(u32, Outcome)]) -> Result<(), Broken> {
+    pub(crate) fn heard(
+        &mut self,
+        id: QueueId,
+        outcomes: &[(u32, DeliveryResult)],
+    ) -> Result<(), Broken> {
         for (at, outcome) in outcomes {
             let tried = &self.tried;
             let disturbed = self.disturbed.contains(&id);
@@ -490,7 +502,7 @@ impl Ledger {
                 });
             };
             match outcome {
-                Outcome::Delivered => {
+                DeliveryResult::Delivered => {
                     let known = matches!(
                         addressee.last,
                         Some(Copy::Open(_) | Copy::Heard | Copy::Excused)
@@ -505,7 +517,7 @@ impl Ledger {
                         addressee.last = Some(Copy::Heard);
                     }
                 }
-                Outcome::Failed { why, .. } if why.text().starts_with("given up") => {
+                DeliveryResult::Failed { why, .. } if why.text().starts_with("given up") => {
                     let domain = domain(&addressee.address);
                     check(
                         tried.as_ref().is_none_or(|tried| tried.contains(domain)),
@@ -513,7 +525,7 @@ impl Ledger {
                         || format!("{id} was given up for {domain} untried since the clock jumped"),
                     )?;
                 }
-                Outcome::Failed { .. } | Outcome::Deferred { .. } => {}
+                DeliveryResult::Failed { .. } | DeliveryResult::Deferred { .. } => {}
             }
         }
         Ok(())
@@ -523,7 +535,7 @@ impl Ledger {
     pub(crate) fn recorded(
         &mut self,
         id: QueueId,
-        outcomes: &[(u32, Outcome)],
+        outcomes: &[(u32, DeliveryResult)],
         warned: bool,
         done: bool,
     ) -> Result<(), Broken> {
@@ -534,10 +546,10 @@ impl Ledger {
             }
         }
         for (at, outcome) in outcomes {
-            if matches!(outcome, Outcome::Failed { .. }) {
+            if matches!(outcome, DeliveryResult::Failed { .. }) {
                 self.owe_nothing_unsaid(id, Some(*at as usize))?;
             }
-            if matches!(outcome, Outcome::Deferred { .. }) {
+            if matches!(outcome, DeliveryResult::Deferred { .. }) {
                 continue;
             }
             for open in self.sessions.values_mut() {
@@ -578,7 +590,7 @@ impl Ledger {
             return Ok(());
         };
         // Nobody is told of a notification's own failure.
-        if matches!(mail.about, About::Notice(_)) || self.is_excused(id) {
+        if matches!(mail.about, About::Dsn(_)) || self.is_excused(id) {
             return Ok(());
         }
         if self.is_without_sender(mail) {
@@ -587,10 +599,10 @@ impl Ledger {
         let address = recipient
             .and_then(|at| mail.recipients.get(at))
             .map(|addressee| &addressee.address);
-        let told = self.notices(id).any(|notice| match address {
-            _ if mail.telling == Telling::Once => !notice.failed.is_empty(),
-            Some(address) => notice.failed.contains(address),
-            None => notice.delayed,
+        let told = self.dsns(id).any(|dsn| match address {
+            _ if mail.telling == Telling::Once => !dsn.failed.is_empty(),
+            Some(address) => dsn.failed.contains(address),
+            None => dsn.delayed,
         });
         check(told, Rule::I4, || {
             format!("no durable notification tells of {id} and {address:?}")
@@ -598,11 +610,11 @@ impl Ledger {
     }
 
     /// The durable notifications about a message.
-    pub(crate) fn notices(&self, id: QueueId) -> impl Iterator<Item = &Notice> {
+    pub(crate) fn dsns(&self, id: QueueId) -> impl Iterator<Item = &Dsn> {
         self.mails
             .values()
             .filter_map(move |mail| match &mail.about {
-                About::Notice(notice) if mail.durable && notice.about == id => Some(notice),
+                About::Dsn(dsn) if mail.durable && dsn.about == id => Some(dsn),
                 _ => None,
             })
     }
@@ -695,28 +707,31 @@ impl Ledger {
         }
         // What never got there is gone, and its id may be given again.
         self.mails.retain(|_, mail| mail.durable);
-        for offer in self.letters.values_mut() {
+        for offer in self.messages.values_mut() {
             offer.id = offer.id.filter(|id| self.mails.contains_key(id));
         }
         for recovered in found {
-            self.compare_fates(recovered)?;
+            self.compare_results(recovered)?;
         }
         Ok(())
     }
 
-    fn compare_fates(&mut self, recovered: &Recovered) -> Result<(), Broken> {
+    fn compare_results(&mut self, recovered: &Recovered) -> Result<(), Broken> {
         let id = recovered.id;
         let disturbed = self.disturbed.contains(&id);
-        for (at, fate) in recovered.fates.iter().enumerate() {
-            let closed = matches!(fate, Some(Outcome::Delivered | Outcome::Failed { .. }));
+        for (at, result) in recovered.results.iter().enumerate() {
+            let closed = matches!(
+                result,
+                Some(DeliveryResult::Delivered | DeliveryResult::Failed { .. })
+            );
             let known = self.mails.get(&id).and_then(|mail| mail.recipients.get(at));
             let was_closed = known.is_some_and(|addressee| addressee.closed);
             check(!was_closed || closed || disturbed, Rule::I3, || {
                 format!("the durable outcome of recipient {at} of {id} is lost")
             })?;
-            if let (Some(fate), true, false) = (fate, closed, was_closed) {
+            if let (Some(result), true, false) = (result, closed, was_closed) {
                 // It was on its way to the disk at the kill, and got there.
-                let outcome = [(u32::try_from(at).expect("few"), fate.clone())];
+                let outcome = [(u32::try_from(at).expect("few"), result.clone())];
                 self.recorded(id, &outcome, false, false)?;
             }
         }
@@ -737,7 +752,7 @@ impl Ledger {
 
     /// The world has come to rest with an empty queue: what was acknowledged is delivered, or its sender was told.
     pub(crate) fn settled(&self) -> Result<(), Broken> {
-        for (marker, offer) in &self.letters {
+        for (marker, offer) in &self.messages {
             if offer.is_local {
                 self.settled_local(marker, offer)?;
                 continue;
@@ -758,7 +773,7 @@ impl Ledger {
                     || untold && addressee.closed
                     || mail.telling == Telling::Once
                         && addressee.closed
-                        && self.notices(id).next().is_some()
+                        && self.dsns(id).next().is_some()
                     || self.is_bounced(id, &addressee.address);
                 check(settled, Rule::I1, || {
                     format!(
@@ -773,10 +788,11 @@ impl Ledger {
 
     /// Each recipient of a message that was left is accounted for, and has it once for each life of the relay at most.
     fn settled_local(&self, marker: &str, offer: &Offer) -> Result<(), Broken> {
-        for address in &offer.letter.recipients {
+        for address in &offer.message.recipients {
             let is_for = |mail: &Mail| mail.recipients.iter().any(|one| one.address == *address);
             let copies = self.mails().filter(|(_, mail)| {
-                matches!(&mail.about, About::Letter(about) if about == marker) && is_for(mail)
+                matches!(&mail.about, About::ClientMessage(about) if about == marker)
+                    && is_for(mail)
             });
             let copies: Vec<(QueueId, &Mail)> = copies.collect();
             check(copies.len() <= 1 + self.kills, Rule::I3, || {
@@ -800,7 +816,7 @@ impl Ledger {
 
     /// In a calm world everything is taken, and arrives exactly once.
     pub(crate) fn settled_calmly(&self) -> Result<(), Broken> {
-        for (marker, offer) in &self.letters {
+        for (marker, offer) in &self.messages {
             let mail = offer.id.and_then(|id| self.mails.get(&id));
             let once = mail.is_some_and(|mail| {
                 mail.recipients
@@ -817,34 +833,34 @@ impl Ledger {
     /// Whether a notification of the failure has reached the sender.
     fn is_bounced(&self, id: QueueId, address: &str) -> bool {
         self.mails.iter().any(|(own, mail)| match &mail.about {
-            About::Notice(notice) => {
+            About::Dsn(dsn) => {
                 let rotten = self.is_excused(*own);
-                notice.about == id
-                    && notice.failed.iter().any(|failed| failed == address)
+                dsn.about == id
+                    && dsn.failed.iter().any(|failed| failed == address)
                     && mail.recipients.iter().all(|sender| {
                         // A clock that jumps may end a notification's own time, and nobody is told of that.
                         sender.copies > 0 || rotten || (self.tried.is_some() && sender.closed)
                     })
             }
-            About::Letter(_) => false,
+            About::ClientMessage(_) => false,
         })
     }
 
     /// Whether there is nobody to be told.
     fn is_without_sender(&self, mail: &Mail) -> bool {
         match &mail.about {
-            About::Letter(_) if mail.telling == Telling::Nothing => true,
-            About::Letter(marker) => (self.letters.get(marker)).is_some_and(|offer| {
-                (offer.letter.stranger || offer.is_local) && offer.letter.from.is_empty()
+            About::ClientMessage(_) if mail.telling == Telling::Nothing => true,
+            About::ClientMessage(marker) => (self.messages.get(marker)).is_some_and(|offer| {
+                (offer.message.unauthenticated || offer.is_local) && offer.message.from.is_empty()
             }),
-            About::Notice(_) => true,
+            About::Dsn(_) => true,
         }
     }
 
     fn is_refused(&self, id: QueueId) -> bool {
         match self.mails.get(&id).map(|mail| &mail.about) {
-            Some(About::Letter(marker)) => self
-                .letters
+            Some(About::ClientMessage(marker)) => self
+                .messages
                 .get(marker)
                 .is_some_and(|offer| offer.said == Some(Said::Refused)),
             _ => false,
@@ -877,7 +893,7 @@ impl Ledger {
 
 /// Whether a message is a DSN.
 fn is_dsn(text: &[u8]) -> bool {
-    letters::header(text, "Auto-Submitted").as_deref() == Some("auto-replied")
+    messages::header(text, "Auto-Submitted").as_deref() == Some("auto-replied")
 }
 
 fn domain(address: &str) -> &str {

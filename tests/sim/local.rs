@@ -1,5 +1,5 @@
 //! Programs of this machine that leave messages in the drop folder, and the relay that takes them: the decisions are the
-//! relay's own (`Turns`, `Form`, `Visit`); the folder is in memory, and fails, forgets what was not synced, and is
+//! relay's own (`DropTurns`, `DroppedFile`, `Visit`); the folder is in memory, and fails, forgets what was not synced, and is
 //! found again after a kill.
 //!
 //! Each message was left with exit 0. The ledger holds the relay to that: each recipient gets it, or a DSN about it
@@ -15,19 +15,20 @@ use chopar::address::Mailbox;
 use chopar::config::Config;
 use chopar::date::Timestamp;
 use chopar::engine::drop_folder::{
-    About, Entry, FORMAT, Form, Rejected, Rules, Settlement, Step, Task, Turns, Visit, name_of,
+    About, DropEntry, DropRules, DropTurns, DroppedFile, FORMAT, Rejected, Settlement, Task, Visit,
+    VisitStep, name_of,
 };
 use chopar::engine::event::{ConnId, Event, Listener, Peer, Reloaded};
 use chopar::entropy::Entropy;
 use chopar::envelope::{Notify, Recipient};
-use chopar::queue::{Body, MessageRecord};
+use chopar::queue::{MessageBody, MessageRecord};
 use chopar::smtp::data::Encoder;
 
 use crate::disk::{Sabotage, hold};
 use crate::dns;
 use crate::hook;
 use crate::ledger::{Rule, check};
-use crate::letters::{self, Letter};
+use crate::messages::{self, ClientMessage};
 use crate::world::{End, Happening, World};
 
 /// The relay's uid.
@@ -60,13 +61,13 @@ pub(crate) struct DropFolder {
     unsynced: Vec<(OsString, File)>,
     /// What the disk refuses just now.
     trouble: Option<Trouble>,
-    turns: Turns,
+    turns: DropTurns,
     visits: BTreeMap<OsString, Ongoing>,
     is_look_planned: bool,
     /// Sessions that were opened.
     pub(crate) sessions: usize,
     left: u64,
-    letters: Vec<(Letter, u32)>,
+    messages: Vec<(ClientMessage, u32)>,
     /// Why a file waits.
     last_cause: String,
 }
@@ -98,12 +99,12 @@ impl Default for DropFolder {
             files: BTreeMap::new(),
             unsynced: Vec::new(),
             trouble: None,
-            turns: Turns::new(OWN),
+            turns: DropTurns::new(OWN),
             visits: BTreeMap::new(),
             is_look_planned: false,
             sessions: 0,
             left: 0,
-            letters: Vec::new(),
+            messages: Vec::new(),
             last_cause: String::new(),
         }
     }
@@ -125,9 +126,9 @@ impl World {
     pub(crate) fn plan_local(&mut self) {
         self.reload_local(0);
         for number in 0..1 + self.entropy.below(8) {
-            let letter = self.local_letter(number);
+            let message = self.local_message(number);
             let uid = USERS[self.entropy.below(3) as usize];
-            self.locals.letters.push((letter, uid));
+            self.locals.messages.push((message, uid));
             let at = match self.entropy.below(3) {
                 0 => 0,
                 _ => self.entropy.below(40_000),
@@ -156,7 +157,7 @@ impl World {
         );
     }
 
-    fn local_letter(&mut self, number: u64) -> Letter {
+    fn local_message(&mut self, number: u64) -> ClientMessage {
         let recipients = (0..1 + self.entropy.below(4)).map(|at| {
             let domain = match self.entropy.below(16) {
                 0..3 => return format!("nobody-l{number}-{at}@home.example"),
@@ -171,7 +172,7 @@ impl World {
             0 => 6_000,
             _ => self.entropy.below(40),
         };
-        let mut letter = Letter::new(
+        let mut message = ClientMessage::new(
             format!("local-{number}"),
             recipients,
             lines,
@@ -179,21 +180,21 @@ impl World {
         );
         if self.entropy.below(8) == 0 {
             self.tally.fault("drop", "null sender");
-            letter.from.clear();
+            message.from.clear();
         }
-        letter
+        message
     }
 
     /// `sendmail` leaves a message and exits 0: file and name are on the disk.
     pub(crate) fn leave(&mut self, number: usize) {
-        let (letter, uid) = self.locals.letters[number].clone();
-        let mut text = format!("{FORMAT}\nMAIL FROM:<{}>\n", letter.from);
-        for to in &letter.recipients {
+        let (message, uid) = self.locals.messages[number].clone();
+        let mut text = format!("{FORMAT}\nMAIL FROM:<{}>\n", message.from);
+        for to in &message.recipients {
             text.push_str(&format!("RCPT TO:<{to}>\n"));
         }
         text.push('\n');
         let mut bytes = text.into_bytes();
-        bytes.extend_from_slice(&letter.text);
+        bytes.extend_from_slice(&message.text);
         let written = self.now.wall;
         let name = self.new_name(None);
         self.locals.files.insert(
@@ -206,7 +207,7 @@ impl World {
         );
         self.tally.fault("drop", "left");
         self.tally.accepted += 1;
-        self.ledger.left(letter);
+        self.ledger.left(message);
         self.plan_look();
     }
 
@@ -225,7 +226,7 @@ impl World {
     /// The relay looks at the folder.
     pub(crate) fn look_at_drop(&mut self) {
         self.locals.is_look_planned = false;
-        let entries = self.locals.files.iter().map(|(name, file)| Entry {
+        let entries = self.locals.files.iter().map(|(name, file)| DropEntry {
             name: name.clone(),
             uid: file.uid,
             written: file.written.seconds() as i64,
@@ -249,7 +250,7 @@ impl World {
         }
     }
 
-    fn read_file(&self, name: &OsString) -> Result<Form, Rejected> {
+    fn read_file(&self, name: &OsString) -> Result<DroppedFile, Rejected> {
         let file = self.locals.files.get(name).ok_or(ErrorKind::NotFound);
         let file = file.map_err(|kind| Rejected::Io(kind.into()))?;
         if self.locals.trouble == Some(Trouble::Read) {
@@ -261,7 +262,7 @@ impl World {
             written: file.written,
         };
         let most = self.config.limits.message_bytes;
-        Form::read(&mut Cursor::new(&file.bytes), &about, OWN, most)
+        DroppedFile::read(&mut Cursor::new(&file.bytes), &about, OWN, most)
     }
 
     fn visit_file(&mut self, name: OsString) {
@@ -277,18 +278,18 @@ impl World {
                 return;
             }
         };
-        let rules = Arc::new(Rules::of(&self.config));
+        let rules = Arc::new(DropRules::of(&self.config));
         let (visit, step) = Visit::new(format!("{name:?}"), form, rules, self.now.wall);
         let ongoing = Ongoing { visit, conn: None };
         self.locals.visits.insert(name.clone(), ongoing);
         self.drop_goes_on(name, step);
     }
 
-    fn drop_goes_on(&mut self, name: OsString, step: Step) {
+    fn drop_goes_on(&mut self, name: OsString, step: VisitStep) {
         match step {
-            Step::Connect(uid) => self.drop_connects(name, uid),
-            Step::Send(bytes) => self.drop_sends(&name, &bytes),
-            Step::SendMessage => {
+            VisitStep::Connect(uid) => self.drop_connects(name, uid),
+            VisitStep::Send(bytes) => self.drop_sends(&name, &bytes),
+            VisitStep::SendMessage => {
                 let mut wire = Vec::new();
                 let file = self
                     .locals
@@ -301,8 +302,8 @@ impl World {
                 encoder.finish(&mut wire);
                 self.drop_sends(&name, &wire);
             }
-            Step::Wait => {}
-            Step::Settle(settlement) => {
+            VisitStep::Wait => {}
+            VisitStep::Settle(settlement) => {
                 self.hang_up(&name);
                 self.soon(Happening::SettleDrop(name, settlement));
             }
@@ -451,15 +452,15 @@ impl World {
 
     /// Recipients of a message that was left are in its envelope although the relay has refused them.
     pub(crate) fn enter_refused(&self, message: &mut MessageRecord) {
-        let Body::Inline(text) = &message.body else {
+        let MessageBody::Inline(text) = &message.body else {
             return;
         };
-        let marker = letters::header(text, "Subject").unwrap_or_default();
-        let mut left = self.locals.letters.iter();
-        let Some((letter, _)) = left.find(|(letter, _)| letter.marker == marker) else {
+        let marker = messages::header(text, "Subject").unwrap_or_default();
+        let mut left = self.locals.messages.iter();
+        let Some((sent, _)) = left.find(|(sent, _)| sent.marker == marker) else {
             return;
         };
-        let refused = (letter.recipients.iter()).filter(|address| is_refused(address));
+        let refused = (sent.recipients.iter()).filter(|address| is_refused(address));
         let refused = refused.map(|address| Recipient {
             destination: None,
             reverse_path: None,
@@ -492,7 +493,7 @@ impl World {
     /// The relay is gone; the folder is not.
     pub(crate) fn drop_stops(&mut self) {
         self.locals.visits.clear();
-        self.locals.turns = Turns::new(OWN);
+        self.locals.turns = DropTurns::new(OWN);
         self.locals.is_look_planned = false;
     }
 

@@ -31,8 +31,8 @@ mod dns;
 mod driven;
 mod hook;
 mod ledger;
-mod letters;
 mod local;
+mod messages;
 mod million;
 mod network;
 mod operator;
@@ -42,8 +42,8 @@ mod remote;
 mod rot;
 mod scenarios;
 mod spool;
-mod strangers;
 mod tally;
+mod unauthenticated_clients;
 mod walk;
 mod world;
 
@@ -188,7 +188,7 @@ fn when_the_relay_is_killed_or_loses_power_nothing_that_was_acknowledged_is_lost
 }
 
 #[test]
-fn what_strangers_bring_is_examined_and_forwarded_or_refused() {
+fn what_unauthenticated_clients_bring_is_examined_and_forwarded_or_refused() {
     let expected: [(&str, &[&str]); 7] = [
         (
             "alias",
@@ -222,7 +222,7 @@ fn what_strangers_bring_is_examined_and_forwarded_or_refused() {
         ("dns", &["slow", "timeout", "servfail", "garbage", "forged"]),
         ("relay", &["killed", "power cut", "power cut at a start"]),
     ];
-    all_hold(Faults::Strangers, &expected);
+    all_hold(Faults::UnauthenticatedClients, &expected);
 }
 
 #[test]
@@ -329,7 +329,7 @@ fn a_recipient_that_was_entered_before_it_was_refused_is_found() {
 fn a_seed_has_one_history() {
     for faults in [
         Faults::Network,
-        Faults::Strangers,
+        Faults::UnauthenticatedClients,
         Faults::Disk,
         Faults::Rot,
         Faults::Clock,
@@ -367,7 +367,7 @@ fn a_failed_sync_that_is_tried_again_is_found() {
 #[test]
 fn a_rewritten_sender_that_is_forgotten_is_found() {
     is_found(
-        Faults::Strangers,
+        Faults::UnauthenticatedClients,
         Sabotage::ForgottenSender,
         &[ledger::Rule::I2],
     );

@@ -14,15 +14,15 @@ use chopar::date::Timestamp;
 use chopar::dns::SocketId;
 use chopar::engine::driver::{self, Unsent, World};
 use chopar::engine::event::{
-    ConnId, Endpoint, Event, JobId, Kept, Lost, Reader, TlsSide, Work, WorkResult,
+    ConnId, Endpoint, Event, JobId, Lost, MessageReader, StateFile, TlsSide, Work, WorkResult,
 };
 use chopar::engine::log::Line;
-use chopar::engine::{Engine, Start};
+use chopar::engine::{Engine, EngineStart};
 use chopar::entropy::SeededEntropy;
 use chopar::envelope::{BodyKind, Envelope, Notify, Recipient};
 use chopar::queue::{
-    Body, Command, Completion, Content, Journal, Location, MessageRecord, Part, ReadError, Record,
-    Recovered, Ticket, read,
+    Journal, JournalCommand, JournalCompletion, Location, MessageBody, MessageRecord, Part,
+    ReadContent, ReadError, Record, Recovered, Ticket, read,
 };
 use chopar::queue_id::QueueId;
 
@@ -52,7 +52,7 @@ struct Taken {
     served: Served,
     remotes: BTreeMap<ConnId, Remote>,
     unreachable: BTreeSet<ConnId>,
-    commands: Vec<Command>,
+    commands: Vec<JournalCommand>,
     /// What hosts have said.
     replies: VecDeque<(ConnId, Vec<u8>)>,
     /// What the engine is told next.
@@ -96,7 +96,7 @@ fn message(number: u64, domain: u64) -> MessageRecord {
             origin: "198.51.100.1".into(),
         },
         fields: Vec::new(),
-        body: Body::Inline(format!("Subject: {number}\r\n\r\nHello.\r\n").into_bytes()),
+        body: MessageBody::Inline(format!("Subject: {number}\r\n\r\nHello.\r\n").into_bytes()),
     }
 }
 
@@ -114,12 +114,16 @@ fn written(numbers: impl Iterator<Item = u64>) -> WorldDisk {
     let (mut journal, _) = Journal::open(disk.clone(), &mut |_| {}).expect("an empty spool");
     let mut numbers = numbers.peekable();
     while numbers.peek().is_some() {
-        let batch = numbers.by_ref().take(4_096).map(|number| Command::Append {
-            ticket: Ticket(number),
-            record: Record::Message(message(number, domain(number))),
-        });
+        let batch = numbers
+            .by_ref()
+            .take(4_096)
+            .map(|number| JournalCommand::Append {
+                ticket: Ticket(number),
+                record: Record::Message(message(number, domain(number))),
+            });
         let completions = journal.execute(batch.collect());
-        let failed = |completion: &Completion| matches!(completion, Completion::Failed { .. });
+        let failed =
+            |completion: &JournalCompletion| matches!(completion, JournalCompletion::Failed { .. });
         assert!(!completions.iter().any(failed));
     }
     disk
@@ -130,7 +134,7 @@ fn taken_over(disk: WorldDisk) -> Taken {
         instant: Instant::from_millis(1_000),
         wall: Timestamp::from_seconds(1_790_000_060),
     };
-    let start = Start {
+    let start = EngineStart {
         config: crate::world::config("", false),
         ids: chopar::queue::IdSource::above(QueueId::new(0)),
         entropy: Box::new(SeededEntropy::new(1)),
@@ -244,17 +248,17 @@ impl World for Taken {
         Ok(())
     }
 
-    fn store(&mut self, command: Command) {
+    fn store(&mut self, command: JournalCommand) {
         self.commands.push(command);
     }
 
     fn read(
         &mut self,
-        _: Reader,
+        _: MessageReader,
         id: QueueId,
         location: Location,
         part: Part,
-    ) -> Option<Result<Content, ReadError>> {
+    ) -> Option<Result<ReadContent, ReadError>> {
         Some(read(&mut self.disk, location, id, part))
     }
 
@@ -264,7 +268,7 @@ impl World for Taken {
         _: QueueId,
         _: u64,
         _: u32,
-    ) -> Option<Result<Content, ReadError>> {
+    ) -> Option<Result<ReadContent, ReadError>> {
         None
     }
 
@@ -287,7 +291,7 @@ impl World for Taken {
 
     fn reload(&mut self, _: Option<ConnId>) {}
 
-    fn read_kept(&mut self, _: Kept) -> Option<Vec<u8>> {
+    fn read_kept(&mut self, _: StateFile) -> Option<Vec<u8>> {
         None
     }
 

@@ -11,36 +11,36 @@ use chopar::hook::HOOK;
 use crate::client::{News, Sender};
 use crate::disk::hold;
 use crate::dns::{self, LIES, Lie};
-use crate::letters::{self, Letter, Said};
+use crate::messages::{self, ClientMessage, Said};
 use crate::remote::{Mood, Move, Remote, Taken};
-use crate::strangers;
+use crate::unauthenticated_clients;
 use crate::world::{End, Faults, Happening, World};
 
 impl World {
     pub(crate) fn populate(&mut self) {
-        if self.faults == Faults::Strangers {
-            self.populate_with_strangers();
+        if self.faults == Faults::UnauthenticatedClients {
+            self.populate_with_unauthenticated_clients();
         }
         let clients = match self.faults {
-            Faults::Strangers => 1,
+            Faults::UnauthenticatedClients => 1,
             _ => 1 + self.entropy.below(5),
         };
         for client in 0..clients {
-            let letters = (0..1 + self.entropy.below(4))
-                .map(|number| self.letter(client, number))
+            let messages = (0..1 + self.entropy.below(4))
+                .map(|number| self.message(client, number))
                 .collect();
             let at = self.entropy.below(20_000);
-            self.client(letters, Duration::from_millis(at));
+            self.client(messages, Duration::from_millis(at));
         }
     }
 
     /// A client that comes after a while.
-    pub(crate) fn client(&mut self, letters: Vec<Letter>, after: Duration) {
-        self.clients.push(Sender::new(letters));
+    pub(crate) fn client(&mut self, messages: Vec<ClientMessage>, after: Duration) {
+        self.clients.push(Sender::new(messages));
         self.plan(after, Happening::Arrive(self.clients.len() - 1));
     }
 
-    fn letter(&mut self, client: u64, number: u64) -> Letter {
+    fn message(&mut self, client: u64, number: u64) -> ClientMessage {
         let mut recipients: Vec<String> = (0..1 + self.entropy.below(4))
             .map(|_| {
                 let domain = match self.entropy.below(24) {
@@ -67,12 +67,12 @@ impl World {
             _ => self.entropy.below(40),
         };
         let marker = format!("letter-{client}-{number}");
-        Letter::new(marker, recipients, lines, &mut self.entropy)
+        ClientMessage::new(marker, recipients, lines, &mut self.entropy)
     }
 
     pub(crate) fn arrive(&mut self, client: usize) {
-        let address = match self.clients[client].is_stranger() {
-            true => strangers::address(client),
+        let address = match self.clients[client].is_unauthenticated() {
+            true => unauthenticated_clients::address(client),
             false => Ipv4Addr::new(198, 51, 100, client as u8).into(),
         };
         let remote = SocketAddr::new(address, 40_000);
@@ -165,7 +165,7 @@ impl World {
                 self.hear_client(client);
                 self.send_to_relay(conn, &answer, Duration::ZERO);
                 let sender = &self.clients[client];
-                if !waited && sender.waits_behind_a_dot() && sender.is_stranger() {
+                if !waited && sender.waits_behind_a_dot() && sender.is_unauthenticated() {
                     self.perhaps_leave(conn);
                 }
             }
@@ -199,11 +199,16 @@ impl World {
         }
         for news in std::mem::take(&mut self.clients[client].news) {
             match news {
-                News::Dot(letter) => {
-                    for name in letter.recipients.iter().filter(|_| letter.stranger) {
-                        self.tally.fault("alias", strangers::kind_of(name));
+                News::Dot(message) => {
+                    for name in message
+                        .recipients
+                        .iter()
+                        .filter(|_| message.unauthenticated)
+                    {
+                        self.tally
+                            .fault("alias", unauthenticated_clients::kind_of(name));
                     }
-                    self.ledger.offered(letter);
+                    self.ledger.offered(message);
                 }
                 News::Said(marker, said) => {
                     self.tally.accepted += u64::from(said == Said::Accepted);
@@ -244,7 +249,7 @@ impl World {
             self.tally.delivered += message.recipients.len() as u64;
             let (recipients, text) = (&message.recipients, &message.text);
             hold(self.ledger.taken(conn, id, recipients, text));
-            if self.faults == Faults::Strangers {
+            if self.faults == Faults::UnauthenticatedClients {
                 self.strange_mail_taken(&message);
             }
         }
@@ -254,13 +259,13 @@ impl World {
         if message.path.starts_with("SRS0=") {
             self.tally.fault("forward", "rewritten sender");
         }
-        let subject = letters::header(&message.text, "Subject").unwrap_or_default();
+        let subject = messages::header(&message.text, "Subject").unwrap_or_default();
         match subject.split('-').next() {
             Some("return") => self.tally.fault("return", "reached the first sender"),
             Some("strange") if message.path.is_empty() => self.tally.fault("forward", "null path"),
             _ => {}
         }
-        if letters::header(&message.text, "X-Spam-Flag").is_some() {
+        if messages::header(&message.text, "X-Spam-Flag").is_some() {
             self.tally.fault("forward", "marked");
         }
         self.perhaps_return(&message.path);
@@ -433,7 +438,7 @@ impl World {
             }
         }
         if let Some(name) = dns::name(query).filter(|_| dns::asks_for_texts(query))
-            && let Some(kind) = strangers::kind_of_text(&name)
+            && let Some(kind) = unauthenticated_clients::kind_of_text(&name)
         {
             self.tally.fault("texts", kind);
         }
@@ -450,7 +455,7 @@ impl World {
             }
         }
         if let Some(reply) = dns::reply(query, lie) {
-            if self.faults == Faults::Strangers && self.mishap(6) {
+            if self.faults == Faults::UnauthenticatedClients && self.mishap(6) {
                 self.tally.fault("dns", "slow");
                 let delay = Duration::from_millis(self.entropy.below(9_000));
                 return self.plan(delay, Happening::Answer(socket, to, reply));

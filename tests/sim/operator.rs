@@ -9,16 +9,16 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use chopar::engine::control::{Listed, Request, Response, Selection};
-use chopar::engine::event::{ConnId, Event, Listener, Lost, Peer, Reader};
+use chopar::engine::control::{ControlRequest, ControlResponse, ListedMessage, Selection};
+use chopar::engine::event::{ConnId, Event, Listener, Lost, MessageReader, Peer};
 use chopar::entropy::{Entropy, SeededEntropy};
-use chopar::queue::{Content, DiskError, ReadError};
+use chopar::queue::{DiskError, ReadContent, ReadError};
 use chopar::queue_id::QueueId;
 
 use crate::disk::{Sabotage, hold};
 use crate::hook;
 use crate::ledger::{Broken, Rule, check};
-use crate::letters::Letter;
+use crate::messages::ClientMessage;
 use crate::remote::Mood;
 use crate::world::{End, Faults, Happening, World};
 
@@ -26,7 +26,7 @@ use crate::world::{End, Faults, Happening, World};
 pub(crate) struct Operator {
     line: Vec<u8>,
     /// Requests that are not answered yet.
-    awaited: VecDeque<Request>,
+    awaited: VecDeque<ControlRequest>,
     /// What the current answer has listed.
     listed: BTreeSet<QueueId>,
     /// Whether what is held is to be released, and what that is.
@@ -36,7 +36,7 @@ pub(crate) struct Operator {
 
 impl Operator {
     /// Whether what has come is an answer to what was asked first.
-    fn is_awaited(&self, is_kind: impl Fn(&Request) -> bool) -> Result<(), Broken> {
+    fn is_awaited(&self, is_kind: impl Fn(&ControlRequest) -> bool) -> Result<(), Broken> {
         let awaited = &self.awaited;
         check(awaited.front().is_some_and(is_kind), Rule::Told, || {
             format!("a tool that waits for {awaited:?} is told something else")
@@ -79,27 +79,31 @@ impl World {
         }
         self.tally.fault("operator", "crowd");
         self.moods.extend([(0, Mood::Dead), (20, Mood::Dead)]);
-        let letters = 300 + self.entropy.below(500);
+        let messages = 300 + self.entropy.below(500);
         for client in 0..4 {
-            let numbers = (0..letters).filter(|number| number % 4 == client);
-            let letters = numbers
+            let numbers = (0..messages).filter(|number| number % 4 == client);
+            let messages = numbers
                 .map(|number| {
                     let recipients = vec![format!("r{}@d0.example", number % 97)];
-                    Letter::new(format!("crowd-{number}"), recipients, 3, &mut self.entropy)
+                    ClientMessage::new(format!("crowd-{number}"), recipients, 3, &mut self.entropy)
                 })
                 .collect();
-            self.client(letters, Duration::ZERO);
+            self.client(messages, Duration::ZERO);
         }
     }
 
     /// A tool connects, asks one thing or several at once, and may not wait for the answer.
     pub(crate) fn operate(&mut self) {
-        let mut requests: VecDeque<Request> = (0..1 + self.entropy.below(3))
+        let mut requests: VecDeque<ControlRequest> = (0..1 + self.entropy.below(3))
             .map(|_| self.request())
             .collect();
         // Who follows hears until it hangs up.
-        let goes_on =
-            |request: &Request| matches!(request, Request::Follow { .. } | Request::Examine { .. });
+        let goes_on = |request: &ControlRequest| {
+            matches!(
+                request,
+                ControlRequest::Follow { .. } | ControlRequest::Examine { .. }
+            )
+        };
         if let Some(at) = requests.iter().position(goes_on) {
             requests.truncate(at + 1);
             if let Some(conn) = self.visit(requests) {
@@ -119,7 +123,7 @@ impl World {
     }
 
     /// A tool connects, asks, and waits for its answers.
-    pub(crate) fn visit(&mut self, requests: VecDeque<Request>) -> Option<ConnId> {
+    pub(crate) fn visit(&mut self, requests: VecDeque<ControlRequest>) -> Option<ConnId> {
         let conn = self.ask(requests)?;
         self.plan(PATIENCE, Happening::OperatorExpects(conn));
         Some(conn)
@@ -128,13 +132,13 @@ impl World {
     /// What is held is released, and hosts are well again: nothing else is touched, so that what was forgotten stays so.
     pub(crate) fn last_visit(&mut self) {
         self.moods.clear();
-        let conn = self.visit([Request::List {}].into());
+        let conn = self.visit([ControlRequest::List {}].into());
         if let Some(End::Operator(operator)) = conn.and_then(|conn| self.ends.get_mut(&conn)) {
             operator.releases = true;
         }
     }
 
-    fn ask(&mut self, requests: VecDeque<Request>) -> Option<ConnId> {
+    fn ask(&mut self, requests: VecDeque<ControlRequest>) -> Option<ConnId> {
         self.operators += 1;
         let peer = Peer::Process { uid: 0 };
         let conn = self.engine.accept(Listener::Control, peer, self.now).ok()?;
@@ -162,7 +166,7 @@ impl World {
         Some(conn)
     }
 
-    fn request(&mut self) -> Request {
+    fn request(&mut self) -> ControlRequest {
         let id = self.some_id().to_string();
         let which = match self.entropy.below(4) {
             0 => Selection::All,
@@ -170,23 +174,25 @@ impl World {
             _ => Selection::Ids(vec![id.clone()]),
         };
         match self.entropy.below(14) {
-            12 => Request::Follow { id },
-            13 => Request::Examine {
+            12 => ControlRequest::Follow { id },
+            13 => ControlRequest::Examine {
                 addresses: vec![PROBED],
             },
-            0..=2 => Request::List {},
-            3 => Request::Show { id },
-            4 => Request::Hold { which },
-            5 => Request::Release { which },
-            6 => Request::Flush { which },
+            0..=2 => ControlRequest::List {},
+            3 => ControlRequest::Show { id },
+            4 => ControlRequest::Hold { which },
+            5 => ControlRequest::Release { which },
+            6 => ControlRequest::Flush { which },
             // All are removed now and then only: what is left is what shows something.
-            7 | 8 if which == Selection::All && self.entropy.below(8) > 0 => Request::Remove {
-                which: Selection::Ids(vec![id]),
-            },
-            7 | 8 => Request::Remove { which },
-            9 if self.operators.is_multiple_of(2) => Request::Status {},
-            9 => Request::Stats {},
-            _ => Request::Reload {},
+            7 | 8 if which == Selection::All && self.entropy.below(8) > 0 => {
+                ControlRequest::Remove {
+                    which: Selection::Ids(vec![id]),
+                }
+            }
+            7 | 8 => ControlRequest::Remove { which },
+            9 if self.operators.is_multiple_of(2) => ControlRequest::Status {},
+            9 => ControlRequest::Stats {},
+            _ => ControlRequest::Reload {},
         }
     }
 
@@ -230,16 +236,16 @@ impl World {
         }
     }
 
-    fn hear_response(&mut self, conn: ConnId, response: Response) {
+    fn hear_response(&mut self, conn: ConnId, response: ControlResponse) {
         let Some(End::Operator(operator)) = self.ends.get_mut(&conn) else {
             return;
         };
         match response {
-            Response::Message(listed) => {
+            ControlResponse::Message(listed) => {
                 let id: QueueId = listed.id.parse().expect("an id");
                 let meant = match operator.awaited.front() {
-                    Some(Request::List {}) => true,
-                    Some(Request::Show { id }) => *id == listed.id,
+                    Some(ControlRequest::List {}) => true,
+                    Some(ControlRequest::Show { id }) => *id == listed.id,
                     _ => false,
                 };
                 let once = operator.listed.insert(id);
@@ -251,7 +257,7 @@ impl World {
                 }
                 self.listed(id, &listed);
             }
-            Response::End { errors, .. } => {
+            ControlResponse::End { errors, .. } => {
                 if operator.listed.len() > 256 {
                     self.tally.fault("operator", "long list");
                 }
@@ -270,15 +276,15 @@ impl World {
                 }));
                 if let Some(held) = held {
                     let which = Selection::Ids(held);
-                    self.visit([Request::Release { which }].into());
+                    self.visit([ControlRequest::Release { which }].into());
                 }
             }
-            Response::Denied { text } => hold(check(false, Rule::Told, || {
+            ControlResponse::Denied { text } => hold(check(false, Rule::Told, || {
                 format!("an operator is denied something: {text}")
             })),
-            Response::Event { text } => {
+            ControlResponse::Event { text } => {
                 let fits = match operator.awaited.front() {
-                    Some(Request::Follow { id }) => text.contains(id.as_str()),
+                    Some(ControlRequest::Follow { id }) => text.contains(id.as_str()),
                     _ => false,
                 };
                 hold(check(fits, Rule::Told, || {
@@ -289,29 +295,31 @@ impl World {
                 }));
                 self.tally.fault("operator", "followed");
             }
-            Response::Note { text } => match operator.awaited.front() {
-                Some(Request::Examine { .. }) => {
+            ControlResponse::Note { text } => match operator.awaited.front() {
+                Some(ControlRequest::Examine { .. }) => {
                     let is_so = self.engine.is_probe(PROBED);
                     hold(check(is_so, Rule::Told, || {
                         format!("a tool is told {text}, and is not")
                     }));
                 }
-                Some(Request::Reload {}) => {}
+                Some(ControlRequest::Reload {}) => {}
                 other => hold(check(false, Rule::Told, || {
                     format!("a tool that waits for {other:?} is told {text}")
                 })),
             },
-            Response::Stats(_) => hold(operator.is_awaited(|one| matches!(one, Request::Stats {}))),
-            Response::Status(_) => {
-                hold(operator.is_awaited(|one| matches!(one, Request::Status {})))
+            ControlResponse::Stats(_) => {
+                hold(operator.is_awaited(|one| matches!(one, ControlRequest::Stats {})))
             }
-            Response::Header { .. } => {
-                hold(operator.is_awaited(|one| matches!(one, Request::Show { .. })));
+            ControlResponse::Status(_) => {
+                hold(operator.is_awaited(|one| matches!(one, ControlRequest::Status {})))
+            }
+            ControlResponse::Header { .. } => {
+                hold(operator.is_awaited(|one| matches!(one, ControlRequest::Show { .. })));
             }
         }
     }
 
-    fn listed(&mut self, id: QueueId, listed: &Listed) {
+    fn listed(&mut self, id: QueueId, listed: &ListedMessage) {
         self.tally.fault("operator", "listed");
         let addresses: Vec<&str> = listed
             .recipients
@@ -334,10 +342,10 @@ impl World {
         let text = id.to_string();
         self.ends.values().any(|end| match end {
             End::Operator(operator) => operator.awaited.iter().any(|request| match request {
-                Request::Remove {
+                ControlRequest::Remove {
                     which: Selection::All,
                 } => true,
-                Request::Remove {
+                ControlRequest::Remove {
                     which: Selection::Ids(ids),
                 } => ids.contains(&text),
                 _ => false,
@@ -352,7 +360,7 @@ impl World {
         if self.carrying.values().any(|carried| *carried == id) {
             self.tally.fault("operator", "removed in flight");
         }
-        let is_told = |happening: &Happening| matches!(happening, Happening::Read(Reader::Dsn(_), other, _) if *other == id);
+        let is_told = |happening: &Happening| matches!(happening, Happening::Read(MessageReader::Dsn(_), other, _) if *other == id);
         if self.happenings.values().any(is_told) {
             self.tally.fault("operator", "removed while a DSN was made");
         }
@@ -361,10 +369,10 @@ impl World {
     /// A part of a message is read. With an operator there is time between a read and its answer, and some fail.
     pub(crate) fn read_later(
         &mut self,
-        reader: Reader,
+        reader: MessageReader,
         id: QueueId,
-        result: Result<Content, ReadError>,
-    ) -> Option<Result<Content, ReadError>> {
+        result: Result<ReadContent, ReadError>,
+    ) -> Option<Result<ReadContent, ReadError>> {
         if self.unreadable.contains(&id) {
             self.reads_failed.insert(id);
             return Some(Err(ReadError::Damaged));
@@ -372,10 +380,10 @@ impl World {
         if self.faults != Faults::Operator {
             return Some(result);
         }
-        let for_tool = matches!(reader, Reader::Conn(conn) if matches!(self.ends.get(&conn), Some(End::Operator(_))));
+        let for_tool = matches!(reader, MessageReader::Conn(conn) if matches!(self.ends.get(&conn), Some(End::Operator(_))));
         let one_in = match reader {
             _ if for_tool => 16,
-            Reader::Reroute(_) => 12,
+            MessageReader::Reroute(_) => 12,
             _ => 200,
         };
         let result = match self.entropy.below(one_in) {
@@ -387,9 +395,11 @@ impl World {
             _ => result,
         };
         // Now and then what fails or is sent another way is removed just then.
-        if matches!(reader, Reader::Dsn(_) | Reader::Reroute(_)) && self.entropy.below(6) == 0 {
+        if matches!(reader, MessageReader::Dsn(_) | MessageReader::Reroute(_))
+            && self.entropy.below(6) == 0
+        {
             let which = Selection::Ids(vec![id.to_string()]);
-            let _ = self.visit([Request::Remove { which }].into());
+            let _ = self.visit([ControlRequest::Remove { which }].into());
         }
         let most = match self.disk.sabotage {
             // Slow enough for others to have the slot when the answer comes.
@@ -402,8 +412,12 @@ impl World {
     }
 
     /// A part of a message was read, whoever is still there to have it.
-    pub(crate) fn read_ends(&mut self, mut reader: Reader, result: Result<Content, ReadError>) {
-        if let Reader::Conn(conn) = &mut reader
+    pub(crate) fn read_ends(
+        &mut self,
+        mut reader: MessageReader,
+        result: Result<ReadContent, ReadError>,
+    ) {
+        if let MessageReader::Conn(conn) = &mut reader
             && !self.ends.contains_key(conn)
         {
             self.tally
@@ -425,20 +439,20 @@ const KNOWN_ERRORS: [&str; 3] = [
     "cannot be read",
 ];
 
-fn kind(request: &Request) -> &'static str {
+fn kind(request: &ControlRequest) -> &'static str {
     match request {
-        Request::List {} => "list",
-        Request::Show { .. } => "show",
-        Request::Flush { .. } => "flush",
-        Request::Hold { .. } => "hold",
-        Request::Release { .. } => "release",
-        Request::Remove { .. } => "remove",
-        Request::Stats {} => "stats",
-        Request::Status {} => "status",
-        Request::Reload {} => "reload",
-        Request::Follow { .. } => "follow",
-        Request::Expect { .. } => "expect",
-        Request::Examine { .. } => "examine",
+        ControlRequest::List {} => "list",
+        ControlRequest::Show { .. } => "show",
+        ControlRequest::Flush { .. } => "flush",
+        ControlRequest::Hold { .. } => "hold",
+        ControlRequest::Release { .. } => "release",
+        ControlRequest::Remove { .. } => "remove",
+        ControlRequest::Stats {} => "stats",
+        ControlRequest::Status {} => "status",
+        ControlRequest::Reload {} => "reload",
+        ControlRequest::Follow { .. } => "follow",
+        ControlRequest::Expect { .. } => "expect",
+        ControlRequest::Examine { .. } => "examine",
     }
 }
 
@@ -476,14 +490,14 @@ fn waiting(messages: u64) -> World {
     world.moods.extend([(0, Mood::Dead), (20, Mood::Dead)]);
     for client in 0..4 {
         let numbers = (0..messages).filter(|number| number % 4 == client);
-        let letters = numbers
+        let messages = numbers
             .map(|number| {
                 let recipients = vec![format!("r{number}@d0.example")];
                 let mut dots = SeededEntropy::new(number);
-                Letter::new(format!("letter-{number}"), recipients, 1, &mut dots)
+                ClientMessage::new(format!("letter-{number}"), recipients, 1, &mut dots)
             })
             .collect();
-        world.client(letters, Duration::ZERO);
+        world.client(messages, Duration::ZERO);
     }
     let later = world.now.instant.after(Duration::from_secs(300));
     world.run_until(later);
@@ -501,7 +515,7 @@ fn times(world: &World, what: &'static str) -> u64 {
 fn a_list_of_any_length_shows_each_message_under_its_own_envelope() {
     for messages in [300, 512, 2_000] {
         let mut world = waiting(messages);
-        let _ = world.visit([Request::List {}, Request::Stats {}].into());
+        let _ = world.visit([ControlRequest::List {}, ControlRequest::Stats {}].into());
         let later = world.now.instant.after(Duration::from_secs(60));
         world.run_until(later);
         assert_eq!(times(&world, "listed"), messages);
@@ -515,7 +529,7 @@ fn what_cannot_be_read_is_listed_as_such_and_the_list_ends() {
     let ids: Vec<QueueId> = world.ledger.mails().map(|(id, _)| id).collect();
     world.unreadable = [0, 1, 256, 257, 512, 599].map(|at| ids[at]).into();
     let shown = ids[0].to_string();
-    let _ = world.visit([Request::List {}, Request::Show { id: shown }].into());
+    let _ = world.visit([ControlRequest::List {}, ControlRequest::Show { id: shown }].into());
     let later = world.now.instant.after(Duration::from_secs(60));
     world.run_until(later);
     assert_eq!(times(&world, "listed"), 600 + 1);
@@ -541,7 +555,7 @@ fn a_flush_is_one_attempt_and_leaves_the_schedule_as_it_was() {
             pass(&mut world, Duration::from_secs(600));
             if flushes {
                 let which = Selection::All;
-                let _ = world.visit([Request::Flush { which }].into());
+                let _ = world.visit([ControlRequest::Flush { which }].into());
                 pass(&mut world, Duration::from_secs(60));
                 flushed += 1;
             }
@@ -573,13 +587,13 @@ fn a_new_message_for_a_dead_hop_is_tried_within_minutes() {
     let before = world.connects;
     world.moods = [(0, Mood::Good), (20, Mood::Good)].into();
     let mut dots = SeededEntropy::new(9);
-    let letter = Letter::new(
+    let message = ClientMessage::new(
         "new".to_owned(),
         vec!["n@d0.example".to_owned()],
         1,
         &mut dots,
     );
-    world.client(vec![letter], Duration::ZERO);
+    world.client(vec![message], Duration::ZERO);
     pass(&mut world, Duration::from_secs(6 * 60));
     assert!(world.connects > before);
     assert_eq!(
@@ -594,14 +608,14 @@ fn every_request_of_one_write_is_answered() {
     let mut world = waiting(3);
     let which = Selection::All;
     let requests = [
-        Request::Stats {},
-        Request::Hold {
+        ControlRequest::Stats {},
+        ControlRequest::Hold {
             which: which.clone(),
         },
-        Request::List {},
-        Request::Reload {},
-        Request::Remove { which },
-        Request::Stats {},
+        ControlRequest::List {},
+        ControlRequest::Reload {},
+        ControlRequest::Remove { which },
+        ControlRequest::Stats {},
     ];
     let _ = world.visit(requests.into());
     let later = world.now.instant.after(Duration::from_secs(60));

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chopar::engine::event::Event;
-use chopar::engine::{Engine, Start};
+use chopar::engine::{Engine, EngineStart};
 use chopar::entropy::{Entropy, SeededEntropy};
 use chopar::queue::{Journal, OpenReport, Recovered, SpoolFile, SpoolFolder};
 
@@ -139,7 +139,7 @@ impl World {
         let (journal, report) = self.start_twice(journal, report, &found);
         self.journal = Some(journal);
         self.set_clock();
-        let start = Start {
+        let start = EngineStart {
             config: Arc::clone(&self.config),
             ids: report.ids(),
             entropy: Box::new(SeededEntropy::new(self.entropy.next_u64())),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use chopar::entropy::{Entropy, SeededEntropy};
-use chopar::queue::{Disk, DiskRead, Entry, MemoryDisk, SpoolFile, SpoolFolder};
+use chopar::queue::{DirEntry, Disk, DiskRead, MemoryDisk, SpoolFile, SpoolFolder};
 use chopar::queue_id::QueueId;
 
 /// A segment, and which of its bytes were changed.
@@ -34,7 +34,7 @@ const KIND_MESSAGE: u8 = 1;
 pub(crate) fn segments(disk: &MemoryDisk) -> BTreeMap<u32, Vec<u8>> {
     let entries = disk.clone().list(SpoolFolder::Journal).expect("a folder");
     let numbers = entries.into_iter().filter_map(|entry| match entry {
-        Entry::File(SpoolFile::Segment(number)) => Some(number),
+        DirEntry::File(SpoolFile::Segment(number)) => Some(number),
         _ => None,
     });
     numbers

@@ -6,44 +6,43 @@ use chopar::entropy::SeededEntropy;
 use chopar::queue::SpoolFile;
 
 use crate::disk::Sabotage;
-use crate::letters::Letter;
+use crate::messages::ClientMessage;
 use crate::remote::Mood;
 use crate::world::{Faults, Happening, World};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// A world without faults in which the hosts of `d0.example` answer RCPT with `reply`, and this many letters go there.
-fn refusing(reply: &'static str, letters: u64, lines: u64) -> World {
-    with_mood(Mood::Refuses(reply), letters, lines)
+/// A world without faults in which the hosts of `d0.example` answer RCPT with `reply`, and this many messages go there.
+fn refusing(reply: &'static str, messages: u64, lines: u64) -> World {
+    with_mood(Mood::Refuses(reply), messages, lines)
 }
 
-/// A world without faults in which the hosts of `d0.example` have this mood, and this many letters go there.
-fn with_mood(mood: Mood, letters: u64, lines: u64) -> World {
+/// A world without faults in which the hosts of `d0.example` have this mood, and this many messages go there.
+fn with_mood(mood: Mood, messages: u64, lines: u64) -> World {
     let mut world = World::empty(1, Faults::Calm, Sabotage::None);
     world.moods.extend([(0, mood), (20, mood)]);
-    let letter = |number| {
+    let message = |number| {
         let recipients = vec!["r0@d0.example".to_owned()];
-        Letter::new(
+        ClientMessage::new(
             format!("letter-{number}"),
             recipients,
             lines,
             &mut SeededEntropy::new(number),
         )
     };
-    world.client((0..letters).map(letter).collect(), Duration::ZERO);
+    world.client((0..messages).map(message).collect(), Duration::ZERO);
     world
 }
 
-/// When the sender was told what, in hours, of the first letter.
+/// When the sender was told what, in hours, of the first message.
 fn told(world: &World) -> Vec<(u64, bool, Vec<String>)> {
     let (id, _) = world.ledger.mails().next().expect("a letter");
-    let notices = world.ledger.notices(id);
-    notices
-        .map(|notice| {
-            let hours = notice.at_ms / 3_600_000;
-            (hours, notice.delayed, notice.statuses.clone())
-        })
-        .collect()
+    let dsns = world.ledger.dsns(id);
+    dsns.map(|dsn| {
+        let hours = dsn.at_ms / 3_600_000;
+        (hours, dsn.delayed, dsn.statuses.clone())
+    })
+    .collect()
 }
 
 #[test]

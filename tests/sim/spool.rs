@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use chopar::entropy::Entropy;
 use chopar::queue::{
-    Body, Command, Completion, DiskError, Operation, OutcomeRecord, Record, SpoolFile, Ticket,
+    DiskError, JournalCommand, JournalCompletion, MessageBody, Operation, OutcomeRecord, Record,
+    SpoolFile, Ticket,
 };
 use chopar::queue_id::QueueId;
 
@@ -22,9 +23,9 @@ enum Entry {
 
 impl World {
     /// The engine has something for the writer.
-    pub(crate) fn relay_stores(&mut self, mut command: Command) {
+    pub(crate) fn relay_stores(&mut self, mut command: JournalCommand) {
         if self.disk.sabotage == Sabotage::FactsFirst
-            && let Command::Append {
+            && let JournalCommand::Append {
                 record: Record::Message(message),
                 ..
             } = &mut command
@@ -32,30 +33,30 @@ impl World {
             self.enter_refused(message);
         }
         match &command {
-            Command::BodyAppend { id, bytes } => {
+            JournalCommand::BodyAppend { id, bytes } => {
                 self.streamed
                     .entry(*id)
                     .or_default()
                     .extend_from_slice(bytes);
             }
-            Command::BodyDiscard { id } => drop(self.streamed.remove(id)),
-            Command::Append {
+            JournalCommand::BodyDiscard { id } => drop(self.streamed.remove(id)),
+            JournalCommand::Append {
                 record: Record::Message(message),
                 ..
             } => {
                 let streamed = self.streamed.remove(&message.id).unwrap_or_default();
                 let text = match &message.body {
-                    Body::Inline(bytes) => bytes,
-                    Body::File { .. } => &streamed,
+                    MessageBody::Inline(bytes) => bytes,
+                    MessageBody::File { .. } => &streamed,
                 };
                 let at_ms = self.now.instant.as_millis();
                 hold(self.ledger.stored(message, text, at_ms));
             }
-            Command::Append {
+            JournalCommand::Append {
                 record: Record::Outcome(outcome),
                 ..
             } => hold(self.ledger.heard(outcome.id, &outcome.recipients)),
-            Command::Append {
+            JournalCommand::Append {
                 record: Record::Done(id),
                 ..
             } if self.is_being_removed(*id) => {
@@ -65,7 +66,7 @@ impl World {
             _ => {}
         }
         if self.disk.sabotage == Sabotage::ForgottenSender
-            && let Command::Append {
+            && let JournalCommand::Append {
                 record: Record::Message(message),
                 ..
             } = &mut command
@@ -89,7 +90,7 @@ impl World {
         let mut forgotten = Vec::new();
         let mut kept = Vec::new();
         for command in std::mem::take(&mut self.commands) {
-            if let Command::Append { ticket, record } = &command {
+            if let JournalCommand::Append { ticket, record } = &command {
                 let entry = match record {
                     Record::Message(message) => Some(Entry::Message(message.id)),
                     Record::Outcome(outcome) => Some(Entry::Outcome(outcome.clone())),
@@ -100,7 +101,7 @@ impl World {
                 entries.extend(entry.map(|entry| (*ticket, entry)));
                 let sabotage = self.disk.sabotage == Sabotage::ForgottenOutcome;
                 if sabotage && outcome && self.entropy.below(2) == 0 {
-                    forgotten.push(Completion::Committed {
+                    forgotten.push(JournalCompletion::Committed {
                         ticket: *ticket,
                         location: None,
                     });
@@ -116,10 +117,10 @@ impl World {
         completions.extend(forgotten);
         let broken = journal.is_broken();
         if self.disk.sabotage == Sabotage::CountKept {
-            completions.retain(|one| !matches!(one, Completion::BodyFailed { .. }));
+            completions.retain(|one| !matches!(one, JournalCompletion::BodyFailed { .. }));
         }
         for completion in &completions {
-            if let Completion::Committed { ticket, location } = completion {
+            if let JournalCompletion::Committed { ticket, location } = completion {
                 // Whatever else it holds, the newest segment is the one that was synced just now.
                 if let Some(location) = location {
                     hold(self.disk.counted_on(SpoolFile::Segment(location.segment())));
@@ -143,9 +144,9 @@ impl World {
             Entry::Message(id) => {
                 self.ledger.committed(id);
                 let mut mails = self.ledger.mails();
-                let notice = mails
-                    .any(|(other, mail)| other == id && matches!(mail.about, About::Notice(_)));
-                self.tally.notices += u64::from(notice);
+                let dsn =
+                    mails.any(|(other, mail)| other == id && matches!(mail.about, About::Dsn(_)));
+                self.tally.dsns += u64::from(dsn);
             }
             Entry::Outcome(outcome) => {
                 let (warned, done) = (outcome.warned, outcome.done);

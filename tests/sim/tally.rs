@@ -15,7 +15,7 @@ pub(crate) struct Tally {
     /// Copies that servers took, one for each recipient.
     pub(crate) delivered: u64,
     /// Notifications that became durable.
-    pub(crate) notices: u64,
+    pub(crate) dsns: u64,
     /// Sessions that stood between a dot and a durable outcome when the relay was killed.
     pub(crate) standing: u64,
     /// Messages of which rot has touched a record.
@@ -36,7 +36,7 @@ impl Tally {
         self.steps += other.steps;
         self.accepted += other.accepted;
         self.delivered += other.delivered;
-        self.notices += other.notices;
+        self.dsns += other.dsns;
         self.standing += other.standing;
         self.rotten += other.rotten;
         self.set_aside += other.set_aside;
@@ -51,7 +51,7 @@ impl fmt::Display for Tally {
         write!(
             out,
             "{} worlds, {} steps, {} messages accepted, {} copies delivered, {} notifications, {} sessions killed between dot and record",
-            self.worlds, self.steps, self.accepted, self.delivered, self.notices, self.standing
+            self.worlds, self.steps, self.accepted, self.delivered, self.dsns, self.standing
         )?;
         if self.rotten > 0 {
             write!(

@@ -8,7 +8,7 @@ use chopar::entropy::SeededEntropy;
 
 use crate::disk::Sabotage;
 use crate::dns::TWO_ADDRESSES;
-use crate::letters::Letter;
+use crate::messages::ClientMessage;
 use crate::remote::{FAULTS, Fault, Mood};
 use crate::world::{Faults, World, config};
 
@@ -18,14 +18,14 @@ const STAGES: [&str; 6] = ["banner", "ehlo", "mail", "rcpt", "data", "dot"];
 /// Longer than the walk takes beside a silent host, shorter than any message waits for its second attempt.
 const ATTEMPT: Duration = Duration::from_secs(20 * 60);
 
-/// A world in which hosts have these moods, and one letter goes to each of these recipients at once.
+/// A world in which hosts have these moods, and one message goes to each of these recipients at once.
 fn world(seed: u64, moods: &[(u8, Mood)], recipients: &[&str], lines: u64) -> World {
     let mut world = World::empty(seed, Faults::Calm, Sabotage::None);
     world.moods.extend(moods.iter().copied());
     let recipients = recipients.iter().map(|text| (*text).to_owned()).collect();
     let mut dots = SeededEntropy::new(seed);
-    let letter = Letter::new("letter".to_owned(), recipients, lines, &mut dots);
-    world.client(vec![letter], Duration::ZERO);
+    let message = ClientMessage::new("letter".to_owned(), recipients, lines, &mut dots);
+    world.client(vec![message], Duration::ZERO);
     world
 }
 
@@ -61,7 +61,7 @@ fn whatever_one_host_does_for_now_the_next_one_gets_the_message_in_the_same_atte
                 run(&mut world);
                 assert_eq!(world.engine.queue_len(), 0, "{what}");
                 let (id, _) = world.ledger.mails().next().expect("a letter");
-                assert_eq!(world.ledger.notices(id).count(), 0, "{what}");
+                assert_eq!(world.ledger.dsns(id).count(), 0, "{what}");
                 assert!(world.connects <= 2, "{what}: {} tries", world.connects);
                 assert!(world.tally.delivered >= 1, "{what}");
                 cells += 1;
@@ -78,7 +78,7 @@ fn a_refusal_for_good_ends_the_walk() {
         let mut world = world(1, &moods, &["r0@d0.example"], 3);
         run(&mut world);
         let (id, _) = world.ledger.mails().next().expect("a letter");
-        assert_eq!(world.ledger.notices(id).count(), 1, "{stage}");
+        assert_eq!(world.ledger.dsns(id).count(), 1, "{stage}");
         assert_eq!(world.tally.delivered, 1, "{stage}: the notification alone");
     }
 }
@@ -127,7 +127,7 @@ fn a_host_that_withholds_tls_and_wants_it_is_left_for_the_next_and_then_for_late
     alone.run_until(end);
     assert_eq!(alone.engine.queue_len(), 0);
     let (id, _) = alone.ledger.mails().next().expect("a letter");
-    assert_eq!(alone.ledger.notices(id).count(), 0);
+    assert_eq!(alone.ledger.dsns(id).count(), 0);
 }
 
 #[test]
@@ -151,8 +151,8 @@ fn a_backup_that_is_dead_holds_up_one_message_and_not_each() {
     for number in 0..3 {
         let marker = format!("after-{number}");
         let to = vec![format!("r{}@d0.example", number % 3)];
-        let letter = Letter::new(marker, to, 3, &mut dots);
-        world.client(vec![letter], Duration::from_secs(40 + number));
+        let message = ClientMessage::new(marker, to, 3, &mut dots);
+        world.client(vec![message], Duration::from_secs(40 + number));
     }
     let end = world.now.instant.after(Duration::from_secs(55));
     world.run_until(end);

@@ -17,11 +17,11 @@ use chopar::date::Timestamp;
 use chopar::dns::SocketId;
 use chopar::engine::driver;
 use chopar::engine::drop_folder::Settlement;
-use chopar::engine::event::{ConnId, Event, JobId, Lost, Reader, WorkResult};
-use chopar::engine::{Engine, Start};
+use chopar::engine::event::{ConnId, Event, JobId, Lost, MessageReader, WorkResult};
+use chopar::engine::{Engine, EngineStart};
 use chopar::entropy::{Entropy, SeededEntropy};
 use chopar::limits::DNS_QUESTION_TIMEOUT;
-use chopar::queue::{Command, Completion, Content, Journal, ReadError};
+use chopar::queue::{Journal, JournalCommand, JournalCompletion, ReadContent, ReadError};
 use chopar::queue_id::QueueId;
 
 use crate::bounds;
@@ -47,8 +47,8 @@ pub(crate) enum Faults {
     Power,
     /// The same, and a disk that fills up and fails.
     Disk,
-    /// As with [`Faults::Power`], and strangers write to what is forwarded.
-    Strangers,
+    /// As with [`Faults::Power`], and unauthenticated clients write to what is forwarded.
+    UnauthenticatedClients,
     /// As with [`Faults::Power`], and at each start something is wrong with the bytes in the spool.
     Rot,
     /// As with [`Faults::Power`], and the wall clock is set while the relay runs and while it does not.
@@ -71,14 +71,14 @@ pub(crate) enum Happening {
     Drained(ConnId),
     /// A connection of the relay stands.
     Connected(ConnId),
-    /// A stranger does not wait for the answer to its dot.
-    StrangerLeaves(ConnId),
+    /// An unauthenticated client does not wait for the answer to its dot.
+    UnauthenticatedLeaves(ConnId),
     /// A connection breaks or ends.
     Lost(ConnId, Lost),
     /// The writer thread wakes up.
     Write,
     /// The writer's answers reach the loop.
-    Stored(Vec<Completion>),
+    Stored(Vec<JournalCompletion>),
     /// A name server answers by datagram.
     Answer(SocketId, SocketAddr, Vec<u8>),
     /// A name server answers by stream, or does not.
@@ -118,7 +118,7 @@ pub(crate) enum Happening {
     /// The helper is there again.
     HelperIsBack,
     /// A part of a message was read.
-    Read(Reader, QueueId, Result<Content, ReadError>),
+    Read(MessageReader, QueueId, Result<ReadContent, ReadError>),
 }
 
 impl Happening {
@@ -171,7 +171,7 @@ pub(crate) struct World {
     pub(crate) happenings: HashMap<u64, Happening>,
     order: u64,
     /// Commands that the writer has not taken.
-    pub(crate) commands: Vec<Command>,
+    pub(crate) commands: Vec<JournalCommand>,
     pub(crate) writing: bool,
     pub(crate) ends: BTreeMap<ConnId, End>,
     /// Bytes on their way to the relay that it does not want yet.
@@ -254,7 +254,7 @@ pub(crate) fn folder_with(head: &str, size: &str, extra: &str, hook: bool) -> Fo
         "domains/sender.example/dkim/one.pem",
         key.as_bytes().to_vec(),
     );
-    crate::strangers::serve(&mut folder);
+    crate::unauthenticated_clients::serve(&mut folder);
     folder
 }
 
@@ -286,7 +286,7 @@ impl World {
             instant: Instant::from_millis(1_000),
             wall: Timestamp::from_seconds(EPOCH_S as u64),
         };
-        let start = Start {
+        let start = EngineStart {
             config: Arc::clone(&config),
             ids: report.ids(),
             entropy: Box::new(SeededEntropy::new(entropy.next_u64())),
@@ -446,7 +446,7 @@ impl World {
             Happening::FromRelay(conn, bytes) => self.bytes_leave(conn, &bytes),
             Happening::Drained(conn) => self.drained(conn),
             Happening::Connected(conn) => self.connected(conn),
-            Happening::StrangerLeaves(conn) => self.stranger_leaves(conn),
+            Happening::UnauthenticatedLeaves(conn) => self.unauthenticated_leaves(conn),
             Happening::Lost(conn, cause) => self.lost(conn, cause),
             Happening::Write => self.write(),
             Happening::Stored(completions) => {
@@ -482,7 +482,7 @@ impl World {
                 self.disk.memory.set_free(1 << 40);
                 self.drop_mended();
                 // The writer looks at the room from time to time, whether anything is written or not.
-                let space = Completion::Space { free: 1 << 40 };
+                let space = JournalCompletion::Space { free: 1 << 40 };
                 self.soon(Happening::Stored(vec![space]));
             }
             Happening::ClockJump(seconds) => self.clock_jump(seconds),

@@ -16,10 +16,11 @@ use chopar::config::{Accounts, Config, Folder, SystemDefaults};
 use chopar::date::Timestamp;
 use chopar::dns::SocketId;
 use chopar::engine::event::{ConnId, Event, Listener, Lost, Peer, TlsSession};
-use chopar::engine::{Engine, Start};
+use chopar::engine::{Engine, EngineStart};
 use chopar::entropy::SeededEntropy;
 use chopar::queue::{
-    Command, Content, Journal, Location, MemoryDisk, Part, ReadError, read, read_unfinished,
+    Journal, JournalCommand, Location, MemoryDisk, Part, ReadContent, ReadError, read,
+    read_unfinished,
 };
 use chopar::queue_id::QueueId;
 
@@ -66,7 +67,7 @@ impl Stage {
             instant: Instant::from_millis(1_000),
             wall: Timestamp::from_seconds(EPOCH_S),
         };
-        let start = Start {
+        let start = EngineStart {
             config: Arc::clone(&config),
             ids: report.ids(),
             entropy: Box::new(SeededEntropy::new(seed)),
@@ -156,7 +157,7 @@ impl Stage {
     }
 
     /// The journal takes a command and commits it.
-    pub(crate) fn store(&mut self, command: Command) {
+    pub(crate) fn store(&mut self, command: JournalCommand) {
         for completion in self.journal.execute(vec![command]) {
             self.follow(Event::Stored(completion));
         }
@@ -168,12 +169,12 @@ impl Stage {
         id: QueueId,
         location: Location,
         part: Part,
-    ) -> Result<Content, ReadError> {
+    ) -> Result<ReadContent, ReadError> {
         read(&mut self.disk.clone(), location, id, part)
     }
 
     /// Reads a piece of a message that is not queued yet.
-    fn read_body(&self, id: QueueId, offset: u64, len: u32) -> Result<Content, ReadError> {
+    fn read_body(&self, id: QueueId, offset: u64, len: u32) -> Result<ReadContent, ReadError> {
         read_unfinished(&mut self.disk.clone(), id, offset, len)
     }
 

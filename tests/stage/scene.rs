@@ -6,10 +6,10 @@ use chopar::dns::SocketId;
 use chopar::engine::Engine;
 use chopar::engine::driver::{self, Unsent, World};
 use chopar::engine::event::{
-    ConnId, Endpoint, Event, JobId, Kept, Lost, Reader, TlsSide, Work, WorkResult,
+    ConnId, Endpoint, Event, JobId, Lost, MessageReader, StateFile, TlsSide, Work, WorkResult,
 };
 use chopar::engine::log::Line;
-use chopar::queue::{Command, Content, Location, Part, ReadError};
+use chopar::queue::{JournalCommand, Location, Part, ReadContent, ReadError};
 use chopar::queue_id::QueueId;
 
 use super::Stage;
@@ -32,18 +32,18 @@ pub(crate) trait Scene {
     fn on_connect(&mut self, _: ConnId, _: &Endpoint) {}
 
     /// The engine has something for the journal.
-    fn on_store(&mut self, command: Command) {
+    fn on_store(&mut self, command: JournalCommand) {
         self.stage().store(command);
     }
 
     /// The engine reads a part of a queued message.
     fn on_read(
         &mut self,
-        _: Reader,
+        _: MessageReader,
         id: QueueId,
         location: Location,
         part: Part,
-    ) -> Option<Result<Content, ReadError>> {
+    ) -> Option<Result<ReadContent, ReadError>> {
         Some(self.stage().read(id, location, part))
     }
 
@@ -106,17 +106,17 @@ impl<S: Scene> World for Playing<'_, S> {
         Ok(())
     }
 
-    fn store(&mut self, command: Command) {
+    fn store(&mut self, command: JournalCommand) {
         self.0.on_store(command);
     }
 
     fn read(
         &mut self,
-        reader: Reader,
+        reader: MessageReader,
         id: QueueId,
         location: Location,
         part: Part,
-    ) -> Option<Result<Content, ReadError>> {
+    ) -> Option<Result<ReadContent, ReadError>> {
         self.0.on_read(reader, id, location, part)
     }
 
@@ -126,7 +126,7 @@ impl<S: Scene> World for Playing<'_, S> {
         id: QueueId,
         offset: u64,
         len: u32,
-    ) -> Option<Result<Content, ReadError>> {
+    ) -> Option<Result<ReadContent, ReadError>> {
         Some(self.0.stage().read_body(id, offset, len))
     }
 
@@ -153,7 +153,7 @@ impl<S: Scene> World for Playing<'_, S> {
     /// The configuration of a stage changes when its test says so.
     fn reload(&mut self, _: Option<ConnId>) {}
 
-    fn read_kept(&mut self, _: Kept) -> Option<Vec<u8>> {
+    fn read_kept(&mut self, _: StateFile) -> Option<Vec<u8>> {
         None
     }
 

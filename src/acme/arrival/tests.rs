@@ -5,9 +5,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::acme::Error;
-use crate::acme::schedule::Plan;
-use crate::acme::wire::Problem;
+use crate::acme::AcmeError;
+use crate::acme::schedule::RenewalPlan;
+use crate::acme::wire::AcmeProblem;
 use crate::entropy::SeededEntropy;
 use crate::limits::ACME_RETRY_PAUSE_MIN;
 
@@ -26,8 +26,8 @@ fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-fn elsewhere() -> Lead {
-    Lead::Elsewhere(name(), address("192.0.2.9"))
+fn elsewhere() -> NameLead {
+    NameLead::Elsewhere(name(), address("192.0.2.9"))
 }
 
 /// A machine whose name leads where `lead` says at each second. Gives when it looked, and when it ordered; an order
@@ -36,35 +36,35 @@ fn live(
     until: u64,
     open: u64,
     retry_after: Option<u64>,
-    lead: impl Fn(u64) -> Lead,
+    lead: impl Fn(u64) -> NameLead,
 ) -> (Vec<u64>, Vec<u64>, Option<u64>) {
     let entropy = &mut SeededEntropy::new(1);
-    let mut plan = Plan::new(None, at(0), entropy);
-    let mut arrival = Arrival::new(at(0));
+    let mut plan = RenewalPlan::new(None, at(0), entropy);
+    let mut arrival = CertificateArrival::new(at(0));
     let (mut looks, mut orders, mut now) = (Vec::new(), Vec::new(), 0);
     while now < until {
         assert!(looks.len() + orders.len() < 100_000, "it turns in a circle");
         match arrival.step(plan.step(at(now)), at(now)) {
-            Step::Look => {
+            ArrivalStep::PeriodicCheck => {
                 looks.push(now);
-                if arrival.on_look(lead(now), at(now)) == Change::Arrived {
+                if arrival.on_look(lead(now), at(now)) == ArrivalChange::Arrived {
                     plan.on_mended();
                 }
             }
-            Step::Obtain => {
+            ArrivalStep::Obtain => {
                 orders.push(now);
-                if lead(now) == Lead::Here && now >= open {
+                if lead(now) == NameLead::Here && now >= open {
                     return (looks, orders, Some(now));
                 }
-                let limited = retry_after.map(|span| Error::RateLimited {
-                    problem: Problem::default(),
+                let limited = retry_after.map(|span| AcmeError::RateLimited {
+                    problem: AcmeProblem::default(),
                     retry_at: Some(at(now + span)),
                 });
                 plan.on_failure(limited.as_ref(), at(now), entropy);
                 // An order takes a while.
                 now += 5;
             }
-            Step::Wait(next) => {
+            ArrivalStep::Wait(next) => {
                 assert!(next.seconds() > now, "a wait that is none");
                 now = next.seconds();
             }
@@ -77,8 +77,8 @@ fn live(
 fn the_certificate_comes_soon_after_the_records_and_no_order_is_spent_before() {
     for arrives in [0, 40, 600, 2 * HOUR, 3 * DAY] {
         let lead = |now| match now >= arrives {
-            true => Lead::Here,
-            false => Lead::Nowhere(name()),
+            true => NameLead::Here,
+            false => NameLead::Nowhere(name()),
         };
         let (looks, orders, got) = live(10 * DAY, 0, None, lead);
         let got = got.expect("a certificate");
@@ -91,13 +91,16 @@ fn the_certificate_comes_soon_after_the_records_and_no_order_is_spent_before() {
 
 #[test]
 fn a_name_that_leads_elsewhere_is_tried_after_an_hour_at_the_pace_of_failures() {
-    for lead in [elsewhere(), Lead::Unknown(name(), "no answer".to_owned())] {
+    for lead in [
+        elsewhere(),
+        NameLead::Unknown(name(), "no answer".to_owned()),
+    ] {
         let (_, orders, got) = live(10 * DAY, 0, None, |_| lead.clone());
         assert_eq!(got, None);
         assert!(orders.first().is_some_and(|first| *first >= HOUR));
         assert!((10..=20).contains(&orders.len()), "{orders:?}");
     }
-    let (_, orders, _) = live(10 * DAY, 0, None, |_| Lead::Nowhere(name()));
+    let (_, orders, _) = live(10 * DAY, 0, None, |_| NameLead::Nowhere(name()));
     assert!(orders.is_empty(), "{orders:?}");
 }
 
@@ -106,7 +109,7 @@ fn what_failed_while_the_name_led_elsewhere_does_not_hold_it_back_when_it_leads_
     // By then the pause between failures is a day.
     let arrives = 6 * DAY;
     let lead = |now| match now >= arrives {
-        true => Lead::Here,
+        true => NameLead::Here,
         false => elsewhere(),
     };
     let (_, _, got) = live(10 * DAY, 0, None, lead);
@@ -126,7 +129,7 @@ fn what_failed_while_the_name_led_elsewhere_does_not_hold_it_back_when_it_leads_
 
 #[test]
 fn a_port_that_is_closed_is_the_plans_to_try_again() {
-    let (looks, orders, got) = live(10 * DAY, 2 * HOUR, None, |_| Lead::Here);
+    let (looks, orders, got) = live(10 * DAY, 2 * HOUR, None, |_| NameLead::Here);
     assert_eq!(orders.len(), 3, "{orders:?}");
     assert!(got.is_some());
     // One look before each order.
@@ -137,23 +140,23 @@ fn a_port_that_is_closed_is_the_plans_to_try_again() {
 fn all_addresses_have_to_be_ours() {
     let of = |whose: &[Whose]| {
         let addresses = whose.iter().map(|whose| (address("192.0.2.9"), *whose));
-        Lead::of(&name(), Ok(addresses.collect()))
+        NameLead::of(&name(), Ok(addresses.collect()))
     };
-    assert_eq!(of(&[]), Lead::Nowhere(name()));
-    assert_eq!(of(&[Whose::Ours, Whose::Ours]), Lead::Here);
+    assert_eq!(of(&[]), NameLead::Nowhere(name()));
+    assert_eq!(of(&[Whose::Ours, Whose::Ours]), NameLead::Here);
     assert_eq!(of(&[Whose::Ours, Whose::Theirs]), elsewhere());
     assert_eq!(of(&[Whose::Untold, Whose::Theirs]), elsewhere());
-    assert_eq!(of(&[Whose::Ours, Whose::Untold]), Lead::Perhaps);
-    let unknown = Lead::of(&name(), Err("no answer".to_owned()));
+    assert_eq!(of(&[Whose::Ours, Whose::Untold]), NameLead::Perhaps);
+    let unknown = NameLead::of(&name(), Err("no answer".to_owned()));
     assert!(!unknown.is_arrived());
     assert_eq!(
-        Lead::worst([Lead::Here, elsewhere(), Lead::Perhaps]),
+        NameLead::worst([NameLead::Here, elsewhere(), NameLead::Perhaps]),
         elsewhere()
     );
-    assert_eq!(Lead::worst([]), Lead::Here);
+    assert_eq!(NameLead::worst([]), NameLead::Here);
     assert_eq!(
-        Lead::worst([elsewhere(), unknown, Lead::Nowhere(name())]),
-        Lead::Nowhere(name())
+        NameLead::worst([elsewhere(), unknown, NameLead::Nowhere(name())]),
+        NameLead::Nowhere(name())
     );
 }
 
@@ -167,16 +170,16 @@ proptest! {
             for (len, kind) in turns.iter().cycle().take(10_000) {
                 if left < *len {
                     return match kind {
-                        0 => Lead::Nowhere(name()),
+                        0 => NameLead::Nowhere(name()),
                         1 => elsewhere(),
-                        2 => Lead::Unknown(name(), String::new()),
-                        3 => Lead::Perhaps,
-                        _ => Lead::Here,
+                        2 => NameLead::Unknown(name(), String::new()),
+                        3 => NameLead::Perhaps,
+                        _ => NameLead::Here,
                     };
                 }
                 left -= len;
             }
-            Lead::Here
+            NameLead::Here
         };
         // The port is never open.
         let (looks, orders, _) = live(5 * DAY, u64::MAX, None, lead);
@@ -188,7 +191,7 @@ proptest! {
         }
         for order in &orders {
             let last = looks.iter().rfind(|look| *look <= order).expect("a look before each order");
-            prop_assert!(!matches!(lead(*last), Lead::Nowhere(_)));
+            prop_assert!(!matches!(lead(*last), NameLead::Nowhere(_)));
         }
     }
 }

@@ -1,10 +1,10 @@
-//! A request, what it is for, and what a response says that is none of success.
+//! A request, its purpose, and what follows from a response that is not a success.
 
 use serde_json::Value;
 
-use crate::acme::error::Error;
-use crate::acme::http::Response;
-use crate::acme::wire::{self, Problem, Url};
+use crate::acme::error::AcmeError;
+use crate::acme::http::AcmeResponse;
+use crate::acme::wire::{self, AcmeProblem, Url};
 use crate::date::Timestamp;
 
 /// A request, with what it is for.
@@ -73,18 +73,18 @@ impl Call {
     }
 }
 
-pub(super) fn location(response: &Response) -> Option<Url> {
+pub(super) fn location(response: &AcmeResponse) -> Option<Url> {
     Url::try_from(response.location.clone()?).ok()
 }
 
 /// The problem document of a response that is none of success.
-pub(super) fn problem(response: &Response) -> Option<Problem> {
-    wire::read::<Problem>(&response.body)
+pub(super) fn problem(response: &AcmeResponse) -> Option<AcmeProblem> {
+    wire::read::<AcmeProblem>(&response.body)
         .ok()
         .filter(|problem| !problem.kind.is_empty() || !problem.detail.is_empty())
 }
 
-pub(super) fn failure(call: &Call, response: &Response, now: Timestamp) -> Error {
+pub(super) fn failure(call: &Call, response: &AcmeResponse, now: Timestamp) -> AcmeError {
     let retry_at = response
         .retry_after
         .as_deref()
@@ -92,22 +92,22 @@ pub(super) fn failure(call: &Call, response: &Response, now: Timestamp) -> Error
         .map(|after| now.after(after));
     match (problem(response), response.status) {
         (Some(problem), status) if status == 429 || problem.acme_kind() == Some("rateLimited") => {
-            Error::RateLimited { problem, retry_at }
+            AcmeError::RateLimited { problem, retry_at }
         }
-        (problem, status) if status >= 500 || status == 429 => Error::Server {
+        (problem, status) if status >= 500 || status == 429 => AcmeError::Server {
             url: call.url.as_str().to_owned(),
             status,
             problem,
             retry_at,
         },
         (Some(problem), _) if problem.acme_kind() == Some("externalAccountRequired") => {
-            Error::ExternalAccount
+            AcmeError::ExternalAccount
         }
-        (Some(problem), _) => Error::Refused {
+        (Some(problem), _) => AcmeError::Refused {
             what: call.step.what(),
             problem,
         },
-        (None, status) => Error::Malformed {
+        (None, status) => AcmeError::Malformed {
             url: call.url.as_str().to_owned(),
             text: format!("status {status} without a problem document"),
         },

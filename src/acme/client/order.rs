@@ -1,31 +1,31 @@
-//! The steps from the directory to the certificate: account, order, authorizations, and looking again.
+//! The steps from the directory to the certificate: account, order, authorizations, and polling.
 
 use ring::rand::SecureRandom;
 use serde_json::{Value, json};
 
 use super::call::{Call, Payload, Step};
-use super::{Client, Poll, State, Then};
-use crate::acme::error::{Error, ProofError};
-use crate::acme::http::Response;
+use super::{AcmeClient, Poll, State, Then};
+use crate::acme::error::{AcmeError, ProofError};
+use crate::acme::http::AcmeResponse;
 use crate::acme::jws::{base64url, is_token, key_authorization};
-use crate::acme::wire::{self, Authorization, Directory, Status, Url};
-use crate::acme::work::{Action, Challenge, Outcome, Terms, Work};
+use crate::acme::wire::{self, AcmeDirectory, Authorization, OrderStatus, Url};
+use crate::acme::work::{AcmeAction, AcmeOutcome, AcmeWork, ChallengeProof, Terms};
 use crate::date::Timestamp;
 use crate::limits::{ACME_POLL_PAUSE_MAX, ACME_POLL_PAUSE_MIN, ACME_POLL_TIMEOUT, ACME_TRIES};
 
-impl Client {
+impl AcmeClient {
     pub(super) fn on_directory(
         &mut self,
-        directory: Directory,
+        directory: AcmeDirectory,
         chance: &dyn SecureRandom,
-    ) -> Action {
+    ) -> AcmeAction {
         let call = match &self.work {
-            Work::Obtain(_) => Call::new(
+            AcmeWork::Obtain(_) => Call::new(
                 Step::FindAccount,
                 directory.new_account.clone(),
                 Payload::Json(json!({"onlyReturnExisting": true})),
             ),
-            Work::Revoke {
+            AcmeWork::Revoke {
                 certificate,
                 reason,
             } => {
@@ -36,14 +36,14 @@ impl Client {
                     Payload::Json(json!({"certificate": certificate, "reason": reason})),
                 )
             }
-            Work::Ask { certificate } => {
+            AcmeWork::Ask { certificate } => {
                 let url = directory.renewal_info.as_ref().and_then(|front| {
                     let front = front.as_str().trim_end_matches('/');
                     Url::try_from(format!("{front}/{certificate}")).ok()
                 });
                 match url {
                     Some(url) => Call::new(Step::Window, url, Payload::None),
-                    None => return Action::Done(Outcome::NoWindow),
+                    None => return AcmeAction::Done(AcmeOutcome::NoWindow),
                 }
             }
         };
@@ -51,13 +51,13 @@ impl Client {
         self.send(call, chance)
     }
 
-    pub(super) fn new_account(&mut self, chance: &dyn SecureRandom) -> Action {
-        let (Some(directory), Work::Obtain(order)) = (&self.directory, &self.work) else {
-            return self.fail(Error::NotSupported { what: "accounts" });
+    pub(super) fn new_account(&mut self, chance: &dyn SecureRandom) -> AcmeAction {
+        let (Some(directory), AcmeWork::Obtain(order)) = (&self.directory, &self.work) else {
+            return self.fail(AcmeError::NotSupported { what: "accounts" });
         };
         if let (Some(url), Terms::Open) = (&directory.meta.terms_of_service, order.terms) {
             let url = url.clone();
-            return self.fail(Error::Terms { url });
+            return self.fail(AcmeError::Terms { url });
         }
         let mut account = json!({"termsOfServiceAgreed": true});
         if let Some(fields) = account.as_object_mut() {
@@ -70,7 +70,7 @@ impl Client {
                     fields.insert("externalAccountBinding".into(), bound);
                 }
                 None if directory.meta.external_account_required => {
-                    return self.fail(Error::ExternalAccount);
+                    return self.fail(AcmeError::ExternalAccount);
                 }
                 None => {}
             }
@@ -82,9 +82,9 @@ impl Client {
         )
     }
 
-    pub(super) fn new_order(&mut self, chance: &dyn SecureRandom) -> Action {
-        let (Some(directory), Work::Obtain(order)) = (&self.directory, &self.work) else {
-            return self.fail(Error::NotSupported { what: "orders" });
+    pub(super) fn new_order(&mut self, chance: &dyn SecureRandom) -> AcmeAction {
+        let (Some(directory), AcmeWork::Obtain(order)) = (&self.directory, &self.work) else {
+            return self.fail(AcmeError::NotSupported { what: "orders" });
         };
         let identifiers: Vec<Value> = order
             .names
@@ -109,43 +109,45 @@ impl Client {
     pub(super) fn on_order(
         &mut self,
         step: Step,
-        order: wire::Order,
-        response: &Response,
+        order: wire::OrderObject,
+        response: &AcmeResponse,
         now: Timestamp,
         chance: &dyn SecureRandom,
-    ) -> Action {
+    ) -> AcmeAction {
         self.order.finalize = Some(order.finalize);
         match (order.status, order.certificate) {
-            (Status::Pending, _) if !self.order.authorizations.is_empty() => {
+            (OrderStatus::Pending, _) if !self.order.authorizations.is_empty() => {
                 self.next_authorization(chance)
             }
             // It has not noticed yet that all names are authorized.
-            (Status::Pending, _) => self.poll_order(response, now),
-            (Status::Ready, _) if self.order.finalized == 0 => {
+            (OrderStatus::Pending, _) => self.poll_order(response, now),
+            (OrderStatus::Ready, _) if self.order.finalized == 0 => {
                 self.poll = Poll::default();
                 self.finalize(chance)
             }
             // It was not heard; once more, after a pause and within the same time.
-            (Status::Ready, _) if step == Step::OrderAgain && self.order.finalized < ACME_TRIES => {
+            (OrderStatus::Ready, _)
+                if step == Step::OrderAgain && self.order.finalized < ACME_TRIES =>
+            {
                 match self.poll.until.is_some_and(|until| now < until) {
                     true => self.finalize(chance),
                     false => self.poll_order(response, now),
                 }
             }
-            (Status::Ready, _) => self.poll_order(response, now),
-            (Status::Processing, _) => self.poll_order(response, now),
-            (Status::Valid, Some(url)) => {
+            (OrderStatus::Ready, _) => self.poll_order(response, now),
+            (OrderStatus::Processing, _) => self.poll_order(response, now),
+            (OrderStatus::Valid, Some(url)) => {
                 self.send(Call::new(Step::Chain, url, Payload::Empty), chance)
             }
-            (Status::Valid, None) => self.poll_order(response, now),
-            _ => self.fail(Error::OrderInvalid {
+            (OrderStatus::Valid, None) => self.poll_order(response, now),
+            _ => self.fail(AcmeError::OrderInvalid {
                 problem: order.error.unwrap_or_default(),
             }),
         }
     }
 
     /// The next name; after the last, the order is looked at again: it should be ready.
-    pub(super) fn next_authorization(&mut self, chance: &dyn SecureRandom) -> Action {
+    pub(super) fn next_authorization(&mut self, chance: &dyn SecureRandom) -> AcmeAction {
         self.poll = Poll::default();
         match (self.order.authorizations.front(), &self.order.url) {
             (Some(url), _) => {
@@ -156,7 +158,7 @@ impl Client {
                 let call = Call::new(Step::OrderAgain, url.clone(), Payload::Empty);
                 self.send(call, chance)
             }
-            _ => self.fail(Error::NotSupported { what: "orders" }),
+            _ => self.fail(AcmeError::NotSupported { what: "orders" }),
         }
     }
 
@@ -164,17 +166,17 @@ impl Client {
         &mut self,
         call: Call,
         authorization: &Authorization,
-        response: &Response,
+        response: &AcmeResponse,
         now: Timestamp,
         chance: &dyn SecureRandom,
-    ) -> Action {
+    ) -> AcmeAction {
         let name = &authorization.identifier.value;
-        let Work::Obtain(order) = &self.work else {
-            return self.fail(Error::NotSupported { what: "orders" });
+        let AcmeWork::Obtain(order) = &self.work else {
+            return self.fail(AcmeError::NotSupported { what: "orders" });
         };
         // The server is not to lead us to prove what was not asked for.
         if !order.is_for(name) {
-            return self.fail(Error::Malformed {
+            return self.fail(AcmeError::Malformed {
                 url: call.url.as_str().to_owned(),
                 text: "an authorization for a name that was not ordered".to_owned(),
             });
@@ -183,13 +185,13 @@ impl Client {
         let challenges = &authorization.challenges;
         let challenge = challenges.iter().find(|one| one.kind == kind.word());
         match authorization.status {
-            Status::Valid => self.proven(chance),
-            Status::Pending if call.step == Step::AuthorizationAgain => {
+            OrderStatus::Valid => self.proven(chance),
+            OrderStatus::Pending if call.step == Step::AuthorizationAgain => {
                 self.poll_authorization(response, now)
             }
-            Status::Pending => match challenge {
+            OrderStatus::Pending => match challenge {
                 Some(challenge) if is_token(&challenge.token) => {
-                    let presented = Challenge {
+                    let presented = ChallengeProof {
                         kind,
                         domain: name.to_ascii_lowercase(),
                         token: challenge.token.clone(),
@@ -197,13 +199,13 @@ impl Client {
                     };
                     self.present(presented, challenge.url.clone())
                 }
-                Some(_) => self.fail(Error::Malformed {
+                Some(_) => self.fail(AcmeError::Malformed {
                     url: call.url.as_str().to_owned(),
                     text: "the token is not base64url of 128 bits or more".to_owned(),
                 }),
                 None => {
                     let offered: Vec<&str> = challenges.iter().map(|one| &*one.kind).collect();
-                    self.fail(Error::Name(ProofError::NotOffered {
+                    self.fail(AcmeError::Name(ProofError::NotOffered {
                         name: wire::plain(name),
                         kind,
                         offered: offered.join(", "),
@@ -212,7 +214,7 @@ impl Client {
             },
             _ => {
                 let problem = challenges.iter().find_map(|one| one.error.clone());
-                self.fail(Error::Name(ProofError::Validation {
+                self.fail(AcmeError::Name(ProofError::Validation {
                     name: wire::plain(name),
                     kind,
                     problem: problem.unwrap_or_default(),
@@ -222,62 +224,66 @@ impl Client {
     }
 
     /// A name is proven: its proof can go, and the next name comes.
-    fn proven(&mut self, chance: &dyn SecureRandom) -> Action {
+    fn proven(&mut self, chance: &dyn SecureRandom) -> AcmeAction {
         self.order.authorizations.pop_front();
         match self.presented.take() {
             Some(challenge) => {
                 self.state = State::Withdrawing(Then::Next);
-                Action::Withdraw(challenge)
+                AcmeAction::Withdraw(challenge)
             }
             None => self.next_authorization(chance),
         }
     }
 
     /// Has a proof shown, before the server is told to look for it.
-    fn present(&mut self, presented: Challenge, url: Url) -> Action {
+    fn present(&mut self, presented: ChallengeProof, url: Url) -> AcmeAction {
         let answer = Payload::Json(json!({}));
         self.presented = Some(presented.clone());
         self.state = State::Presenting(Call::new(Step::Answer, url, answer));
-        Action::Present(presented)
+        AcmeAction::Present(presented)
     }
 
-    pub(super) fn finalize(&mut self, chance: &dyn SecureRandom) -> Action {
-        let (Some(url), Work::Obtain(order)) = (self.order.finalize.clone(), &self.work) else {
-            return self.fail(Error::NotSupported { what: "orders" });
+    pub(super) fn finalize(&mut self, chance: &dyn SecureRandom) -> AcmeAction {
+        let (Some(url), AcmeWork::Obtain(order)) = (self.order.finalize.clone(), &self.work) else {
+            return self.fail(AcmeError::NotSupported { what: "orders" });
         };
         let payload = Payload::Json(json!({"csr": base64url(&order.request)}));
         self.order.finalized = self.order.finalized.saturating_add(1);
         self.send(Call::new(Step::Finalize, url, payload), chance)
     }
 
-    pub(super) fn poll_authorization(&mut self, response: &Response, now: Timestamp) -> Action {
+    pub(super) fn poll_authorization(
+        &mut self,
+        response: &AcmeResponse,
+        now: Timestamp,
+    ) -> AcmeAction {
         match self.order.authorizations.front().cloned() {
             Some(url) => self.poll(Step::AuthorizationAgain, url, response, now),
-            None => self.fail(Error::NotSupported { what: "orders" }),
+            None => self.fail(AcmeError::NotSupported { what: "orders" }),
         }
     }
 
-    pub(super) fn poll_order(&mut self, response: &Response, now: Timestamp) -> Action {
+    pub(super) fn poll_order(&mut self, response: &AcmeResponse, now: Timestamp) -> AcmeAction {
         match self.order.url.clone() {
             Some(url) => self.poll(Step::OrderAgain, url, response, now),
-            None => self.fail(Error::NotSupported { what: "orders" }),
+            None => self.fail(AcmeError::NotSupported { what: "orders" }),
         }
     }
 
-    /// Looks again after a while: as long as the server says, else longer each time.
+    /// PeriodicChecks again after a while: as long as the server says, else longer each time.
     pub(super) fn poll(
         &mut self,
         step: Step,
         url: Url,
-        response: &Response,
+        response: &AcmeResponse,
         now: Timestamp,
-    ) -> Action {
+    ) -> AcmeAction {
         let until = *self
             .poll
             .until
             .get_or_insert_with(|| now.after(ACME_POLL_TIMEOUT));
         if now >= until {
-            return self.fail(Error::TooSlow { what: step.what() });
+            return self.fail(AcmeError::TooSlow { what: step.what() });
         }
         let longer = self.poll.pause.saturating_mul(2);
         self.poll.pause = longer.clamp(ACME_POLL_PAUSE_MIN, ACME_POLL_PAUSE_MAX);
@@ -287,6 +293,6 @@ impl Client {
             asked.clamp(ACME_POLL_PAUSE_MIN, ACME_POLL_PAUSE_MAX)
         });
         self.state = State::Waiting(Call::new(step, url, Payload::Empty));
-        Action::Wait(pause)
+        AcmeAction::Wait(pause)
     }
 }

@@ -16,7 +16,7 @@ fn refused_nonces_are_replaced_and_not_for_ever() {
         bad_nonces: 100,
         ..Ca::default()
     };
-    assert_eq!(run(&mut ca, &["a.test"]).result, Err(Error::Nonces));
+    assert_eq!(run(&mut ca, &["a.test"]).result, Err(AcmeError::Nonces));
     let tries = ca
         .state
         .log
@@ -39,7 +39,7 @@ fn a_server_that_fails_for_a_moment_is_asked_again_and_not_for_ever() {
     };
     let ran = run(&mut ca, &["a.test"]);
     assert!(
-        matches!(ran.result, Err(Error::Server { status: 503, .. })),
+        matches!(ran.result, Err(AcmeError::Server { status: 503, .. })),
         "{:?}",
         ran.result
     );
@@ -88,7 +88,7 @@ fn an_order_that_is_invalid_says_why() {
     };
     // It has no Location here, which is the server's fault, too.
     let error = run(&mut ca, &["a.test"]).result.expect_err("invalid");
-    assert!(matches!(error, Error::Malformed { .. }), "{error:?}");
+    assert!(matches!(error, AcmeError::Malformed { .. }), "{error:?}");
     let mut ca = Ca {
         order: Some((403, problem("caa", "forbidden"), None)),
         ..Ca::default()
@@ -124,7 +124,7 @@ fn a_ca_whose_order_stays_ready_is_asked_for_the_certificate_a_few_times_alone()
             ..Ca::default()
         };
         let ran = run(&mut ca, &["a.test"]);
-        let is_late = matches!(ran.result, Err(Error::TooSlow { .. }));
+        let is_late = matches!(ran.result, Err(AcmeError::TooSlow { .. }));
         assert!(is_late, "{:?}", ran.result);
         let asked = ca.state.log.iter().filter(|path| *path == "finalize");
         assert_eq!(asked.count(), 3);
@@ -148,7 +148,7 @@ fn what_takes_long_is_looked_at_with_growing_pauses_up_to_a_bound() {
     let ran = run(&mut ca, &["a.test"]);
     assert_eq!(
         ran.result,
-        Err(Error::TooSlow {
+        Err(AcmeError::TooSlow {
             what: "the authorization"
         })
     );

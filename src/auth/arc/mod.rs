@@ -2,10 +2,10 @@
 //!
 //! Each host that forwards adds a set of three fields with one instance number: what it found out
 //! (ARC-Authentication-Results), a signature over the message as it leaves (ARC-Message-Signature, DKIM's algorithm),
-//! and a seal over all sets so far (ARC-Seal). [`Verification`] asks for the keys of a chain and judges it; [`prepare`]
+//! and a seal over all sets so far (ARC-Seal). [`ArcVerification`] asks for the keys of a chain and judges it; [`prepare`]
 //! adds a set to it.
 //!
-//! Stricter than RFC 8617: `l=` is honoured in the newest message signature only, where [`Verdict::partial`] reports
+//! Stricter than RFC 8617: `l=` is honoured in the newest message signature only, where [`ArcVerdict::partial`] reports
 //! it. An older message signature whose key no seal is made with is not looked up and counts as failed for
 //! `oldest_pass`, which section 5.2 leaves optional.
 //!
@@ -16,9 +16,9 @@ mod seal;
 mod sets;
 mod verify;
 
-pub use seal::{Refusal, Sealing, prepare};
-pub use sets::{Failure, Outcome, SealedSet, Status, Verdict};
-pub use verify::Verification;
+pub use seal::{SealRefusal, Sealing, prepare};
+pub use sets::{ArcFailure, ArcResult, ArcVerdict, ChainValidation, SealedSet};
+pub use verify::ArcVerification;
 
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,12 @@
-//! Adding a set to a chain (RFC 8617 section 5.1).
+//! Adds a set to a chain (RFC 8617 section 5.1).
 
 use std::fmt;
 
-use super::sets::{Chain, Failure, MESSAGE, Outcome, RESULTS, SEAL, Status, Verdict};
+use super::sets::{
+    ArcFailure, ArcResult, ArcVerdict, Chain, ChainValidation, MESSAGE, RESULTS, SEAL,
+};
 use super::verify::append_set;
-use crate::auth::dkim::canonical::{Form, append_field};
+use crate::auth::dkim::canonical::{Canonicalization, append_field};
 use crate::auth::dkim::key::{SignError, SigningKey};
 use crate::auth::dkim::sign::{Signer, SigningInput, Style, prepare_as};
 use crate::auth::results::AuthenticationResults;
@@ -25,7 +27,7 @@ pub struct Sealing {
 
 /// Why a chain gets no further set; the message is forwarded without one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Refusal {
+pub enum SealRefusal {
     /// The newest seal says already that the chain is broken (section 5.1, step 2).
     Broken,
     /// There are [`ARC_SETS_MAX`] sets (section 4.2.1).
@@ -43,14 +45,14 @@ pub fn prepare(
     prepended: &[u8],
     body_hash: &[u8; DIGEST_BYTES],
     results: &AuthenticationResults,
-    verdict: &Verdict,
+    verdict: &ArcVerdict,
     signer: &Signer<'_>,
-) -> Result<Sealing, Refusal> {
-    if let Outcome::Fail(Failure::Reported { .. }) = verdict.outcome {
-        return Err(Refusal::Broken);
+) -> Result<Sealing, SealRefusal> {
+    if let ArcResult::Fail(ArcFailure::Reported { .. }) = verdict.outcome {
+        return Err(SealRefusal::Broken);
     }
     if verdict.highest >= u64::from(ARC_SETS_MAX) {
-        return Err(Refusal::Full);
+        return Err(SealRefusal::Full);
     }
     let instance = verdict.highest.saturating_add(1);
     let above = Header::parse(prepended.to_vec()).unwrap_or_default();
@@ -65,7 +67,7 @@ pub fn prepare(
     let results = format!("{RESULTS}: {first}; {results}\r\n").into_bytes();
     let mut sealed = Vec::new();
     // Section 5.1.2: the seal on a broken chain covers its own set only, because nobody could agree on the others.
-    if verdict.status() == Status::Pass {
+    if verdict.status() == ChainValidation::Pass {
         let fields: Vec<Field<'_>> = header.fields().collect();
         for set in Chain::collect(header).sets.unwrap_or_default() {
             append_set(&mut sealed, &fields, set);
@@ -101,7 +103,7 @@ impl Sealing {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for SealRefusal {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Broken => out.write_str("the chain says itself that it is broken"),
@@ -110,11 +112,11 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for SealRefusal {}
 
 /// Appends a field that stands alone.
 fn append_whole(data: &mut Vec<u8>, field: &[u8]) {
     for field in Header::parse(field.to_vec()).unwrap_or_default().fields() {
-        append_field(data, field, Form::Relaxed);
+        append_field(data, field, Canonicalization::Relaxed);
     }
 }

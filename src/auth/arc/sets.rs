@@ -1,21 +1,21 @@
-//! The sets of a header: which fields belong together, whether they can be a chain (RFC 8617 sections 4.2 and 5.2,
-//! steps 1 to 3), and what is said of one.
+//! The sets in a header: which fields belong together, whether they can form a chain (RFC 8617 sections 4.2 and 5.2,
+//! steps 1 to 3), and the possible results.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::address::Domain;
 use crate::auth::dkim::tag::TagList;
-use crate::auth::dkim::verdict::{Failure as SignatureFailure, Partial};
+use crate::auth::dkim::verdict::{DkimFailure as SignatureFailure, Partial};
 use crate::auth::results::skip_cfws;
 use crate::limits::ARC_SETS_MAX;
 use crate::mail::header::{Field, Header};
 
 /// What is said of the chain of a message.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Verdict {
+pub struct ArcVerdict {
     /// Whether it holds, or why not.
-    pub outcome: Outcome,
+    pub outcome: ArcResult,
     /// The sets from 1 on, as far as they could be told apart; empty where the fields make no chain.
     pub sets: Vec<SealedSet>,
     /// `l=` of the newest message signature left part of the body unsigned.
@@ -26,8 +26,7 @@ pub struct Verdict {
 
 /// Whether a chain holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Outcome {
-    /// There is none.
+pub enum ArcResult {
     None,
     /// It does.
     Pass {
@@ -35,12 +34,12 @@ pub enum Outcome {
         oldest_pass: u8,
     },
     /// It does not, for good.
-    Fail(Failure),
+    Fail(ArcFailure),
 }
 
 /// A Chain Validation Status, the value of `cv=` (section 4.4).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Status {
+pub enum ChainValidation {
     /// There is no chain.
     None,
     /// The chain holds.
@@ -68,60 +67,38 @@ pub struct SealedSet {
 
 /// Why a chain does not hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Failure {
+pub enum ArcFailure {
     /// A field has no instance number that could be one.
     Instance,
     /// There are more than [`ARC_SETS_MAX`] sets.
     TooMany,
     /// The newest sealer has found that the chain was broken.
-    Reported {
-        /// Its instance.
-        instance: u8,
-    },
+    Reported { instance: u8 },
     /// A set has a field twice.
-    Duplicate {
-        /// Its instance.
-        instance: u8,
-    },
+    Duplicate { instance: u8 },
     /// A set, or one of its fields, is missing.
-    Missing {
-        /// Its instance.
-        instance: u8,
-    },
+    Missing { instance: u8 },
     /// `cv=` is not `none` in the first seal, or not `pass` in a later one.
-    ChainValue {
-        /// Its instance.
-        instance: u8,
-    },
+    ChainValue { instance: u8 },
     /// The newest message signature does not count.
-    Message {
-        /// Its instance.
-        instance: u8,
-        /// Why.
-        why: SignatureFailure,
-    },
+    Message { instance: u8, why: SignatureFailure },
     /// A seal does not count.
-    Seal {
-        /// Its instance.
-        instance: u8,
-        /// Why.
-        why: SignatureFailure,
-    },
+    Seal { instance: u8, why: SignatureFailure },
 }
 
-impl Verdict {
+impl ArcVerdict {
     /// The status that a seal says in `cv=`.
     /// Decides RFC 8617 section 4.4.
-    pub const fn status(&self) -> Status {
+    pub const fn status(&self) -> ChainValidation {
         match self.outcome {
-            Outcome::None => Status::None,
-            Outcome::Pass { .. } => Status::Pass,
-            Outcome::Fail(_) => Status::Fail,
+            ArcResult::None => ChainValidation::None,
+            ArcResult::Pass { .. } => ChainValidation::Pass,
+            ArcResult::Fail(_) => ChainValidation::Fail,
         }
     }
 }
 
-impl Status {
+impl ChainValidation {
     /// The word of `cv=` and of RFC 8601.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -132,13 +109,13 @@ impl Status {
     }
 }
 
-impl fmt::Display for Status {
+impl fmt::Display for ChainValidation {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(self.as_str())
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for ArcFailure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Instance => out.write_str("a field has no instance number"),
@@ -167,7 +144,7 @@ pub(super) struct Chain {
     /// The greatest instance number of any field.
     pub(super) highest: u64,
     /// The sets from 1 on; empty where there are none.
-    pub(super) sets: Result<Vec<Set>, Failure>,
+    pub(super) sets: Result<Vec<Set>, ArcFailure>,
 }
 
 impl Chain {
@@ -185,21 +162,24 @@ impl Chain {
             highest = highest.max(number.unwrap_or(0));
             let number = number.and_then(|number| u8::try_from(number).ok());
             let Some(number) = number.filter(|number| (1..=ARC_SETS_MAX).contains(number)) else {
-                failure = Some(Failure::Instance);
+                failure = Some(ArcFailure::Instance);
                 continue;
             };
             if role == SEAL_ROLE && number >= reported.0 {
                 let again = reported.1 && number == reported.0;
-                reported = (number, again || chain_value_is(field, Status::Fail));
+                reported = (
+                    number,
+                    again || chain_value_is(field, ChainValidation::Fail),
+                );
             }
             if let Some(places) = found.entry(number).or_default().get_mut(role) {
                 places.push(place);
             }
         }
         if highest > u64::from(ARC_SETS_MAX) {
-            failure = Some(Failure::TooMany);
+            failure = Some(ArcFailure::TooMany);
         } else if reported.1 && u64::from(reported.0) == highest {
-            failure = Some(Failure::Reported {
+            failure = Some(ArcFailure::Reported {
                 instance: reported.0,
             });
         }
@@ -211,11 +191,11 @@ impl Chain {
 
 /// Section 5.2 step 3, A and B: each set has each field once, and the sets are numbered without gaps.
 /// Decides RFC 8617 section 5.2.
-fn whole_sets(found: &BTreeMap<u8, [Places; 3]>) -> Result<Vec<Set>, Failure> {
+fn whole_sets(found: &BTreeMap<u8, [Places; 3]>) -> Result<Vec<Set>, ArcFailure> {
     let mut sets = Vec::new();
     for ((&number, roles), instance) in found.iter().zip(1..) {
         if number != instance {
-            return Err(Failure::Missing { instance });
+            return Err(ArcFailure::Missing { instance });
         }
         match roles.each_ref().map(Vec::as_slice) {
             [[results], [message], [seal]] => sets.push(Set {
@@ -224,28 +204,28 @@ fn whole_sets(found: &BTreeMap<u8, [Places; 3]>) -> Result<Vec<Set>, Failure> {
                 seal: *seal,
             }),
             roles if roles.iter().any(|places| places.len() > 1) => {
-                return Err(Failure::Duplicate { instance });
+                return Err(ArcFailure::Duplicate { instance });
             }
-            _ => return Err(Failure::Missing { instance }),
+            _ => return Err(ArcFailure::Missing { instance }),
         }
     }
     Ok(sets)
 }
 
 /// Section 5.2 step 3, C: the first seal says `none`, all others `pass`.
-fn check_chain_values(header: &Header, sets: Vec<Set>) -> Result<Vec<Set>, Failure> {
-    let mut expected = Status::None;
+fn check_chain_values(header: &Header, sets: Vec<Set>) -> Result<Vec<Set>, ArcFailure> {
+    let mut expected = ChainValidation::None;
     for (set, instance) in sets.iter().zip(1..) {
         let seal = header.fields().nth(set.seal);
         if !seal.is_some_and(|seal| chain_value_is(seal, expected)) {
-            return Err(Failure::ChainValue { instance });
+            return Err(ArcFailure::ChainValue { instance });
         }
-        expected = Status::Pass;
+        expected = ChainValidation::Pass;
     }
     Ok(sets)
 }
 
-fn chain_value_is(seal: Field<'_>, status: Status) -> bool {
+fn chain_value_is(seal: Field<'_>, status: ChainValidation) -> bool {
     TagList::parse(seal.value()).is_ok_and(|tags| {
         tags.value("cv")
             .is_some_and(|value| value.eq_ignore_ascii_case(status.as_str()))

@@ -7,11 +7,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::address::Domain;
-use crate::auth::dkim::canonical::{BodyHasher, Form};
+use crate::auth::dkim::canonical::{BodyHasher, Canonicalization};
 use crate::auth::dkim::key::{SigningKey, ed25519_pem};
 use crate::auth::dkim::record::record_text;
 use crate::auth::dkim::sign::Signer;
-use crate::auth::dkim::verdict::Failure as SignatureFailure;
+use crate::auth::dkim::verdict::DkimFailure as SignatureFailure;
 use crate::auth::results::{AuthenticationResults, MethodResult};
 use crate::date::Timestamp;
 use crate::dns::{Answer, NoRecords, Question, Records, Step};
@@ -36,9 +36,9 @@ fn split(message: &[u8]) -> (Header, &[u8]) {
 }
 
 /// Verifies where `rsa` names publish the RSA key, `none` names nothing, and all others the Ed25519 key.
-fn verify(message: &[u8]) -> Verdict {
+fn verify(message: &[u8]) -> ArcVerdict {
     let (header, body) = split(message);
-    let mut verification = Verification::new(&header, NOW);
+    let mut verification = ArcVerification::new(&header, NOW);
     body.chunks(7).for_each(|piece| verification.on_body(piece));
     let asked = verification.questions();
     let answers = match verification.resume(&header, &[]) {
@@ -69,10 +69,10 @@ fn verify(message: &[u8]) -> Verdict {
     }
 }
 
-fn sealing(message: &[u8], selector: &str, key: &SigningKey) -> Result<Sealing, Refusal> {
+fn sealing(message: &[u8], selector: &str, key: &SigningKey) -> Result<Sealing, SealRefusal> {
     let (header, body) = split(message);
     let verdict = verify(message);
-    let mut hasher = BodyHasher::new(Form::Relaxed);
+    let mut hasher = BodyHasher::new(Canonicalization::Relaxed);
     hasher.update(body);
     let domain = Domain::parse("example.net").expect("a domain");
     let results = AuthenticationResults::new("mx.example.net").with(MethodResult::arc(&verdict));
@@ -105,9 +105,9 @@ fn chain(sets: usize) -> String {
     text(&(0..sets).fold(MESSAGE.as_bytes().to_vec(), |message, _| sealed(&message)))
 }
 
-fn failure(message: &str) -> Failure {
+fn failure(message: &str) -> ArcFailure {
     match verify(message.as_bytes()).outcome {
-        Outcome::Fail(failure) => failure,
+        ArcResult::Fail(failure) => failure,
         other => panic!("{other:?}"),
     }
 }
@@ -132,8 +132,8 @@ fn filtered(message: &str, keep: impl Fn(&str) -> bool) -> String {
 #[test]
 fn a_message_without_sets_has_no_chain() {
     let verdict = verify(MESSAGE.as_bytes());
-    assert_eq!(verdict.outcome, Outcome::None);
-    assert_eq!(verdict.status(), Status::None);
+    assert_eq!(verdict.outcome, ArcResult::None);
+    assert_eq!(verdict.status(), ChainValidation::None);
     assert!(verdict.sets.is_empty());
 }
 
@@ -174,7 +174,7 @@ fn chains_of_both_kinds_of_keys_pass() {
             sealed(&message)
         };
         let verdict = verify(&message);
-        assert_eq!(verdict.outcome, Outcome::Pass { oldest_pass: 0 });
+        assert_eq!(verdict.outcome, ArcResult::Pass { oldest_pass: 0 });
         let instances: Vec<u8> = verdict.sets.iter().map(|set| set.instance).collect();
         assert_eq!(instances, (1..=instance).collect::<Vec<u8>>());
     }
@@ -203,7 +203,7 @@ fn fields_may_stand_in_any_order_and_be_refolded() {
     for message in [reordered, refolded] {
         assert_eq!(
             verify(message.as_bytes()).outcome,
-            Outcome::Pass { oldest_pass: 0 }
+            ArcResult::Pass { oldest_pass: 0 }
         );
     }
 }
@@ -215,16 +215,16 @@ fn an_older_message_signature_may_fail_and_the_oldest_that_passes_is_told() {
     // Changed on the way from the second hop to the third, which says so.
     assert!(matches!(
         failure(&changed),
-        Failure::Message { instance: 2, .. }
+        ArcFailure::Message { instance: 2, .. }
     ));
-    assert_eq!(failure(&message), Failure::Reported { instance: 3 });
+    assert_eq!(failure(&message), ArcFailure::Reported { instance: 3 });
 
     // A list that changes the message and says pass, because it checked what came in.
     let before = chain(2);
     let verdict = verify(before.as_bytes());
     let after = altered(&before, "Hello", "Hallo");
     let (header, body) = split(after.as_bytes());
-    let mut hasher = BodyHasher::new(Form::Relaxed);
+    let mut hasher = BodyHasher::new(Canonicalization::Relaxed);
     hasher.update(body);
     let domain = Domain::parse("example.net").expect("a domain");
     let key = ed25519();
@@ -239,7 +239,7 @@ fn an_older_message_signature_may_fail_and_the_oldest_that_passes_is_told() {
     let sealing = prepare(&header, b"", &hash, &results, &verdict, &signer).expect("a set");
     let set = text(&sealing.seal(&key).expect("signatures"));
     let verdict = verify(format!("{set}{after}").as_bytes());
-    assert_eq!(verdict.outcome, Outcome::Pass { oldest_pass: 3 });
+    assert_eq!(verdict.outcome, ArcResult::Pass { oldest_pass: 3 });
     assert_eq!(
         verdict.sets[1].message,
         Some(Err(SignatureFailure::BodyHash))
@@ -249,7 +249,7 @@ fn an_older_message_signature_may_fail_and_the_oldest_that_passes_is_told() {
 #[test]
 fn what_is_prepended_is_signed() {
     let (header, body) = split(MESSAGE.as_bytes());
-    let mut hasher = BodyHasher::new(Form::Relaxed);
+    let mut hasher = BodyHasher::new(Canonicalization::Relaxed);
     hasher.update(body);
     let domain = Domain::parse("example.net").expect("a domain");
     let key = ed25519();
@@ -274,10 +274,10 @@ fn what_is_prepended_is_signed() {
     let whole = format!("{set}{above}{MESSAGE}");
     assert_eq!(
         verify(whole.as_bytes()).outcome,
-        Outcome::Pass { oldest_pass: 0 }
+        ArcResult::Pass { oldest_pass: 0 }
     );
     let without = format!("{set}{MESSAGE}");
-    assert!(matches!(failure(&without), Failure::Message { .. }));
+    assert!(matches!(failure(&without), ArcFailure::Message { .. }));
 }
 
 mod rfc8617_5_2 {
@@ -298,85 +298,85 @@ mod rfc8617_5_2 {
         let cases = [
             (
                 filtered(&two, |field| !field.starts_with(seal_1)),
-                Failure::Missing { instance: 1 },
+                ArcFailure::Missing { instance: 1 },
             ),
             (
                 filtered(&two, |field| {
                     !field.starts_with("ARC-Message-Signature: i=2")
                 }),
-                Failure::Missing { instance: 2 },
+                ArcFailure::Missing { instance: 2 },
             ),
             (
                 filtered(&two, |field| {
                     !field.starts_with("ARC-Authentication-Results: i=2")
                 }),
-                Failure::Missing { instance: 2 },
+                ArcFailure::Missing { instance: 2 },
             ),
             (
                 filtered(&two, |field| {
                     !(field.starts_with("ARC-") && field.contains("i=1;"))
                 }),
-                Failure::Missing { instance: 1 },
+                ArcFailure::Missing { instance: 1 },
             ),
             (
                 format!("{duplicate}{two}"),
-                Failure::Duplicate { instance: 2 },
+                ArcFailure::Duplicate { instance: 2 },
             ),
             (
                 altered(&two, "cv=pass", "cv=none"),
-                Failure::ChainValue { instance: 2 },
+                ArcFailure::ChainValue { instance: 2 },
             ),
             (
                 altered(&two, "cv=none", "cv=pass"),
-                Failure::ChainValue { instance: 1 },
+                ArcFailure::ChainValue { instance: 1 },
             ),
             (
                 altered(&two, "cv=none", "cv=fail"),
-                Failure::ChainValue { instance: 1 },
+                ArcFailure::ChainValue { instance: 1 },
             ),
             (
                 altered(&two, "cv=pass", "cv=maybe"),
-                Failure::ChainValue { instance: 2 },
+                ArcFailure::ChainValue { instance: 2 },
             ),
             (
                 altered(&two, "cv=pass;", ""),
-                Failure::ChainValue { instance: 2 },
+                ArcFailure::ChainValue { instance: 2 },
             ),
             (
                 altered(&two, "cv=pass", "cv=fail"),
-                Failure::Reported { instance: 2 },
+                ArcFailure::Reported { instance: 2 },
             ),
             (
                 altered(&two, "ARC-Seal: i=2", "ARC-Seal: i=0"),
-                Failure::Instance,
+                ArcFailure::Instance,
             ),
             (
                 altered(&two, "ARC-Seal: i=2", "ARC-Seal: i=+2"),
-                Failure::Instance,
+                ArcFailure::Instance,
             ),
             (
                 altered(&two, "ARC-Seal: i=2", "ARC-Seal: i="),
-                Failure::Instance,
+                ArcFailure::Instance,
             ),
             (
                 altered(&two, "ARC-Seal: i=2;", "ARC-Seal:"),
-                Failure::Instance,
+                ArcFailure::Instance,
             ),
             (
                 altered(&two, "Results: i=2;", "Results: i=2"),
-                Failure::Instance,
+                ArcFailure::Instance,
             ),
             (
                 altered(&two, "Results: i=2;", "Results:"),
-                Failure::Instance,
+                ArcFailure::Instance,
             ),
             (
                 altered(&two, "ARC-Seal: i=2", "ARC-Seal: i=51"),
-                Failure::TooMany,
+                ArcFailure::TooMany,
             ),
             (
                 altered(&two, "ARC-Seal: i=2", "ARC-Seal: i=99999999999999999999"),
-                Failure::TooMany,
+                ArcFailure::TooMany,
             ),
         ];
         for (message, expected) in cases {
@@ -387,8 +387,8 @@ mod rfc8617_5_2 {
     #[test]
     fn seals_and_message_signatures_have_rules_of_their_own() {
         let one = chain(1);
-        let seal = |why| Failure::Seal { instance: 1, why };
-        let message = |why| Failure::Message { instance: 1, why };
+        let seal = |why| ArcFailure::Seal { instance: 1, why };
+        let message = |why| ArcFailure::Message { instance: 1, why };
         let tag = |name| SignatureFailure::Tag { name };
         for (from, to, expected) in [
             ("cv=none;", "cv=none; h=from;", seal(tag("h"))),
@@ -433,7 +433,7 @@ mod rfc8617_5_2 {
     fn a_body_that_was_changed_costs_no_look_up() {
         let message = altered(&chain(1), "Hello", "Hallo");
         let (header, body) = split(message.as_bytes());
-        let mut verification = Verification::new(&header, NOW);
+        let mut verification = ArcVerification::new(&header, NOW);
         verification.on_body(body);
         let Step::Done(verdict) = verification.resume(&header, &[]) else {
             panic!("asked");
@@ -441,7 +441,7 @@ mod rfc8617_5_2 {
         let why = SignatureFailure::BodyHash;
         assert_eq!(
             verdict.outcome,
-            Outcome::Fail(Failure::Message { instance: 1, why })
+            ArcResult::Fail(ArcFailure::Message { instance: 1, why })
         );
     }
 }
@@ -457,10 +457,10 @@ mod rfc8617_5_1 {
         let oldest_pass = ARC_SETS_MAX - u8::try_from(checked).expect("few");
         assert_eq!(
             verify(message.as_bytes()).outcome,
-            Outcome::Pass { oldest_pass }
+            ArcResult::Pass { oldest_pass }
         );
         let refusal = sealing(message.as_bytes(), "ed", &ed25519()).map(drop);
-        assert_eq!(refusal, Err(Refusal::Full));
+        assert_eq!(refusal, Err(SealRefusal::Full));
     }
 
     #[test]
@@ -468,9 +468,9 @@ mod rfc8617_5_1 {
         let broken = altered(&chain(2), "Subject", "X-Subject");
         let message = text(&sealed(broken.as_bytes()));
         assert!(message.starts_with("ARC-Seal: i=3; a=ed25519-sha256; t=1800000000; cv=fail;"));
-        assert_eq!(failure(&message), Failure::Reported { instance: 3 });
+        assert_eq!(failure(&message), ArcFailure::Reported { instance: 3 });
         let refusal = sealing(message.as_bytes(), "ed", &ed25519()).map(drop);
-        assert_eq!(refusal, Err(Refusal::Broken));
+        assert_eq!(refusal, Err(SealRefusal::Broken));
 
         // Without the others, and as if it began a chain, the seal holds: it covers nothing else.
         let alone = filtered(&message, |field| {
@@ -480,7 +480,11 @@ mod rfc8617_5_1 {
         let fields: Vec<_> = header.fields().collect();
         let mut data = Vec::new();
         for place in [2, 1] {
-            crate::auth::dkim::canonical::append_field(&mut data, fields[place], Form::Relaxed);
+            crate::auth::dkim::canonical::append_field(
+                &mut data,
+                fields[place],
+                Canonicalization::Relaxed,
+            );
         }
         let seal = fields[0];
         let without_b = crate::auth::dkim::signature::without_b(seal.value());
@@ -500,7 +504,7 @@ fn a_field_name_cannot_end_the_list_of_signed_fields() {
     let message = format!("List-;b=x: y\r\n{MESSAGE}");
     assert_eq!(
         verify(&sealed(message.as_bytes())).outcome,
-        Outcome::Pass { oldest_pass: 0 }
+        ArcResult::Pass { oldest_pass: 0 }
     );
 }
 
@@ -513,7 +517,7 @@ proptest! {
     ) {
         let message = format!("{fields}From: a@b.example\r\n\r\n{body}").into_bytes();
         let message = (0..sets).fold(message, |message, _| sealed(&message));
-        prop_assert_eq!(verify(&message).outcome, Outcome::Pass { oldest_pass: 0 });
+        prop_assert_eq!(verify(&message).outcome, ArcResult::Pass { oldest_pass: 0 });
     }
 
     #[test]
@@ -539,7 +543,7 @@ proptest! {
         changed[at] = new;
         if matches!(header_end(&changed), HeaderEnd::EmptyLine { .. }) {
             let verdict = verify(&changed);
-            prop_assert_ne!(verdict.status(), Status::Pass, "{} {:?} {:?}", at, old as char, new as char);
+            prop_assert_ne!(verdict.status(), ChainValidation::Pass, "{} {:?} {:?}", at, old as char, new as char);
         }
     }
 

@@ -1,13 +1,13 @@
-//! Judging a chain (RFC 8617 section 5.2, steps 4 to 7).
+//! Validation of a chain (RFC 8617 section 5.2, steps 4 to 7).
 
-use super::sets::{Chain, Failure, Outcome, SEAL, SealedSet, Set, Verdict, split_results};
+use super::sets::{ArcFailure, ArcResult, ArcVerdict, Chain, SEAL, SealedSet, Set, split_results};
 use crate::auth::dkim::bodies::Bodies;
-use crate::auth::dkim::canonical::{Form, append_field, append_relaxed};
-use crate::auth::dkim::claim::{Claim, Kind, Reported};
+use crate::auth::dkim::canonical::{Canonicalization, append_field, append_relaxed};
+use crate::auth::dkim::claim::{Reported, SignatureClaim, SignatureField};
 use crate::auth::dkim::effort::Effort;
 use crate::auth::dkim::signature::{Fields, Signature, without_b};
 use crate::auth::dkim::tag::TagList;
-use crate::auth::dkim::verdict::Failure as SignatureFailure;
+use crate::auth::dkim::verdict::DkimFailure as SignatureFailure;
 use crate::auth::dkim::verify::answer;
 use crate::date::Timestamp;
 use crate::dns::{Answer, Question, Step};
@@ -15,12 +15,12 @@ use crate::mail::header::{Field, Header};
 
 /// The verification of the chain of one message.
 ///
-/// [`Verification::new`] reads the sets, [`Verification::on_body`] hashes the body as it streams past,
-/// [`Verification::missing`] asks for the keys, and [`Verification::judge`] gives the verdict: it alone computes
+/// [`ArcVerification::new`] reads the sets, [`ArcVerification::on_body`] hashes the body as it streams past,
+/// [`ArcVerification::missing`] asks for the keys, and [`ArcVerification::judge`] gives the verdict: it alone computes
 /// signatures, each once. A chain that is broken without any key costs no look-up.
-pub struct Verification {
+pub struct ArcVerification {
     highest: u64,
-    broken: Option<Failure>,
+    broken: Option<ArcFailure>,
     links: Vec<Link>,
     bodies: Bodies,
 }
@@ -29,11 +29,11 @@ pub struct Verification {
 struct Link {
     set: Set,
     message: Result<Signature, SignatureFailure>,
-    seal: Result<Claim, SignatureFailure>,
+    seal: Result<SignatureClaim, SignatureFailure>,
     report: SealedSet,
 }
 
-impl Verification {
+impl ArcVerification {
     /// Reads the sets of a message that is verified at `at`.
     pub fn new(header: &Header, at: Timestamp) -> Self {
         let chain = Chain::collect(header);
@@ -100,12 +100,12 @@ impl Verification {
         missing
     }
 
-    /// Whether [`Verification::judge`] has signatures to compute.
+    /// Whether [`ArcVerification::judge`] has signatures to compute.
     pub fn has_work(&self) -> bool {
         !self.questions().is_empty()
     }
 
-    /// The verdict, once no key is missing. `header` is the one of [`Verification::new`].
+    /// The verdict, once no key is missing. `header` is the one of [`ArcVerification::new`].
     ///
     /// A key that cannot be fetched for now breaks the chain as well (section 5.2.1), but the failure says so, and a
     /// receiver may rather defer the message. Older message signatures are checked as far as the effort reaches: past
@@ -116,12 +116,12 @@ impl Verification {
         header: &Header,
         answers: &[(Question, Answer)],
         effort: &mut Effort,
-    ) -> Verdict {
+    ) -> ArcVerdict {
         self.verdict(header, answers, effort)
     }
 
-    /// [`Verification::missing`] and [`Verification::judge`] in one, for who has nothing else to do meanwhile.
-    pub fn resume(&mut self, header: &Header, answers: &[(Question, Answer)]) -> Step<Verdict> {
+    /// [`ArcVerification::missing`] and [`ArcVerification::judge`] in one, for who has nothing else to do meanwhile.
+    pub fn resume(&mut self, header: &Header, answers: &[(Question, Answer)]) -> Step<ArcVerdict> {
         let missing = self.missing(answers);
         if missing.is_empty() {
             Step::Done(self.verdict(header, answers, &mut Effort::default()))
@@ -135,8 +135,8 @@ impl Verification {
         header: &Header,
         answers: &[(Question, Answer)],
         effort: &mut Effort,
-    ) -> Verdict {
-        Verdict {
+    ) -> ArcVerdict {
+        ArcVerdict {
             outcome: self.outcome(header, answers, effort),
             sets: self.links.iter().map(|link| link.report.clone()).collect(),
             partial: self.links.last().and_then(|link| {
@@ -154,21 +154,21 @@ impl Verification {
         header: &Header,
         answers: &[(Question, Answer)],
         effort: &mut Effort,
-    ) -> Outcome {
+    ) -> ArcResult {
         if let Some(failure) = self.broken {
-            return Outcome::Fail(failure);
+            return ArcResult::Fail(failure);
         }
         if let Some(failure) = self.unreadable() {
             self.report_unreadable();
-            return Outcome::Fail(failure);
+            return ArcResult::Fail(failure);
         }
         let Some(newest) = self.links.last_mut() else {
-            return Outcome::None;
+            return ArcResult::None;
         };
         let instance = newest.report.instance;
         let fields = Fields::new(header);
         if let Err(why) = newest.verify_message(&fields, answers, effort) {
-            return Outcome::Fail(Failure::Message { instance, why });
+            return ArcResult::Fail(ArcFailure::Message { instance, why });
         }
         let sets: Vec<Set> = self.links.iter().map(|link| link.set).collect();
         for link in self.links.iter_mut().rev() {
@@ -176,10 +176,10 @@ impl Verification {
             let sealed = sets.get(..usize::from(instance)).unwrap_or(&sets);
             let data = || seal_data(fields.all(), sealed);
             if let Err(why) = link.verify_seal(answers, effort, data) {
-                return Outcome::Fail(Failure::Seal { instance, why });
+                return ArcResult::Fail(ArcFailure::Seal { instance, why });
             }
         }
-        Outcome::Pass {
+        ArcResult::Pass {
             oldest_pass: self.oldest_pass(&fields, answers, effort),
         }
     }
@@ -200,16 +200,16 @@ impl Verification {
     }
 
     /// What is wrong with the chain whatever its keys are.
-    fn unreadable(&self) -> Option<Failure> {
+    fn unreadable(&self) -> Option<ArcFailure> {
         let newest = self.links.last()?;
         if let Err(why) = newest.message {
             let instance = newest.report.instance;
-            return Some(Failure::Message { instance, why });
+            return Some(ArcFailure::Message { instance, why });
         }
         self.links.iter().rev().find_map(|link| {
             let why = link.seal.as_ref().err().copied()?;
             let instance = link.report.instance;
-            Some(Failure::Seal { instance, why })
+            Some(ArcFailure::Seal { instance, why })
         })
     }
 
@@ -296,9 +296,9 @@ impl Link {
 
 /// A seal has no `h=`: what it covers is not its own to say (section 4.1.3).
 /// Decides RFC 8617 section 4.1.3.
-fn read_seal(value: &[u8], reported: &mut Reported) -> Result<Claim, SignatureFailure> {
+fn read_seal(value: &[u8], reported: &mut Reported) -> Result<SignatureClaim, SignatureFailure> {
     let tags = TagList::parse(value).map_err(SignatureFailure::Tags)?;
-    let claim = Claim::parse(&tags, Kind::Arc, reported)?;
+    let claim = SignatureClaim::parse(&tags, SignatureField::Arc, reported)?;
     if tags.value("h").is_some() {
         return Err(SignatureFailure::Tag { name: "h" });
     }
@@ -316,7 +316,13 @@ fn read_message(
     if age == Age::Older && TagList::parse(value).is_ok_and(|tags| tags.value("l").is_some()) {
         return Err(SignatureFailure::Tag { name: "l" });
     }
-    let signature = Signature::parse(value, Kind::Arc, at, &mut Reported::default(), bodies)?;
+    let signature = Signature::parse(
+        value,
+        SignatureField::Arc,
+        at,
+        &mut Reported::default(),
+        bodies,
+    )?;
     if signature.covers(SEAL) {
         return Err(SignatureFailure::Tag { name: "h" });
     }
@@ -352,6 +358,6 @@ pub(super) fn append_set(data: &mut Vec<u8>, fields: &[Field<'_>], set: Set) {
 
 fn append(data: &mut Vec<u8>, fields: &[Field<'_>], place: usize) {
     if let Some(field) = fields.get(place) {
-        append_field(data, *field, Form::Relaxed);
+        append_field(data, *field, Canonicalization::Relaxed);
     }
 }

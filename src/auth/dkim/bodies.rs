@@ -1,7 +1,7 @@
-//! The hashes of one body that the signatures of a message need. A body is hashed once in each canonical form, however
-//! many signatures there are and whatever part of it they cover.
+//! The body hashes that the signatures of a message need. The body is hashed once in each canonical form, however many
+//! signatures there are and whatever part of it they cover.
 
-use super::canonical::{BodyHash, BodyHasher, Form};
+use super::canonical::{BodyHash, BodyHasher, Canonicalization};
 use crate::digest::DIGEST_BYTES;
 
 /// A body that is hashed in one way or two while it streams past.
@@ -9,21 +9,25 @@ use crate::digest::DIGEST_BYTES;
 pub(in crate::auth) struct Bodies(Vec<Body>);
 
 struct Body {
-    form: Form,
+    form: Canonicalization,
     hasher: Box<BodyHasher>,
     whole: Option<BodyHash>,
 }
 
 /// A hash that is needed.
 #[derive(Clone, Copy)]
-pub(in crate::auth) struct Place {
-    form: Form,
+pub(in crate::auth) struct HashSlot {
+    form: Canonicalization,
     limit: Option<u64>,
 }
 
 impl Bodies {
     /// The place of a hash of this form, and of the first `limit` bytes only.
-    pub(in crate::auth) fn place(&mut self, form: Form, limit: Option<u64>) -> Place {
+    pub(in crate::auth) fn place(
+        &mut self,
+        form: Canonicalization,
+        limit: Option<u64>,
+    ) -> HashSlot {
         if self.body(form).is_none() {
             self.0.push(Body {
                 form,
@@ -35,7 +39,7 @@ impl Bodies {
         if let (Some(body), Some(limit)) = (body, limit) {
             body.hasher.cut_at(limit);
         }
-        Place { form, limit }
+        HashSlot { form, limit }
     }
 
     /// Takes the next piece of the body.
@@ -57,7 +61,7 @@ impl Bodies {
     }
 
     /// The hash at a place, once the body has ended; `None` where it was too short.
-    pub(in crate::auth) fn hash(&self, place: Place) -> Option<[u8; DIGEST_BYTES]> {
+    pub(in crate::auth) fn hash(&self, place: HashSlot) -> Option<[u8; DIGEST_BYTES]> {
         let body = self.body(place.form)?;
         let whole = body.whole?;
         match place.limit {
@@ -67,11 +71,11 @@ impl Bodies {
     }
 
     /// Bytes of the whole canonical body, once it has ended.
-    pub(in crate::auth) fn length(&self, place: Place) -> Option<u64> {
+    pub(in crate::auth) fn length(&self, place: HashSlot) -> Option<u64> {
         Some(self.body(place.form)?.whole?.length)
     }
 
-    fn body(&self, form: Form) -> Option<&Body> {
+    fn body(&self, form: Canonicalization) -> Option<&Body> {
         self.0.iter().find(|body| body.form == form)
     }
 }

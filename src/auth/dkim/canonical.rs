@@ -8,7 +8,7 @@ use crate::workload::{Unit, count};
 
 /// How much change on the way a signature stands.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-pub enum Form {
+pub enum Canonicalization {
     /// None at all.
     #[default]
     Simple,
@@ -19,7 +19,7 @@ pub enum Form {
 /// Hashes a body in its canonical form while it streams past, in pieces of any size.
 #[derive(Clone)]
 pub struct BodyHasher {
-    form: Form,
+    form: Canonicalization,
     hash: Context,
     length: u64,
     /// Where the hash so far is asked for too, in their order; those before `passed` are known.
@@ -54,7 +54,7 @@ pub struct BodyHash {
 
 impl BodyHasher {
     /// For the whole body.
-    pub fn new(form: Form) -> Self {
+    pub fn new(form: Canonicalization) -> Self {
         Self {
             form,
             hash: Context::new(&SHA256),
@@ -98,7 +98,7 @@ impl BodyHasher {
                     self.after_cr = true;
                     rest = after;
                 }
-                b' ' | b'\t' if self.form == Form::Relaxed => {
+                b' ' | b'\t' if self.form == Canonicalization::Relaxed => {
                     self.settle_cr(&mut block);
                     self.space = true;
                     rest = after;
@@ -131,7 +131,7 @@ impl BodyHasher {
         // RFC 6376 section 3.4.3: an empty body is one CRLF in the simple form. Section 3.4.4: it is nothing in the
         // relaxed one. Anything else ends with exactly one CRLF.
         let has_text = self.length > 0 || block.len > 0;
-        if has_text || self.form == Form::Simple {
+        if has_text || self.form == Canonicalization::Simple {
             self.put(&mut block, b"\r\n");
         }
         self.flush(&mut block);
@@ -161,7 +161,7 @@ impl BodyHasher {
     /// What stands at the front of `rest` and is hashed as it is: of a line in the relaxed form, as far as its white
     /// space is single spaces between words. The first byte is such text.
     fn run<'a>(&self, rest: &'a [u8]) -> &'a [u8] {
-        let is_relaxed = self.form == Form::Relaxed;
+        let is_relaxed = self.form == Canonicalization::Relaxed;
         let end = rest.windows(2).position(|pair| match pair {
             [_, b'\r'] => true,
             [_, b'\t'] | [b' ', b' '] => is_relaxed,
@@ -278,16 +278,16 @@ impl Block {
 }
 
 /// Appends a field in its canonical form, with its line end.
-pub fn append_field(out: &mut Vec<u8>, field: Field<'_>, form: Form) {
+pub fn append_field(out: &mut Vec<u8>, field: Field<'_>, form: Canonicalization) {
     match form {
-        Form::Simple => {
+        Canonicalization::Simple => {
             count(Unit::Byte, field.raw().len());
             out.extend_from_slice(field.raw());
             if !field.raw().ends_with(b"\r\n") {
                 out.extend_from_slice(b"\r\n");
             }
         }
-        Form::Relaxed => {
+        Canonicalization::Relaxed => {
             append_relaxed(out, field.name(), field.value());
             out.extend_from_slice(b"\r\n");
         }
@@ -320,13 +320,13 @@ mod tests {
     use crate::mail::header::Header;
     use crate::workload;
 
-    fn hash(form: Form, body: &[u8]) -> BodyHash {
+    fn hash(form: Canonicalization, body: &[u8]) -> BodyHash {
         let mut hasher = BodyHasher::new(form);
         hasher.update(body);
         hasher.finish()
     }
 
-    fn is_canonical(form: Form, body: &str, canonical: &str) {
+    fn is_canonical(form: Canonicalization, body: &str, canonical: &str) {
         let expected = BodyHash {
             hash: sha256(canonical.as_bytes()),
             length: canonical.len() as u64,
@@ -341,7 +341,7 @@ mod tests {
             piece in 1_usize..9,
             limits in proptest::collection::vec(0_usize..90, 0..5),
         ) {
-            let mut hasher = BodyHasher::new(Form::Simple);
+            let mut hasher = BodyHasher::new(Canonicalization::Simple);
             limits.iter().for_each(|limit| hasher.cut_at(*limit as u64));
             body.as_bytes().chunks(piece).for_each(|piece| hasher.update(piece));
             let whole = hasher.end();
@@ -361,23 +361,23 @@ mod tests {
 
         #[test]
         fn relaxed_example() {
-            is_canonical(Form::Relaxed, BODY, " C\r\nD E\r\n");
+            is_canonical(Canonicalization::Relaxed, BODY, " C\r\nD E\r\n");
             let header = Header::parse(b"A: X\r\nB : Y\t\r\n\tZ  \r\n".to_vec()).expect("a header");
             let mut out = Vec::new();
             for field in header.fields() {
-                append_field(&mut out, field, Form::Relaxed);
+                append_field(&mut out, field, Canonicalization::Relaxed);
             }
             assert_eq!(out, b"a:X\r\nb:Y Z\r\n");
         }
 
         #[test]
         fn simple_example() {
-            is_canonical(Form::Simple, BODY, " C \r\nD \t E\r\n");
+            is_canonical(Canonicalization::Simple, BODY, " C \r\nD \t E\r\n");
             let bytes = b"A: X\r\nB : Y\t\r\n\tZ  \r\n";
             let header = Header::parse(bytes.to_vec()).expect("a header");
             let mut out = Vec::new();
             for field in header.fields() {
-                append_field(&mut out, field, Form::Simple);
+                append_field(&mut out, field, Canonicalization::Simple);
             }
             assert_eq!(out, bytes);
         }
@@ -386,24 +386,28 @@ mod tests {
     #[test]
     fn empty_bodies_and_trailing_lines() {
         for body in ["", "\r\n", "\r\n\r\n\r\n"] {
-            is_canonical(Form::Simple, body, "\r\n");
-            is_canonical(Form::Relaxed, body, "");
+            is_canonical(Canonicalization::Simple, body, "\r\n");
+            is_canonical(Canonicalization::Relaxed, body, "");
         }
-        is_canonical(Form::Relaxed, " \t\r\n  \r\n", "");
-        is_canonical(Form::Simple, " \r\n\r\n", " \r\n");
-        is_canonical(Form::Relaxed, "a", "a\r\n");
-        is_canonical(Form::Simple, "a", "a\r\n");
-        is_canonical(Form::Relaxed, "\r\n\r\na\r\n", "\r\n\r\na\r\n");
-        is_canonical(Form::Relaxed, "a \r\n \r\n", "a\r\n");
-        is_canonical(Form::Relaxed, "a\rb\r \rc\r", "a\rb\r \rc\r\r\n");
+        is_canonical(Canonicalization::Relaxed, " \t\r\n  \r\n", "");
+        is_canonical(Canonicalization::Simple, " \r\n\r\n", " \r\n");
+        is_canonical(Canonicalization::Relaxed, "a", "a\r\n");
+        is_canonical(Canonicalization::Simple, "a", "a\r\n");
+        is_canonical(Canonicalization::Relaxed, "\r\n\r\na\r\n", "\r\n\r\na\r\n");
+        is_canonical(Canonicalization::Relaxed, "a \r\n \r\n", "a\r\n");
+        is_canonical(
+            Canonicalization::Relaxed,
+            "a\rb\r \rc\r",
+            "a\rb\r \rc\r\r\n",
+        );
     }
 
     #[test]
     fn empty_lines_are_hashed_as_they_come_and_count_only_if_something_follows() {
         let empty = "\r\n".repeat(5 * LINE_ENDS_HELD as usize + 3);
         for front in ["", "a", "a\r\n"] {
-            for form in [Form::Simple, Form::Relaxed] {
-                let ends = if front.is_empty() && form == Form::Relaxed {
+            for form in [Canonicalization::Simple, Canonicalization::Relaxed] {
+                let ends = if front.is_empty() && form == Canonicalization::Relaxed {
                     ""
                 } else {
                     &format!("{}\r\n", front.trim_end())
@@ -414,7 +418,7 @@ mod tests {
             }
         }
         // What ends with them does not cover them.
-        let mut hasher = BodyHasher::new(Form::Simple);
+        let mut hasher = BodyHasher::new(Canonicalization::Simple);
         for limit in [0, 3, 5, 900] {
             hasher.cut_at(limit);
         }
@@ -428,7 +432,7 @@ mod tests {
 
     #[test]
     fn a_piece_costs_what_it_is_long_however_many_empty_lines_came_before() {
-        let mut hasher = BodyHasher::new(Form::Relaxed);
+        let mut hasher = BodyHasher::new(Canonicalization::Relaxed);
         for _ in 0..100 {
             hasher.update("\r\n".repeat(8_192).as_bytes());
         }
@@ -441,7 +445,7 @@ mod tests {
 
     #[test]
     fn a_limit_hashes_the_front_and_counts_the_whole() {
-        let mut hasher = BodyHasher::new(Form::Simple);
+        let mut hasher = BodyHasher::new(Canonicalization::Simple);
         hasher.cut_at(3);
         hasher.update(b"abcdef\r\n");
         let whole = BodyHash {
@@ -476,7 +480,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_body_is_relaxed_by_the_rules(body in "(a|bc| |  |\t|\r\n|\r|\n| [a-z]{1,5}){0,60}") {
-            is_canonical(Form::Relaxed, &body, &relaxed(&body));
+            is_canonical(Canonicalization::Relaxed, &body, &relaxed(&body));
         }
 
         #[test]
@@ -484,7 +488,7 @@ mod tests {
             body in "(a|bc| |\t|\r\n|\r|\n|.{1,50}){0,60}",
             size in 1_usize..9,
         ) {
-            for form in [Form::Simple, Form::Relaxed] {
+            for form in [Canonicalization::Simple, Canonicalization::Relaxed] {
                 let mut hasher = BodyHasher::new(form);
                 for piece in body.as_bytes().chunks(size) {
                     hasher.update(piece);
@@ -496,8 +500,8 @@ mod tests {
         #[test]
         fn what_is_canonical_stays_so(lines in proptest::collection::vec("[a-z]{1,5}( [a-z]{1,5}){0,400}", 1..5)) {
             let body = lines.join("\r\n") + "\r\n";
-            is_canonical(Form::Relaxed, &body, &body);
-            is_canonical(Form::Simple, &body, &body);
+            is_canonical(Canonicalization::Relaxed, &body, &body);
+            is_canonical(Canonicalization::Simple, &body, &body);
         }
     }
 }

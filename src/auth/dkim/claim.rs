@@ -1,5 +1,5 @@
-//! Who signed with which key (`d=`, `s=`, `a=`, `b=`), and whether the key of the DNS fits: what DKIM signatures and the
-//! two signatures of ARC have in common.
+//! What DKIM signatures and the two signatures of ARC have in common: who signed with which key (`d=`, `s=`, `a=`,
+//! `b=`), and whether the key in the DNS fits.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,9 +10,9 @@ use ring::signature::{
 
 use super::effort::Effort;
 use super::key::Algorithm;
-use super::record::{KeyRecord, PublicKey, RecordError, record_name};
+use super::record::{KeyRecord, KeyRecordError, PublicKey, record_name};
 use super::tag::{TagList, without_space};
-use super::verdict::Failure;
+use super::verdict::DkimFailure;
 use crate::address::Domain;
 use crate::digest::sha256;
 use crate::dns::{Answer, Question, RecordKind, Records};
@@ -20,7 +20,7 @@ use crate::limits::DKIM_KEY_RECORDS_MAX;
 
 /// What field a signature stands in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::auth) enum Kind {
+pub(in crate::auth) enum SignatureField {
     /// DKIM-Signature.
     Dkim,
     /// ARC-Message-Signature or ARC-Seal: no `v=`, and `i=` is the instance (RFC 8617 section 4.1).
@@ -28,7 +28,7 @@ pub(in crate::auth) enum Kind {
 }
 
 /// A signature and the name of the key that it claims to be made with.
-pub(in crate::auth) struct Claim {
+pub(in crate::auth) struct SignatureClaim {
     domain: Domain,
     /// Of `i=`; within `domain`.
     pub(super) identity: Domain,
@@ -46,34 +46,34 @@ pub(in crate::auth) struct Reported {
     pub(in crate::auth) b_start: Option<Box<str>>,
 }
 
-impl Claim {
+impl SignatureClaim {
     pub(in crate::auth) fn parse(
         tags: &TagList<'_>,
-        kind: Kind,
+        kind: SignatureField,
         reported: &mut Reported,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, DkimFailure> {
         let b = without_space(tags.required("b")?);
         let signature = STANDARD
             .decode(&b)
-            .map_err(|_| Failure::Tag { name: "b" })?;
+            .map_err(|_| DkimFailure::Tag { name: "b" })?;
         reported.b_start = b.get(..8).map(Into::into);
         let domain = Domain::parse(tags.required("d")?)
             .ok()
             .filter(|domain| !domain.is_literal())
-            .ok_or(Failure::Tag { name: "d" })?;
+            .ok_or(DkimFailure::Tag { name: "d" })?;
         reported.domain = Some(domain.clone());
         let selector = tags.required("s")?;
         let name = Domain::parse(&record_name(selector, &domain))
-            .map_err(|_| Failure::Tag { name: "s" })?;
+            .map_err(|_| DkimFailure::Tag { name: "s" })?;
         reported.selector = Some(selector.into());
-        if kind == Kind::Dkim && tags.required("v")? != "1" {
-            return Err(Failure::Tag { name: "v" });
+        if kind == SignatureField::Dkim && tags.required("v")? != "1" {
+            return Err(DkimFailure::Tag { name: "v" });
         }
         let algorithm = match tags.required("a")? {
             "rsa-sha256" => Algorithm::RsaSha256,
             "ed25519-sha256" => Algorithm::Ed25519Sha256,
-            "rsa-sha1" => return Err(Failure::RetiredAlgorithm),
-            _ => return Err(Failure::UnknownAlgorithm),
+            "rsa-sha1" => return Err(DkimFailure::RetiredAlgorithm),
+            _ => return Err(DkimFailure::UnknownAlgorithm),
         };
         reported.algorithm = Some(algorithm);
         Ok(Self {
@@ -95,16 +95,16 @@ impl Claim {
         answer: &Answer,
         effort: &mut Effort,
         data: impl Fn() -> Vec<u8>,
-    ) -> Result<KeyRecord, Failure> {
+    ) -> Result<KeyRecord, DkimFailure> {
         let texts = match &answer.records {
             Ok(records) => match records.as_ref() {
                 Records::Txt(texts) => texts.as_slice(),
                 _ => &[],
             },
-            Err(reason) if reason.is_temporary() => return Err(Failure::KeyUnavailable),
+            Err(reason) if reason.is_temporary() => return Err(DkimFailure::KeyUnavailable),
             Err(_) => &[],
         };
-        let mut failure = Failure::NoKey;
+        let mut failure = DkimFailure::NoKey;
         let mut signed = None;
         for text in texts.iter().take(DKIM_KEY_RECORDS_MAX) {
             match self.record(text) {
@@ -115,10 +115,10 @@ impl Claim {
                     if self.fits(&record.key, signed) {
                         return Ok(record);
                     }
-                    failure = Failure::Signature;
+                    failure = DkimFailure::Signature;
                 }
                 // A record that could be read says more than one that is something else.
-                Err(Failure::Key(RecordError::Syntax)) if failure != Failure::NoKey => {}
+                Err(DkimFailure::Key(KeyRecordError::Syntax)) if failure != DkimFailure::NoKey => {}
                 Err(other) => failure = other,
             }
         }
@@ -126,13 +126,13 @@ impl Claim {
     }
 
     /// The record, if it is one for this signature.
-    fn record(&self, text: &[u8]) -> Result<KeyRecord, Failure> {
-        let record = KeyRecord::parse(text).map_err(Failure::Key)?;
+    fn record(&self, text: &[u8]) -> Result<KeyRecord, DkimFailure> {
+        let record = KeyRecord::parse(text).map_err(DkimFailure::Key)?;
         if record.key.algorithm() != self.algorithm {
-            return Err(Failure::KeyType);
+            return Err(DkimFailure::KeyType);
         }
         if record.strict && self.identity != self.domain {
-            return Err(Failure::Identity);
+            return Err(DkimFailure::Identity);
         }
         Ok(record)
     }

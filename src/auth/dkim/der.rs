@@ -80,7 +80,6 @@ pub(super) fn rsa_public_key_info(rsa_public_key: &[u8]) -> Vec<u8> {
 /// An RSAPublicKey (RFC 8017 appendix A.1.1).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct RsaPublicKey<'a> {
-    /// Its DER.
     pub(super) der: &'a [u8],
     /// Bits of the modulus.
     pub(super) bits: usize,

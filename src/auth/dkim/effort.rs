@@ -1,6 +1,6 @@
-//! What the signatures of one message may cost, however many there are and whoever made their keys.
+//! Limits on the computation for one message, however many signatures it has and whoever made their keys.
 
-use super::verdict::Failure;
+use super::verdict::DkimFailure;
 use crate::limits::{SIGNATURE_CHECKS_MAX, SIGNED_BYTES_MAX};
 
 /// What was computed for the signatures of one message: DKIM and ARC together.
@@ -14,11 +14,11 @@ pub struct Effort {
 
 impl Effort {
     /// Whether one more check may be made. It may go past [`SIGNED_BYTES_MAX`] by the length of a header.
-    pub(in crate::auth) fn admit(self) -> Result<(), Failure> {
+    pub(in crate::auth) fn admit(self) -> Result<(), DkimFailure> {
         if self.checks < SIGNATURE_CHECKS_MAX && self.bytes < SIGNED_BYTES_MAX {
             Ok(())
         } else {
-            Err(Failure::TooMuch)
+            Err(DkimFailure::TooMuch)
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Signing is cut in two so that the loop only hashes: [`sign::prepare`] makes what is to be signed,
 //! [`key::SigningKey::sign`] burns on a worker, [`sign::SigningInput::finish`] writes the field. So is verification:
-//! the loop hashes the body and asks for the keys, [`verify::Verification::judge`] computes the rest on a worker, once,
+//! the loop hashes the body and asks for the keys, [`verify::DkimVerification::judge`] computes the rest on a worker, once,
 //! and at most as much as [`effort`] allows.
 //!
 //! Not supported: rsa-sha1 (retired by RFC 8301), signing with `l=`, `x=` or `z=`.

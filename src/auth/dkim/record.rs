@@ -16,7 +16,6 @@ use crate::limits::{
 /// A key record that can verify mail.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KeyRecord {
-    /// The public key.
     pub key: PublicKey,
     /// `t=y`: the domain tests DKIM.
     pub testing: bool,
@@ -29,7 +28,6 @@ pub struct KeyRecord {
 pub enum PublicKey {
     /// An RSAPublicKey of RFC 8017 appendix A.1.1, in DER.
     Rsa {
-        /// The DER.
         der: Vec<u8>,
         /// Bits of the modulus.
         bits: usize,
@@ -40,7 +38,7 @@ pub enum PublicKey {
 
 /// Why a record gives no key for mail.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum RecordError {
+pub enum KeyRecordError {
     /// It is no tag list, has another `v=`, or no `p=`.
     Syntax,
     /// `p=` is empty: the key was revoked.
@@ -62,7 +60,7 @@ pub enum RecordError {
     Exponent,
 }
 
-impl fmt::Display for RecordError {
+impl fmt::Display for KeyRecordError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Syntax => out.write_str("it is no key record with a p="),
@@ -80,28 +78,28 @@ impl fmt::Display for RecordError {
 impl KeyRecord {
     /// Parses one TXT record. `g=`, `n=` and tags that are unknown are ignored.
     /// Decides RFC 6376 section 3.6.1.
-    pub fn parse(text: &[u8]) -> Result<Self, RecordError> {
-        let tags = TagList::parse(text).map_err(|_| RecordError::Syntax)?;
+    pub fn parse(text: &[u8]) -> Result<Self, KeyRecordError> {
+        let tags = TagList::parse(text).map_err(|_| KeyRecordError::Syntax)?;
         match tags.value("v") {
             None => {}
             Some("DKIM1") if tags.first() == Some("v") => {}
-            Some(_) => return Err(RecordError::Syntax),
+            Some(_) => return Err(KeyRecordError::Syntax),
         }
         let lists = |name: &str, wanted: &[&str]| {
             tags.value(name)
                 .is_none_or(|value| elements(value).any(|element| wanted.contains(&element)))
         };
         if !lists("h", &["sha256"]) {
-            return Err(RecordError::Hash);
+            return Err(KeyRecordError::Hash);
         }
         if !lists("s", &["*", "email"]) {
-            return Err(RecordError::Service);
+            return Err(KeyRecordError::Service);
         }
-        let base64 = without_space(tags.value("p").ok_or(RecordError::Syntax)?);
+        let base64 = without_space(tags.value("p").ok_or(KeyRecordError::Syntax)?);
         if base64.is_empty() {
-            return Err(RecordError::Revoked);
+            return Err(KeyRecordError::Revoked);
         }
-        let bytes = STANDARD.decode(base64).map_err(|_| RecordError::Key)?;
+        let bytes = STANDARD.decode(base64).map_err(|_| KeyRecordError::Key)?;
         let flag = |wanted| {
             tags.value("t")
                 .is_some_and(|value| elements(value).any(|flag| flag == wanted))
@@ -115,18 +113,18 @@ impl KeyRecord {
 }
 
 impl PublicKey {
-    fn parse(key_type: &str, bytes: Vec<u8>) -> Result<Self, RecordError> {
+    fn parse(key_type: &str, bytes: Vec<u8>) -> Result<Self, KeyRecordError> {
         match key_type {
             "rsa" => {
-                let key = der::rsa_public_key(&bytes).ok_or(RecordError::Key)?;
+                let key = der::rsa_public_key(&bytes).ok_or(KeyRecordError::Key)?;
                 let (bits, exponent) = (key.bits, key.exponent);
                 if !(DKIM_RSA_BITS_MIN..=DKIM_RSA_BITS_MAX).contains(&bits) {
-                    return Err(RecordError::Size { bits });
+                    return Err(KeyRecordError::Size { bits });
                 }
                 // The bits of the exponent are what a verification costs, and whoever publishes the key chooses them.
                 let is_small = (DKIM_RSA_EXPONENT_MIN..=DKIM_RSA_EXPONENT_MAX).contains(&exponent);
                 if !is_small || exponent.is_multiple_of(2) {
-                    return Err(RecordError::Exponent);
+                    return Err(KeyRecordError::Exponent);
                 }
                 Ok(Self::Rsa {
                     der: key.der.to_vec(),
@@ -136,8 +134,8 @@ impl PublicKey {
             "ed25519" => bytes
                 .try_into()
                 .map(Self::Ed25519)
-                .map_err(|_| RecordError::Key),
-            _ => Err(RecordError::KeyType),
+                .map_err(|_| KeyRecordError::Key),
+            _ => Err(KeyRecordError::KeyType),
         }
     }
 
@@ -207,7 +205,7 @@ mod tests {
 
     const RSA_1024: &str = "MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDwIRP/UC3SBsEmGqZ9ZJW3/DkMoGeLnQg1fWn7/zYtIxN2SnFCjxOCKG9v3b4jYfcTNh5ijSsq631uBItLa7od+v/RtdC2UzJ1lWT947qR+Rcac2gbto/NMqJ0fzfVjH4OuKhitdY9tf6mcwGjaNBcWToIMmPSPDdQPNUYckcQ2QIDAQAB";
 
-    fn parse(text: &str) -> Result<KeyRecord, RecordError> {
+    fn parse(text: &str) -> Result<KeyRecord, KeyRecordError> {
         KeyRecord::parse(text.as_bytes())
     }
 
@@ -238,19 +236,19 @@ mod tests {
             &[der::wrap(der::INTEGER, &[0x7f; 96]), vec![2, 1, 3]].concat(),
         ));
         let cases = [
-            ("".to_owned(), RecordError::Syntax),
-            ("v=spf1 -all".to_owned(), RecordError::Syntax),
-            (format!("v=DKIM2; p={RSA_1024}"), RecordError::Syntax),
-            (format!("p={RSA_1024}; v=DKIM1"), RecordError::Syntax),
-            ("v=DKIM1; k=rsa".to_owned(), RecordError::Syntax),
-            ("v=DKIM1; p=".to_owned(), RecordError::Revoked),
-            (format!("h=sha1; p={RSA_1024}"), RecordError::Hash),
-            (format!("s=tlsrpt; p={RSA_1024}"), RecordError::Service),
-            (format!("k=ed448; p={RSA_1024}"), RecordError::KeyType),
-            (format!("k=ed25519; p={RSA_1024}"), RecordError::Key),
-            ("p=!".to_owned(), RecordError::Key),
-            ("p=AAAA".to_owned(), RecordError::Key),
-            (format!("p={short}"), RecordError::Size { bits: 767 }),
+            ("".to_owned(), KeyRecordError::Syntax),
+            ("v=spf1 -all".to_owned(), KeyRecordError::Syntax),
+            (format!("v=DKIM2; p={RSA_1024}"), KeyRecordError::Syntax),
+            (format!("p={RSA_1024}; v=DKIM1"), KeyRecordError::Syntax),
+            ("v=DKIM1; k=rsa".to_owned(), KeyRecordError::Syntax),
+            ("v=DKIM1; p=".to_owned(), KeyRecordError::Revoked),
+            (format!("h=sha1; p={RSA_1024}"), KeyRecordError::Hash),
+            (format!("s=tlsrpt; p={RSA_1024}"), KeyRecordError::Service),
+            (format!("k=ed448; p={RSA_1024}"), KeyRecordError::KeyType),
+            (format!("k=ed25519; p={RSA_1024}"), KeyRecordError::Key),
+            ("p=!".to_owned(), KeyRecordError::Key),
+            ("p=AAAA".to_owned(), KeyRecordError::Key),
+            (format!("p={short}"), KeyRecordError::Size { bits: 767 }),
         ];
         for (text, error) in cases {
             assert_eq!(parse(&text), Err(error), "{text}");
@@ -279,7 +277,11 @@ mod tests {
             &[0x7f; 256],
         ];
         for exponent in dear {
-            assert_eq!(record(exponent), Err(RecordError::Exponent), "{exponent:?}");
+            assert_eq!(
+                record(exponent),
+                Err(KeyRecordError::Exponent),
+                "{exponent:?}"
+            );
         }
     }
 

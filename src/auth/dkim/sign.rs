@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::canonical::{Form, append_field, append_relaxed};
+use super::canonical::{Canonicalization, append_field, append_relaxed};
 use super::key::{Algorithm, SignError, SigningKey};
 use crate::address::Domain;
 use crate::date::Timestamp;
@@ -130,7 +130,7 @@ fn select(fields: &[Field<'_>], families: &[&str]) -> (Vec<String>, Vec<u8>) {
         let present = by_name.get(wanted).map_or(&[][..], Vec::as_slice);
         count(Unit::Field, present.len());
         for field in present.iter().rev() {
-            append_field(&mut data, *field, Form::Relaxed);
+            append_field(&mut data, *field, Canonicalization::Relaxed);
         }
         for _ in 0..present.len().saturating_add(extra) {
             names.push(wanted.to_owned());

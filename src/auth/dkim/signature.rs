@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::bodies::{Bodies, Place};
-use super::canonical::{Form, append_field, append_relaxed};
-use super::claim::{Claim, Kind, Reported};
+use super::bodies::{Bodies, HashSlot};
+use super::canonical::{Canonicalization, append_field, append_relaxed};
+use super::claim::{Reported, SignatureClaim, SignatureField};
 use super::tag::{TagList, elements, is_space, without_space};
-use super::verdict::{Failure, Partial};
+use super::verdict::{DkimFailure, Partial};
 use crate::address::Domain;
 use crate::date::Timestamp;
 use crate::digest::DIGEST_BYTES;
@@ -42,12 +42,12 @@ impl<'a> Fields<'a> {
 
 /// A signature that could be read.
 pub(in crate::auth) struct Signature {
-    pub(in crate::auth) claim: Claim,
-    header_form: Form,
+    pub(in crate::auth) claim: SignatureClaim,
+    header_form: Canonicalization,
     /// `h=`, in lower case. It is taken apart when it is needed: a header of names would fill memory as a list.
     names: String,
     body_hash: [u8; DIGEST_BYTES],
-    body: Place,
+    body: HashSlot,
     limit: Option<u64>,
 }
 
@@ -56,32 +56,32 @@ impl Signature {
     /// Decides RFC 6376 section 3.5.
     pub(in crate::auth) fn parse(
         value: &[u8],
-        kind: Kind,
+        kind: SignatureField,
         at: Timestamp,
         reported: &mut Reported,
         bodies: &mut Bodies,
-    ) -> Result<Self, Failure> {
-        let tags = TagList::parse(value).map_err(Failure::Tags)?;
-        let mut claim = Claim::parse(&tags, kind, reported)?;
+    ) -> Result<Self, DkimFailure> {
+        let tags = TagList::parse(value).map_err(DkimFailure::Tags)?;
+        let mut claim = SignatureClaim::parse(&tags, kind, reported)?;
         let body_hash = STANDARD
             .decode(without_space(tags.required("bh")?))
             .ok()
             .and_then(|hash| hash.try_into().ok())
-            .ok_or(Failure::Tag { name: "bh" })?;
+            .ok_or(DkimFailure::Tag { name: "bh" })?;
         let (header_form, body_form) = forms(tags.value("c"))?;
         let names = signed_names(tags.required("h")?)?;
         if !tags
             .value("q")
             .is_none_or(|value| elements(value).any(|method| method == "dns/txt"))
         {
-            return Err(Failure::QueryMethod);
+            return Err(DkimFailure::QueryMethod);
         }
-        if kind == Kind::Dkim {
+        if kind == SignatureField::Dkim {
             claim.identity = identity(tags.value("i"), &claim.identity)?;
         }
         let limit = tags
             .value("l")
-            .map(|value| decimal(value).ok_or(Failure::Tag { name: "l" }))
+            .map(|value| decimal(value).ok_or(DkimFailure::Tag { name: "l" }))
             .transpose()?;
         check_dates(tags.value("t"), tags.value("x"), at)?;
         Ok(Self {
@@ -99,15 +99,15 @@ impl Signature {
         elements(&self.names).any(|other| other.eq_ignore_ascii_case(name))
     }
 
-    pub(in crate::auth) fn check_body(&self, bodies: &Bodies) -> Result<(), Failure> {
-        let length = bodies.length(self.body).ok_or(Failure::BodyHash)?;
+    pub(in crate::auth) fn check_body(&self, bodies: &Bodies) -> Result<(), DkimFailure> {
+        let length = bodies.length(self.body).ok_or(DkimFailure::BodyHash)?;
         if self.limit.is_some_and(|limit| limit > length) {
-            return Err(Failure::BodyTooShort);
+            return Err(DkimFailure::BodyTooShort);
         }
         if bodies.hash(self.body) == Some(self.body_hash) {
             Ok(())
         } else {
-            Err(Failure::BodyHash)
+            Err(DkimFailure::BodyHash)
         }
     }
 
@@ -137,8 +137,8 @@ impl Signature {
         if let Some(field) = fields.all.get(own) {
             let value = without_b(field.value());
             match self.header_form {
-                Form::Relaxed => append_relaxed(&mut data, field.name(), &value),
-                Form::Simple => {
+                Canonicalization::Relaxed => append_relaxed(&mut data, field.name(), &value),
+                Canonicalization::Simple => {
                     let front = field.raw().len().saturating_sub(
                         field
                             .value()
@@ -155,72 +155,74 @@ impl Signature {
 }
 
 /// `c=`: header and body form; the body's is simple where it is left out.
-fn forms(value: Option<&str>) -> Result<(Form, Form), Failure> {
+fn forms(value: Option<&str>) -> Result<(Canonicalization, Canonicalization), DkimFailure> {
     let form = |text: &str| match text {
-        "simple" => Ok(Form::Simple),
-        "relaxed" => Ok(Form::Relaxed),
-        _ => Err(Failure::Tag { name: "c" }),
+        "simple" => Ok(Canonicalization::Simple),
+        "relaxed" => Ok(Canonicalization::Relaxed),
+        _ => Err(DkimFailure::Tag { name: "c" }),
     };
     let Some(value) = value else {
-        return Ok((Form::Simple, Form::Simple));
+        return Ok((Canonicalization::Simple, Canonicalization::Simple));
     };
     match value.split_once('/') {
         Some((header, body)) => Ok((form(header)?, form(body)?)),
-        None => Ok((form(value)?, Form::Simple)),
+        None => Ok((form(value)?, Canonicalization::Simple)),
     }
 }
 
 /// `h=` in lower case; From has to be there.
 /// Decides RFC 6376 section 6.1.1.
-fn signed_names(value: &str) -> Result<String, Failure> {
+fn signed_names(value: &str) -> Result<String, DkimFailure> {
     let names = value.to_ascii_lowercase();
     if elements(&names).any(str::is_empty) {
-        return Err(Failure::Tag { name: "h" });
+        return Err(DkimFailure::Tag { name: "h" });
     }
     if elements(&names).all(|name| name != "from") {
-        return Err(Failure::FromNotSigned);
+        return Err(DkimFailure::FromNotSigned);
     }
     Ok(names)
 }
 
 /// The domain of `i=`, which has to be within `d=`.
-fn identity(value: Option<&str>, domain: &Domain) -> Result<Domain, Failure> {
+fn identity(value: Option<&str>, domain: &Domain) -> Result<Domain, DkimFailure> {
     let Some(value) = value else {
         return Ok(domain.clone());
     };
-    let (local_part, identity) = value.rsplit_once('@').ok_or(Failure::Tag { name: "i" })?;
+    let (local_part, identity) = value
+        .rsplit_once('@')
+        .ok_or(DkimFailure::Tag { name: "i" })?;
     // RFC 5321 section 4.1.2: only in quotes does a local part have an @ of its own.
     if local_part.contains('@') && !local_part.starts_with('"') {
-        return Err(Failure::Tag { name: "i" });
+        return Err(DkimFailure::Tag { name: "i" });
     }
-    let identity = Domain::parse(identity).map_err(|_| Failure::Tag { name: "i" })?;
+    let identity = Domain::parse(identity).map_err(|_| DkimFailure::Tag { name: "i" })?;
     if identity.is_under(domain) {
         Ok(identity)
     } else {
-        Err(Failure::Identity)
+        Err(DkimFailure::Identity)
     }
 }
 
 /// Whether `t=` and `x=` let the signature count at this time.
 /// Decides RFC 6376 section 3.5.
-fn check_dates(t: Option<&str>, x: Option<&str>, at: Timestamp) -> Result<(), Failure> {
+fn check_dates(t: Option<&str>, x: Option<&str>, at: Timestamp) -> Result<(), DkimFailure> {
     let seconds = |value: Option<&str>, name| {
         value
-            .map(|value| decimal(value).ok_or(Failure::Tag { name }))
+            .map(|value| decimal(value).ok_or(DkimFailure::Tag { name }))
             .transpose()
     };
     let (signed, expires) = (seconds(t, "t")?, seconds(x, "x")?);
     if let (Some(signed), Some(expires)) = (signed, expires)
         && expires <= signed
     {
-        return Err(Failure::Tag { name: "x" });
+        return Err(DkimFailure::Tag { name: "x" });
     }
     if signed.is_some_and(|signed| signed > at.after(DKIM_CLOCK_SKEW).seconds()) {
-        return Err(Failure::Future);
+        return Err(DkimFailure::Future);
     }
     let expired = |expires| Timestamp::from_seconds(expires).after(DKIM_CLOCK_SKEW) < at;
     if expires.is_some_and(expired) {
-        return Err(Failure::Expired);
+        return Err(DkimFailure::Expired);
     }
     Ok(())
 }

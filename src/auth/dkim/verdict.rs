@@ -1,9 +1,9 @@
-//! What came of a signature, in the words of RFC 8601 section 2.7.1, and why.
+//! The result of a signature in the terms of RFC 8601 section 2.7.1, and the reason.
 
 use std::fmt;
 
 use super::key::Algorithm;
-use super::record::RecordError;
+use super::record::KeyRecordError;
 use super::tag::{TagList, TagListError};
 use crate::address::Domain;
 
@@ -23,7 +23,7 @@ pub struct SignatureVerdict {
     /// `l=` left part of the body unsigned.
     pub partial: Option<Partial>,
     /// Whether it holds, or why not.
-    pub outcome: Result<(), Failure>,
+    pub outcome: Result<(), DkimFailure>,
 }
 
 /// How much of the body `l=` covers.
@@ -37,7 +37,7 @@ pub struct Partial {
 
 /// A result of RFC 8601 section 2.7.1.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Verdict {
+pub enum DkimResult {
     /// The signature holds.
     Pass,
     /// It does not: the message was changed, or never signed by that key.
@@ -54,14 +54,11 @@ pub enum Verdict {
 
 /// Why a signature does not count.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Failure {
+pub enum DkimFailure {
     /// The field is no tag list.
     Tags(TagListError),
     /// A tag that has to be there is missing, or has a value that it cannot have.
-    Tag {
-        /// Its name.
-        name: &'static str,
-    },
+    Tag { name: &'static str },
     /// `a=` is none that is known here.
     UnknownAlgorithm,
     /// `a=rsa-sha1` (RFC 8301 section 3.1).
@@ -85,7 +82,7 @@ pub enum Failure {
     /// There is no key record.
     NoKey,
     /// The key record gives no key for this signature.
-    Key(RecordError),
+    Key(KeyRecordError),
     /// The key is of another type than `a=`.
     KeyType,
     /// The signature does not fit key and header.
@@ -96,44 +93,46 @@ pub enum Failure {
 
 impl<'a> TagList<'a> {
     /// The value of a tag that a signature has to have.
-    pub(super) fn required(&self, name: &'static str) -> Result<&'a str, Failure> {
-        self.value(name).ok_or(Failure::Tag { name })
+    pub(super) fn required(&self, name: &'static str) -> Result<&'a str, DkimFailure> {
+        self.value(name).ok_or(DkimFailure::Tag { name })
     }
 }
 
 impl SignatureVerdict {
     /// The result of RFC 8601.
-    pub fn verdict(&self) -> Verdict {
-        self.outcome.err().map_or(Verdict::Pass, Failure::verdict)
+    pub fn verdict(&self) -> DkimResult {
+        self.outcome
+            .err()
+            .map_or(DkimResult::Pass, DkimFailure::verdict)
     }
 }
 
-impl Failure {
+impl DkimFailure {
     /// The result of RFC 8601 that this cause stands under.
     /// Decides RFC 8601 section 2.7.1.
-    pub const fn verdict(self) -> Verdict {
+    pub const fn verdict(self) -> DkimResult {
         match self {
             Self::Tags(_) | Self::Tag { .. } | Self::UnknownAlgorithm | Self::QueryMethod => {
-                Verdict::Neutral
+                DkimResult::Neutral
             }
             Self::RetiredAlgorithm
             | Self::Expired
             | Self::Future
-            | Self::Key(RecordError::Size { .. } | RecordError::Exponent)
-            | Self::TooMuch => Verdict::Policy,
+            | Self::Key(KeyRecordError::Size { .. } | KeyRecordError::Exponent)
+            | Self::TooMuch => DkimResult::Policy,
             Self::FromNotSigned
             | Self::Identity
             | Self::NoKey
             | Self::Key(_)
             | Self::KeyType
-            | Self::BodyTooShort => Verdict::PermError,
-            Self::KeyUnavailable => Verdict::TempError,
-            Self::BodyHash | Self::Signature => Verdict::Fail,
+            | Self::BodyTooShort => DkimResult::PermError,
+            Self::KeyUnavailable => DkimResult::TempError,
+            Self::BodyHash | Self::Signature => DkimResult::Fail,
         }
     }
 }
 
-impl Verdict {
+impl DkimResult {
     /// The word of RFC 8601.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -147,13 +146,13 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for DkimResult {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(self.as_str())
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for DkimFailure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Self::Tags(TagListError::Duplicate) => "a tag is there twice",
@@ -170,13 +169,13 @@ impl fmt::Display for Failure {
             Self::BodyHash => "the body was changed",
             Self::KeyUnavailable => "the key could not be looked up",
             Self::NoKey => "there is no key record",
-            Self::Key(RecordError::Revoked) => "the key was revoked",
-            Self::Key(RecordError::Size { bits }) => {
+            Self::Key(KeyRecordError::Revoked) => "the key was revoked",
+            Self::Key(KeyRecordError::Size { bits }) => {
                 return write!(out, "the RSA key has {bits} bits");
             }
-            Self::Key(RecordError::Exponent) => "the exponent of the RSA key is not a usual one",
-            Self::Key(RecordError::Service) => "the key is not for mail",
-            Self::Key(RecordError::Hash) => "the key is not for sha256",
+            Self::Key(KeyRecordError::Exponent) => "the exponent of the RSA key is not a usual one",
+            Self::Key(KeyRecordError::Service) => "the key is not for mail",
+            Self::Key(KeyRecordError::Hash) => "the key is not for sha256",
             Self::Key(_) => "the key record cannot be read",
             Self::KeyType => "the key is of another type",
             Self::Signature => "the signature does not fit the header",

@@ -1,7 +1,7 @@
 //! Verifying signatures (RFC 6376 section 6; results RFC 8601 section 2.7.1).
 //!
-//! [`Verification::new`] reads the signatures of a header, [`Verification::on_body`] hashes the body as it streams
-//! past, [`Verification::missing`] asks for the keys, and [`Verification::judge`] gives the verdicts. Only the last one
+//! [`DkimVerification::new`] reads the signatures of a header, [`DkimVerification::on_body`] hashes the body as it streams
+//! past, [`DkimVerification::missing`] asks for the keys, and [`DkimVerification::judge`] gives the verdicts. Only the last one
 //! computes signatures, and it ends the verification: each is verified once. A signature whose body hash is wrong
 //! costs no look-up.
 //!
@@ -11,10 +11,10 @@
 //! part could come from anybody. `q=` other than dns/txt is not served.
 
 use super::bodies::Bodies;
-use super::claim::{Kind, Reported};
+use super::claim::{Reported, SignatureField};
 use super::effort::Effort;
 use super::signature::{Fields, Signature};
-use super::verdict::{Failure, SignatureVerdict};
+use super::verdict::{DkimFailure, SignatureVerdict};
 use crate::date::Timestamp;
 use crate::dns::{Answer, Question, Step};
 use crate::limits::DKIM_SIGNATURES_MAX;
@@ -22,7 +22,7 @@ use crate::mail::header::Header;
 use crate::workload::{Unit, count};
 
 /// The verification of one message.
-pub struct Verification {
+pub struct DkimVerification {
     slots: Vec<Slot>,
     bodies: Bodies,
 }
@@ -30,10 +30,10 @@ pub struct Verification {
 struct Slot {
     field: usize, // among all fields of the header
     reported: Reported,
-    state: Result<Signature, Failure>,
+    state: Result<Signature, DkimFailure>,
 }
 
-impl Verification {
+impl DkimVerification {
     /// Reads the signatures of a message that is verified at `at`.
     pub fn new(header: &Header, at: Timestamp) -> Self {
         let mut bodies = Bodies::default();
@@ -44,8 +44,13 @@ impl Verification {
             .take(DKIM_SIGNATURES_MAX)
             .map(|(nth, field)| {
                 let mut reported = Reported::default();
-                let state =
-                    Signature::parse(field.value(), Kind::Dkim, at, &mut reported, &mut bodies);
+                let state = Signature::parse(
+                    field.value(),
+                    SignatureField::Dkim,
+                    at,
+                    &mut reported,
+                    &mut bodies,
+                );
                 Slot {
                     field: nth,
                     reported,
@@ -82,12 +87,12 @@ impl Verification {
         missing
     }
 
-    /// Whether [`Verification::judge`] has signatures to compute.
+    /// Whether [`DkimVerification::judge`] has signatures to compute.
     pub fn has_work(&self) -> bool {
         self.slots.iter().any(|slot| slot.state.is_ok())
     }
 
-    /// The verdicts, in the order of the fields, once no key is missing. `header` is the one of [`Verification::new`].
+    /// The verdicts, in the order of the fields, once no key is missing. `header` is the one of [`DkimVerification::new`].
     pub fn judge(
         self,
         header: &Header,
@@ -97,7 +102,7 @@ impl Verification {
         self.verdicts(header, answers, effort)
     }
 
-    /// [`Verification::missing`] and [`Verification::judge`] in one, for who has nothing else to do meanwhile.
+    /// [`DkimVerification::missing`] and [`DkimVerification::judge`] in one, for who has nothing else to do meanwhile.
     pub fn resume(
         &mut self,
         header: &Header,
@@ -123,7 +128,7 @@ impl Verification {
             let outcome = slot.state.as_ref().map_err(|failure| *failure);
             let outcome = outcome.and_then(|signature| {
                 let claim = &signature.claim;
-                let answer = answer(answers, &claim.question).ok_or(Failure::KeyUnavailable)?;
+                let answer = answer(answers, &claim.question).ok_or(DkimFailure::KeyUnavailable)?;
                 let data = || signature.data(&fields, slot.field);
                 testing = claim.verify(answer, effort, data)?.testing;
                 Ok(())
@@ -149,7 +154,7 @@ impl Slot {
     fn verdict(
         &self,
         bodies: &Bodies,
-        outcome: Result<(), Failure>,
+        outcome: Result<(), DkimFailure>,
         testing: bool,
     ) -> SignatureVerdict {
         let partial = self.state.as_ref().ok();

@@ -14,13 +14,12 @@ use crate::address::Domain;
 use crate::dns::{Answer, NoRecords, Question, RecordKind, Records, Step};
 use crate::limits::DMARC_WALK_MAX;
 use crate::workload::{Unit, count};
-pub use record::{Alignment, Policy};
+pub use record::{Alignment, DmarcPolicy};
 use record::{PublicSuffix, Record};
 
 /// What a message has shown.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {
-    /// The domain of From.
     pub author: &'a Domain,
     /// The domain for which SPF passed, if it did: that of the reverse-path, or the HELO name for the null one.
     pub spf: Option<&'a Domain>,
@@ -30,7 +29,7 @@ pub struct Evidence<'a> {
 
 /// Whether a message belongs to the domain that it shows (section 5.3; the words of RFC 8601).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Outcome {
+pub enum DmarcResult {
     /// The domain has no policy.
     None,
     /// Something that is aligned passed.
@@ -43,11 +42,11 @@ pub enum Outcome {
 
 /// An outcome and what its domain wants done.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Verdict {
+pub struct DmarcVerdict {
     /// Whether it passed.
-    pub outcome: Outcome,
-    /// What is to be done where it failed; [`Policy::None`] otherwise.
-    pub policy: Policy,
+    pub outcome: DmarcResult,
+    /// What is to be done where it failed; [`DmarcPolicy::None`] otherwise.
+    pub policy: DmarcPolicy,
     /// The domain whose record decided.
     pub record: Option<Domain>,
     /// Whether SPF was aligned and passed.
@@ -58,12 +57,12 @@ pub struct Verdict {
     pub aligns: Option<(Domain, Alignment)>,
 }
 
-impl Verdict {
+impl DmarcVerdict {
     /// An outcome without a record that was found.
-    const fn new(outcome: Outcome) -> Self {
+    const fn new(outcome: DmarcResult) -> Self {
         Self {
             outcome,
-            policy: Policy::None,
+            policy: DmarcPolicy::None,
             record: None,
             spf: false,
             dkim: false,
@@ -82,7 +81,7 @@ impl Verdict {
     }
 }
 
-impl Outcome {
+impl DmarcResult {
     /// The word of RFC 8601.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -94,25 +93,25 @@ impl Outcome {
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for DmarcResult {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(self.as_str())
     }
 }
 
-impl fmt::Display for Policy {
+impl fmt::Display for DmarcPolicy {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(self.as_str())
     }
 }
 
 /// Evaluates a message with the answers that are known so far.
-pub fn evaluate(evidence: &Evidence<'_>, answers: &[(Question, Answer)]) -> Step<Verdict> {
+pub fn evaluate(evidence: &Evidence<'_>, answers: &[(Question, Answer)]) -> Step<DmarcVerdict> {
     let look_up = LookUp { answers };
     match look_up.evaluate(evidence) {
         Ok(verdict) => Step::Done(verdict),
         Err(Stop::Missing(questions)) => Step::Ask(questions),
-        Err(Stop::Temporary) => Step::Done(Verdict::new(Outcome::TempError)),
+        Err(Stop::Temporary) => Step::Done(DmarcVerdict::new(DmarcResult::TempError)),
     }
 }
 
@@ -144,11 +143,11 @@ struct LookUp<'a> {
 
 impl LookUp<'_> {
     /// Finds the policy that counts, and whether the message is aligned.
-    fn evaluate(&self, evidence: &Evidence<'_>) -> Result<Verdict, Stop> {
+    fn evaluate(&self, evidence: &Evidence<'_>) -> Result<DmarcVerdict, Stop> {
         let author = evidence.author;
         let walk = self.walk(author)?;
         let organization = organization(author, &walk);
-        let mut verdict = Verdict::new(Outcome::None);
+        let mut verdict = DmarcVerdict::new(DmarcResult::None);
         let found = record_that_counts(&walk, author, &organization);
         let Some((domain, record)) = found.filter(|(_, record)| record.applies) else {
             return Ok(verdict);
@@ -180,13 +179,13 @@ impl LookUp<'_> {
         )?;
         verdict.dkim = any(evidence.dkim, record.dkim)?;
         if verdict.spf || verdict.dkim {
-            verdict.outcome = Outcome::Pass;
+            verdict.outcome = DmarcResult::Pass;
             return Ok(verdict);
         }
         if temporary {
             return Err(Stop::Temporary);
         }
-        verdict.outcome = Outcome::Fail;
+        verdict.outcome = DmarcResult::Fail;
         let policy = match domain == author {
             true => record.policy,
             false => self.policy_of_subdomain(author, record)?,
@@ -198,7 +197,7 @@ impl LookUp<'_> {
         Ok(verdict)
     }
 
-    fn policy_of_subdomain(&self, author: &Domain, record: &Record) -> Result<Policy, Stop> {
+    fn policy_of_subdomain(&self, author: &Domain, record: &Record) -> Result<DmarcPolicy, Stop> {
         let existing = record.subdomains.unwrap_or(record.policy);
         match record.nonexistent {
             Some(policy) if policy != existing && !self.exists(author)? => Ok(policy),

@@ -1,12 +1,11 @@
-//! The text of a policy record (RFC 9989 section 4.7; RFC 7489 section 6.3, whose tags are a subset or ignored).
+//! Parser for policy records (RFC 9989 section 4.7; RFC 7489 section 6.3, whose tags are a subset or ignored).
 //!
-//! What cannot be read of it is ignored and the rest holds, but for a name that is there twice, whatever its values,
-//! which makes any tag list invalid (RFC 6376 section 3.2).
+//! Tags that cannot be parsed are ignored and the others count. The exception is a tag that occurs twice, with whatever
+//! values: it makes any tag list invalid (RFC 6376 section 3.2).
 
 /// What the owner of a domain wants done with a message that fails.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Policy {
-    /// Nothing.
+pub enum DmarcPolicy {
     None,
     /// It is suspicious.
     Quarantine,
@@ -37,11 +36,11 @@ pub(super) enum PublicSuffix {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Record {
     /// `p=`.
-    pub(super) policy: Policy,
+    pub(super) policy: DmarcPolicy,
     /// `sp=`: for subdomains.
-    pub(super) subdomains: Option<Policy>,
+    pub(super) subdomains: Option<DmarcPolicy>,
     /// `np=`: for subdomains that do not exist.
-    pub(super) nonexistent: Option<Policy>,
+    pub(super) nonexistent: Option<DmarcPolicy>,
     /// `adkim=`.
     pub(super) dkim: Alignment,
     /// `aspf=`.
@@ -55,7 +54,7 @@ pub(super) struct Record {
     pub(super) applies: bool,
 }
 
-impl Policy {
+impl DmarcPolicy {
     /// The word of the record.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -85,12 +84,12 @@ impl Record {
     /// Decides RFC 9989 section 4.7.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
         let tags = Tags::parse(text)?;
-        let read = |name: &str| tags.value(name).map(Policy::parse);
+        let read = |name: &str| tags.value(name).map(DmarcPolicy::parse);
         let (policy, subdomains, nonexistent) = (read("p"), read("sp"), read("np"));
         // A policy that is wrong or missing is one of none where reports are asked for, and no policy otherwise.
         let invalid =
             !matches!(policy, Some(Some(_))) || [subdomains, nonexistent].contains(&Some(None));
-        let valid = |found: Option<Option<Policy>>| found.flatten().filter(|_| !invalid);
+        let valid = |found: Option<Option<DmarcPolicy>>| found.flatten().filter(|_| !invalid);
         let alignment = |name: &str| match tags.value(name) {
             Some(word) if word.eq_ignore_ascii_case("s") => Alignment::Strict,
             _ => Alignment::Relaxed,
@@ -101,7 +100,7 @@ impl Record {
             _ => tags.value("pct") == Some("0"),
         };
         Some(Self {
-            policy: valid(policy).unwrap_or(Policy::None),
+            policy: valid(policy).unwrap_or(DmarcPolicy::None),
             subdomains: valid(subdomains),
             nonexistent: valid(nonexistent),
             dkim: alignment("adkim"),

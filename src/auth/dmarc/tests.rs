@@ -33,7 +33,7 @@ impl Zone {
     }
 
     /// The verdict and how many questions it took.
-    fn ask(&self, author: &str, spf: Option<&str>, dkim: &[&str]) -> (Verdict, usize) {
+    fn ask(&self, author: &str, spf: Option<&str>, dkim: &[&str]) -> (DmarcVerdict, usize) {
         let domain = |text: &str| Domain::parse(text).expect("a domain");
         let (author, spf) = (domain(author), spf.map(domain));
         let dkim: Vec<Domain> = dkim.iter().map(|text| domain(text)).collect();
@@ -57,7 +57,12 @@ impl Zone {
         }
     }
 
-    fn verdict(&self, author: &str, spf: Option<&str>, dkim: &[&str]) -> (Outcome, Policy) {
+    fn verdict(
+        &self,
+        author: &str,
+        spf: Option<&str>,
+        dkim: &[&str],
+    ) -> (DmarcResult, DmarcPolicy) {
         let (verdict, _) = self.ask(author, spf, dkim);
         (verdict.outcome, verdict.policy)
     }
@@ -66,8 +71,8 @@ impl Zone {
 #[test]
 fn a_signature_or_spf_of_the_same_organization_passes() {
     let zone = Zone(vec![("_dmarc.example.com", "v=DMARC1; p=reject")]);
-    let pass = (Outcome::Pass, Policy::None);
-    let fail = (Outcome::Fail, Policy::Reject);
+    let pass = (DmarcResult::Pass, DmarcPolicy::None);
+    let fail = (DmarcResult::Fail, DmarcPolicy::Reject);
     assert_eq!(zone.verdict("example.com", None, &["example.com"]), pass);
     assert_eq!(zone.verdict("example.com", Some("example.com"), &[]), pass);
     assert_eq!(
@@ -85,7 +90,7 @@ fn a_signature_or_spf_of_the_same_organization_passes() {
     assert_eq!(zone.verdict("example.com", None, &["notexample.com"]), fail);
     assert_eq!(
         zone.verdict("example.org", None, &["example.org"]),
-        (Outcome::None, Policy::None)
+        (DmarcResult::None, DmarcPolicy::None)
     );
 }
 
@@ -95,7 +100,7 @@ fn strict_alignment_wants_the_same_name() {
         "_dmarc.example.com",
         "v=DMARC1; p=reject; adkim=s; aspf=S",
     )]);
-    let fail = (Outcome::Fail, Policy::Reject);
+    let fail = (DmarcResult::Fail, DmarcPolicy::Reject);
     assert_eq!(
         zone.verdict(
             "example.com",
@@ -106,7 +111,7 @@ fn strict_alignment_wants_the_same_name() {
     );
     assert_eq!(
         zone.verdict("example.com", None, &["example.com"]).0,
-        Outcome::Pass
+        DmarcResult::Pass
     );
 }
 
@@ -122,28 +127,28 @@ fn subdomains_and_those_that_do_not_exist_have_policies_of_their_own() {
         ("_dmarc.own.example.com", "v=DMARC1; p=none"),
     ]);
     let verdict = |author| zone.verdict(author, None, &[]).1;
-    assert_eq!(verdict("example.com"), Policy::None);
-    assert_eq!(verdict("here.example.com"), Policy::Quarantine);
-    assert_eq!(verdict("bare.example.com"), Policy::Quarantine);
-    assert_eq!(verdict("gone.example.com"), Policy::Reject);
-    assert_eq!(verdict("own.example.com"), Policy::None);
+    assert_eq!(verdict("example.com"), DmarcPolicy::None);
+    assert_eq!(verdict("here.example.com"), DmarcPolicy::Quarantine);
+    assert_eq!(verdict("bare.example.com"), DmarcPolicy::Quarantine);
+    assert_eq!(verdict("gone.example.com"), DmarcPolicy::Reject);
+    assert_eq!(verdict("own.example.com"), DmarcPolicy::None);
     let zone = Zone(vec![("_dmarc.example.com", "v=DMARC1; p=reject")]);
     assert_eq!(
         zone.verdict("gone.example.com", None, &[]).1,
-        Policy::Reject
+        DmarcPolicy::Reject
     );
 }
 
 #[test]
 fn a_policy_that_is_tested_is_one_step_milder() {
     for (record, policy) in [
-        ("v=DMARC1; p=reject; t=y", Policy::Quarantine),
-        ("v=DMARC1; p=quarantine; t=y", Policy::None),
-        ("v=DMARC1; p=reject; t=n", Policy::Reject),
-        ("v=DMARC1; p=reject; pct=0", Policy::Quarantine),
-        ("v=DMARC1; p=reject; pct=0; t=moo", Policy::Quarantine),
-        ("v=DMARC1; p=reject; pct=0; t=n", Policy::Reject),
-        ("v=DMARC1; p=reject; pct=100", Policy::Reject),
+        ("v=DMARC1; p=reject; t=y", DmarcPolicy::Quarantine),
+        ("v=DMARC1; p=quarantine; t=y", DmarcPolicy::None),
+        ("v=DMARC1; p=reject; t=n", DmarcPolicy::Reject),
+        ("v=DMARC1; p=reject; pct=0", DmarcPolicy::Quarantine),
+        ("v=DMARC1; p=reject; pct=0; t=moo", DmarcPolicy::Quarantine),
+        ("v=DMARC1; p=reject; pct=0; t=n", DmarcPolicy::Reject),
+        ("v=DMARC1; p=reject; pct=100", DmarcPolicy::Reject),
     ] {
         let zone = Zone(vec![("_dmarc.example.com", record)]);
         assert_eq!(zone.verdict("example.com", None, &[]).1, policy, "{record}");
@@ -163,7 +168,7 @@ fn records_that_say_nothing_are_none() {
         let zone = Zone(vec![("_dmarc.example.com", record)]);
         assert_eq!(
             zone.verdict("example.com", None, &[]).0,
-            Outcome::None,
+            DmarcResult::None,
             "{record}"
         );
     }
@@ -174,19 +179,19 @@ fn records_that_say_nothing_are_none() {
     )]);
     assert_eq!(
         zone.verdict("example.com", None, &[]),
-        (Outcome::Fail, Policy::None)
+        (DmarcResult::Fail, DmarcPolicy::None)
     );
     // Two of them are none, another text beside one is not.
     let zone = Zone(vec![
         ("_dmarc.example.com", "v=DMARC1; p=reject"),
         ("_dmarc.example.com", "v=DMARC1; p=none"),
     ]);
-    assert_eq!(zone.verdict("example.com", None, &[]).0, Outcome::None);
+    assert_eq!(zone.verdict("example.com", None, &[]).0, DmarcResult::None);
     let zone = Zone(vec![
         ("_dmarc.example.com", "v=DMARC1; p=reject"),
         ("_dmarc.example.com", "something else"),
     ]);
-    assert_eq!(zone.verdict("example.com", None, &[]).0, Outcome::Fail);
+    assert_eq!(zone.verdict("example.com", None, &[]).0, DmarcResult::Fail);
 }
 
 #[test]
@@ -201,12 +206,12 @@ fn tags_that_cannot_be_read_are_ignored_and_the_rest_holds() {
         let zone = Zone(vec![("_dmarc.example.com", record)]);
         assert_eq!(
             zone.verdict("example.com", Some("mail.example.com"), &[]).0,
-            Outcome::Pass,
+            DmarcResult::Pass,
             "{record}"
         );
         assert_eq!(
             zone.verdict("example.com", None, &[]).1,
-            Policy::Reject,
+            DmarcPolicy::Reject,
             "{record}"
         );
     }
@@ -221,7 +226,7 @@ fn tags_that_cannot_be_read_are_ignored_and_the_rest_holds() {
         let zone = Zone(vec![("_dmarc.example.com", record)]);
         assert_eq!(
             zone.verdict("example.com", None, &[]).0,
-            Outcome::None,
+            DmarcResult::None,
             "{record}"
         );
     }
@@ -234,10 +239,13 @@ fn a_record_that_says_nothing_hides_that_of_the_organization() {
         ("_dmarc.sub.example.com", "v=DMARC1; p=moo"),
         ("_dmarc.other.example.com", "v=spf1 -all"),
     ]);
-    assert_eq!(zone.verdict("sub.example.com", None, &[]).0, Outcome::None);
+    assert_eq!(
+        zone.verdict("sub.example.com", None, &[]).0,
+        DmarcResult::None
+    );
     assert_eq!(
         zone.verdict("other.example.com", None, &[]).1,
-        Policy::Reject
+        DmarcPolicy::Reject
     );
 }
 
@@ -251,17 +259,17 @@ fn an_organization_ends_where_its_records_say() {
     assert_eq!(
         zone.verdict("giant.bank.example", None, &["mail.giant.bank.example"])
             .0,
-        Outcome::Pass
+        DmarcResult::Pass
     );
     assert_eq!(
         zone.verdict("giant.bank.example", None, &["other.bank.example"])
             .0,
-        Outcome::Fail
+        DmarcResult::Fail
     );
     assert_eq!(
         zone.verdict("giant.bank.example", None, &["bank.example"])
             .0,
-        Outcome::Fail
+        DmarcResult::Fail
     );
     // Without a record of its own the registry's holds.
     let (verdict, _) = zone.ask("small.bank.example", None, &[]);
@@ -276,16 +284,16 @@ fn an_organization_ends_where_its_records_say() {
     ]);
     assert_eq!(
         zone.verdict("apart.example.com", None, &["example.com"]).0,
-        Outcome::Fail
+        DmarcResult::Fail
     );
     assert_eq!(
         zone.verdict("a.apart.example.com", None, &["apart.example.com"])
             .0,
-        Outcome::Pass
+        DmarcResult::Pass
     );
     assert_eq!(
         zone.verdict("example.com", None, &["apart.example.com"]).0,
-        Outcome::Fail
+        DmarcResult::Fail
     );
 }
 
@@ -294,7 +302,7 @@ fn a_walk_is_short_however_long_the_name() {
     // RFC 9989 section 4.10: eight questions, the second of them for the last seven labels.
     let zone = Zone(vec![("_dmarc.example.com", "v=DMARC1; p=reject")]);
     let (verdict, asked) = zone.ask("a.b.c.d.e.f.g.h.i.j.mail.example.com", None, &[]);
-    assert_eq!((verdict.outcome, asked), (Outcome::Fail, 8));
+    assert_eq!((verdict.outcome, asked), (DmarcResult::Fail, 8));
     let name = Domain::parse("a.b.c.d.e.f.g.h.i.j.mail.example.com").expect("a name");
     assert_eq!(
         above(&name).map(|name| name.to_string()).as_deref(),
@@ -307,7 +315,10 @@ fn a_walk_is_short_however_long_the_name() {
 #[test]
 fn a_server_that_fails_is_asked_again_later() {
     let zone = Zone(vec![("_dmarc.example.com", "!")]);
-    assert_eq!(zone.verdict("example.com", None, &[]).0, Outcome::TempError);
+    assert_eq!(
+        zone.verdict("example.com", None, &[]).0,
+        DmarcResult::TempError
+    );
 }
 
 #[test]
@@ -320,6 +331,6 @@ fn one_that_is_aligned_is_enough_although_the_dns_fails_for_another() {
         zone.verdict("example.com", Some("mail.example.com"), dkim)
             .0
     };
-    assert_eq!(verdict(&["example.com"]), Outcome::Pass);
-    assert_eq!(verdict(&["example.net"]), Outcome::TempError);
+    assert_eq!(verdict(&["example.com"]), DmarcResult::Pass);
+    assert_eq!(verdict(&["example.net"]), DmarcResult::TempError);
 }

@@ -1,6 +1,6 @@
 //! Sender Policy Framework (RFC 7208): may this host send for that domain?
 //!
-//! [`Progress`] is resumable: it takes the answers that are known so far and gives its verdict or the questions that it
+//! [`SpfProgress`] is resumable: it takes the answers that are known so far and gives its verdict or the questions that it
 //! is missing; with more answers it goes on where it stopped. A record is read whole before any of it is looked at, so that a mistake anywhere in it is a permerror
 //! (section 4.6). Not supported: records of type SPF (99), which RFC 7208 retired, and local policy.
 //!
@@ -20,7 +20,7 @@ use crate::dns::{Answer, NoRecords, Question, RecordKind, Records, Step, reverse
 use crate::limits::{SPF_HOSTS_MAX, SPF_TERMS_MAX, SPF_VOID_MAX};
 use crate::workload::{Unit, count};
 use expansion::{Facts, expand, expand_explanation};
-pub use record::RecordError;
+pub use record::SpfRecordError;
 use record::{DomainSpec, DualCidr, Mechanism, Qualifier, Record};
 
 /// Who wants to send, as a receiver knows it at MAIL.
@@ -72,7 +72,7 @@ impl<'a> Sender<'a> {
 
 /// What is said of a sender (section 2.6).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Outcome {
+pub enum SpfResult {
     /// There is no policy, or no domain that could have one.
     None,
     /// The domain says nothing of this host.
@@ -91,26 +91,26 @@ pub enum Outcome {
 
 /// An outcome and how it came to be.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Verdict {
+pub struct SpfVerdict {
     /// What is said.
-    pub outcome: Outcome,
+    pub outcome: SpfResult,
     /// The domain that was checked; `None` where there was no name that can be one.
     pub domain: Option<Domain>,
     /// The mechanism that matched, as it is written in the record.
     pub mechanism: Option<String>,
     /// What went wrong, of a temperror or permerror.
-    pub cause: Option<Cause>,
+    pub cause: Option<SpfErrorCause>,
     /// What the domain says of a fail (`exp=`, section 6.2); it is text of the sender's, in printable ASCII.
     pub explanation: Option<String>,
 }
 
 /// What made an error of a check.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Cause {
+pub enum SpfErrorCause {
     /// The DNS had no answer.
     Dns(Domain),
     /// A record is malformed.
-    Record(Domain, RecordError),
+    Record(Domain, SpfRecordError),
     /// A domain has several records.
     Several(Domain),
     /// `include` or `redirect` leads to a domain without a record.
@@ -123,7 +123,7 @@ pub enum Cause {
     TooManyHosts(Domain),
 }
 
-impl Outcome {
+impl SpfResult {
     /// The word of RFC 8601 and of Received-SPF.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -138,13 +138,13 @@ impl Outcome {
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for SpfResult {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(self.as_str())
     }
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for SpfErrorCause {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dns(name) => write!(out, "the DNS gives no answer for {name}"),
@@ -161,18 +161,18 @@ impl fmt::Display for Cause {
 }
 
 /// Checks a sender with the answers that are known so far.
-pub fn check(sender: &Sender<'_>, answers: &[(Question, Answer)]) -> Step<Verdict> {
-    Progress::default().resume(sender, answers)
+pub fn check(sender: &Sender<'_>, answers: &[(Question, Answer)]) -> Step<SpfVerdict> {
+    SpfProgress::default().resume(sender, answers)
 }
 
 /// A check that goes on from where it stopped, so that all of it costs no more than its records are long, however many
 /// rounds of answers it takes.
 #[derive(Default)]
-pub struct Progress {
+pub struct SpfProgress {
     /// The record that is being evaluated, and those whose `include` led to it before it; empty before the beginning.
     frames: Vec<Frame>,
     counts: Counts,
-    verdict: Option<Verdict>,
+    verdict: Option<SpfVerdict>,
 }
 
 /// The evaluation of one record: `check_host()` (section 4).
@@ -205,15 +205,19 @@ struct Counts {
     voids: usize,
 }
 
-impl Progress {
+impl SpfProgress {
     /// Goes on as far as the answers reach. The sender is the same each time, and answers are only added.
     /// Decides RFC 7208 section 4.7.
-    pub fn resume(&mut self, sender: &Sender<'_>, answers: &[(Question, Answer)]) -> Step<Verdict> {
+    pub fn resume(
+        &mut self,
+        sender: &Sender<'_>,
+        answers: &[(Question, Answer)],
+    ) -> Step<SpfVerdict> {
         if let Some(verdict) = &self.verdict {
             return Step::Done(verdict.clone());
         }
-        let mut verdict = Verdict {
-            outcome: Outcome::None,
+        let mut verdict = SpfVerdict {
+            outcome: SpfResult::None,
             domain: None,
             mechanism: None,
             cause: None,
@@ -240,11 +244,11 @@ impl Progress {
                 return Step::Ask(check.missing);
             }
             Err(Stop::Temporary(cause)) => {
-                verdict.outcome = Outcome::TempError;
+                verdict.outcome = SpfResult::TempError;
                 verdict.cause = Some(cause);
             }
             Err(Stop::Permanent(cause)) => {
-                verdict.outcome = Outcome::PermError;
+                verdict.outcome = SpfResult::PermError;
                 verdict.cause = Some(cause);
             }
             Ok(Found::NoRecord) => {}
@@ -254,15 +258,15 @@ impl Progress {
                 explanation,
             }) => {
                 verdict.outcome = match qualifier {
-                    Qualifier::Pass => Outcome::Pass,
-                    Qualifier::Fail => Outcome::Fail,
-                    Qualifier::SoftFail => Outcome::SoftFail,
-                    Qualifier::Neutral => Outcome::Neutral,
+                    Qualifier::Pass => SpfResult::Pass,
+                    Qualifier::Fail => SpfResult::Fail,
+                    Qualifier::SoftFail => SpfResult::SoftFail,
+                    Qualifier::Neutral => SpfResult::Neutral,
                 };
                 verdict.mechanism = Some(mechanism);
                 verdict.explanation = explanation;
             }
-            Ok(Found::Unmatched) => verdict.outcome = Outcome::Neutral,
+            Ok(Found::Unmatched) => verdict.outcome = SpfResult::Neutral,
         }
         self.frames.clear();
         self.verdict = Some(verdict.clone());
@@ -300,9 +304,9 @@ enum Stop {
     /// Questions are missing.
     Missing,
     /// temperror.
-    Temporary(Cause),
+    Temporary(SpfErrorCause),
     /// permerror.
-    Permanent(Cause),
+    Permanent(SpfErrorCause),
 }
 
 /// What a record says.
@@ -375,7 +379,7 @@ impl Check<'_> {
             frame.record = self.record(&frame.domain)?.map(Box::new);
             return match (&frame.record, frame.named.take()) {
                 (Some(_), _) => Ok(Turn::On),
-                (None, Some(name)) => Err(Stop::Permanent(Cause::NoRecord(name))),
+                (None, Some(name)) => Err(Stop::Permanent(SpfErrorCause::NoRecord(name))),
                 (None, None) => Ok(Turn::Found(Found::NoRecord)),
             };
         };
@@ -413,7 +417,7 @@ impl Check<'_> {
     fn follow(&self, name: String, target: Option<Domain>) -> Result<Frame, Stop> {
         match target {
             Some(target) => Ok(Frame::new(target, Some(name))),
-            None => Err(Stop::Permanent(Cause::NoRecord(name))),
+            None => Err(Stop::Permanent(SpfErrorCause::NoRecord(name))),
         }
     }
 
@@ -424,7 +428,7 @@ impl Check<'_> {
             Ok(Records::Txt(texts)) => texts,
             Ok(_) => return Ok(None),
             Err(why) if why.is_temporary() => {
-                return Err(Stop::Temporary(Cause::Dns(domain.clone())));
+                return Err(Stop::Temporary(SpfErrorCause::Dns(domain.clone())));
             }
             Err(_) => return Ok(None),
         };
@@ -434,11 +438,11 @@ impl Check<'_> {
             return Ok(None);
         };
         if second.is_some() {
-            return Err(Stop::Permanent(Cause::Several(domain.clone())));
+            return Err(Stop::Permanent(SpfErrorCause::Several(domain.clone())));
         }
         Record::parse(text)
             .map(Some)
-            .map_err(|error| Stop::Permanent(Cause::Record(domain.clone(), error)))
+            .map_err(|error| Stop::Permanent(SpfErrorCause::Record(domain.clone(), error)))
     }
 
     /// Whether a mechanism matches the client; `include` says where to look.
@@ -507,7 +511,7 @@ impl Check<'_> {
             Err(why) => return self.nothing(name, why).map(|()| Vec::new()),
         };
         if records.len() > SPF_HOSTS_MAX {
-            return Err(Stop::Permanent(Cause::TooManyHosts(name.clone())));
+            return Err(Stop::Permanent(SpfErrorCause::TooManyHosts(name.clone())));
         }
         Ok(records.iter().filter_map(|mx| mx.host.clone()).collect())
     }
@@ -528,7 +532,9 @@ impl Check<'_> {
     fn addresses(&mut self, host: &Domain, counted: bool) -> Result<Vec<IpAddr>, Stop> {
         match self.look_up(host, self.address_kind())? {
             Ok(records) => Ok(addresses_in(records)),
-            Err(why) if why.is_temporary() => Err(Stop::Temporary(Cause::Dns(host.clone()))),
+            Err(why) if why.is_temporary() => {
+                Err(Stop::Temporary(SpfErrorCause::Dns(host.clone())))
+            }
             Err(why) if counted => self.nothing(host, why).map(|()| Vec::new()),
             Err(_) => Ok(Vec::new()),
         }
@@ -670,11 +676,11 @@ impl Check<'_> {
     /// Decides RFC 7208 section 4.6.4.
     fn nothing(&mut self, name: &Domain, why: NoRecords) -> Result<(), Stop> {
         if why.is_temporary() {
-            return Err(Stop::Temporary(Cause::Dns(name.clone())));
+            return Err(Stop::Temporary(SpfErrorCause::Dns(name.clone())));
         }
         self.counts.voids = self.counts.voids.saturating_add(1);
         if self.counts.voids > SPF_VOID_MAX {
-            return Err(Stop::Permanent(Cause::TooManyVoid));
+            return Err(Stop::Permanent(SpfErrorCause::TooManyVoid));
         }
         Ok(())
     }
@@ -684,7 +690,7 @@ impl Check<'_> {
     fn count_term(&mut self) -> Result<(), Stop> {
         self.counts.terms = self.counts.terms.saturating_add(1);
         if self.counts.terms > SPF_TERMS_MAX {
-            return Err(Stop::Permanent(Cause::TooManyTerms));
+            return Err(Stop::Permanent(SpfErrorCause::TooManyTerms));
         }
         Ok(())
     }

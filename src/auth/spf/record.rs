@@ -79,7 +79,7 @@ pub(super) struct Macro {
 
 /// What is wrong with a record.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum RecordError {
+pub enum SpfRecordError {
     /// A byte that is no printable ASCII.
     NotAscii,
     /// A term that is no mechanism and no modifier.
@@ -90,7 +90,7 @@ pub enum RecordError {
     Twice(&'static str),
 }
 
-impl fmt::Display for RecordError {
+impl fmt::Display for SpfRecordError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAscii => out.write_str("it holds bytes that are not ASCII"),
@@ -109,7 +109,7 @@ impl fmt::Display for RecordError {
     }
 }
 
-impl std::error::Error for RecordError {}
+impl std::error::Error for SpfRecordError {}
 
 impl Record {
     /// Whether a text is an SPF record at all (section 4.5).
@@ -123,12 +123,12 @@ impl Record {
     }
 
     /// Reads a record.
-    pub(super) fn parse(text: &[u8]) -> Result<Self, RecordError> {
+    pub(super) fn parse(text: &[u8]) -> Result<Self, SpfRecordError> {
         count(Unit::Byte, text.len());
         let text = std::str::from_utf8(text)
             .ok()
             .filter(|text| text.bytes().all(|byte| matches!(byte, b' '..=b'~')))
-            .ok_or(RecordError::NotAscii)?;
+            .ok_or(SpfRecordError::NotAscii)?;
         let mut record = Self::default();
         let terms = text.split(' ').skip(1).filter(|term| !term.is_empty());
         for term in terms {
@@ -140,8 +140,8 @@ impl Record {
         Ok(record)
     }
 
-    fn add_modifier(&mut self, term: &str, name: &str, value: &str) -> Result<(), RecordError> {
-        let malformed = || RecordError::Argument(term.to_owned());
+    fn add_modifier(&mut self, term: &str, name: &str, value: &str) -> Result<(), SpfRecordError> {
+        let malformed = || SpfRecordError::Argument(term.to_owned());
         let slot = if name.eq_ignore_ascii_case("redirect") {
             (&mut self.redirect, "redirect")
         } else if name.eq_ignore_ascii_case("exp") {
@@ -155,7 +155,7 @@ impl Record {
         };
         let (slot, name) = slot;
         if slot.is_some() {
-            return Err(RecordError::Twice(name));
+            return Err(SpfRecordError::Twice(name));
         }
         *slot = Some(DomainSpec::parse(value).ok_or_else(malformed)?);
         Ok(())
@@ -171,7 +171,7 @@ fn modifier(term: &str) -> Option<(&str, &str)> {
     (starts && goes_on).then_some((name, value))
 }
 
-fn directive(term: &str) -> Result<(Qualifier, Mechanism, String), RecordError> {
+fn directive(term: &str) -> Result<(Qualifier, Mechanism, String), SpfRecordError> {
     let (qualifier, rest) = match term.split_at_checked(1) {
         Some(("+", rest)) => (Qualifier::Pass, rest),
         Some(("-", rest)) => (Qualifier::Fail, rest),
@@ -181,7 +181,7 @@ fn directive(term: &str) -> Result<(Qualifier, Mechanism, String), RecordError> 
     };
     let end = rest.find([':', '/']).unwrap_or(rest.len());
     let (name, argument) = rest.split_at_checked(end).unwrap_or((rest, ""));
-    let malformed = || RecordError::Argument(term.to_owned());
+    let malformed = || SpfRecordError::Argument(term.to_owned());
     let mechanism = match name.to_ascii_lowercase().as_str() {
         "all" if argument.is_empty() => Some(Mechanism::All),
         "include" => spec(argument).map(Mechanism::Include),
@@ -197,7 +197,7 @@ fn directive(term: &str) -> Result<(Qualifier, Mechanism, String), RecordError> 
             text.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
         }),
         "all" => None,
-        _ => return Err(RecordError::Term(term.to_owned())),
+        _ => return Err(SpfRecordError::Term(term.to_owned())),
     };
     mechanism
         .map(|mechanism| (qualifier, mechanism, term.to_owned()))

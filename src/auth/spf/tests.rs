@@ -36,7 +36,7 @@ fn sender(path: &str) -> Sender<'_> {
     )
 }
 
-fn verdict(path: &str, answers: &[(Question, Answer)]) -> Verdict {
+fn verdict(path: &str, answers: &[(Question, Answer)]) -> SpfVerdict {
     match check(&sender(path), answers) {
         Step::Done(verdict) => verdict,
         Step::Ask(questions) => panic!("asks {questions:?}"),
@@ -65,13 +65,13 @@ fn long_chain() -> Vec<(Question, Answer)> {
 fn a_check_costs_what_its_records_are_long_however_many_rounds_of_answers_it_takes() {
     let zone = long_chain();
     let sender = sender("a@p0.example");
-    let mut progress = Progress::default();
+    let mut progress = SpfProgress::default();
     let (rounds, spent) = workload::during(|| {
         let mut answers = Vec::new();
         for rounds in 1.. {
             match progress.resume(&sender, &answers) {
                 Step::Done(verdict) => {
-                    assert_eq!(verdict.outcome, Outcome::Pass);
+                    assert_eq!(verdict.outcome, SpfResult::Pass);
                     assert_eq!(verdict.mechanism.as_deref(), Some("include:p1.example"));
                     return rounds;
                 }
@@ -130,20 +130,20 @@ fn asks_for_the_record_first_and_for_all_exchangers_at_once() {
     let verdict = verdict("a@x.example", &answers);
     assert_eq!(
         (verdict.outcome, verdict.mechanism.as_deref()),
-        (Outcome::Pass, Some("mx"))
+        (SpfResult::Pass, Some("mx"))
     );
 }
 
 #[test]
 fn the_null_path_is_checked_by_the_hello() {
     let answers = [text("helo.example", "v=spf1 ip4:192.0.2.0/24 -all")];
-    assert_eq!(verdict("", &answers).outcome, Outcome::Pass);
+    assert_eq!(verdict("", &answers).outcome, SpfResult::Pass);
     let address = "192.0.2.1".parse().expect("an address");
     let literal = Sender::new(address, "[192.0.2.1]", "", "mx", Timestamp::from_seconds(0));
     assert!(matches!(
         check(&literal, &[]),
-        Step::Done(Verdict {
-            outcome: Outcome::None,
+        Step::Done(SpfVerdict {
+            outcome: SpfResult::None,
             domain: None,
             ..
         })
@@ -169,7 +169,7 @@ fn an_error_says_where_it_is() {
     ];
     for (record, expected) in cases {
         let verdict = verdict("a@x.example", &[text("x.example", record)]);
-        assert_eq!(verdict.outcome, Outcome::PermError, "{record}");
+        assert_eq!(verdict.outcome, SpfResult::PermError, "{record}");
         assert_eq!(
             verdict.cause.map(|cause| cause.to_string()).as_deref(),
             Some(expected)
@@ -186,7 +186,7 @@ fn a_loop_of_records_ends() {
     let verdict = verdict("a@x.example", &answers);
     assert_eq!(
         (verdict.outcome, verdict.cause),
-        (Outcome::PermError, Some(Cause::TooManyTerms))
+        (SpfResult::PermError, Some(SpfErrorCause::TooManyTerms))
     );
 }
 
@@ -200,8 +200,8 @@ fn a_client_that_is_mapped_into_ipv6_is_one_of_ipv4() {
     };
     assert!(matches!(
         check(&mapped, &answers),
-        Step::Done(Verdict {
-            outcome: Outcome::Pass,
+        Step::Done(SpfVerdict {
+            outcome: SpfResult::Pass,
             ..
         })
     ));

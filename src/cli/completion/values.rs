@@ -19,7 +19,7 @@ use crate::cli::output::printed;
 use crate::cli::served::served;
 use crate::cli::sysexits::UNAVAILABLE;
 use crate::cli::{alias, cert, man, user};
-use crate::engine::control::{Request, Response};
+use crate::engine::control::{ControlRequest, ControlResponse};
 use crate::limits::{COMPLETION_TIME, COMPLETION_VALUES_MAX};
 use crate::setup::acme::hooks;
 use crate::setup::record_format::Format;
@@ -151,15 +151,19 @@ fn certificates(folder: &Path) -> Vec<String> {
 /// The ids of the oldest.
 fn messages(folder: &Path) -> Vec<String> {
     let mut ids = Vec::new();
-    let whole = ask(&runtime_dir(folder), &Request::List {}, &mut |response| {
-        if let Response::Message(listed) = response {
-            ids.push(listed.id);
-        }
-        match ids.len() < COMPLETION_VALUES_MAX {
-            true => Ok(()),
-            false => Err(Failure::new(UNAVAILABLE, "enough")),
-        }
-    });
+    let whole = ask(
+        &runtime_dir(folder),
+        &ControlRequest::List {},
+        &mut |response| {
+            if let ControlResponse::Message(listed) = response {
+                ids.push(listed.id);
+            }
+            match ids.len() < COMPLETION_VALUES_MAX {
+                true => Ok(()),
+                false => Err(Failure::new(UNAVAILABLE, "enough")),
+            }
+        },
+    );
     drop(whole);
     ids
 }

@@ -31,8 +31,8 @@ use super::sendmail;
 use super::submission::{self, Submission};
 use super::sysexits::{CANNOT_CREATE, DATA, OS_ERROR, UNAVAILABLE};
 use crate::address::{Domain, Mailbox};
-use crate::auth::dkim::verdict::Verdict;
-use crate::auth::dkim::verify::Verification;
+use crate::auth::dkim::verdict::DkimResult;
+use crate::auth::dkim::verify::DkimVerification;
 use crate::dns::Servers;
 use crate::dns::verdict;
 use crate::entropy::Entropy;
@@ -247,7 +247,7 @@ impl Scene {
         };
         let header = Header::parse(message.get(..at).unwrap_or_default().to_vec())
             .map_err(|error| Failure::new(DATA, error))?;
-        let mut verification = Verification::new(&header, wall());
+        let mut verification = DkimVerification::new(&header, wall());
         verification.on_body(message.get(body..).unwrap_or_default());
         let mut entropy = SystemEntropy::default();
         let mut lookup = Lookup::new(Servers::new(vec![self.names]), &mut entropy);
@@ -263,7 +263,7 @@ impl Scene {
         }
         let passed = verdicts
             .iter()
-            .filter(|verdict| verdict.verdict() == Verdict::Pass)
+            .filter(|verdict| verdict.verdict() == DkimResult::Pass)
             .count();
         if verdicts.len() == 2 && passed == 2 {
             return Ok(());

@@ -14,14 +14,13 @@ use crate::shell::net::link::{Link, LinkTls};
 use crate::smtp::command::ForwardPath;
 use crate::smtp::data::LongLines;
 use crate::smtp::reply::Reply;
-use crate::smtp::server::{AuthStep, Encryption, Request, Role, Session, Settings};
+use crate::smtp::server::{AuthStep, Encryption, PortRole, ServerRequest, ServerSettings, Session};
 
 /// A message as it arrived.
 #[derive(Clone, Debug)]
 pub(super) struct Arrived {
     /// The reverse-path.
     pub(super) from: String,
-    /// The message.
     pub(super) bytes: Vec<u8>,
     /// Protocol version and cipher suite, where TLS was used.
     pub(super) tls: Option<String>,
@@ -33,7 +32,7 @@ pub(super) fn serve(hostname: &Domain) -> io::Result<(SocketAddr, Receiver<Arriv
     let address = listener.local_addr()?;
     let (sender, receiver) = channel();
     let hostname = hostname.clone();
-    let settings = Settings {
+    let settings = ServerSettings {
         hostname: hostname.as_str().into(),
         message_bytes_max: 1 << 20,
         recipients_max: 100,
@@ -59,11 +58,11 @@ pub(super) fn serve(hostname: &Domain) -> io::Result<(SocketAddr, Receiver<Arriv
 fn serve_one(
     stream: TcpStream,
     hostname: &Domain,
-    settings: &Settings,
+    settings: &ServerSettings,
     arrived: &Sender<Arrived>,
 ) -> io::Result<()> {
     let mut link = Link::new(stream, Duration::from_secs(30))?;
-    let mut session = Session::new(Role::Relay, Encryption::Offered);
+    let mut session = Session::new(PortRole::Relay, Encryption::Offered);
     let (mut out, mut body, mut kept) = (Vec::new(), Vec::new(), Vec::new());
     let mut agreed = None;
     session.start(settings, &mut out);
@@ -72,7 +71,7 @@ fn serve_one(
         let mut input = kept.as_slice();
         while let Some(request) = session.advance(&mut input, settings, &mut out, &mut body) {
             match request {
-                Request::Store(transaction) => {
+                ServerRequest::Store(transaction) => {
                     let message = Arrived {
                         from: transaction.reverse_path.to_string(),
                         bytes: std::mem::take(&mut body),
@@ -84,8 +83,8 @@ fn serve_one(
                     };
                     session.on_stored(&reply, &mut out);
                 }
-                Request::Forget | Request::Refuse(_) => body.clear(),
-                Request::StartTls => {
+                ServerRequest::Forget | ServerRequest::Refuse(_) => body.clear(),
+                ServerRequest::StartTls => {
                     input = &[];
                     link.write_all(&std::mem::take(&mut out))?;
                     let terms =
@@ -93,7 +92,7 @@ fn serve_one(
                     agreed = Some(format!("{} {}", terms.version, terms.cipher));
                     session.on_tls();
                 }
-                Request::Close | Request::RefuseAndClose(_) => {
+                ServerRequest::Close | ServerRequest::RefuseAndClose(_) => {
                     link.write_all(&out)?;
                     return link.flush();
                 }
@@ -111,26 +110,31 @@ fn serve_one(
 }
 
 /// Answers what needs no more than a yes or a no: anybody may send to any mailbox.
-fn answer(session: &mut Session, question: Request, settings: &Settings, out: &mut Vec<u8>) {
+fn answer(
+    session: &mut Session,
+    question: ServerRequest,
+    settings: &ServerSettings,
+    out: &mut Vec<u8>,
+) {
     match question {
-        Request::Hello { .. } => session.on_hello(Ok(()), settings, out),
-        Request::Sender { .. } => session.on_sender(Ok(()), out),
-        Request::Recipient {
+        ServerRequest::Hello { .. } => session.on_ehlo(Ok(()), settings, out),
+        ServerRequest::Sender { .. } => session.on_sender(Ok(()), out),
+        ServerRequest::Recipient {
             to: ForwardPath::Mailbox(mailbox),
             notify,
             original,
         } => session.on_recipient(Ok(vec![Recipient::new(mailbox, notify, original)]), out),
-        Request::Recipient { .. } => session.on_recipient(Err(Reply::NO_DOMAIN), out),
-        Request::Authenticate { .. } | Request::Respond(_) => {
+        ServerRequest::Recipient { .. } => session.on_recipient(Err(Reply::NO_DOMAIN), out),
+        ServerRequest::Authenticate { .. } | ServerRequest::Respond(_) => {
             session.on_auth(AuthStep::Refusal(Reply::AUTH_NOT_OFFERED), out);
         }
-        Request::BeginBody => session.on_body_ready(Ok(()), settings, out),
+        ServerRequest::BeginBody => session.on_body_ready(Ok(()), settings, out),
         // Of the link, not of the session.
-        Request::StartTls
-        | Request::Store(_)
-        | Request::Forget
-        | Request::Refuse(_)
-        | Request::RefuseAndClose(_)
-        | Request::Close => {}
+        ServerRequest::StartTls
+        | ServerRequest::Store(_)
+        | ServerRequest::Forget
+        | ServerRequest::Refuse(_)
+        | ServerRequest::RefuseAndClose(_)
+        | ServerRequest::Close => {}
     }
 }

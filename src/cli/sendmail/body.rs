@@ -10,7 +10,6 @@ use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::limits::SENDMAIL_MEMORY_BYTES_MAX;
 
-/// The body.
 #[derive(Debug, Default)]
 pub(super) struct Body {
     start: Vec<u8>,
@@ -20,12 +19,10 @@ pub(super) struct Body {
 }
 
 impl Body {
-    /// Its bytes.
     pub(super) const fn len(&self) -> u64 {
         self.len
     }
 
-    /// Appends to it.
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         if self.file.is_none()

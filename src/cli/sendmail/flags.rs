@@ -32,7 +32,7 @@ Example:
   printf 'To: someone@example.net\\nSubject: hello\\n\\nhi\\n' | sendmail -t
 ";
 
-/// What is to be done.
+/// The program that a caller meant: sendmail, a listing of the queue, newaliases, SMTP on standard input.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Mode {
     /// `-bm`: deliver the message on standard input.
@@ -62,7 +62,7 @@ pub enum RecipientSource {
     Header,
 }
 
-/// What ends the message.
+/// What ends the message on standard input: end of file alone, or a line with one dot as well (`-i` is not set).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum MessageEnd {
     /// A line that is a single dot, or the end of the input.
@@ -85,11 +85,9 @@ pub enum Verbosity {
 /// A command line.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Flags {
-    /// What is to be done.
     pub mode: Mode,
     /// Where recipients are looked for.
     pub recipients_from: RecipientSource,
-    /// What ends the message.
     pub end: MessageEnd,
     /// How much is said.
     pub verbosity: Verbosity,
@@ -105,7 +103,6 @@ pub struct Flags {
     pub dsn_return: Option<String>,
     /// `-V`: the envelope id.
     pub envelope_id: Option<String>,
-    /// The recipients.
     pub recipients: Vec<String>,
 }
 

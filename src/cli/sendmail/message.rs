@@ -31,12 +31,10 @@ pub struct Caller {
 
 /// How a message is read.
 #[derive(Clone, Copy, Debug)]
-pub struct Reading<'a> {
-    /// What ends it.
+pub struct HeaderReading<'a> {
     pub end: MessageEnd,
     /// Where its recipients stand.
     pub source: RecipientSource,
-    /// Who sends it.
     pub caller: &'a Caller,
     /// Bytes that it may have.
     pub limit: u64,
@@ -47,14 +45,13 @@ pub struct Reading<'a> {
 pub struct Message {
     /// The recipients that its header names, where they were asked for.
     pub recipients: Vec<Mailbox>,
-    /// Whether all of it is ASCII.
     pub is_ascii: bool,
     head: Vec<u8>,
     body: Body,
 }
 
 impl Message {
-    /// Its bytes.
+    /// Bytes of the header and the body, with CRLF line ends.
     pub fn size(&self) -> u64 {
         self.body.len().saturating_add(self.head.len() as u64)
     }
@@ -70,7 +67,6 @@ impl Message {
 pub enum MessageError {
     /// A field with addresses is no list of addresses.
     Addresses {
-        /// The field.
         field: String,
         /// What is wrong.
         error: AddressListError,
@@ -111,7 +107,7 @@ impl std::fmt::Display for MessageError {
 impl std::error::Error for MessageError {}
 
 /// Reads `input` to its end and makes a message of it.
-pub fn prepare(input: &mut dyn Read, reading: &Reading<'_>) -> Result<Message, MessageError> {
+pub fn prepare(input: &mut dyn Read, reading: &HeaderReading<'_>) -> Result<Message, MessageError> {
     let mut lines = Lines::new(reading.end);
     let mut piece = vec![0; PIECE_BYTES];
     let mut text = Vec::new();
@@ -181,7 +177,7 @@ fn take_header(text: &mut Vec<u8>, over: bool) -> Result<Option<Vec<u8>>, Messag
 /// that it names.
 fn complete_header(
     header: Vec<u8>,
-    reading: &Reading<'_>,
+    reading: &HeaderReading<'_>,
 ) -> Result<(Vec<u8>, Vec<Mailbox>), MessageError> {
     let (source, caller) = (reading.source, reading.caller);
     let header = Header::parse(header).map_err(|_| MessageError::Header)?;
@@ -391,7 +387,7 @@ mod tests {
         source: RecipientSource,
         caller: &Caller,
     ) -> Result<(Vec<u8>, Vec<Mailbox>), MessageError> {
-        let reading = Reading {
+        let reading = HeaderReading {
             end,
             source,
             caller,
@@ -432,7 +428,7 @@ mod tests {
     #[test]
     fn what_is_over_the_limit_is_not_read_to_its_end() {
         let caller = caller();
-        let reading = Reading {
+        let reading = HeaderReading {
             end: MessageEnd::Input,
             source: RecipientSource::Arguments,
             caller: &caller,

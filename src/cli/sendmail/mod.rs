@@ -26,7 +26,7 @@ use crate::mail::address_list::address_list;
 use crate::xtext::encode_xtext;
 
 use flags::{Flags, Mode, Verbosity};
-use message::{Caller, Message, MessageError, Reading, prepare};
+use message::{Caller, HeaderReading, Message, MessageError, prepare};
 use place::Place;
 use submit::{Envelope, Submission};
 
@@ -67,7 +67,7 @@ fn deliver(
         full_name: flags.full_name.clone().or_else(|| place.full_name.clone()),
         domain: place.mail_domain.clone(),
     };
-    let reading = Reading {
+    let reading = HeaderReading {
         end: flags.end,
         source: flags.recipients_from,
         caller: &caller,

@@ -16,7 +16,7 @@ use crate::address::{AddressError, Domain, Mailbox};
 use crate::config::glance;
 use crate::config::parse_size;
 use crate::limits::MESSAGE_BYTES_MAX_DEFAULT;
-use crate::shell::files::published::Names;
+use crate::shell::files::published::PublishedNames;
 
 /// The surroundings of a call.
 #[derive(Clone, Debug)]
@@ -27,7 +27,6 @@ pub(super) struct Place {
     pub(super) drop_folder: PathBuf,
     /// Bytes of a message that the daemon takes, where that is known.
     pub(super) message_bytes_max: Option<u64>,
-    /// This host.
     pub(super) hostname: Domain,
     /// What bare names are completed with.
     pub(super) mail_domain: Domain,
@@ -46,7 +45,7 @@ struct Known {
 }
 
 impl Place {
-    /// Looks around.
+    /// PeriodicChecks around.
     pub(super) fn find(folder: &Path) -> Result<Self, Failure> {
         let path = folder.join("chopar.toml");
         let read = match fs::read_to_string(&path) {
@@ -145,7 +144,7 @@ impl Known {
     }
 
     fn published(state_dir: &Path, folder: &Path) -> Option<Self> {
-        let names = Names::read(state_dir, folder)?;
+        let names = PublishedNames::read(state_dir, folder)?;
         Some(Self {
             hostname: Domain::parse(&names.hostname).ok()?,
             mail_domain: Domain::parse(&names.mail_domain).ok()?,

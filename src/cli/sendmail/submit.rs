@@ -20,7 +20,6 @@ use crate::smtp::reply::{RemoteReply, ReplyReader};
 
 /// The envelope as commands, without line ends.
 pub(super) struct Envelope {
-    /// MAIL.
     pub(super) mail: String,
     /// One RCPT a recipient.
     pub(super) rcpt: Vec<String>,

@@ -24,11 +24,9 @@ pub(super) struct Lines {
 /// What became of the line so far.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum SoFar {
-    /// All of it is held.
     Held,
     /// A part of it was written.
     Broken,
-    /// It is left out.
     LeftOut,
 }
 

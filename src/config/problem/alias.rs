@@ -10,10 +10,7 @@ pub enum AliasProblem {
     /// No line of an aliases file.
     Line,
     /// The name of an alias is no local part.
-    Name {
-        /// What is there.
-        text: String,
-    },
+    Name { text: String },
     /// The name of an alias is an address of another domain.
     Foreign {
         /// The domain whose file has to have it.
@@ -22,10 +19,7 @@ pub enum AliasProblem {
     /// An alias that leads nowhere.
     Empty,
     /// No target of an alias.
-    Target {
-        /// What is there.
-        text: String,
-    },
+    Target { text: String },
     /// An alias with too many targets.
     Targets,
     /// No command of an alias.

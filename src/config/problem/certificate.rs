@@ -10,15 +10,9 @@ pub enum CertificateProblem {
     /// DNS-01 without the hook that does it.
     NoDnsHook,
     /// No name that a certificate can be for.
-    Name {
-        /// What is there.
-        text: String,
-    },
+    Name { text: String },
     /// No URL of an ACME directory.
-    DirectoryUrl {
-        /// What is there.
-        text: String,
-    },
+    DirectoryUrl { text: String },
     /// Half of what binds an account.
     HalfBinding,
 }

@@ -7,14 +7,11 @@ use crate::limits::DNSBL_ZONES_MAX;
 /// What is wrong with a listener, a network or a list of clients.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ClientProblem {
-    /// No socket address.
     SocketAddress {
-        /// What is there.
         text: String,
     },
     /// Neither a list of addresses nor `systemd`.
     ListenWord {
-        /// What is there.
         text: String,
     },
     /// The port is closed to IPv4 (a warning).
@@ -22,9 +19,7 @@ pub enum ClientProblem {
         /// What to add.
         address: String,
     },
-    /// No network.
     Network {
-        /// What is there.
         text: String,
     },
     /// A network with bits behind its prefix.
@@ -34,7 +29,6 @@ pub enum ClientProblem {
     },
     /// All of the Internet may relay (a warning).
     OpenRelay {
-        /// The network.
         network: String,
     },
     /// Proxies whose own addresses may relay.
@@ -50,7 +44,6 @@ pub enum ClientProblem {
     Zones,
     /// No answer of a list of bad addresses.
     ListReply {
-        /// What is there.
         text: String,
     },
     /// Nobody could come again in time.

@@ -15,9 +15,7 @@ pub enum DkimProblem {
         /// Bits of its modulus.
         bits: usize,
     },
-    /// No selector.
     Selector {
-        /// What is there.
         text: String,
     },
     /// Too many keys.

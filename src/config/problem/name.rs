@@ -9,9 +9,7 @@ use crate::address::AddressError;
 pub enum NameProblem {
     /// No host name.
     Hostname {
-        /// What is there.
         text: String,
-        /// Why.
         error: AddressError,
     },
     /// `hostname` is not set, and the system's is of no use.
@@ -26,26 +24,19 @@ pub enum NameProblem {
     },
     /// An IP address for a host name.
     HostnameAddress {
-        /// The address.
         text: String,
     },
     /// No mail address.
     Mailbox {
-        /// What is there.
         text: String,
-        /// Why.
         error: AddressError,
     },
-    /// No domain.
     Domain {
-        /// What is there.
         text: String,
-        /// Why.
         error: AddressError,
     },
     /// A domain without a dot (a warning).
     DomainWithoutDot {
-        /// The domain.
         text: String,
     },
     /// Two folders name the same domain.
@@ -55,7 +46,6 @@ pub enum NameProblem {
     },
     /// A section for a domain that has no folder.
     DomainWithoutFolder {
-        /// The domain.
         domain: String,
     },
 }

@@ -6,25 +6,15 @@ use std::fmt;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RouteProblem {
     /// No pattern of a route.
-    Pattern {
-        /// What is there.
-        text: String,
-    },
+    Pattern { text: String },
     /// No next hop.
-    Via {
-        /// What is there.
-        text: String,
-    },
+    Via { text: String },
     /// A route without a next hop.
     ViaEmpty,
     /// A password would be sent in clear.
     AuthInClear,
     /// The secret lies outside the folder.
-    SecretPath {
-        /// What is there.
-        path: String,
-    },
-    /// The secret is not there.
+    SecretPath { path: String },
     SecretMissing {
         /// Where it should be.
         path: String,

@@ -9,16 +9,13 @@ use crate::login::credential::CredentialError;
 pub enum UserProblem {
     /// No line of a users file.
     Line,
-    /// No credential.
     Credential(CredentialError),
     /// An option of a user that is not known.
     UserOption {
-        /// What is there.
         text: String,
     },
     /// No pattern of `send_as`.
     SendAs {
-        /// What is there.
         text: String,
     },
 }

@@ -7,22 +7,16 @@ use std::fmt;
 pub enum ValueProblem {
     /// A path that does not begin with `/`.
     RelativePath {
-        /// What is there.
         text: String,
     },
     /// No name of an account.
     Account {
-        /// What is there.
         text: String,
     },
-    /// No size.
     Size {
-        /// What is there.
         text: String,
     },
-    /// No duration.
     Duration {
-        /// What is there.
         text: String,
     },
     /// Too small a value.
@@ -32,29 +26,24 @@ pub enum ValueProblem {
     },
     /// No IP address of the family.
     IpAddress {
-        /// What is there.
         text: String,
     },
     /// None of `any`, `ipv4`, `ipv6`.
     Family {
-        /// What is there.
         text: String,
     },
     /// None of the words that a key takes.
     Word {
-        /// What is there.
         text: String,
         /// What it takes.
         words: String,
     },
     /// Characters that cannot have a meaning in local parts.
     Characters {
-        /// What is there.
         text: String,
     },
     /// No server on which mail is read.
     Incoming {
-        /// What is there.
         text: String,
     },
 }

@@ -12,7 +12,7 @@ fn aliases_are_read() {
         alias
             .targets
             .iter()
-            .filter_map(Target::mailbox)
+            .filter_map(AliasTarget::mailbox)
             .map(ToString::to_string)
             .collect::<Vec<_>>()
     };

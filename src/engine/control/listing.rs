@@ -4,15 +4,15 @@ use std::collections::VecDeque;
 use std::mem;
 
 use super::tools::{Control, Job, Listing, Tool};
-use super::wire::{Listed, ListedRecipient, Response};
+use super::wire::{ControlResponse, ListedMessage, ListedRecipient};
 use crate::date::Timestamp;
 use crate::engine::delivery::Delivery;
 use crate::engine::effects::Effects;
-use crate::engine::event::{Action, ConnId, Reader};
+use crate::engine::event::{Action, ConnId, MessageReader};
 use crate::envelope::Envelope;
 use crate::limits::NOTICE_READ_BYTES;
 use crate::mail::header::{HeaderEnd, header_end};
-use crate::queue::{Content, Part, Phase, ReadError};
+use crate::queue::{Part, Phase, ReadContent, ReadError};
 use crate::queue_id::QueueId;
 
 impl Control {
@@ -47,7 +47,7 @@ impl Control {
         while let Some(id) = listing.left.pop_front() {
             if let Some(entry) = fx.index.get(id) {
                 listing.reading = Some(id);
-                let (reader, location) = (Reader::Conn(conn), entry.location);
+                let (reader, location) = (MessageReader::Conn(conn), entry.location);
                 fx.actions.push_back(Action::Read {
                     reader,
                     id,
@@ -66,7 +66,7 @@ impl Control {
     pub(super) fn on_read(
         &mut self,
         conn: ConnId,
-        result: Result<Content, ReadError>,
+        result: Result<ReadContent, ReadError>,
         delivery: &Delivery,
         fx: &mut Effects,
     ) {
@@ -78,18 +78,18 @@ impl Control {
             && let Some(id) = listing.reading.take()
         {
             match result {
-                Ok(Content::Head { envelope, fields }) => {
+                Ok(ReadContent::Head { envelope, fields }) => {
                     self.list_one(conn, listing, id, Ok(&envelope), delivery, fx);
                     goes_on = listing.showing && self.show_header(conn, id, &fields, fx);
                 }
-                Ok(Content::Body { bytes, .. }) => {
+                Ok(ReadContent::Body { bytes, .. }) => {
                     let header = match header_end(&bytes) {
                         HeaderEnd::EmptyLine { at, .. } => bytes.get(..at).unwrap_or_default(),
                         _ => &bytes,
                     };
                     self.respond_header(conn, header, fx);
                 }
-                Ok(Content::Whole { .. }) => {}
+                Ok(ReadContent::Whole { .. }) => {}
                 // It is listed, and only its header cannot be shown.
                 Err(error) if listing.showing && listing.listed > 0 => listing
                     .errors
@@ -136,7 +136,7 @@ impl Control {
                     .map(Timestamp::seconds),
             }
         });
-        let listed = Listed {
+        let listed = ListedMessage {
             id: id.to_string(),
             arrived: entry.arrived.seconds(),
             size: entry.size,
@@ -149,7 +149,7 @@ impl Control {
         listing.listed = listing.listed.saturating_add(1);
         let addresses = entry.recipients.len().saturating_add(1);
         listing.portion = listing.portion.saturating_add(addresses);
-        self.respond(conn, &Response::Message(listed), fx);
+        self.respond(conn, &ControlResponse::Message(listed), fx);
     }
 
     /// Shows the fields that were added, and has the header read; says whether it is.
@@ -165,7 +165,7 @@ impl Control {
         };
         self.respond_header(conn, fields, fx);
         fx.actions.push_back(Action::Read {
-            reader: Reader::Conn(conn),
+            reader: MessageReader::Conn(conn),
             id,
             location,
             part: Part::Body {
@@ -178,7 +178,7 @@ impl Control {
 
     pub(super) fn respond_header(&mut self, conn: ConnId, bytes: &[u8], fx: &mut Effects) {
         let text = String::from_utf8_lossy(bytes).into_owned();
-        self.respond(conn, &Response::Header { text }, fx);
+        self.respond(conn, &ControlResponse::Header { text }, fx);
     }
 
     /// All that was listed is out.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::tools::{Control, Job, Pending, Tool};
-use super::wire::{Request, Response, Selection};
+use super::wire::{ControlRequest, ControlResponse, Selection};
 use crate::engine::delivery::Delivery;
 use crate::engine::effects::{Effects, ROOT};
 use crate::engine::event::{Action, ConnId, Peer};
@@ -21,30 +21,30 @@ impl Control {
         &mut self,
         conn: ConnId,
         control: &mut Tool,
-        request: &Request,
+        request: &ControlRequest,
         fx: &mut Effects,
     ) {
         let uid = control.uid();
         let is_own = |entry: &Queued| uid.is_some() && entry.submitter == uid;
         match request {
-            Request::List {} => {
+            ControlRequest::List {} => {
                 let own = fx.index.entries().filter(|(_, entry)| is_own(entry));
                 let mut ids: Vec<QueueId> = own.map(|(id, _)| id).collect();
                 ids.sort_unstable();
                 self.begin_list(conn, control, ids.into(), false, fx);
             }
             // The same is said of what is not there and of what belongs to somebody else.
-            Request::Show { id } => self.show(conn, control, id, &is_own, fx),
-            Request::Flush { .. } => self.deny(conn, uid, "flush", fx),
-            Request::Hold { .. } => self.deny(conn, uid, "hold", fx),
-            Request::Release { .. } => self.deny(conn, uid, "release", fx),
-            Request::Remove { .. } => self.deny(conn, uid, "remove", fx),
-            Request::Stats {} => self.deny(conn, uid, "stats", fx),
-            Request::Status {} => self.deny(conn, uid, "status", fx),
-            Request::Reload {} => self.deny(conn, uid, "reload", fx),
-            Request::Follow { .. } => self.deny(conn, uid, "follow", fx),
-            Request::Expect { .. } => self.deny(conn, uid, "expect", fx),
-            Request::Examine { .. } => self.deny(conn, uid, "examine", fx),
+            ControlRequest::Show { id } => self.show(conn, control, id, &is_own, fx),
+            ControlRequest::Flush { .. } => self.deny(conn, uid, "flush", fx),
+            ControlRequest::Hold { .. } => self.deny(conn, uid, "hold", fx),
+            ControlRequest::Release { .. } => self.deny(conn, uid, "release", fx),
+            ControlRequest::Remove { .. } => self.deny(conn, uid, "remove", fx),
+            ControlRequest::Stats {} => self.deny(conn, uid, "stats", fx),
+            ControlRequest::Status {} => self.deny(conn, uid, "status", fx),
+            ControlRequest::Reload {} => self.deny(conn, uid, "reload", fx),
+            ControlRequest::Follow { .. } => self.deny(conn, uid, "follow", fx),
+            ControlRequest::Expect { .. } => self.deny(conn, uid, "expect", fx),
+            ControlRequest::Examine { .. } => self.deny(conn, uid, "examine", fx),
         }
     }
 
@@ -53,7 +53,7 @@ impl Control {
             self.log_denied(uid, what, "not root, nor the account of the daemon", fx);
         }
         let text = "only root and the account of the daemon may do that; use sudo".to_owned();
-        self.respond(conn, &Response::Denied { text }, fx);
+        self.respond(conn, &ControlResponse::Denied { text }, fx);
     }
 
     /// An operator asks.
@@ -61,7 +61,7 @@ impl Control {
         &mut self,
         conn: ConnId,
         control: &mut Tool,
-        request: Request,
+        request: ControlRequest,
         delivery: &Delivery,
         fx: &mut Effects,
     ) {
@@ -69,10 +69,12 @@ impl Control {
         note_request(control, &request, fx);
         let tool = conn;
         match request {
-            Request::List {} => self.begin_list(conn, control, fx.index.ids().into(), false, fx),
-            Request::Show { id } => self.show(conn, control, &id, &|_| true, fx),
-            Request::Flush { which } => self.flush(conn, &which, fx),
-            Request::Hold { which } => {
+            ControlRequest::List {} => {
+                self.begin_list(conn, control, fx.index.ids().into(), false, fx)
+            }
+            ControlRequest::Show { id } => self.show(conn, control, &id, &|_| true, fx),
+            ControlRequest::Flush { which } => self.flush(conn, &which, fx),
+            ControlRequest::Hold { which } => {
                 let held = true;
                 self.commit_each(
                     conn,
@@ -82,7 +84,7 @@ impl Control {
                     fx,
                 );
             }
-            Request::Release { which } => {
+            ControlRequest::Release { which } => {
                 let held = false;
                 self.commit_each(
                     conn,
@@ -92,24 +94,24 @@ impl Control {
                     fx,
                 );
             }
-            Request::Remove { which } => {
+            ControlRequest::Remove { which } => {
                 let removal = Removal { tool, uid };
                 self.commit_each(conn, control, &which, |id| Note::Remove { id, removal }, fx);
             }
-            Request::Stats {} => {
+            ControlRequest::Stats {} => {
                 let stats = stats(delivery, fx);
-                self.respond(conn, &Response::Stats(stats), fx);
+                self.respond(conn, &ControlResponse::Stats(stats), fx);
                 self.end(conn, stats.queued, Vec::new(), fx);
             }
-            Request::Status {} => {
+            ControlRequest::Status {} => {
                 let status = Box::new(status(delivery, fx));
-                self.respond(conn, &Response::Status(status), fx);
+                self.respond(conn, &ControlResponse::Status(status), fx);
                 self.end(conn, fx.index.len(), Vec::new(), fx);
             }
-            Request::Follow { id } => self.follow(conn, control, &id, fx),
-            Request::Expect { recipient } => self.expect(conn, control, recipient, fx),
-            Request::Examine { addresses } => self.examine(conn, control, addresses, fx),
-            Request::Reload {} => {
+            ControlRequest::Follow { id } => self.follow(conn, control, &id, fx),
+            ControlRequest::Expect { recipient } => self.expect(conn, control, recipient, fx),
+            ControlRequest::Examine { addresses } => self.examine(conn, control, addresses, fx),
+            ControlRequest::Reload {} => {
                 control.work = Job::Reload;
                 fx.actions.push_back(Action::Reload { conn: Some(conn) });
             }
@@ -154,7 +156,7 @@ impl Control {
         };
         control.work = Job::Follow { unread: 0 };
         for text in known {
-            self.respond(conn, &Response::Event { text }, fx);
+            self.respond(conn, &ControlResponse::Event { text }, fx);
         }
     }
 
@@ -185,7 +187,7 @@ impl Control {
         }
         control.work = Job::Follow { unread: 0 };
         let text = "attempts from these addresses are expected".to_owned();
-        self.respond(conn, &Response::Note { text }, fx);
+        self.respond(conn, &ControlResponse::Note { text }, fx);
     }
 
     /// The messages that are meant, and a sentence for each that is not there.
@@ -287,7 +289,7 @@ impl Control {
     ) {
         for key in keys {
             let text = format!("{key} has changed: that takes effect at the next restart");
-            self.respond(conn, &Response::Note { text }, fx);
+            self.respond(conn, &ControlResponse::Note { text }, fx);
         }
     }
 
@@ -309,7 +311,7 @@ impl Control {
 }
 
 /// Logs what is asked, for those who read every line.
-fn note_request(control: &Tool, request: &Request, fx: &mut Effects) {
+fn note_request(control: &Tool, request: &ControlRequest, fx: &mut Effects) {
     if let Peer::Process { uid } = control.peer {
         let line = Line::new(Level::Debug, "control").with("uid", uid);
         fx.log(line.with(

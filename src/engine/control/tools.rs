@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::mem;
 
-use super::wire::{Request, Response};
+use super::wire::{ControlRequest, ControlResponse};
 use crate::engine::connections::{ConnEvent, Owner, Sessions};
 use crate::engine::delivery::Delivery;
 use crate::engine::effects::Effects;
@@ -33,7 +33,6 @@ pub(super) struct Tool {
 
 /// A request under way.
 pub(super) enum Job {
-    /// None.
     None,
     /// Messages are listed.
     List(Listing),
@@ -161,7 +160,7 @@ impl Control {
         if *unread > FOLLOWER_BYTES_MAX {
             self.drop_tool(conn, UNREAD, fx);
         } else {
-            self.respond(conn, &Response::Event { text }, fx);
+            self.respond(conn, &ControlResponse::Event { text }, fx);
         }
     }
 
@@ -199,7 +198,7 @@ impl Control {
                 Ok(None) => break,
                 Err(TooLong) => return self.drop_tool(conn, "the request is too long", fx),
             };
-            match serde_json::from_slice::<Request>(&line) {
+            match serde_json::from_slice::<ControlRequest>(&line) {
                 Ok(request) => {
                     control.has_asked = true;
                     if is_user {
@@ -217,7 +216,7 @@ impl Control {
     pub(in crate::engine) fn drop_tool(&mut self, conn: ConnId, error: &str, fx: &mut Effects) {
         self.respond(
             conn,
-            &Response::End {
+            &ControlResponse::End {
                 count: 0,
                 errors: vec![error.to_owned()],
             },
@@ -267,10 +266,10 @@ impl Control {
         errors: Vec<String>,
         fx: &mut Effects,
     ) {
-        self.respond(conn, &Response::End { count, errors }, fx);
+        self.respond(conn, &ControlResponse::End { count, errors }, fx);
     }
 
-    pub(super) fn respond(&mut self, conn: ConnId, response: &Response, fx: &mut Effects) {
+    pub(super) fn respond(&mut self, conn: ConnId, response: &ControlResponse, fx: &mut Effects) {
         let mut bytes = serde_json::to_vec(response).unwrap_or_default();
         bytes.push(b'\n');
         fx.send(conn, bytes);

@@ -5,39 +5,24 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::stats::Stats;
-use crate::engine::status::Status;
+use crate::engine::status::RelayStatus;
 
 /// What a tool asks.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Request {
+pub enum ControlRequest {
     /// All messages, oldest first.
     List {},
     /// One message with its header.
-    Show {
-        /// Its id.
-        id: String,
-    },
+    Show { id: String },
     /// Try again now: one message, those for a domain, or all.
-    Flush {
-        /// Which.
-        which: Selection,
-    },
+    Flush { which: Selection },
     /// Do not try.
-    Hold {
-        /// Which.
-        which: Selection,
-    },
+    Hold { which: Selection },
     /// Try again.
-    Release {
-        /// Which.
-        which: Selection,
-    },
+    Release { which: Selection },
     /// Take out of the queue without a word to the sender.
-    Remove {
-        /// Which.
-        which: Selection,
-    },
+    Remove { which: Selection },
     /// Numbers.
     Stats {},
     /// The state of the relay.
@@ -45,10 +30,7 @@ pub enum Request {
     /// Read the configuration again.
     Reload {},
     /// Tell what was logged of a message, and what will be, until the tool hangs up.
-    Follow {
-        /// Its id.
-        id: String,
-    },
+    Follow { id: String },
     /// Tell of messages that are accepted for an address, until the tool hangs up.
     Expect {
         /// The address, as the client names it.
@@ -56,17 +38,13 @@ pub enum Request {
     },
     /// Log refusals and failed handshakes of clients at these addresses at the level `debug` and do not slow them, until the tool
     /// hangs up: they are its own attempts, from addresses of this host.
-    Examine {
-        /// The addresses.
-        addresses: Vec<IpAddr>,
-    },
+    Examine { addresses: Vec<IpAddr> },
 }
 
 /// Which messages are meant.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Selection {
-    /// All.
     All,
     /// These.
     Ids(Vec<String>),
@@ -75,9 +53,8 @@ pub enum Selection {
 /// A line of the answer.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Response {
-    /// A message.
-    Message(Listed),
+pub enum ControlResponse {
+    Message(ListedMessage),
     /// The header of a message that is shown.
     Header {
         /// As text; bytes that are no UTF-8 are replaced.
@@ -86,7 +63,7 @@ pub enum Response {
     /// Numbers.
     Stats(Stats),
     /// The state of the relay.
-    Status(Box<Status>),
+    Status(Box<RelayStatus>),
     /// A line of the log about the message that is followed.
     Event {
         /// `event=… id=… key=value …`.
@@ -111,10 +88,9 @@ pub enum Response {
     },
 }
 
-/// A message as it is listed.
+/// One message of the queue, as `queue list` prints it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Listed {
-    /// Its id.
+pub struct ListedMessage {
     pub id: String,
     /// When it was accepted, in seconds since 1970.
     pub arrived: u64,
@@ -124,16 +100,14 @@ pub struct Listed {
     pub from: String,
     /// Who brought it.
     pub origin: String,
-    /// Whether it is held.
     pub held: bool,
-    /// Its recipients.
     pub recipients: Vec<ListedRecipient>,
     /// Why its envelope cannot be read: then its addresses and its origin are empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
 }
 
-/// A recipient as it is listed.
+/// One recipient of a message in the queue, as `queue show` prints it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ListedRecipient {
     /// The mailbox.

@@ -4,9 +4,9 @@ use std::mem;
 
 use super::load::{Heard, Load};
 use super::session::{Delivery, DeliverySession, ServerLink, State};
-use crate::cause::Words;
+use crate::cause::QuotedWords;
 use crate::engine::effects::Effects;
-use crate::engine::event::{Action, ConnId, Reader};
+use crate::engine::event::{Action, ConnId, MessageReader};
 use crate::engine::log::{Level, Line};
 use crate::envelope::Envelope;
 use crate::limits::{
@@ -14,9 +14,9 @@ use crate::limits::{
     DELIVERY_TURN_MESSAGES,
 };
 use crate::policy::shares::Resource;
-use crate::queue::{Content, Part, Phase, ReadError};
+use crate::queue::{Part, Phase, ReadContent, ReadError};
 use crate::queue_id::QueueId;
-use crate::smtp::client::{About, Fate};
+use crate::smtp::client::{RecipientResult, RefusalScope};
 use crate::status::EnhancedCode;
 
 impl Delivery {
@@ -102,7 +102,7 @@ impl Delivery {
         let short = !location.body_is_file() && size <= u64::from(BLOCK_BYTES);
         let part = if short { Part::Whole } else { Part::Head };
         fx.actions.push_back(Action::Read {
-            reader: Reader::Conn(conn),
+            reader: MessageReader::Conn(conn),
             id,
             location,
             part,
@@ -142,14 +142,14 @@ impl Delivery {
         &mut self,
         conn: ConnId,
         mut delivery: Box<DeliverySession>,
-        result: Result<Content, ReadError>,
+        result: Result<ReadContent, ReadError>,
         fx: &mut Effects,
     ) {
         // Whatever else it was read for was left meanwhile.
         let Some(id) = delivery.state.reads() else {
             return self.put_back(conn, delivery, fx);
         };
-        let begins = !matches!(result, Ok(Content::Body { .. }));
+        let begins = !matches!(result, Ok(ReadContent::Body { .. }));
         if begins && !self.is_wanted(id, fx) && result.is_ok() {
             return self.take_other_message(conn, delivery, fx);
         }
@@ -161,11 +161,11 @@ impl Delivery {
         }
         let mut out = Vec::new();
         let read = match result {
-            Ok(Content::Head { envelope, fields }) => {
+            Ok(ReadContent::Head { envelope, fields }) => {
                 self.begin_transaction(&mut delivery, &envelope, (fields, None), &mut out, fx);
                 Ok(())
             }
-            Ok(Content::Whole {
+            Ok(ReadContent::Whole {
                 envelope,
                 fields,
                 body,
@@ -174,7 +174,7 @@ impl Delivery {
                 self.begin_transaction(&mut delivery, &envelope, content, &mut out, fx);
                 Ok(())
             }
-            Ok(Content::Body { bytes, crc32 }) => match &mut delivery.state {
+            Ok(ReadContent::Body { bytes, crc32 }) => match &mut delivery.state {
                 State::Talking {
                     link,
                     load: Some(load),
@@ -233,15 +233,15 @@ impl Delivery {
         fx.log(line);
         if let Some(load) = delivery.state.take_load() {
             let heard = Heard {
-                fate: Fate::Deferred {
-                    about: About::Recipient,
+                result: RecipientResult::Deferred {
+                    about: RefusalScope::Recipient,
                     status: EnhancedCode::new(4, 3, 0),
-                    words: Words::ours("the message cannot be read"),
+                    words: QuotedWords::ours("the message cannot be read"),
                 },
                 at: None,
             };
-            let fates = load.indices.iter().map(|index| (*index, heard.clone()));
-            self.record_results(None, &delivery, &load, fates.collect(), fx);
+            let results = load.indices.iter().map(|index| (*index, heard.clone()));
+            self.record_results(None, &delivery, &load, results.collect(), fx);
         }
         // Half a body may be out: the connection is cut, not closed in order.
         fx.actions.push_back(Action::Abort { conn });
@@ -300,7 +300,7 @@ fn read_block(conn: ConnId, load: &mut Load, fx: &mut Effects) {
     load.reading = true;
     let entry = fx.index.get(load.id);
     fx.actions.push_back(Action::Read {
-        reader: Reader::Conn(conn),
+        reader: MessageReader::Conn(conn),
         id: load.id,
         location: entry.map_or(load.location, |entry| entry.location),
         part: Part::Body {

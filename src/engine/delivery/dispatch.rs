@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use super::hops::Hop;
 use super::session::Delivery;
-use crate::cause::Cause;
+use crate::cause::FailureCause;
 use crate::date::Timestamp;
 use crate::engine::effects::Effects;
-use crate::engine::event::{Action, Reader};
+use crate::engine::event::{Action, MessageReader};
 use crate::engine::log::{Level, Line};
-use crate::engine::status::Reason;
+use crate::engine::status::DeferralReason;
 use crate::engine::timers::Timer;
 use crate::envelope::Envelope;
 use crate::limits::{HOP_PROBE_INTERVAL, HOP_REST, UNTRIED_LOGGED_MAX};
-use crate::policy::shares::{Holder, Resource, Standing};
+use crate::policy::shares::{Holder, Resource, TrustLevel};
 use crate::policy::{retry, route};
-use crate::queue::{Content, HopId, Part, Phase, Queued, ReadError, RecipientState};
+use crate::queue::{HopId, Part, Phase, Queued, ReadContent, ReadError, RecipientState};
 use crate::queue_id::QueueId;
 use crate::status::EnhancedCode;
 
@@ -70,7 +70,7 @@ impl Delivery {
             }
             let holder = hop.holder();
             if !self.has_room_for_session(holder, fx) {
-                let line = usize::from(holder.standing() < Standing::Known);
+                let line = usize::from(holder.standing() < TrustLevel::Known);
                 self.hops.wants_room(id, line);
                 return true;
             }
@@ -94,7 +94,7 @@ impl Delivery {
             let standing = holder.standing();
             let most = match pool.used() < pool.capacity() {
                 true => standing,
-                false => Standing::Trusted,
+                false => TrustLevel::Trusted,
             };
             if pool.free(standing) > 0 || !self.retire_idle_session(most, fx) {
                 return false;
@@ -103,7 +103,7 @@ impl Delivery {
     }
 
     /// Makes room by sending one idle delivery session home, of this standing at most.
-    fn retire_idle_session(&mut self, most: Standing, fx: &mut Effects) -> bool {
+    fn retire_idle_session(&mut self, most: TrustLevel, fx: &mut Effects) -> bool {
         let may_go = |conn| {
             let session = self.sessions.get(conn);
             session.is_some_and(|session| session.standing() <= most)
@@ -126,7 +126,7 @@ impl Delivery {
         &mut self,
         id: HopId,
         status: EnhancedCode,
-        why: &Cause,
+        why: &FailureCause,
         fx: &mut Effects,
     ) {
         let Some(hop) = self.hops.get_mut(id) else {
@@ -136,7 +136,8 @@ impl Delivery {
             return;
         }
         hop.proven = false;
-        fx.observed.unreached(Reason::of(status, &why.words));
+        fx.observed
+            .unreached(DeferralReason::of(status, &why.words));
         let planned = hop.planned.take().filter(|until| *until > fx.now.instant);
         let until = planned.unwrap_or_else(|| {
             hop.failures = hop.failures.saturating_add(1);
@@ -222,7 +223,7 @@ impl Delivery {
         let why = hop
             .trouble
             .clone()
-            .unwrap_or_else(|| Arc::new(Cause::here("the next hop cannot be reached")));
+            .unwrap_or_else(|| Arc::new(FailureCause::here("the next hop cannot be reached")));
         for message in expired {
             if let Some(hop) = self.hops.get_mut(id) {
                 hop.set_aside(message);
@@ -257,7 +258,7 @@ impl Delivery {
                 self.hops.rerouted = Some(id);
                 let (location, part) = (entry.location, Part::Head);
                 fx.actions.push_back(Action::Read {
-                    reader: Reader::Reroute(id),
+                    reader: MessageReader::Reroute(id),
                     id,
                     location,
                     part,
@@ -271,14 +272,14 @@ impl Delivery {
     pub(in crate::engine) fn reroute_read(
         &mut self,
         id: QueueId,
-        result: Result<Content, ReadError>,
+        result: Result<ReadContent, ReadError>,
         fx: &mut Effects,
     ) {
         if self.hops.rerouted.take_if(|asked| *asked == id).is_none() {
             return;
         }
         match result {
-            Ok(Content::Head { envelope, .. }) => self.move_message(id, &envelope, fx),
+            Ok(ReadContent::Head { envelope, .. }) => self.move_message(id, &envelope, fx),
             Ok(_) => {}
             Err(error) => {
                 let line = Line::new(Level::Error, "unreadable").with("id", id);
@@ -318,7 +319,10 @@ impl Delivery {
     }
 
     /// Why a recipient waits: a next hop that could not be reached, be it for another message, is the latest that is known.
-    pub(in crate::engine) fn latest_cause(&self, state: &RecipientState) -> Option<Arc<Cause>> {
+    pub(in crate::engine) fn latest_cause(
+        &self,
+        state: &RecipientState,
+    ) -> Option<Arc<FailureCause>> {
         let trouble = self.hops.get(state.hop).and_then(|hop| hop.trouble.clone());
         trouble.or_else(|| state.why.clone())
     }

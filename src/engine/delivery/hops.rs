@@ -8,13 +8,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::waiting::Line as Waiting;
-use crate::cause::Cause;
+use crate::cause::FailureCause;
 use crate::clock::Instant;
 use crate::dns::zone_of;
 use crate::engine::event::ConnId;
 use crate::limits::{DEAD_ADDRESS_TIMEOUT, DEAD_ADDRESSES_MAX, WAKES_PER_COURIER_MAX};
 use crate::policy::route::NextHop;
-use crate::policy::shares::{Holder, Kind, Standing, hash_of_text};
+use crate::policy::shares::{Holder, ShareKind, TrustLevel, hash_of_text};
 use crate::queue::HopId;
 use crate::queue_id::QueueId;
 use crate::status::EnhancedCode;
@@ -62,8 +62,7 @@ pub(in crate::engine) struct Hop {
     /// Whether a delivery session got through lately.
     pub(in crate::engine) proven: bool,
     /// Why it is paused.
-    pub(in crate::engine) trouble: Option<Arc<Cause>>,
-    /// The status of that.
+    pub(in crate::engine) trouble: Option<Arc<FailureCause>>,
     pub(in crate::engine) status: Option<EnhancedCode>,
     /// The last message of which the log says why it waits.
     pub(super) told: Option<QueueId>,
@@ -90,7 +89,6 @@ pub(in crate::engine) struct HopSessions {
 }
 
 impl HopSessions {
-    /// How many there are.
     pub(in crate::engine) fn len(&self) -> usize {
         self.arriving.len().saturating_add(self.through.len())
     }
@@ -107,13 +105,13 @@ impl Hop {
     /// through to before one that may be dead, and hosts of one zone have one share.
     pub(super) fn holder(&self) -> Holder {
         let standing = match (self.ready.has_trusted(), self.failures == 0, self.proven) {
-            (true, true, _) => Standing::Trusted,
-            (true, false, _) => Standing::Known,
-            (false, _, true) => Standing::Visitor,
-            (false, _, false) => Standing::Client,
+            (true, true, _) => TrustLevel::Trusted,
+            (true, false, _) => TrustLevel::Known,
+            (false, _, true) => TrustLevel::Visitor,
+            (false, _, false) => TrustLevel::Client,
         };
         let name = self.name.to_string();
-        Holder::nobody(standing).and(Kind::Zone, hash_of_text(zone_of(&name)))
+        Holder::nobody(standing).and(ShareKind::Zone, hash_of_text(zone_of(&name)))
     }
 
     /// Ends its pause for one attempt before its time, which leaves the schedule as it is; says whether there was one.
@@ -266,7 +264,7 @@ impl Hops {
         self.hops.get(&id).is_none_or(|hop| hop.stale)
     }
 
-    /// Looks again whether a hop can send.
+    /// PeriodicChecks again whether a hop can send.
     pub(super) fn touch(&mut self, id: HopId) {
         if let Some(hop) = self.hops.get_mut(&id)
             && !hop.queued
@@ -276,7 +274,7 @@ impl Hops {
         }
     }
 
-    /// Looks again at all that wait: room for delivery sessions has come free.
+    /// PeriodicChecks again at all that wait: room for delivery sessions has come free.
     pub(super) fn touch_waiting(&mut self) {
         let waiting: Vec<HopId> = self
             .hops
@@ -303,10 +301,10 @@ impl Hops {
     }
 
     /// The standings that those may have who wait for room, this hop aside: each line has two.
-    pub(super) fn wanting_beside(&self, own: HopId) -> impl Iterator<Item = Standing> {
+    pub(super) fn wanting_beside(&self, own: HopId) -> impl Iterator<Item = TrustLevel> {
         let standings = [
-            [Standing::Known, Standing::Trusted],
-            [Standing::Client, Standing::Visitor],
+            [TrustLevel::Known, TrustLevel::Trusted],
+            [TrustLevel::Client, TrustLevel::Visitor],
         ];
         let lines = self.wanting.iter().zip(standings);
         lines

@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::address::Domain;
-use crate::cause::Place;
+use crate::cause::FailurePlace;
 use crate::config;
 use crate::destination::{Scheme, Via};
 use crate::dns::{NoRecords, Question};
 use crate::engine::event::Endpoint;
-use crate::smtp::client::{Login, Protocol, Tls};
+use crate::smtp::client::{ClientLogin, ClientProtocol, TlsPolicy};
 
 /// The hosts of a next hop that have not been tried.
 #[derive(Default)]
@@ -59,9 +59,9 @@ pub(super) struct Host {
     /// Where it is, if that is known without a look-up.
     pub(super) at: Option<Endpoint>,
     pub(super) port: u16,
-    pub(super) protocol: Protocol,
-    pub(super) tls: Tls,
-    pub(super) login: Option<Login>,
+    pub(super) protocol: ClientProtocol,
+    pub(super) tls: TlsPolicy,
+    pub(super) login: Option<ClientLogin>,
     /// By what it is known.
     pub(super) found_by: FoundBy,
 }
@@ -86,14 +86,14 @@ pub(super) struct Target {
 
 impl Target {
     /// As people are told of it.
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(&self) -> FailurePlace {
         match &self.to {
-            Endpoint::Tcp(to) => Place::Host {
+            Endpoint::Tcp(to) => FailurePlace::Host {
                 name: self.host.name.as_str().into(),
                 address: Some(to.ip()),
             },
-            Endpoint::Unix(path) => Place::Socket(path.display().to_string().into()),
-            Endpoint::Helper(target) => Place::Program(target.clone()),
+            Endpoint::Unix(path) => FailurePlace::Socket(path.display().to_string().into()),
+            Endpoint::Helper(target) => FailurePlace::Program(target.clone()),
         }
     }
 
@@ -105,19 +105,19 @@ impl Target {
     /// The host that has a message now, and tells or does not tell what becomes of it; a program of this machine is none,
     /// also where it takes LMTP on a port.
     pub(super) fn remote_host(&self) -> Option<String> {
-        let here = |ip: &IpAddr| self.host.protocol == Protocol::Lmtp && ip.is_loopback();
+        let here = |ip: &IpAddr| self.host.protocol == ClientProtocol::Lmtp && ip.is_loopback();
         let ip = self.to.ip().filter(|ip| !here(ip));
         ip.map(|_| self.host.name.to_string())
     }
 }
 
 /// A host that the configuration names.
-pub(super) fn configured(via: Via, login: Option<&config::Login>) -> Host {
+pub(super) fn configured(via: Via, login: Option<&config::RouteLogin>) -> Host {
     let (tls, protocol) = match via.scheme {
-        Scheme::Smtp => (Tls::Opportunistic, Protocol::Smtp),
-        Scheme::SmtpStartTls => (Tls::Required, Protocol::Smtp),
-        Scheme::Smtps => (Tls::Active, Protocol::Smtp),
-        Scheme::Lmtp => (Tls::Opportunistic, Protocol::Lmtp),
+        Scheme::Smtp => (TlsPolicy::Opportunistic, ClientProtocol::Smtp),
+        Scheme::SmtpStartTls => (TlsPolicy::Required, ClientProtocol::Smtp),
+        Scheme::Smtps => (TlsPolicy::Active, ClientProtocol::Smtp),
+        Scheme::Lmtp => (TlsPolicy::Opportunistic, ClientProtocol::Lmtp),
     };
     Host {
         at: via
@@ -127,7 +127,7 @@ pub(super) fn configured(via: Via, login: Option<&config::Login>) -> Host {
         port: via.port,
         protocol,
         tls,
-        login: login.map(|login| Login {
+        login: login.map(|login| ClientLogin {
             user: login.user.clone(),
             password: login.password.clone(),
         }),

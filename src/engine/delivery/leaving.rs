@@ -3,13 +3,15 @@
 use super::load::Heard;
 use super::meaning::{INJECTED, meaning, meaning_of_end};
 use super::session::{Delivery, DeliverySession, Reach, State};
-use crate::cause::Words;
+use crate::cause::QuotedWords;
 use crate::clock::Instant;
 use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Lost};
 use crate::engine::log::{Level, Line};
 use crate::policy::shares::Resource;
-use crate::smtp::client::{About, Fate, Refusal, Request, Session, Tls};
+use crate::smtp::client::{
+    ClientRequest, RecipientResult, RefusalScope, Session, SessionRefusal, TlsPolicy,
+};
 use crate::status::EnhancedCode;
 
 impl Delivery {
@@ -25,14 +27,14 @@ impl Delivery {
         &mut self,
         conn: ConnId,
         mut delivery: Box<DeliverySession>,
-        refusal: &Refusal,
+        refusal: &SessionRefusal,
         fx: &mut Effects,
     ) {
         // As a handshake that fails.
-        if *refusal == Refusal::Injection {
+        if *refusal == SessionRefusal::Injection {
             let (status, what) = (EnhancedCode::new(4, 7, 5), INJECTED);
             fx.actions.push_back(Action::Close { conn });
-            self.settle_broken(conn, &mut delivery, status, &Words::ours(what), fx);
+            self.settle_broken(conn, &mut delivery, status, &QuotedWords::ours(what), fx);
             return self.try_elsewhere(conn, delivery, Broken::Handshake, (status, what), fx);
         }
         let (status, words) = meaning(refusal);
@@ -45,7 +47,7 @@ impl Delivery {
         conn: ConnId,
         delivery: Box<DeliverySession>,
         status: EnhancedCode,
-        words: &Words,
+        words: &QuotedWords,
         fx: &mut Effects,
     ) {
         fx.actions.push_back(Action::Close { conn });
@@ -58,7 +60,7 @@ impl Delivery {
         conn: ConnId,
         mut delivery: Box<DeliverySession>,
         status: EnhancedCode,
-        words: &Words,
+        words: &QuotedWords,
         fx: &mut Effects,
     ) {
         self.settle_broken(conn, &mut delivery, status, words, fx);
@@ -109,7 +111,13 @@ impl Delivery {
         }
         let (status, what) = meaning_of_end(cause);
         let broken = Broken::of(&delivery.state);
-        self.settle_broken(conn, &mut delivery, status, &Words::ours(what.as_str()), fx);
+        self.settle_broken(
+            conn,
+            &mut delivery,
+            status,
+            &QuotedWords::ours(what.as_str()),
+            fx,
+        );
         self.try_elsewhere(conn, delivery, broken, (status, &what), fx);
     }
 
@@ -135,18 +143,18 @@ impl Delivery {
             Some(target)
                 if has_tls
                     && delivery.reach != Reach::Here
-                    && target.host.tls == Tls::Opportunistic =>
+                    && target.host.tls == TlsPolicy::Opportunistic =>
             {
                 let line = Line::new(Level::Info, "tls-failed")
                     .with("side", "client")
                     .with("host", &target.host.name);
                 fx.log(line.with("why", what));
                 let mut target = target.clone();
-                target.host.tls = Tls::Avoided;
+                target.host.tls = TlsPolicy::Avoided;
                 delivery.candidates.targets.push_front(target);
             }
             _ => {
-                let why = delivery.cause(Words::ours(what));
+                let why = delivery.cause(QuotedWords::ours(what));
                 delivery.note(status, why);
             }
         }
@@ -159,20 +167,20 @@ impl Delivery {
         conn: ConnId,
         delivery: &mut DeliverySession,
         status: EnhancedCode,
-        words: &Words,
+        words: &QuotedWords,
         fx: &mut Effects,
     ) {
         let link = delivery.state.link_mut();
-        if let Some(fates) = link.and_then(|link| last_fates(&mut link.session, words)) {
-            return self.on_transaction_done(conn, delivery, fates, fx);
+        if let Some(results) = link.and_then(|link| last_results(&mut link.session, words)) {
+            return self.on_transaction_done(conn, delivery, results, fx);
         }
         let at = delivery.place();
         if let Some(load) = delivery.state.load_mut() {
             // Nothing of it was said here.
             for index in &load.indices {
                 load.earlier.entry(*index).or_insert_with(|| Heard {
-                    fate: Fate::Deferred {
-                        about: About::Host,
+                    result: RecipientResult::Deferred {
+                        about: RefusalScope::Host,
                         status: status.as_transient(),
                         words: words.clone(),
                     },
@@ -207,7 +215,7 @@ impl Delivery {
                 fx.actions.push_back(Action::Abort { conn });
                 let (status, what) = (EnhancedCode::new(4, 4, 2), "no answer in time");
                 let broken = Broken::of(&delivery.state);
-                self.settle_broken(conn, &mut delivery, status, &Words::ours(what), fx);
+                self.settle_broken(conn, &mut delivery, status, &QuotedWords::ours(what), fx);
                 self.try_elsewhere(conn, delivery, broken, (status, what), fx);
             }
         }
@@ -310,12 +318,12 @@ impl Broken {
 }
 
 /// The fates of a transaction that is under way in a session whose connection is gone, or which is left.
-fn last_fates(session: &mut Session, words: &Words) -> Option<Vec<Fate>> {
+fn last_results(session: &mut Session, words: &QuotedWords) -> Option<Vec<RecipientResult>> {
     session.on_lost(words.as_str());
     let requests = std::iter::from_fn(|| session.next_request());
     requests
         .filter_map(|request| match request {
-            Request::Done(fates) => Some(fates),
+            ClientRequest::Done(results) => Some(results),
             _ => None,
         })
         .last()

@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 use std::mem;
 
 use crate::address::ReversePath;
-use crate::cause::Place;
+use crate::cause::FailurePlace;
 use crate::clock::Instant;
 use crate::date::Timestamp;
 use crate::engine::log::Named;
 use crate::envelope::{Envelope, Recipient};
 use crate::queue::{Location, Queued};
 use crate::queue_id::QueueId;
-use crate::smtp::client::{Fate, Mail, Rcpt};
+use crate::smtp::client::{ClientMail, Rcpt, RecipientResult};
 
 /// What was said of a recipient, and where.
 #[derive(Clone)]
 pub(super) struct Heard {
-    pub(super) fate: Fate,
-    pub(super) at: Option<Place>,
+    pub(super) result: RecipientResult,
+    pub(super) at: Option<FailurePlace>,
 }
 
 /// The message that a delivery session carries.
@@ -93,7 +93,7 @@ impl Load {
     }
 
     /// What a server is told of it, and of its recipients.
-    pub(super) fn offer(&mut self, envelope: &Envelope, fields: &[u8]) -> Mail {
+    pub(super) fn offer(&mut self, envelope: &Envelope, fields: &[u8]) -> ClientMail {
         let offered = (self.indices.iter())
             .filter_map(|at| Some((*at, envelope.recipients.get(*at as usize)?)));
         let offered: Vec<(u32, &Recipient)> = offered.collect();
@@ -109,7 +109,7 @@ impl Load {
             notify: one.notify,
             original: one.original.clone(),
         });
-        Mail {
+        ClientMail {
             reverse_path: reverse_path.unwrap_or(ReversePath::Null),
             recipients: recipients.collect(),
             size: self.size.saturating_add(fields.len() as u64),

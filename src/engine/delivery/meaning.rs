@@ -1,60 +1,60 @@
 //! What a server said, as a reason that people are told.
 
-use crate::cause::{Cause, Place, Words};
+use crate::cause::{FailureCause, FailurePlace, QuotedWords};
 use crate::engine::event::{Lost, TlsSession};
-use crate::smtp::client::{NO_REPLY, Refusal};
+use crate::smtp::client::{NO_REPLY, SessionRefusal};
 use crate::smtp::reply::RemoteReply;
 use crate::status::EnhancedCode;
 
 /// What was said at a place. Our helper speaks LMTP for programs and mailboxes: its replies are our words.
-pub(super) fn cause_at(at: Option<Place>, words: Words) -> Cause {
+pub(super) fn cause_at(at: Option<FailurePlace>, words: QuotedWords) -> FailureCause {
     let words = match (&at, words) {
-        (Some(Place::Program(_)), Words::Reply(text)) => Words::Ours(text),
+        (Some(FailurePlace::Program(_)), QuotedWords::Reply(text)) => QuotedWords::Ours(text),
         (_, words) => words,
     };
-    Cause { at, words }
+    FailureCause { at, words }
 }
 
 /// What a refusal of a whole session means for the mail.
-pub(super) fn meaning(refusal: &Refusal) -> (EnhancedCode, Words) {
-    let reply = |reply: &RemoteReply| Words::Reply(reply.to_text().into());
+pub(super) fn meaning(refusal: &SessionRefusal) -> (EnhancedCode, QuotedWords) {
+    let reply = |reply: &RemoteReply| QuotedWords::Reply(reply.to_text().into());
     match refusal {
-        Refusal::Reply(said) => (said.status(), reply(said)),
+        SessionRefusal::Reply(said) => (said.status(), reply(said)),
         // A command that it does not know says nothing of the mail, however it is put.
-        Refusal::Fallback(said) if matches!(said.code, 500..=504) => {
+        SessionRefusal::Fallback(said) if matches!(said.code, 500..=504) => {
             (said.status().as_transient(), reply(said))
         }
-        Refusal::Fallback(said) => (said.status(), reply(said)),
-        Refusal::Parted(said) => (said.status().as_transient(), reply(said)),
-        Refusal::Login(said) => {
+        SessionRefusal::Fallback(said) => (said.status(), reply(said)),
+        SessionRefusal::Parted(said) => (said.status().as_transient(), reply(said)),
+        SessionRefusal::Login(said) => {
             let words = reply(said).as_str().to_owned();
             let words = format!("the login of the route is refused: {words}");
-            (EnhancedCode::new(4, 7, 8), Words::ours(words))
+            (EnhancedCode::new(4, 7, 8), QuotedWords::ours(words))
         }
-        Refusal::NoTls(None) => (
+        SessionRefusal::NoTls(None) => (
             EnhancedCode::new(4, 7, 10),
-            Words::ours("the TLS that is owed is not offered"),
+            QuotedWords::ours("the TLS that is owed is not offered"),
         ),
-        Refusal::NoTls(Some(said)) => {
+        SessionRefusal::NoTls(Some(said)) => {
             let words = reply(said).as_str().to_owned();
             let words = format!("the TLS that is owed is refused: {words}");
-            (EnhancedCode::new(4, 7, 10), Words::ours(words))
+            (EnhancedCode::new(4, 7, 10), QuotedWords::ours(words))
         }
-        Refusal::Protocol(_, said) if said.is_empty() => {
-            (EnhancedCode::new(4, 5, 0), Words::ours(NO_REPLY))
+        SessionRefusal::Protocol(_, said) if said.is_empty() => {
+            (EnhancedCode::new(4, 5, 0), QuotedWords::ours(NO_REPLY))
         }
-        Refusal::Protocol(_, said) => {
+        SessionRefusal::Protocol(_, said) => {
             let words = format!("{NO_REPLY}: {said}");
-            (EnhancedCode::new(4, 5, 0), Words::ours(words))
+            (EnhancedCode::new(4, 5, 0), QuotedWords::ours(words))
         }
-        Refusal::Injection => (EnhancedCode::new(4, 7, 5), Words::ours(INJECTED)),
-        Refusal::Ourselves => (
+        SessionRefusal::Injection => (EnhancedCode::new(4, 7, 5), QuotedWords::ours(INJECTED)),
+        SessionRefusal::Ourselves => (
             EnhancedCode::new(5, 4, 6),
-            Words::ours("it is this host, which does not take the mail: a loop"),
+            QuotedWords::ours("it is this host, which does not take the mail: a loop"),
         ),
-        Refusal::NoAuth => (
+        SessionRefusal::NoAuth => (
             EnhancedCode::new(4, 7, 0),
-            Words::ours("AUTH PLAIN or LOGIN is not offered"),
+            QuotedWords::ours("AUTH PLAIN or LOGIN is not offered"),
         ),
     }
 }

@@ -7,19 +7,19 @@ use super::host::Target;
 use super::load::{Heard, Load};
 use super::meaning::{cause_at, tls_text};
 use super::session::{Delivery, DeliverySession, State};
-use crate::cause::{Cause, Place, Words};
+use crate::cause::{FailureCause, FailurePlace, QuotedWords};
 use crate::date::Timestamp;
 use crate::engine::counters::count_up;
 use crate::engine::effects::Effects;
 use crate::engine::event::ConnId;
 use crate::engine::log::{Level, Line};
 use crate::engine::note::{Note, Unrecorded};
-use crate::engine::status::{Reason, Version};
+use crate::engine::status::{DeferralReason, Version};
 use crate::metrics::Provider;
 use crate::policy::retry;
-use crate::queue::{HopId, Outcome, OutcomeRecord, Phase};
+use crate::queue::{DeliveryResult, HopId, OutcomeRecord, Phase};
 use crate::queue_id::QueueId;
-use crate::smtp::client::{About, Fate};
+use crate::smtp::client::{RecipientResult, RefusalScope};
 use crate::status::EnhancedCode;
 
 impl Delivery {
@@ -28,7 +28,7 @@ impl Delivery {
         &mut self,
         conn: ConnId,
         delivery: &mut DeliverySession,
-        fates: Vec<Fate>,
+        results: Vec<RecipientResult>,
         fx: &mut Effects,
     ) {
         let Some(mut load) = delivery.state.take_load() else {
@@ -37,20 +37,20 @@ impl Delivery {
         let goes_on = !delivery.candidates.is_empty() && !fx.stopping;
         let (mut decided, mut again) = (Vec::new(), Vec::new());
         let indices = std::mem::take(&mut load.indices);
-        for (index, fate) in indices.into_iter().zip(fates) {
-            if fate == Fate::Again {
+        for (index, result) in indices.into_iter().zip(results) {
+            if result == RecipientResult::Again {
                 again.push(index);
                 continue;
             }
             let heard = Heard {
-                fate,
+                result,
                 at: delivery.place(),
             };
             let heard = match load.earlier.remove(&index) {
                 Some(earlier) => weightier(earlier, heard),
                 None => heard,
             };
-            if heard.fate.is_final() || !goes_on {
+            if heard.result.is_final() || !goes_on {
                 decided.push((index, heard));
                 continue;
             }
@@ -95,40 +95,40 @@ impl Delivery {
         conn: Option<ConnId>,
         delivery: &DeliverySession,
         load: &Load,
-        fates: Vec<(u32, Heard)>,
+        results: Vec<(u32, Heard)>,
         fx: &mut Effects,
     ) -> bool {
-        let mut recipients: Vec<(u32, Outcome)> = Vec::new();
+        let mut recipients: Vec<(u32, DeliveryResult)> = Vec::new();
         let mut relayed: Vec<u32> = Vec::new();
         let host = delivery.target().and_then(Target::remote_host);
-        for (index, heard) in fates {
-            let outcome = match &heard.fate {
-                Fate::Again => continue,
-                Fate::Delivered { text, dsn } => {
+        for (index, heard) in results {
+            let outcome = match &heard.result {
+                RecipientResult::Again => continue,
+                RecipientResult::Delivered { text, dsn } => {
                     count_up(&mut fx.counters.delivered, 1);
                     self.observe_delivery(delivery, load, fx);
-                    let why = cause_at(heard.at.clone(), Words::Reply(text.as_str().into()));
+                    let why = cause_at(heard.at.clone(), QuotedWords::Reply(text.as_str().into()));
                     log_result("delivered", load, index, delivery, &why, None, fx);
                     if !dsn && load.dsn.contains(&index) {
                         relayed.push(index);
                     }
-                    Outcome::Delivered
+                    DeliveryResult::Delivered
                 }
-                Fate::Failed { status, words, .. } => {
+                RecipientResult::Failed { status, words, .. } => {
                     let why = cause_at(heard.at.clone(), words.clone());
                     log_result("failed", load, index, delivery, &why, Some(*status), fx);
                     count_up(&mut fx.counters.failed, 1);
                     fx.observed.failed(delivery.provider());
-                    Outcome::Failed {
+                    DeliveryResult::Failed {
                         status: *status,
                         why: Arc::new(why),
                     }
                 }
-                Fate::Deferred { status, words, .. } => {
+                RecipientResult::Deferred { status, words, .. } => {
                     let why = cause_at(heard.at.clone(), words.clone());
                     self.deferral(load, index, delivery, *status, why, fx)
                 }
-                Fate::Unknown { words } => {
+                RecipientResult::Unknown { words } => {
                     let why = cause_at(heard.at.clone(), unknown_words(words));
                     self.deferral(load, index, delivery, EnhancedCode::new(4, 4, 2), why, fx)
                 }
@@ -162,17 +162,18 @@ impl Delivery {
         heard: &Heard,
         fx: &mut Effects,
     ) {
-        match &heard.fate {
-            Fate::Unknown { words } => {
+        match &heard.result {
+            RecipientResult::Unknown { words } => {
                 let why = cause_at(heard.at.clone(), unknown_words(words));
                 let status = Some(EnhancedCode::new(4, 4, 2));
                 log_result("unknown", load, index, delivery, &why, status, fx);
             }
-            Fate::Deferred { status, words, .. } | Fate::Failed { status, words, .. } => {
+            RecipientResult::Deferred { status, words, .. }
+            | RecipientResult::Failed { status, words, .. } => {
                 let why = cause_at(heard.at.clone(), words.clone());
                 log_result("next-host", load, index, delivery, &why, Some(*status), fx);
             }
-            Fate::Delivered { .. } | Fate::Again => {}
+            RecipientResult::Delivered { .. } | RecipientResult::Again => {}
         }
     }
 
@@ -183,9 +184,9 @@ impl Delivery {
         index: u32,
         delivery: &DeliverySession,
         status: EnhancedCode,
-        why: Cause,
+        why: FailureCause,
         fx: &mut Effects,
-    ) -> Outcome {
+    ) -> DeliveryResult {
         let state = fx
             .index
             .get(load.id)
@@ -197,13 +198,13 @@ impl Delivery {
             fx.observed.failed(delivery.provider());
             log_result("expired", load, index, delivery, &why, Some(status), fx);
             let status = expired_status(status);
-            return Outcome::Failed {
+            return DeliveryResult::Failed {
                 status,
                 why: Arc::new(why.behind(GIVEN_UP)),
             };
         }
         count_up(&mut fx.counters.deferred, 1);
-        let reason = Reason::of(status, &why.words);
+        let reason = DeferralReason::of(status, &why.words);
         fx.observed.deferred(delivery.provider(), reason);
         log_result("deferred", load, index, delivery, &why, Some(status), fx);
         // An attempt before its time (a flush) leaves the schedule as it was.
@@ -212,7 +213,7 @@ impl Delivery {
             let delay = retry::delay(attempts, &mut *fx.entropy);
             (attempts, fx.now.wall.after(delay))
         });
-        Outcome::Deferred {
+        DeliveryResult::Deferred {
             attempts,
             until,
             status: Some(status),
@@ -257,7 +258,7 @@ impl Delivery {
         &mut self,
         id: QueueId,
         hop: HopId,
-        why: &Cause,
+        why: &FailureCause,
         fx: &mut Effects,
     ) {
         let Some(entry) = fx.index.get_mut(id) else {
@@ -273,7 +274,7 @@ impl Delivery {
     pub(super) fn settle_untried(
         &mut self,
         id: QueueId,
-        recipients: Vec<(u32, Outcome)>,
+        recipients: Vec<(u32, DeliveryResult)>,
         event: &'static str,
         fx: &mut Effects,
     ) {
@@ -296,7 +297,7 @@ impl Delivery {
     fn result_record(
         &self,
         id: QueueId,
-        recipients: Vec<(u32, Outcome)>,
+        recipients: Vec<(u32, DeliveryResult)>,
         fx: &Effects,
     ) -> OutcomeRecord {
         OutcomeRecord {
@@ -312,7 +313,7 @@ impl Delivery {
     pub(in crate::engine) fn settle_outcomes(
         &mut self,
         id: QueueId,
-        recipients: Vec<(u32, Outcome)>,
+        recipients: Vec<(u32, DeliveryResult)>,
         relayed: &[u32],
         host: Option<String>,
         delivery: Option<ConnId>,
@@ -322,14 +323,14 @@ impl Delivery {
         let failed = record
             .recipients
             .iter()
-            .any(|(_, outcome)| matches!(outcome, Outcome::Failed { .. }));
+            .any(|(_, outcome)| matches!(outcome, DeliveryResult::Failed { .. }));
         if failed || !relayed.is_empty() {
             // A DSN takes its time. A delivery session that has delivered something waits for it all the same: a kill
             // must not repeat more than its last message.
             let delivered = record
                 .recipients
                 .iter()
-                .any(|(_, outcome)| *outcome == Outcome::Delivered);
+                .any(|(_, outcome)| *outcome == DeliveryResult::Delivered);
             let delivery = delivery.filter(|_| delivered && fx.index.get(id).is_some());
             let unrecorded = Unrecorded {
                 record,
@@ -353,7 +354,7 @@ fn log_result(
     load: &Load,
     index: u32,
     delivery: &DeliverySession,
-    why: &Cause,
+    why: &FailureCause,
     status: Option<EnhancedCode>,
     fx: &mut Effects,
 ) {
@@ -370,10 +371,10 @@ fn log_result(
     let last = delivery.place();
     let is_of_last = why.at.is_none() || why.at == last;
     line = match why.at.as_ref().or(last.as_ref()) {
-        Some(Place::Host { name, address }) => {
+        Some(FailurePlace::Host { name, address }) => {
             line.with("host", name).with_some("address", *address)
         }
-        Some(Place::Socket(name) | Place::Program(name)) => line.with("host", name),
+        Some(FailurePlace::Socket(name) | FailurePlace::Program(name)) => line.with("host", name),
         None => line,
     };
     if is_of_last {
@@ -387,14 +388,14 @@ pub(super) fn close_waiting(
     entry: &mut crate::queue::Queued,
     hop: HopId,
     status: EnhancedCode,
-    why: &Cause,
-) -> Vec<(u32, Outcome)> {
+    why: &FailureCause,
+) -> Vec<(u32, DeliveryResult)> {
     let why = Arc::new(why.clone());
     let mut recipients = Vec::new();
     for (at, state) in entry.recipients.iter_mut().enumerate() {
         if state.hop == hop && state.phase == Phase::Waiting {
             state.phase = Phase::InFlight;
-            let outcome = Outcome::Failed {
+            let outcome = DeliveryResult::Failed {
                 status: status.as_permanent(),
                 why: Arc::clone(&why),
             };
@@ -407,11 +408,11 @@ pub(super) fn close_waiting(
 /// What counts of what two hosts have said: that it may pass outweighs that it is for good, unless it is for good
 /// everywhere; else the later.
 fn weightier(earlier: Heard, later: Heard) -> Heard {
-    match (&earlier.fate, &later.fate) {
+    match (&earlier.result, &later.result) {
         (
-            Fate::Deferred { .. } | Fate::Unknown { .. },
-            Fate::Failed {
-                about: About::Host | About::Fallback,
+            RecipientResult::Deferred { .. } | RecipientResult::Unknown { .. },
+            RecipientResult::Failed {
+                about: RefusalScope::Host | RefusalScope::Fallback,
                 ..
             },
         ) => earlier,
@@ -419,8 +420,8 @@ fn weightier(earlier: Heard, later: Heard) -> Heard {
     }
 }
 
-fn unknown_words(words: &Words) -> Words {
-    Words::ours(format!(
+fn unknown_words(words: &QuotedWords) -> QuotedWords {
+    QuotedWords::ours(format!(
         "{words} behind the final dot: the message may be there already"
     ))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::session::Delivery;
-use crate::cause::Cause;
+use crate::cause::FailureCause;
 use crate::clock::{Instant, Now};
 use crate::config::Config;
 use crate::date::Timestamp;
@@ -13,7 +13,9 @@ use crate::engine::note::{NewMessage, Note};
 use crate::engine::timers::Timer;
 use crate::envelope::{Envelope, MessageOrigin, Recipient};
 use crate::policy::{retry, route};
-use crate::queue::{HopId, Outcome, OutcomeRecord, Phase, Queued, RecipientState, Recovered};
+use crate::queue::{
+    DeliveryResult, HopId, OutcomeRecord, Phase, Queued, RecipientState, Recovered,
+};
 use crate::queue_id::QueueId;
 use crate::status::EnhancedCode;
 use crate::workload::{Unit, count};
@@ -74,7 +76,7 @@ impl Delivery {
             location,
             envelope,
             body_len,
-            fates,
+            results,
             held,
             warned,
             ..
@@ -84,7 +86,7 @@ impl Delivery {
         for (at, recipient) in envelope.recipients.iter().enumerate() {
             let hop = self.hop_for(&envelope, recipient, fx);
             let mut state = RecipientState::new(hop);
-            match fates.get(at).cloned().flatten() {
+            match results.get(at).cloned().flatten() {
                 None => due.push((hop, fx.now.instant)),
                 Some(outcome) => {
                     due.extend(apply(&mut state, outcome, fx.now).map(|at| (hop, at)));
@@ -157,7 +159,7 @@ impl Delivery {
             return;
         };
         let expired = fx.now.wall.since(entry.arrived) > fx.config.delivery.give_up_after;
-        let why = Arc::new(Cause::here("the message cannot be read"));
+        let why = Arc::new(FailureCause::here("the message cannot be read"));
         let mut recipients = Vec::new();
         for (at, state) in (0..).zip(entry.recipients.iter_mut()) {
             if state.phase != Phase::Waiting || !self.hops.is_stale(state.hop) {
@@ -166,11 +168,11 @@ impl Delivery {
             state.phase = Phase::InFlight;
             let attempts = state.attempts.saturating_add(1);
             let outcome = match expired {
-                true => Outcome::Failed {
+                true => DeliveryResult::Failed {
                     status: EnhancedCode::new(5, 3, 0),
                     why: Arc::clone(&why),
                 },
-                false => Outcome::Deferred {
+                false => DeliveryResult::Deferred {
                     attempts,
                     until: fx.now.wall.after(retry::delay(attempts, &mut *fx.entropy)),
                     status: Some(EnhancedCode::new(4, 3, 0)),
@@ -271,27 +273,32 @@ impl Delivery {
     }
 
     /// Whether an outcome closes the last open recipients of its message.
-    pub(super) fn closes(&self, id: QueueId, recipients: &[(u32, Outcome)], fx: &Effects) -> bool {
+    pub(super) fn closes(
+        &self,
+        id: QueueId,
+        recipients: &[(u32, DeliveryResult)],
+        fx: &Effects,
+    ) -> bool {
         let Some(entry) = fx.index.get(id) else {
             return false;
         };
         entry.recipients.iter().enumerate().all(|(at, state)| {
             state.phase == Phase::Closed
                 || recipients.iter().any(|(index, outcome)| {
-                    *index as usize == at && !matches!(outcome, Outcome::Deferred { .. })
+                    *index as usize == at && !matches!(outcome, DeliveryResult::Deferred { .. })
                 })
         })
     }
 }
 
 /// What came of an attempt counts for a recipient from now on; says when it is tried again, if it is.
-fn apply(state: &mut RecipientState, outcome: Outcome, now: Now) -> Option<Instant> {
+fn apply(state: &mut RecipientState, outcome: DeliveryResult, now: Now) -> Option<Instant> {
     match outcome {
-        Outcome::Delivered | Outcome::Failed { .. } => {
+        DeliveryResult::Delivered | DeliveryResult::Failed { .. } => {
             state.phase = Phase::Closed;
             None
         }
-        Outcome::Deferred {
+        DeliveryResult::Deferred {
             attempts,
             until,
             status,

@@ -9,8 +9,8 @@ use super::meaning::cause_at;
 use super::outcome::close_waiting;
 use super::session::{Delivery, DeliverySession, Reach, ServerLink, State, Trouble};
 use crate::address::Domain;
-use crate::cause::{Cause, Place, Words};
-use crate::config::{self, Family};
+use crate::cause::{FailureCause, FailurePlace, QuotedWords};
+use crate::config::{self, AddressFamily};
 use crate::destination::Destination;
 use crate::dns::{Answer, MailHosts, NoRecords, Question, RecordKind, Records, mail_hosts};
 use crate::engine::connections::Owner;
@@ -20,9 +20,9 @@ use crate::engine::log::{Level, Line};
 use crate::escape::Escaped;
 use crate::limits::{ADDRESSES_PER_HOST_MAX, CONNECT_TIMEOUT};
 use crate::policy::route::NextHop;
-use crate::policy::shares::{Holder, Kind, Resource, Standing, hash_of_address};
-use crate::queue::{HopId, Outcome, Phase};
-use crate::smtp::client::{Protocol, Tls};
+use crate::policy::shares::{Holder, Resource, ShareKind, TrustLevel, hash_of_address};
+use crate::queue::{DeliveryResult, HopId, Phase};
+use crate::smtp::client::{ClientProtocol, TlsPolicy};
 use crate::status::EnhancedCode;
 
 impl Delivery {
@@ -70,7 +70,7 @@ impl Delivery {
                     "the destination {shown} cannot be read: a later version of chopar has accepted this message; \
                      install that one again, or remove the message from the queue"
                 );
-                delivery.note(EnhancedCode::new(4, 3, 5), Cause::here(why));
+                delivery.note(EnhancedCode::new(4, 3, 5), FailureCause::here(why));
                 return self.no_host_left(conn, delivery, fx);
             }
             NextHop::Alias(destination) => {
@@ -86,7 +86,7 @@ impl Delivery {
         &self,
         delivery: &mut DeliverySession,
         destination: &Destination,
-        login: Option<&config::Login>,
+        login: Option<&config::RouteLogin>,
         fx: &Effects,
     ) {
         let here = match destination {
@@ -141,8 +141,8 @@ impl Delivery {
                         name: host.host,
                         at: None,
                         port: fx.config.delivery.port,
-                        protocol: Protocol::Smtp,
-                        tls: Tls::Opportunistic,
+                        protocol: ClientProtocol::Smtp,
+                        tls: TlsPolicy::Opportunistic,
                         login: None,
                         found_by,
                     }));
@@ -150,12 +150,12 @@ impl Delivery {
             }
             Err(nowhere) if nowhere.code().is_transient() => {
                 delivery.candidates.is_unasked |= answer.records == Err(NoRecords::NoRoom);
-                let why = Cause::here(format!("{domain}: {nowhere}"));
+                let why = FailureCause::here(format!("{domain}: {nowhere}"));
                 delivery.note(nowhere.code(), why);
                 self.no_host_left(conn, delivery, fx);
             }
             Err(nowhere) => {
-                let why = Cause::here(format!("{domain}: {nowhere}"));
+                let why = FailureCause::here(format!("{domain}: {nowhere}"));
                 self.hop_refused(conn, delivery, nowhere.code(), &why, fx);
             }
         }
@@ -180,7 +180,10 @@ impl Delivery {
         loop {
             if fx.now.instant >= delivery.pace.walk_until {
                 let status = EnhancedCode::new(4, 4, 7);
-                delivery.note(status, Cause::here("no host took the message in time"));
+                delivery.note(
+                    status,
+                    FailureCause::here("no host took the message in time"),
+                );
                 return self.no_host_left(conn, delivery, fx);
             }
             if let Some(target) = delivery.candidates.targets.pop_front() {
@@ -261,7 +264,7 @@ impl Delivery {
             address.is_loopback() || address.is_unspecified() || address.is_multicast()
         });
         if astray && target.host.found_by != FoundBy::Configured && !fx.config.delivery.loopback {
-            let words = Words::ours("the address is not that of a mail exchanger");
+            let words = QuotedWords::ours("the address is not that of a mail exchanger");
             let why = cause_at(Some(target.place()), words);
             delivery.note(EnhancedCode::new(4, 4, 4), why);
             return self.try_next(old, delivery, fx);
@@ -304,7 +307,7 @@ impl Delivery {
         address: IpAddr,
         fx: &mut Effects,
     ) -> bool {
-        let at = (delivery.base).and(Kind::NextHop, hash_of_address(address));
+        let at = (delivery.base).and(ShareKind::NextHop, hash_of_address(address));
         let pool = fx.shares.of_mut(Resource::Deliveries);
         pool.give(delivery.holder, 1);
         let may = pool.take(at, 1).is_ok();
@@ -338,7 +341,7 @@ impl Delivery {
         }
         let trouble = delivery.trouble.clone().unwrap_or_else(|| Trouble {
             status: EnhancedCode::new(4, 4, 1),
-            why: Cause::here("no address of the next hop is known"),
+            why: FailureCause::here("no address of the next hop is known"),
         });
         if !trouble.status.is_transient() {
             return self.hop_refused(conn, delivery, trouble.status, &trouble.why, fx);
@@ -354,8 +357,8 @@ impl Delivery {
             name: fx.config.hostname.clone(),
             at: Some(at),
             port: 0,
-            protocol: Protocol::Lmtp,
-            tls: Tls::Unneeded,
+            protocol: ClientProtocol::Lmtp,
+            tls: TlsPolicy::Unneeded,
             login: None,
             found_by: FoundBy::Configured,
         }
@@ -373,7 +376,7 @@ impl Delivery {
             for (at, state) in (0..).zip(entry.recipients.iter_mut()) {
                 if state.hop == hop && state.phase == Phase::Waiting {
                     state.phase = Phase::InFlight;
-                    recipients.push((at, Outcome::Delivered));
+                    recipients.push((at, DeliveryResult::Delivered));
                 }
             }
             if recipients.is_empty() {
@@ -391,7 +394,7 @@ impl Delivery {
         conn: ConnId,
         delivery: Box<DeliverySession>,
         status: EnhancedCode,
-        why: &Cause,
+        why: &FailureCause,
         fx: &mut Effects,
     ) {
         let hop = delivery.hop;
@@ -415,9 +418,9 @@ impl Delivery {
 /// Asks for the addresses of a host; some may be known at once.
 fn look_up(conn: ConnId, host: Host, fx: &mut Effects) -> Addresses {
     let kinds: &[RecordKind] = match fx.config.delivery.ip {
-        Family::Any => &[RecordKind::Aaaa, RecordKind::A],
-        Family::Ipv4 => &[RecordKind::A],
-        Family::Ipv6 => &[RecordKind::Aaaa],
+        AddressFamily::Any => &[RecordKind::Aaaa, RecordKind::A],
+        AddressFamily::Ipv4 => &[RecordKind::A],
+        AddressFamily::Ipv6 => &[RecordKind::Aaaa],
     };
     let mut addresses = Addresses::of(host);
     for kind in kinds {
@@ -472,27 +475,27 @@ impl Addresses {
     }
 
     /// Why no address is known, where that is so.
-    fn missing(&self, family: Family) -> Option<Trouble> {
+    fn missing(&self, family: AddressFamily) -> Option<Trouble> {
         let error = self.in_vain.filter(|_| self.found.is_empty())?;
         let (status, what) = match (error.is_temporary(), self.host.found_by, family) {
             (true, ..) => (EnhancedCode::new(4, 4, 3), "the address is not known now"),
             // RFC 5321 section 5.1: without MX and without address a domain takes no mail.
-            (false, FoundBy::Implicit, Family::Any) => (
+            (false, FoundBy::Implicit, AddressFamily::Any) => (
                 EnhancedCode::new(5, 1, 2),
                 "the domain has no mail exchanger and no address",
             ),
             // Section 5.1: where none of the exchangers can be used, that is an error. One that can is tried.
-            (false, FoundBy::Exchanger, Family::Any) => (
+            (false, FoundBy::Exchanger, AddressFamily::Any) => (
                 EnhancedCode::new(5, 4, 4),
                 "the mail exchanger has no address",
             ),
             (false, ..) => (EnhancedCode::new(4, 4, 4), "the host has no address"),
         };
-        let place = Place::Host {
+        let place = FailurePlace::Host {
             name: self.host.name.as_str().into(),
             address: None,
         };
-        let why = Cause::at(place, Words::ours(what));
+        let why = FailureCause::at(place, QuotedWords::ours(what));
         Some(Trouble { status, why })
     }
 }
@@ -500,7 +503,7 @@ impl Addresses {
 impl DeliverySession {
     /// All addresses of the host are known: both families take turns, IPv6 first.
     /// Decides RFC 5321 section 5.1.
-    fn addresses_known(&mut self, addresses: Addresses, family: Family) {
+    fn addresses_known(&mut self, addresses: Addresses, family: AddressFamily) {
         if let Some(Trouble { status, why }) = addresses.missing(family) {
             self.note(status, why);
         }
@@ -518,7 +521,7 @@ impl DeliverySession {
 }
 
 /// A delivery session asks on nobody's account: there are few of them.
-const DELIVERY: Holder = Holder::nobody(Standing::Trusted);
+const DELIVERY: Holder = Holder::nobody(TrustLevel::Trusted);
 
 #[cfg(test)]
 mod tests {
@@ -527,14 +530,14 @@ mod tests {
     use super::*;
     use crate::clock::Instant;
 
-    fn searched(found_by: FoundBy, family: Family, answers: &[NoRecords]) -> EnhancedCode {
+    fn searched(found_by: FoundBy, family: AddressFamily, answers: &[NoRecords]) -> EnhancedCode {
         let mut delivery = DeliverySession::new(HopId(0), DELIVERY, Instant::from_millis(0));
         let mut addresses = Addresses::of(Host {
             name: Domain::parse("host.example").expect("a domain"),
             at: None,
             port: 25,
-            protocol: Protocol::Smtp,
-            tls: Tls::Opportunistic,
+            protocol: ClientProtocol::Smtp,
+            tls: TlsPolicy::Opportunistic,
             login: None,
             found_by,
         });
@@ -553,16 +556,22 @@ mod tests {
     fn a_domain_without_exchanger_and_address_takes_no_mail() {
         let nothing = [NoRecords::NoData, NoRecords::NoData];
         assert_eq!(
-            searched(FoundBy::Implicit, Family::Any, &nothing),
+            searched(FoundBy::Implicit, AddressFamily::Any, &nothing),
             EnhancedCode::new(5, 1, 2)
         );
         let never = EnhancedCode::new(5, 4, 4);
-        assert_eq!(searched(FoundBy::Exchanger, Family::Any, &nothing), never);
+        assert_eq!(
+            searched(FoundBy::Exchanger, AddressFamily::Any, &nothing),
+            never
+        );
         // An operator may mend a route, and the other family was not asked.
         let later = EnhancedCode::new(4, 4, 4);
-        assert_eq!(searched(FoundBy::Configured, Family::Any, &nothing), later);
         assert_eq!(
-            searched(FoundBy::Implicit, Family::Ipv4, &nothing[..1]),
+            searched(FoundBy::Configured, AddressFamily::Any, &nothing),
+            later
+        );
+        assert_eq!(
+            searched(FoundBy::Implicit, AddressFamily::Ipv4, &nothing[..1]),
             later
         );
     }
@@ -573,7 +582,7 @@ mod tests {
             [NoRecords::Timeout, NoRecords::NoData],
             [NoRecords::NoData, NoRecords::Timeout],
         ] {
-            let status = searched(FoundBy::Implicit, Family::Any, &answers);
+            let status = searched(FoundBy::Implicit, AddressFamily::Any, &answers);
             assert_eq!(status, EnhancedCode::new(4, 4, 3));
         }
     }
@@ -588,7 +597,7 @@ mod tests {
         ] {
             let mut delivery = DeliverySession::new(HopId(0), DELIVERY, Instant::from_millis(0));
             for status in said {
-                delivery.note(status, Cause::here(""));
+                delivery.note(status, FailureCause::here(""));
             }
             assert_eq!(delivery.trouble.expect("trouble").status, kept);
         }

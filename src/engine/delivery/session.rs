@@ -7,7 +7,7 @@ use super::hops::{Hop, Hops};
 use super::host::{Candidates, Host, Search, Target};
 use super::load::Load;
 use super::meaning::cause_at;
-use crate::cause::{Cause, Place, Words};
+use crate::cause::{FailureCause, FailurePlace, QuotedWords};
 use crate::clock::{Instant, Now};
 use crate::engine::connections::{ConnEvent, Sessions};
 use crate::engine::effects::Effects;
@@ -15,10 +15,10 @@ use crate::engine::event::{ConnId, TlsSession};
 use crate::engine::timers::Timer;
 use crate::limits::{DELIVERY_ATTEMPT_TIMEOUT, DELIVERY_WALK_TIMEOUT};
 use crate::metrics::Provider;
-use crate::policy::shares::{Holder, Standing};
+use crate::policy::shares::{Holder, TrustLevel};
 use crate::queue::HopId;
 use crate::queue_id::QueueId;
-use crate::smtp::client::{Session, Tls};
+use crate::smtp::client::{Session, TlsPolicy};
 use crate::status::EnhancedCode;
 
 /// Next hops, what waits for them, and the sessions that deliver it.
@@ -133,7 +133,7 @@ pub(super) enum Reach {
 #[derive(Clone, Debug)]
 pub(super) struct Trouble {
     pub(super) status: EnhancedCode,
-    pub(super) why: Cause,
+    pub(super) why: FailureCause,
 }
 
 impl Delivery {
@@ -290,7 +290,7 @@ impl State {
             }
             Self::Recording { link, .. } => link.as_mut().map(|link| &mut link.session),
             // Behind STARTTLS it is an injection, which the session says; before a greeting it is nothing.
-            Self::Handshake { link, .. } if link.target.host.tls != Tls::Active => {
+            Self::Handshake { link, .. } if link.target.host.tls != TlsPolicy::Active => {
                 Some(&mut link.session)
             }
             Self::Searching { .. }
@@ -406,7 +406,7 @@ impl DeliverySession {
     }
 
     /// The same, as people are told of it.
-    pub(super) fn place(&self) -> Option<Place> {
+    pub(super) fn place(&self) -> Option<FailurePlace> {
         self.target().map(Target::place)
     }
 
@@ -425,13 +425,13 @@ impl DeliverySession {
     }
 
     /// What happened, or was said, where it is.
-    pub(super) fn cause(&self, words: Words) -> Cause {
+    pub(super) fn cause(&self, words: QuotedWords) -> FailureCause {
         cause_at(self.place(), words)
     }
 
     /// Keeps why it does not get through. What may pass outweighs what is for good: mail fails only when every host
     /// says so.
-    pub(super) fn note(&mut self, status: EnhancedCode, why: Cause) {
+    pub(super) fn note(&mut self, status: EnhancedCode, why: FailureCause) {
         let known = self
             .trouble
             .as_ref()
@@ -442,7 +442,7 @@ impl DeliverySession {
     }
 
     /// That of who is charged for it.
-    pub(super) fn standing(&self) -> Standing {
+    pub(super) fn standing(&self) -> TrustLevel {
         self.holder.standing()
     }
 
@@ -481,7 +481,6 @@ impl DeliverySession {
         }
     }
 
-    /// Begins an attempt.
     pub(super) fn begins_attempt(&mut self, now: Now) {
         self.pace.walk_until = now.instant.after(DELIVERY_WALK_TIMEOUT);
         self.pace.attempt_until = now.instant.after(DELIVERY_ATTEMPT_TIMEOUT);

@@ -4,12 +4,12 @@ use std::mem;
 
 use super::meaning::tls_text;
 use super::session::{Delivery, DeliverySession, Reach, ServerLink, State};
-use crate::cause::Words;
+use crate::cause::QuotedWords;
 use crate::engine::effects::Effects;
-use crate::engine::event::{Action, ConnId, TlsSession, TlsSide, Trust};
+use crate::engine::event::{Action, CertificateTrust, ConnId, TlsSession, TlsSide};
 use crate::engine::log::{Level, Line};
 use crate::limits::HANDSHAKE_TIMEOUT;
-use crate::smtp::client::{Refusal, Request, Tls};
+use crate::smtp::client::{ClientRequest, SessionRefusal, TlsPolicy};
 use crate::status::EnhancedCode;
 
 impl Delivery {
@@ -22,7 +22,7 @@ impl Delivery {
     ) {
         match mem::take(&mut delivery.state) {
             State::Connecting { link, load, .. } => {
-                let has_tls = link.target.host.tls == Tls::Active;
+                let has_tls = link.target.host.tls == TlsPolicy::Active;
                 delivery.state = State::Talking { link, load };
                 match has_tls {
                     true => self.start_tls(conn, &mut delivery, fx),
@@ -60,7 +60,7 @@ impl Delivery {
                 link.tls = Some(tls);
                 let mut out = Vec::new();
                 // Where it comes before the greeting, the server speaks first.
-                if link.target.host.tls != Tls::Active {
+                if link.target.host.tls != TlsPolicy::Active {
                     link.session.on_tls(&mut out);
                 }
                 delivery.state = State::Talking { link, load };
@@ -100,29 +100,31 @@ impl Delivery {
         let mut ready = false;
         while let Some(request) = next_request(&mut delivery) {
             match request {
-                Request::StartTls => {
+                ClientRequest::StartTls => {
                     fx.send(conn, mem::take(&mut out));
                     self.start_tls(conn, &mut delivery, fx);
                 }
-                Request::Ready => {
+                ClientRequest::Ready => {
                     fx.send(conn, mem::take(&mut out));
                     ready = !matches!(delivery.state, State::Recording { .. });
                 }
-                Request::Body => self.send_body(conn, &mut delivery, &mut out, fx),
-                Request::Done(fates) => self.on_transaction_done(conn, &mut delivery, fates, fx),
-                Request::Refused(refusal) => {
+                ClientRequest::Body => self.send_body(conn, &mut delivery, &mut out, fx),
+                ClientRequest::Done(results) => {
+                    self.on_transaction_done(conn, &mut delivery, results, fx)
+                }
+                ClientRequest::Refused(refusal) => {
                     fx.send(conn, out);
                     return self.on_refused(conn, delivery, &refusal, fx);
                 }
-                Request::Parted(reply) => {
+                ClientRequest::Parted(reply) => {
                     fx.send(conn, out);
-                    let refusal = Refusal::Parted(reply);
+                    let refusal = SessionRefusal::Parted(reply);
                     return self.on_refused(conn, delivery, &refusal, fx);
                 }
-                Request::Close => {
+                ClientRequest::Close => {
                     fx.send(conn, out);
                     let status = EnhancedCode::new(4, 4, 2);
-                    let words = Words::ours("the server ended the session");
+                    let words = QuotedWords::ours("the server ended the session");
                     return self.turned_away(conn, delivery, status, &words, fx);
                 }
             }
@@ -191,7 +193,7 @@ impl Delivery {
     }
 }
 
-fn next_request(delivery: &mut DeliverySession) -> Option<Request> {
+fn next_request(delivery: &mut DeliverySession) -> Option<ClientRequest> {
     delivery.state.link_mut()?.session.next_request()
 }
 
@@ -199,11 +201,11 @@ fn next_request(delivery: &mut DeliverySession) -> Option<Request> {
 /// anybody's word. What may be told in clear may be told to any key.
 fn tls_side(link: &ServerLink) -> TlsSide {
     let target = &link.target;
-    let in_clear = target.is_on_this_machine() && target.host.tls == Tls::Opportunistic;
+    let in_clear = target.is_on_this_machine() && target.host.tls == TlsPolicy::Opportunistic;
     let trust = if target.host.login.is_some() && !in_clear {
-        Trust::Verified
+        CertificateTrust::Verified
     } else {
-        Trust::Any
+        CertificateTrust::Any
     };
     TlsSide::Client {
         name: target.host.name.clone(),

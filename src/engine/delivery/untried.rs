@@ -7,14 +7,14 @@
 
 use super::hops::Hop;
 use super::session::Delivery;
-use crate::cause::Cause;
+use crate::cause::FailureCause;
 use crate::date::Timestamp;
 use crate::engine::effects::Effects;
-use crate::engine::event::{Action, Reader};
+use crate::engine::event::{Action, MessageReader};
 use crate::engine::log::{Level, Line, Named};
 use crate::envelope::Envelope;
 use crate::limits::UNTRIED_LOGGED_MAX;
-use crate::queue::{Content, HopId, Part, Phase, Queued, ReadError};
+use crate::queue::{HopId, Part, Phase, Queued, ReadContent, ReadError};
 use crate::queue_id::QueueId;
 use crate::status::EnhancedCode;
 
@@ -27,7 +27,7 @@ impl Delivery {
         for id in known.next_to_tell(UNTRIED_LOGGED_MAX) {
             if let Some(entry) = fx.index.get(id) {
                 fx.actions.push_back(Action::Read {
-                    reader: Reader::Untried { id, hop },
+                    reader: MessageReader::Untried { id, hop },
                     id,
                     location: entry.location,
                     part: Part::Head,
@@ -41,10 +41,10 @@ impl Delivery {
         &mut self,
         id: QueueId,
         hop: HopId,
-        result: Result<Content, ReadError>,
+        result: Result<ReadContent, ReadError>,
         fx: &mut Effects,
     ) {
-        if let Ok(Content::Head { envelope, .. }) = result
+        if let Ok(ReadContent::Head { envelope, .. }) = result
             && let Some(entry) = fx.index.get(id)
         {
             let lines = self.waiting_lines(id, entry, &envelope, hop, fx);
@@ -82,7 +82,7 @@ impl Delivery {
             states.filter(|(state, _)| state.phase == Phase::Waiting && state.hop == only);
         let lines = waiting.filter_map(|(state, recipient)| {
             let hop = self.hops.get(state.hop)?;
-            let why: &Cause = hop.trouble.as_deref().filter(|_| hop.is_in_trouble())?;
+            let why: &FailureCause = hop.trouble.as_deref().filter(|_| hop.is_in_trouble())?;
             let status = hop.status.unwrap_or(EnhancedCode::new(4, 4, 1));
             let next = self.next_attempt(entry, state, fx);
             let line = Line::new(Level::Warning, "deferred")

@@ -26,7 +26,6 @@ pub enum Submitted {
 /// Why: a status and the words for it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reason {
-    /// The status.
     pub status: EnhancedCode,
     /// The reply on one line, or what went wrong.
     pub text: String,

@@ -39,12 +39,10 @@ pub struct About {
 
 /// A file in the right form.
 #[derive(Debug)]
-pub struct Form {
-    /// Who sends it.
+pub struct DroppedFile {
     pub uid: u32,
     /// Since when it waits.
     pub since: Timestamp,
-    /// Its envelope.
     pub envelope: Lines,
     /// Bytes of the message.
     pub size: u64,
@@ -57,18 +55,14 @@ pub struct Form {
 /// The lines of an envelope, and what they mean.
 #[derive(Debug)]
 pub struct Lines {
-    /// MAIL.
     pub mail: String,
-    /// The reverse-path.
     pub from: ReversePath,
-    /// Its parameters.
     pub parameters: MailParameters,
-    /// RCPT, and who that is.
     pub rcpt: Vec<(String, Recipient)>,
     owner: Option<(u32, Timestamp)>,
 }
 
-impl Form {
+impl DroppedFile {
     /// Reads a file; a message that is longer than the relay takes, `size_max`, is not read to its end. `own` is the
     /// relay's uid, whose files alone may name another owner.
     pub fn read(

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::Rules;
+use super::DropRules;
 use super::dialogue::Reason;
-use super::form::Form;
+use super::form::DroppedFile;
 use crate::address::{Domain, Mailbox};
 use crate::date::Timestamp;
 use crate::entropy::Entropy;
@@ -24,30 +24,29 @@ pub(super) fn postmaster_domain<'a>(
 
 /// What all DSNs about a file have in common.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Notice<'a> {
+pub(super) struct Dsn<'a> {
     /// Whose they are.
-    pub(super) rules: &'a Rules,
+    pub(super) rules: &'a DropRules,
     /// What they call the message.
     pub(super) id: QueueId,
-    /// Now.
     pub(super) now: Timestamp,
 }
 
 /// Makes the DSN to `to` about the recipients that were refused.
 pub(super) fn build(
-    form: &Form,
+    form: &DroppedFile,
     refused: &[(&Recipient, &Reason)],
     header: &[u8],
     to: &Mailbox,
-    notice: &Notice<'_>,
+    dsn: &Dsn<'_>,
     entropy: &mut dyn Entropy,
-) -> dsn::Message {
-    let Notice { rules, id, now } = *notice;
-    let reports: Vec<dsn::Report<'_>> = refused
+) -> dsn::DsnMessage {
+    let Dsn { rules, id, now } = *dsn;
+    let reports: Vec<dsn::RecipientReport<'_>> = refused
         .iter()
-        .map(|(recipient, reason)| dsn::Report {
+        .map(|(recipient, reason)| dsn::RecipientReport {
             recipient,
-            action: dsn::Action::Failed,
+            action: dsn::DsnAction::Failed,
             status: reason.status,
             diagnostic: dsn::Diagnostic::Local(&reason.text),
             remote: None,
@@ -55,12 +54,12 @@ pub(super) fn build(
             expired: false,
         })
         .collect();
-    dsn::Notice {
+    dsn::DsnFacts {
         hostname: &rules.hostname,
         domain: postmaster_domain(&rules.served, &rules.hostname, to),
         to,
         id,
-        notice_id: QueueId::new(entropy.next_u64()),
+        dsn_id: QueueId::new(entropy.next_u64()),
         envelope_id: form.envelope.parameters.envelope_id.as_deref(),
         arrived: form.since,
         at: now,

@@ -18,8 +18,7 @@ use crate::limits::{
 
 /// A name in the folder.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Entry {
-    /// The name.
+pub struct DropEntry {
     pub name: OsString,
     /// Who owns the file.
     pub uid: u32,
@@ -30,16 +29,16 @@ pub struct Entry {
 /// What is to be done with a file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Task {
-    /// It is to be sent; answer with [`Turns::defer`] or [`Turns::close`].
+    /// It is to be sent; answer with [`DropTurns::defer`] or [`DropTurns::close`].
     Visit(OsString),
     /// It was sent, and what was to become of it could not be done: that is to be tried again; answer with
-    /// [`Turns::close`].
+    /// [`DropTurns::close`].
     Settle(OsString, Settlement),
 }
 
 /// What is known of the folder.
 #[derive(Debug)]
-pub struct Turns {
+pub struct DropTurns {
     /// The relay's uid.
     own: u32,
     tries: BTreeMap<OsString, Try>,
@@ -62,7 +61,7 @@ struct Try {
     at: Instant,
 }
 
-impl Turns {
+impl DropTurns {
     /// Of a folder that has not been looked at. `own` is the relay's uid.
     pub const fn new(own: u32) -> Self {
         Self {
@@ -77,7 +76,7 @@ impl Turns {
     }
 
     /// The folder holds these, in any order.
-    pub fn look(&mut self, entries: impl IntoIterator<Item = Entry>, now: Instant) {
+    pub fn look(&mut self, entries: impl IntoIterator<Item = DropEntry>, now: Instant) {
         // What is gone is forgotten.
         let (mut tries, mut stuck) = (BTreeMap::new(), BTreeMap::new());
         self.waiting.clear();
@@ -100,7 +99,7 @@ impl Turns {
         (self.tries, self.stuck) = (tries, stuck);
     }
 
-    fn wait_in_line(&mut self, entry: Entry) {
+    fn wait_in_line(&mut self, entry: DropEntry) {
         let user = self.user_of(&entry);
         if self.waiting.len() >= DROP_USERS_MAX && !self.waiting.contains_key(&user) {
             return;
@@ -114,7 +113,7 @@ impl Turns {
 
     /// Whose turn it is that a file takes: that of its owner or, where the relay wrote it for recipients that were
     /// deferred, of the one in its name.
-    fn user_of(&self, entry: &Entry) -> u32 {
+    fn user_of(&self, entry: &DropEntry) -> u32 {
         let named = (entry.uid == self.own).then(|| named_user(&entry.name));
         named.flatten().unwrap_or(entry.uid)
     }
@@ -197,8 +196,8 @@ mod tests {
 
     const OWN: u32 = 900;
 
-    fn entry(name: &str, uid: u32, written: i64) -> Entry {
-        Entry {
+    fn entry(name: &str, uid: u32, written: i64) -> DropEntry {
+        DropEntry {
             name: name.into(),
             uid,
             written,
@@ -210,7 +209,7 @@ mod tests {
     }
 
     /// The names that are begun until no more may be.
-    fn begun(turns: &mut Turns) -> Vec<String> {
+    fn begun(turns: &mut DropTurns) -> Vec<String> {
         std::iter::from_fn(|| turns.begin_next())
             .map(|task| match task {
                 Task::Visit(name) => name.into_string().unwrap(),
@@ -221,7 +220,7 @@ mod tests {
 
     #[test]
     fn users_are_served_in_turn_and_whoever_leaves_thousands_keeps_nobody_waiting() {
-        let mut turns = Turns::new(OWN);
+        let mut turns = DropTurns::new(OWN);
         let flood = (0..2_000).map(|number| entry(&format!("{number}.msg"), 33, number));
         let others = [entry("late.msg", 34, 9_999), entry("later.msg", 35, 9_999)];
         turns.look(flood.chain(others), at(0));
@@ -238,7 +237,7 @@ mod tests {
 
     #[test]
     fn one_user_has_half_of_the_room_and_the_next_half_of_the_rest() {
-        let mut turns = Turns::new(OWN);
+        let mut turns = DropTurns::new(OWN);
         let files = |uid| (0..50).map(move |number| entry(&format!("{uid}-{number}.msg"), uid, 0));
         turns.look(files(1), at(0));
         assert!(begun(&mut turns).len() <= DROP_VISITS_MAX / 2);
@@ -251,7 +250,7 @@ mod tests {
 
     #[test]
     fn what_the_relay_wrote_for_a_user_takes_that_users_turn() {
-        let mut turns = Turns::new(OWN);
+        let mut turns = DropTurns::new(OWN);
         let own = (0..200).map(|number| entry(&name_of(&number.to_string(), Some(33)), OWN, 0));
         let pretended = entry(&name_of("x", Some(0)), 34, 5);
         turns.look(
@@ -264,7 +263,7 @@ mod tests {
 
     #[test]
     fn what_is_deferred_waits_longer_each_time_and_what_is_gone_is_forgotten() {
-        let mut turns = Turns::new(OWN);
+        let mut turns = DropTurns::new(OWN);
         let one = || [entry("a.msg", 1, 0)];
         let mut now = 0;
         for wait in [10, 20, 40, 80] {
@@ -289,7 +288,7 @@ mod tests {
 
     #[test]
     fn what_is_done_and_cannot_be_removed_is_not_sent_again() {
-        let mut turns = Turns::new(OWN);
+        let mut turns = DropTurns::new(OWN);
         let one = || [entry("a.msg", 1, 0)];
         turns.look(one(), at(0));
         assert_eq!(begun(&mut turns), ["a.msg"]);
@@ -308,7 +307,7 @@ mod tests {
 
     #[test]
     fn where_nothing_can_be_removed_little_is_sent() {
-        let mut turns = Turns::new(OWN);
+        let mut turns = DropTurns::new(OWN);
         let all = || (0..500).map(|number| entry(&format!("{number}.msg"), number, 0));
         let mut sent = 0;
         for now in 0..50 {
@@ -329,7 +328,7 @@ mod tests {
 
     #[test]
     fn names_of_what_is_not_complete_are_passed_over() {
-        let mut turns = Turns::new(OWN);
+        let mut turns = DropTurns::new(OWN);
         turns.look(
             [".a.msg", "a", "a.msg~", ".0.bad"].map(|name| entry(name, 1, 0)),
             at(0),

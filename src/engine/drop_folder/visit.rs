@@ -7,10 +7,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::Rules;
+use super::DropRules;
 use super::dialogue::{Dialogue, Mail, Next, Reason, Submitted};
-use super::form::Form;
-use super::returned::{self, Notice};
+use super::form::DroppedFile;
+use super::returned::{self, Dsn};
 use crate::address::{Mailbox, ReversePath};
 use crate::date::Timestamp;
 use crate::engine::log::{Level, Line};
@@ -21,7 +21,7 @@ use crate::queue_id::QueueId;
 /// What is to be done for a file.
 #[derive(Debug)]
 #[must_use]
-pub enum Step {
+pub enum VisitStep {
     /// Open a session with the relay, as a process of this user: `on_bytes` with what it says, or `on_lost`.
     Connect(u32),
     /// Send this: `on_bytes` is next, or `on_lost`.
@@ -43,18 +43,15 @@ pub enum Settlement {
     /// Something is owed to some of its recipients: a file with these lines in place of its envelope takes its place.
     Replace(Vec<String>),
     /// It stays as it is, for later.
-    Wait {
-        /// Why.
-        cause: String,
-    },
+    Wait { cause: String },
 }
 
 /// A file that is being sent.
 #[derive(Debug)]
 pub struct Visit {
     name: String,
-    form: Form,
-    rules: Arc<Rules>,
+    form: DroppedFile,
+    rules: Arc<DropRules>,
     began: Timestamp,
     dialogue: Dialogue,
     stage: Stage,
@@ -87,7 +84,12 @@ type Told = Result<(), String>;
 
 impl Visit {
     /// Begins with a file that was checked; `name` is for the log.
-    pub fn new(name: String, form: Form, rules: Arc<Rules>, now: Timestamp) -> (Self, Step) {
+    pub fn new(
+        name: String,
+        form: DroppedFile,
+        rules: Arc<DropRules>,
+        now: Timestamp,
+    ) -> (Self, VisitStep) {
         let mail = Mail {
             mail: form.envelope.mail.clone(),
             rcpt: (form.envelope.rcpt.iter())
@@ -96,7 +98,7 @@ impl Visit {
             size: form.size,
             own: None,
         };
-        let step = Step::Connect(form.uid);
+        let step = VisitStep::Connect(form.uid);
         let visit = Self {
             name,
             form,
@@ -110,19 +112,19 @@ impl Visit {
         (visit, step)
     }
 
-    /// The file.
-    pub const fn form(&self) -> &Form {
+    /// What was read of the file: its envelope, its size, and where the message begins.
+    pub const fn form(&self) -> &DroppedFile {
         &self.form
     }
 
     /// The relay said something.
-    pub fn on_bytes(&mut self, bytes: &[u8], entropy: &mut dyn Entropy) -> Step {
+    pub fn on_bytes(&mut self, bytes: &[u8], entropy: &mut dyn Entropy) -> VisitStep {
         let next = self.dialogue.on_bytes(bytes);
         self.go_on(next, entropy)
     }
 
     /// The session is gone, silent, or cannot be opened; or the message cannot be read.
-    pub fn on_lost(&mut self, cause: &str, entropy: &mut dyn Entropy) -> Step {
+    pub fn on_lost(&mut self, cause: &str, entropy: &mut dyn Entropy) -> VisitStep {
         let next = self.dialogue.on_lost(cause);
         self.go_on(next, entropy)
     }
@@ -146,16 +148,16 @@ impl Visit {
         Line::new(level, event).with("file", &self.name)
     }
 
-    fn go_on(&mut self, next: Next, entropy: &mut dyn Entropy) -> Step {
+    fn go_on(&mut self, next: Next, entropy: &mut dyn Entropy) -> VisitStep {
         match next {
-            Next::Send(bytes) => Step::Send(bytes),
-            Next::SendMessage => Step::SendMessage,
-            Next::Wait => Step::Wait,
+            Next::Send(bytes) => VisitStep::Send(bytes),
+            Next::SendMessage => VisitStep::SendMessage,
+            Next::Wait => VisitStep::Wait,
             Next::Over(results) => self.on_results(results, entropy),
         }
     }
 
-    fn on_results(&mut self, results: Vec<Submitted>, entropy: &mut dyn Entropy) -> Step {
+    fn on_results(&mut self, results: Vec<Submitted>, entropy: &mut dyn Entropy) -> VisitStep {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Playing => {
                 self.results = self.give_up(results);
@@ -191,7 +193,7 @@ impl Visit {
     }
 
     /// Tells somebody of the refusals.
-    fn tell(&mut self, entropy: &mut dyn Entropy) -> Step {
+    fn tell(&mut self, entropy: &mut dyn Entropy) -> VisitStep {
         if self.untold().is_empty() {
             return self.settle(&Ok(()));
         }
@@ -211,11 +213,11 @@ impl Visit {
         self.tell_next(telling, entropy)
     }
 
-    fn tell_next(&mut self, telling: Telling, entropy: &mut dyn Entropy) -> Step {
+    fn tell_next(&mut self, telling: Telling, entropy: &mut dyn Entropy) -> VisitStep {
         let Some((to, with_header)) = telling.ways.front() else {
             return self.untellable(telling);
         };
-        let notice = Notice {
+        let dsn = Dsn {
             rules: &self.rules,
             id: telling.id,
             now: self.began,
@@ -225,7 +227,7 @@ impl Visit {
             false => &[],
         };
         let rows = self.untold();
-        let message = returned::build(&self.form, &rows, header, to, &notice, entropy);
+        let message = returned::build(&self.form, &rows, header, to, &dsn, entropy);
         let mut mail = format!("MAIL FROM:<> SIZE={}", message.bytes.len());
         mail.push_str(if message.eight_bit {
             " BODY=8BITMIME"
@@ -241,7 +243,7 @@ impl Visit {
         });
         self.stage = Stage::Telling(telling);
         // As the sender, so that what it may send holds for DSNs that it causes, too.
-        Step::Connect(self.form.uid)
+        VisitStep::Connect(self.form.uid)
     }
 
     fn on_told(
@@ -249,7 +251,7 @@ impl Visit {
         mut telling: Telling,
         result: Option<Submitted>,
         entropy: &mut dyn Entropy,
-    ) -> Step {
+    ) -> VisitStep {
         match result {
             Some(Submitted::Taken) => {
                 let rows = self.untold();
@@ -273,7 +275,7 @@ impl Visit {
     }
 
     /// As long as nobody can be told the message is not thrown away.
-    fn untellable(&mut self, telling: Telling) -> Step {
+    fn untellable(&mut self, telling: Telling) -> VisitStep {
         let line = self.line(Level::Error, "drop-unreturned");
         let line = line.with("id", telling.id);
         let line = line.with("rcpts", self.untold().len());
@@ -283,7 +285,7 @@ impl Visit {
         self.settle(&Err(telling.last.unwrap_or_else(nobody)))
     }
 
-    fn settle(&mut self, told: &Told) -> Step {
+    fn settle(&mut self, told: &Told) -> VisitStep {
         self.stage = Stage::Over;
         let rows = self.form.envelope.rcpt.iter().zip(&self.results);
         let later: Vec<String> = rows
@@ -299,7 +301,7 @@ impl Visit {
             _ => None,
         });
         let cause = told.as_ref().err().cloned().or(deferred);
-        Step::Settle(if later.is_empty() {
+        VisitStep::Settle(if later.is_empty() {
             Settlement::Remove
         } else if later.len() == self.results.len() {
             let cause = cause.unwrap_or_default();

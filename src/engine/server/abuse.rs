@@ -1,7 +1,7 @@
 //! Clients on port 25: what is looked up about them, what they are refused for, how they are slowed down.
 //!
 //! Nothing here touches hosts of `relay.networks`, users and programs of this machine: only a [`Guard`] makes a session
-//! a client's. Look-ups begin when the client is let in; only a recipient waits for them, and only for the lists. An
+//! a client's. PeriodicCheck-ups begin when the client is let in; only a recipient waits for them, and only for the lists. An
 //! answer that is held back is kept with its session and given at its deadline; one line may wait behind it, and whoever
 //! sends more is let go, so that a client that is slowed down costs what an idle one does.
 
@@ -19,10 +19,10 @@ use crate::engine::event::{ConnId, Peer};
 use crate::engine::log::{Level, Line};
 use crate::limits::READ_TURN_BYTES_MAX;
 use crate::policy::conduct::Rate;
-use crate::policy::greylist::{Attempt, Greylist};
+use crate::policy::greylist::{Greylist, GreylistDecision};
 use crate::policy::shares::Resource;
 use crate::policy::vetting::Vetting;
-use crate::smtp::hello::{self, HelloFault};
+use crate::smtp::ehlo::{self, EhloFault};
 use crate::smtp::reply::Reply;
 
 impl ServerSession {
@@ -93,7 +93,7 @@ impl Server {
     ) {
         let abuse = &fx.config.abuse;
         if abuse.hello == Toggle::On {
-            inbound.session.ask_about_hello();
+            inbound.session.ask_about_ehlo();
         }
         let (vetting, questions) = Vetting::begin(address, &abuse.lists, abuse.ptr);
         inbound.guard = Some(Box::new(Guard {
@@ -179,7 +179,7 @@ impl Server {
     }
 
     /// A client says hello.
-    pub(super) fn hello_request(
+    pub(super) fn ehlo_request(
         &mut self,
         inbound: &mut ServerSession,
         name: &str,
@@ -191,9 +191,9 @@ impl Server {
         };
         // A program of this machine has our name, and came by the network.
         let is_here = remote.ip().to_canonical().is_loopback() || remote.ip() == local.ip();
-        let verdict = match hello::judge(name, &fx.config.hostname, local.ip()) {
-            Err(HelloFault::Syntax) => Err(Reply::BAD_HELLO),
-            Err(HelloFault::Ours) if !is_here => Err(Reply::OUR_HELLO),
+        let verdict = match ehlo::judge(name, &fx.config.hostname, local.ip()) {
+            Err(EhloFault::Syntax) => Err(Reply::BAD_HELLO),
+            Err(EhloFault::Ours) if !is_here => Err(Reply::OUR_HELLO),
             _ => Ok(()),
         };
         self.note_refusal(inbound, "hello", name, verdict.as_ref().err(), fx);
@@ -323,7 +323,9 @@ impl Server {
             });
             let pair = (sender, steady.as_deref().unwrap_or(shown));
             let greylist = &mut self.clients.greylist;
-            if let Attempt::PutOff(_) = greylist.judge(rules, address, pair, fx.now.instant) {
+            if let GreylistDecision::PutOff(_) =
+                greylist.judge(rules, address, pair, fx.now.instant)
+            {
                 count_up(&mut fx.counters.greylisted, 1);
                 return Err(Reply::GREYLISTED);
             }
@@ -396,7 +398,7 @@ impl Server {
         out: &mut Vec<u8>,
     ) {
         match verdict {
-            Verdict::Hello(verdict) => inbound.session.on_hello(verdict, &self.settings, out),
+            Verdict::Hello(verdict) => inbound.session.on_ehlo(verdict, &self.settings, out),
             Verdict::Sender(verdict) => inbound.session.on_sender(verdict, out),
             Verdict::Recipient(Ok(accepted)) => {
                 // Only here is it accepted: what was deferred or refused on the way has no say in the rest.

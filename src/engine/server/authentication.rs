@@ -28,10 +28,10 @@ use crate::hook::Fact;
 use crate::limits::DNS_QUESTIONS_PER_SESSION_MAX;
 use crate::mail::authors::{AuthorsError, authors};
 use crate::mail::header::{Field, Front, Header};
-use crate::policy::authenticity::{Circumstances, Examination, Findings, Next};
+use crate::policy::authenticity::{Circumstances, Examination, ExaminationStep, Findings};
 use crate::policy::authority::Mark;
-use crate::policy::relay::Client;
-use crate::queue::Command;
+use crate::policy::relay::RelayClient;
+use crate::queue::JournalCommand;
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
 use crate::smtp::server::Transaction;
@@ -119,7 +119,7 @@ impl Server {
             return self.judge_by_hook(conn, inbound, checked, fx);
         };
         let helo = inbound.session.greeting().map_or("", |(_, name)| name);
-        let is_unauthenticated = matches!(self.client(inbound, fx), Client::Anonymous { .. });
+        let is_unauthenticated = matches!(self.client(inbound, fx), RelayClient::Anonymous { .. });
         let known = Circumstances {
             address: inbound.address().filter(|_| is_unauthenticated),
             login: inbound.login.as_ref().map(|login| login.as_str().into()),
@@ -152,7 +152,7 @@ impl Server {
     pub(super) fn discard(&mut self, id: QueueId, whole: &Whole, fx: &mut Effects) {
         self.spilling.remove(&id);
         if whole.spilled {
-            fx.store(Command::BodyDiscard { id });
+            fx.store(JournalCommand::BodyDiscard { id });
         }
     }
 
@@ -186,13 +186,15 @@ impl Server {
                 .examination
                 .resume(&checking.whole.header, &checking.known);
             match next {
-                Next::Done(findings) => return self.examined(conn, inbound, &findings, fx),
-                Next::Wait => return Ok(()),
-                Next::Verify(verifying) => {
+                ExaminationStep::Done(findings) => {
+                    return self.examined(conn, inbound, &findings, fx);
+                }
+                ExaminationStep::Wait => return Ok(()),
+                ExaminationStep::Verify(verifying) => {
                     let id = checking.id;
                     checking.turn = Some(self.verify(conn, id, holder.lane(), verifying, fx));
                 }
-                Next::Ask(questions) => checking.unasked = questions,
+                ExaminationStep::Ask(questions) => checking.unasked = questions,
             }
         }
     }
@@ -391,7 +393,7 @@ impl Server {
 
 /// What the hook is told of what was found out.
 fn facts(findings: &Findings) -> Vec<(Fact, String)> {
-    let passed = if findings.spf_is(spf::Outcome::Pass) {
+    let passed = if findings.spf_is(spf::SpfResult::Pass) {
         "1"
     } else {
         ""

@@ -13,7 +13,7 @@ use crate::smtp::reply::Reply;
 
 impl Server {
     /// A session has to go, to make room for others.
-    pub(super) fn crowd_out(
+    pub(super) fn evict(
         &mut self,
         conn: ConnId,
         mut inbound: Box<ServerSession>,
@@ -87,7 +87,7 @@ impl Server {
         fx: &mut Effects,
     ) {
         self.drop_body(&mut inbound, fx);
-        self.leave_crowd(conn, &mut inbound);
+        self.leave_evictable(conn, &mut inbound);
         if let Some(address) = inbound.counted {
             self.logins.peers.close(address);
         }

@@ -17,7 +17,6 @@ use crate::policy::password_memory::Tag;
 use crate::policy::shares::Holder;
 use crate::policy::turns::{Turn, Turns};
 
-/// All of them.
 #[derive(Default)]
 pub(super) struct Derivations {
     /// By rank, the first in rank first.
@@ -37,7 +36,6 @@ pub(super) struct Check {
     pub(super) shown: String,
     /// What it is held against.
     pub(super) credential: Arc<Credential>,
-    /// The password.
     pub(super) password: Password,
     /// Stands for login, credential and password.
     pub(super) tag: Tag,
@@ -161,7 +159,7 @@ mod tests {
     use super::*;
     use crate::digest::DIGEST_BYTES;
     use crate::engine::connections::{Connections, Owner};
-    use crate::policy::shares::Standing;
+    use crate::policy::shares::TrustLevel;
 
     fn check(conns: &mut Connections, tag: u8, rank: Rank) -> Check {
         Check {
@@ -175,7 +173,7 @@ mod tests {
             password: Password::new("secret".to_owned()).expect("a password"),
             tag: [tag; DIGEST_BYTES],
             rank,
-            holder: Holder::nobody(Standing::Visitor),
+            holder: Holder::nobody(TrustLevel::Visitor),
         }
     }
 

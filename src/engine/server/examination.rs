@@ -56,11 +56,10 @@ pub(super) struct Seal {
     pub(super) domain: Domain,
     pub(super) key: Arc<DkimKey>,
     pub(super) results: AuthenticationResults,
-    pub(super) chain: arc::Verdict,
+    pub(super) chain: arc::ArcVerdict,
 }
 
 impl Checking {
-    /// The message.
     pub(super) fn id(&self) -> QueueId {
         self.id
     }

@@ -38,7 +38,6 @@ pub(super) enum Held {
 
 /// What a session is to be told.
 pub(super) enum Verdict {
-    /// Of a hello.
     Hello(Result<(), Reply>),
     /// Of a reverse-path.
     Sender(Result<(), Reply>),

@@ -4,31 +4,33 @@ use super::session::{Server, ServerSession};
 use crate::address::Mailbox;
 use crate::engine::effects::Effects;
 use crate::engine::event::Peer;
-use crate::policy::shares::{Holder, Kind, Resource, Shortage, Standing, hash_of, hash_of_address};
+use crate::policy::shares::{
+    Holder, Resource, ShareKind, Shortage, TrustLevel, hash_of, hash_of_address,
+};
 use crate::smtp::reply::Reply;
 use crate::smtp::server::AuthStep;
 
 impl Server {
     /// Who a session is for, as far as is known.
     pub(super) fn holder_of(&self, inbound: &ServerSession, fx: &Effects) -> Holder {
-        let named = |kind, name| Holder::named(Standing::Trusted, kind, name);
+        let named = |kind, name| Holder::named(TrustLevel::Trusted, kind, name);
         match (inbound.peer, &inbound.login, inbound.address()) {
-            (Peer::Process { uid }, ..) => named(Kind::Uid, uid.into()),
-            (_, Some(login), _) => named(Kind::Login, hash_of(login)),
+            (Peer::Process { uid }, ..) => named(ShareKind::Uid, uid.into()),
+            (_, Some(login), _) => named(ShareKind::Login, hash_of(login)),
             (_, None, Some(address)) if self.is_trusted(inbound.door(), address, fx) => {
-                named(Kind::Host, hash_of_address(address))
+                named(ShareKind::Host, hash_of_address(address))
             }
             (_, None, Some(address)) => {
                 let standing = if inbound.is_relay_port() {
-                    Standing::Client
+                    TrustLevel::Client
                 } else if self.logins.peers.is_known(address, fx.now.instant) {
-                    Standing::Known
+                    TrustLevel::Known
                 } else {
-                    Standing::Visitor
+                    TrustLevel::Visitor
                 };
                 Holder::at(standing, address)
             }
-            (_, None, None) => Holder::nobody(Standing::Client),
+            (_, None, None) => Holder::nobody(TrustLevel::Client),
         }
     }
 

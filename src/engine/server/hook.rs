@@ -18,10 +18,10 @@ use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Endpoint};
 use crate::engine::log::{Level, Line};
 use crate::engine::timers::Timer;
-use crate::hook::{Fact, HOOK, Hook, Verdict};
+use crate::hook::{Fact, HOOK, Hook, HookVerdict};
 use crate::limits::HOOKS_MAX;
 use crate::policy::shares::Resource;
-use crate::queue::{Content, ReadError};
+use crate::queue::{ReadContent, ReadError};
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
 
@@ -200,10 +200,11 @@ impl Server {
         &mut self,
         conn: ConnId,
         mut asking: Box<Asking>,
-        result: Result<Content, ReadError>,
+        result: Result<ReadContent, ReadError>,
         fx: &mut Effects,
     ) {
-        let (Ok(Content::Body { bytes, .. }), Some(hook)) = (result, asking.hook.as_mut()) else {
+        let (Ok(ReadContent::Body { bytes, .. }), Some(hook)) = (result, asking.hook.as_mut())
+        else {
             return self.hook_fails(conn, asking, "the message cannot be read", fx);
         };
         let mut out = Vec::new();
@@ -238,7 +239,7 @@ impl Server {
     /// The helper is gone, or was not there.
     fn hook_lost(&mut self, conn: ConnId, asking: &Asking, fx: &mut Effects) {
         let text = "the helper gave no answer".to_owned();
-        self.hook_answered(conn, asking, Verdict::Defer { text }, fx);
+        self.hook_answered(conn, asking, HookVerdict::Defer { text }, fx);
     }
 
     /// A deadline may have passed.
@@ -255,11 +256,17 @@ impl Server {
     fn hook_fails(&mut self, conn: ConnId, asking: Box<Asking>, why: &str, fx: &mut Effects) {
         fx.actions.push_back(Action::Abort { conn });
         let text = why.to_owned();
-        self.hook_answered(conn, &asking, Verdict::Defer { text }, fx);
+        self.hook_answered(conn, &asking, HookVerdict::Defer { text }, fx);
     }
 
     /// What comes of a question; its connection is closed already.
-    fn hook_answered(&mut self, conn: ConnId, asking: &Asking, verdict: Verdict, fx: &mut Effects) {
+    fn hook_answered(
+        &mut self,
+        conn: ConnId,
+        asking: &Asking,
+        verdict: HookVerdict,
+        fx: &mut Effects,
+    ) {
         fx.conns.release(conn);
         self.hooks.running.remove(&conn);
         fx.shares.of_mut(Resource::Hooks).give(asking.holder, 1);
@@ -274,7 +281,7 @@ impl Server {
         };
         hooking.asking = None;
         let reply = match verdict {
-            Verdict::Accept { fields, junk } => {
+            HookVerdict::Accept { fields, junk } => {
                 if junk {
                     self.note_hook(id, "it wrote something that is no header field", fx);
                 }
@@ -287,11 +294,11 @@ impl Server {
                 }
                 return self.put_back(owner, inbound, fx);
             }
-            Verdict::Refuse { text } => {
+            HookVerdict::Refuse { text } => {
                 count_up(&mut fx.counters.hook_refused, 1);
                 Reply::hook(&text)
             }
-            Verdict::Defer { text } => self.hook_defers(id, &text, fx),
+            HookVerdict::Defer { text } => self.hook_defers(id, &text, fx),
         };
         self.message_refused(owner, inbound, &reply, fx);
     }

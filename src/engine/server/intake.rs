@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::address::Mailbox;
-use crate::auth::dkim::canonical::{BodyHasher, Form};
+use crate::auth::dkim::canonical::{BodyHasher, Canonicalization};
 use crate::digest::DIGEST_BYTES;
 use crate::engine::signing::Keys;
 use crate::limits::{INLINE_BODY_BYTES_MAX, RECEIVED_FIELDS_MAX};
@@ -76,7 +76,6 @@ pub(super) enum Separator {
     /// Nothing: the message goes on as it came.
     #[default]
     Kept,
-    /// One is added.
     Added,
 }
 
@@ -291,7 +290,7 @@ impl Intake {
         }
     }
 
-    /// Looks at the header; gives what follows it without an empty line.
+    /// PeriodicChecks at the header; gives what follows it without an empty line.
     /// Decides RFC 5321 section 6.3.
     fn end_header(&mut self, scanner: HeaderScanner, check: OnHeader<'_>) -> Vec<u8> {
         let front = match scanner.finish() {
@@ -329,7 +328,7 @@ impl Intake {
         };
         let hasher = plan
             .is_hashed
-            .then(|| Box::new(BodyHasher::new(Form::Relaxed)));
+            .then(|| Box::new(BodyHasher::new(Canonicalization::Relaxed)));
         self.stage = Stage::Body {
             header,
             keys: plan.keys,

@@ -9,7 +9,7 @@ use crate::digest::DIGEST_BYTES;
 use crate::engine::event::ConnId;
 use crate::entropy::Entropy;
 use crate::login::credential::Credential;
-use crate::login::scram::Challenge;
+use crate::login::scram::ScramChallenge;
 use crate::policy::password_memory::PasswordMemory;
 use crate::policy::rates::{Peers, Users};
 use crate::policy::shares::Holder;
@@ -54,7 +54,7 @@ pub(super) enum Exchange {
     /// SCRAM before its first message.
     ScramFirst,
     /// SCRAM before its proof.
-    ScramFinal(Box<Challenge>, Option<User>),
+    ScramFinal(Box<ScramChallenge>, Option<User>),
     /// SCRAM after its proof was right, before the client's empty word.
     ScramDone(User),
     /// A worker has it.

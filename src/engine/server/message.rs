@@ -18,11 +18,11 @@ use crate::engine::status::Version;
 use crate::envelope::{Envelope, MessageOrigin, Recipient};
 use crate::limits::{SESSION_KEPT_BYTES, SYSTEM_UID_FACTOR};
 use crate::mail::header::Front;
-use crate::mail::received::{Protocol, Received, Source};
+use crate::mail::received::{Received, ReceivedFrom, WithProtocol};
 use crate::mail::submission::Added;
 use crate::policy::authority::Released;
-use crate::policy::rates::{Claim, Submitter};
-use crate::queue::{Body, Command, MessageRecord};
+use crate::policy::rates::{CountedMessage, Submitter};
+use crate::queue::{JournalCommand, MessageBody, MessageRecord};
 use crate::queue_id::QueueId;
 use crate::smtp::command::Greeting;
 use crate::smtp::reply::Reply;
@@ -56,13 +56,13 @@ impl Server {
                 for id in std::mem::take(&mut inbound.envelope.used) {
                     self.clients.returns.give_back(id);
                 }
-                let is_file = matches!(signing.record.body, Body::File { .. });
+                let is_file = matches!(signing.record.body, MessageBody::File { .. });
                 is_file.then_some(signing.record.id)
             }
         };
         if let Some(id) = spilled {
             self.spilling.remove(&id);
-            fx.store(Command::BodyDiscard { id });
+            fx.store(JournalCommand::BodyDiscard { id });
         }
     }
 
@@ -164,7 +164,7 @@ impl Server {
                 if spilled {
                     self.spilling.remove(&id);
                     fx.actions
-                        .push_back(Action::Store(Command::BodyDiscard { id }));
+                        .push_back(Action::Store(JournalCommand::BodyDiscard { id }));
                 }
             })?;
         self.examine(conn, inbound, id, whole, transaction, fx)
@@ -229,14 +229,14 @@ impl Server {
         id: QueueId,
         whole: Whole,
         fx: &mut Effects,
-    ) -> Body {
+    ) -> MessageBody {
         if !whole.spilled {
-            return Body::Inline(whole.rest);
+            return MessageBody::Inline(whole.rest);
         }
         if !whole.rest.is_empty() {
             self.store_block(id, inbound.holder(), whole.rest, fx);
         }
-        Body::File {
+        MessageBody::File {
             len: whole.size,
             crc32: 0,
         }
@@ -300,7 +300,7 @@ impl Server {
                 },
             },
             fields,
-            body: Body::Inline(Vec::new()),
+            body: MessageBody::Inline(Vec::new()),
         }
     }
 
@@ -382,17 +382,17 @@ impl Server {
             .greeting()
             .unwrap_or((Greeting::Ehlo, "unknown"));
         let protocol = match greeting {
-            Greeting::Helo => Protocol::Smtp,
-            Greeting::Ehlo => Protocol::Esmtp {
+            Greeting::Helo => WithProtocol::Smtp,
+            Greeting::Ehlo => WithProtocol::Esmtp {
                 tls: inbound.tls.is_some(),
                 auth: inbound.login.is_some(),
                 utf8: transaction.parameters.smtputf8,
             },
         };
         let source = match (inbound.peer, &inbound.login) {
-            (Peer::Process { uid }, _) => Source::Local { uid },
-            (Peer::Network { .. }, Some(_)) => Source::Authenticated { protocol },
-            (Peer::Network { remote, .. }, None) => Source::Peer {
+            (Peer::Process { uid }, _) => ReceivedFrom::Local { uid },
+            (Peer::Network { .. }, Some(_)) => ReceivedFrom::Authenticated { protocol },
+            (Peer::Network { remote, .. }, None) => ReceivedFrom::Peer {
                 hello: name.as_bytes(),
                 name: inbound.confirmed_name(),
                 address: remote.ip().to_canonical(),
@@ -478,7 +478,7 @@ impl Server {
         conn: ConnId,
         id: QueueId,
         result: Result<(), Reply>,
-        claim: Option<Claim>,
+        claim: Option<CountedMessage>,
         fx: &mut Effects,
     ) {
         if let Some(claim) = &claim {
@@ -525,7 +525,7 @@ impl Server {
         // Nothing comes between this answer and its client, not even the answers to what was sent behind the message.
         if self.account(&mut inbound, fx) && inbound.buffers.kept.len() > SESSION_KEPT_BYTES {
             self.answer(conn, &mut inbound, out, fx);
-            return self.crowd_out(conn, inbound, &Reply::NO_ROOM_FOR_SESSION, fx);
+            return self.evict(conn, inbound, &Reply::NO_ROOM_FOR_SESSION, fx);
         }
         self.resume(conn, inbound, out, fx);
     }

@@ -1,7 +1,7 @@
 //! The beginning of a session: whether a client is let in, who a proxy says that it is, and what comes before the banner.
 
 use super::acceptance::Acceptance;
-use super::crowd::Places;
+use super::evictable::Places;
 use super::holding::Holding;
 use super::session::{Buffers, Envelope, Opening, Pace, Server, ServerSession};
 use crate::engine::connections::Owner;
@@ -10,11 +10,11 @@ use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Listener, Peer, TlsSide};
 use crate::engine::log::{Level, Line};
 use crate::limits::{BANNER_DELAY, HANDSHAKE_TIMEOUT, PROXY_TIMEOUT};
-use crate::policy::relay::Client;
-use crate::policy::shares::{Holder, Standing};
+use crate::policy::relay::RelayClient;
+use crate::policy::shares::{Holder, TrustLevel};
 use crate::proxy::{HeaderReader, Origin};
 use crate::smtp::reply::Reply;
-use crate::smtp::server::{Encryption, Role, Session, Tolerance};
+use crate::smtp::server::{Encryption, PortRole, Session, Tolerance};
 
 impl Server {
     /// A connection was accepted on one of the ports of SMTP; `Err` is what its client is told.
@@ -25,11 +25,11 @@ impl Server {
         fx: &mut Effects,
     ) -> Result<ConnId, Reply> {
         let (role, encryption) = match listener {
-            Listener::Smtp | Listener::Proxy => (Role::Relay, Encryption::Offered),
-            Listener::Submission => (Role::Submission, Encryption::Offered),
-            Listener::Submissions => (Role::Submission, Encryption::Active),
+            Listener::Smtp | Listener::Proxy => (PortRole::Relay, Encryption::Offered),
+            Listener::Submission => (PortRole::Submission, Encryption::Offered),
+            Listener::Submissions => (PortRole::Submission, Encryption::Active),
             Listener::Submit | Listener::Control | Listener::Status | Listener::Https => {
-                (Role::Local, Encryption::Unavailable)
+                (PortRole::Local, Encryption::Unavailable)
             }
         };
         let mut inbound = Box::new(ServerSession {
@@ -44,7 +44,7 @@ impl Server {
             envelope: Envelope::default(),
             noted: Vec::new(),
             pace: Pace::new(fx.now.instant),
-            holding: Holding::new(Holder::nobody(Standing::Client)),
+            holding: Holding::new(Holder::nobody(TrustLevel::Client)),
             is_over: false,
             places: Places::default(),
             opening: Opening::Over,
@@ -124,7 +124,7 @@ impl Server {
             self.note_proxy(inbound, "not a proxy", fx);
             return Err(Reply::NOT_A_PROXY);
         }
-        inbound.holding = Holding::new(Holder::nobody(Standing::Client));
+        inbound.holding = Holding::new(Holder::nobody(TrustLevel::Client));
         if let Err(reply) = inbound.holding.take_session(&mut fx.shares) {
             self.note_unadmitted(inbound, &reply, fx);
             return Err(reply);
@@ -154,7 +154,7 @@ impl Server {
 
     /// What a client may get wrong: a host of `relay.networks` the form of commands, and line ends where its network says so.
     fn tolerance(&self, inbound: &ServerSession, fx: &Effects) -> Tolerance {
-        let Client::Network { address } = self.client(inbound, fx) else {
+        let RelayClient::Network { address } = self.client(inbound, fx) else {
             return Tolerance::None;
         };
         match fx.config.trust.mended.contains(address) {

@@ -55,7 +55,6 @@ impl Hooking {
 }
 
 impl Hooks {
-    /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.running.len().saturating_add(self.waiting.len())
     }

@@ -8,7 +8,7 @@
 //! Below [`SCARCE_BYTES`] all count alike, and of those who do, whoever has held it longest goes first: a message that
 //! comes in at a usual pace is younger than what was sent to be held.
 
-use super::crowd::{LOOKS_MAX, Place, Places, first};
+use super::evictable::{LOOKS_MAX, Place, Places, first};
 use super::intake::SCARCE_BYTES;
 use super::session::{Server, ServerSession};
 use crate::engine::effects::Effects;
@@ -16,15 +16,15 @@ use crate::engine::event::ConnId;
 use crate::limits::{
     CROWDED_IDLE_TIMEOUT, CROWDED_MESSAGE_TIMEOUT, SESSION_KEPT_BYTES, YIELDS_PER_TURN_MAX,
 };
-use crate::policy::shares::{Holder, Resource, Room, Standing};
-use crate::queue::Command;
+use crate::policy::shares::{Holder, Resource, Room, TrustLevel};
+use crate::queue::JournalCommand;
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
 
 impl Server {
     /// Where there is no session left for this standing: of some sessions, closes the one of nobody better that has done
     /// nothing for longest, if that is long. Each time others are looked at.
-    pub(super) fn retire_idle_session(&mut self, standing: Standing, fx: &mut Effects) -> bool {
+    pub(super) fn retire_idle_session(&mut self, standing: TrustLevel, fx: &mut Effects) -> bool {
         if fx.shares.of(Resource::Sessions).free(standing) > 0 {
             return false; // it is the share that is used up
         }
@@ -45,7 +45,7 @@ impl Server {
         let inbound = longest.and_then(|(_, conn)| Some((conn, self.sessions.take(conn)?)));
         match inbound {
             Some((conn, inbound)) => {
-                self.crowd_out(conn, inbound, &Reply::SERVER_BUSY, fx);
+                self.evict(conn, inbound, &Reply::SERVER_BUSY, fx);
                 true
             }
             None => false,
@@ -63,7 +63,7 @@ impl Server {
     }
 
     /// Notes what a session could make room with.
-    pub(super) fn join_crowd(&mut self, conn: ConnId, inbound: &mut ServerSession) {
+    pub(super) fn join_evictable(&mut self, conn: ConnId, inbound: &mut ServerSession) {
         let standing = inbound.holder().standing();
         let since = inbound.pace.body_began;
         let place = |bytes, least| Place::of(bytes, least, standing, since);
@@ -72,29 +72,29 @@ impl Server {
             streaming: place(inbound.can_stream(), SCARCE_BYTES),
         };
         if places != inbound.places {
-            self.crowd.put(conn, &mut inbound.places, places);
+            self.evictable.put(conn, &mut inbound.places, places);
         }
     }
 
     /// A session is over.
-    pub(super) fn leave_crowd(&mut self, conn: ConnId, inbound: &mut ServerSession) {
-        (self.crowd).put(conn, &mut inbound.places, Places::default());
+    pub(super) fn leave_evictable(&mut self, conn: ConnId, inbound: &mut ServerSession) {
+        (self.evictable).put(conn, &mut inbound.places, Places::default());
     }
 
     /// Has those who hold most make room, where there is little.
     pub(in crate::engine) fn make_room(&mut self, fx: &mut Effects) {
-        for standing in Standing::ALL {
+        for standing in TrustLevel::ALL {
             for _ in 0..YIELDS_PER_TURN_MAX {
                 let memory = fx.shares.of(Resource::Memory);
                 let room = memory.room(standing);
                 // What is on its way to the disk is not free yet, and does not become so any sooner by more of it.
                 let is_disk_free = self.blocks.bytes() < memory.reach(standing) / 4;
-                let streaming = first(&self.crowd.streaming, standing).filter(|_| is_disk_free);
+                let streaming = first(&self.evictable.streaming, standing).filter(|_| is_disk_free);
                 match (room, streaming) {
                     (Room::Enough, _) => break,
                     (_, Some(conn)) => self.stream_out(conn, fx),
                     (Room::Little, None) => break,
-                    (Room::Short, None) => match first(&self.crowd.holding, standing) {
+                    (Room::Short, None) => match first(&self.evictable.holding, standing) {
                         Some(conn) => self.lose(conn, fx),
                         None => break,
                     },
@@ -147,7 +147,7 @@ impl Server {
             None if is_judged => {
                 self.message_refused(conn, inbound, &reply, fx);
             }
-            _ => self.crowd_out(conn, inbound, &Reply::NO_ROOM_FOR_SESSION, fx),
+            _ => self.evict(conn, inbound, &Reply::NO_ROOM_FOR_SESSION, fx),
         }
     }
 }
@@ -164,7 +164,7 @@ impl Server {
         let len = bytes.len() as u64;
         (fx.shares.of_mut(Resource::Memory)).resize(holder, 0, len);
         self.blocks.add(id, holder, len);
-        fx.store(Command::BodyAppend { id, bytes });
+        fx.store(JournalCommand::BodyAppend { id, bytes });
     }
 
     /// So many bytes of a message are on the disk; without a number, they were lost.

@@ -18,8 +18,8 @@ use crate::engine::effects::{Effects, JobOwner};
 use crate::engine::event::{ConnId, Work, WorkResult};
 use crate::engine::log::{Level, Line};
 use crate::login::credential::Credential;
-use crate::login::sasl::{self, Claim, Mechanism, SaslError};
-use crate::login::scram::{self, Challenge, ClientFirst, ScramError};
+use crate::login::sasl::{self, LoginClaim, SaslError, SaslMechanism};
+use crate::login::scram::{self, ClientFirst, ScramChallenge, ScramError};
 use crate::policy::shares::Resource;
 use crate::smtp::reply::Reply;
 use crate::smtp::server::AuthStep;
@@ -40,10 +40,10 @@ impl Server {
                 .session
                 .on_auth(AuthStep::End(Reply::AUTH_THROTTLED), out);
         }
-        let (exchange, challenge) = match Mechanism::parse(mechanism) {
-            Some(Mechanism::Plain) => (Exchange::Plain, ""),
-            Some(Mechanism::Login) => (Exchange::LoginName, "Username:"),
-            Some(Mechanism::ScramSha256) => (Exchange::ScramFirst, ""),
+        let (exchange, challenge) = match SaslMechanism::parse(mechanism) {
+            Some(SaslMechanism::Plain) => (Exchange::Plain, ""),
+            Some(SaslMechanism::Login) => (Exchange::LoginName, "Username:"),
+            Some(SaslMechanism::ScramSha256) => (Exchange::ScramFirst, ""),
             None => {
                 return inbound
                     .session
@@ -154,7 +154,7 @@ impl Server {
     fn on_scram_final(
         &mut self,
         inbound: &mut ServerSession,
-        challenge: Challenge,
+        challenge: ScramChallenge,
         user: Option<User>,
         response: &[u8],
         fx: &mut Effects,
@@ -241,11 +241,11 @@ impl Server {
         &mut self,
         conn: ConnId,
         inbound: &mut ServerSession,
-        claim: Claim,
+        claim: LoginClaim,
         out: &mut Vec<u8>,
         fx: &mut Effects,
     ) {
-        let Claim {
+        let LoginClaim {
             login: shown,
             password,
         } = claim;
@@ -475,7 +475,7 @@ enum Exchanged {
     /// The exchange goes on, or is over.
     Step(AuthStep),
     /// A login and a password, which are to be checked.
-    Claim(Claim),
+    Claim(LoginClaim),
     /// What cannot be right, of this login.
     Failed(String),
 }
@@ -502,7 +502,7 @@ fn on_login_name(inbound: &mut ServerSession, response: &[u8]) -> Exchanged {
 
 fn on_login_password(login: String, response: &[u8]) -> Exchanged {
     match sasl::login_password(response) {
-        Ok(password) => Exchanged::Claim(Claim { login, password }),
+        Ok(password) => Exchanged::Claim(LoginClaim { login, password }),
         Err(_) => MALFORMED,
     }
 }

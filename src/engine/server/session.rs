@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::acceptance::Acceptance;
 use super::blocks::Blocks;
-use super::crowd::{Crowd, Places};
+use super::evictable::{Evictable, Places};
 use super::examination::Verifications;
 use super::guard::{Clients, Guard};
 use super::holding::Holding;
@@ -24,17 +24,17 @@ use crate::engine::event::{ConnId, Listener, Peer, TlsSession};
 use crate::engine::log::{Level, Line};
 use crate::engine::timers::Timer;
 use crate::limits::{BODY_IN_FLIGHT_BYTES_MAX, READ_TURN_BYTES_MAX, SESSION_KEPT_BYTES};
-use crate::policy::authority::{Door, Grants};
-use crate::policy::rates::Claim;
+use crate::policy::authority::{ArrivalPort, Grants};
+use crate::policy::rates::CountedMessage;
 use crate::policy::shares::{Holder, Resource};
 use crate::proxy::HeaderReader;
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
-use crate::smtp::server::{Session, Settings};
+use crate::smtp::server::{ServerSettings, Session};
 
 /// SMTP server sessions, and what is known of their clients.
 pub(in crate::engine) struct Server {
-    pub(super) settings: Settings,
+    pub(super) settings: ServerSettings,
     pub(super) sessions: Sessions<Box<ServerSession>>,
     /// Questions to the hook.
     pub(super) askings: Sessions<Box<Asking>>,
@@ -48,7 +48,7 @@ pub(in crate::engine) struct Server {
     /// Blocks that are on their way there.
     pub(super) blocks: Blocks,
     /// Sessions that can make room.
-    pub(super) crowd: Crowd,
+    pub(super) evictable: Evictable,
     /// The connection from which on idle ones are looked for.
     pub(super) looked_at: usize,
     pub(super) verifications: Verifications,
@@ -60,12 +60,11 @@ pub(in crate::engine) struct Sizes {
     pub(in crate::engine) verifications: usize,
     pub(in crate::engine) spilling: usize,
     pub(in crate::engine) blocks: usize,
-    pub(in crate::engine) crowd: usize,
+    pub(in crate::engine) evictable: usize,
     pub(in crate::engine) hooks: usize,
     pub(in crate::engine) clients: ClientTables,
 }
 
-/// One session.
 pub(super) struct ServerSession {
     pub(super) session: Session,
     pub(super) listener: Listener,
@@ -119,7 +118,7 @@ pub(super) struct Envelope {
     /// Bytes of the recipients of the message, until it is on the disk or given up.
     pub(super) recipient_bytes: usize,
     /// Its message was counted for whoever submits it, and is not on its way to the disk yet.
-    pub(super) claimed: Option<Claim>,
+    pub(super) claimed: Option<CountedMessage>,
 }
 
 /// When a session began and last did something, and what it waits for.
@@ -207,10 +206,10 @@ impl ServerSession {
     }
 
     /// The port by which the client came.
-    pub(super) fn door(&self) -> Door {
+    pub(super) fn door(&self) -> ArrivalPort {
         match self.listener {
-            Listener::Proxy => Door::Proxy,
-            _ => Door::Direct,
+            Listener::Proxy => ArrivalPort::Proxy,
+            _ => ArrivalPort::Direct,
         }
     }
 
@@ -272,7 +271,7 @@ impl Server {
             clients: Clients::new(&mut *fx.entropy, fx.now),
             spilling: HashMap::new(),
             blocks: Blocks::default(),
-            crowd: Crowd::default(),
+            evictable: Evictable::default(),
             looked_at: 0,
             verifications: Verifications::default(),
         }
@@ -289,7 +288,7 @@ impl Server {
             verifications: self.verifications.waiting(),
             spilling: self.spilling.len(),
             blocks: self.blocks.len(),
-            crowd: self.crowd.len(),
+            evictable: self.evictable.len(),
             hooks: self.hooks.len(),
             clients: ClientTables {
                 conduct: self.clients.conduct.len(),
@@ -422,9 +421,9 @@ impl Server {
         }
         let is_over = self.account(&mut inbound, fx);
         if is_over && inbound.waits_with() > SESSION_KEPT_BYTES && !inbound.awaits_disk() {
-            return self.crowd_out(conn, inbound, &Reply::NO_ROOM_FOR_SESSION, fx);
+            return self.evict(conn, inbound, &Reply::NO_ROOM_FOR_SESSION, fx);
         }
-        self.join_crowd(conn, &mut inbound);
+        self.join_evictable(conn, &mut inbound);
         self.sessions.put(conn, inbound);
     }
 
@@ -499,8 +498,8 @@ impl Server {
 /// Capacity that a session keeps between two pieces of a body.
 pub(super) const KEPT_CAPACITY_BYTES_MAX: usize = 0;
 
-pub(super) fn settings(config: &Config) -> Settings {
-    Settings {
+pub(super) fn settings(config: &Config) -> ServerSettings {
+    ServerSettings {
         hostname: config.hostname.as_str().into(),
         message_bytes_max: config.limits.message_bytes,
         recipients_max: config.limits.recipients,

@@ -17,7 +17,7 @@ use crate::limits::{
 use crate::policy::authority::Grants;
 use crate::smtp::command::ForwardPath;
 use crate::smtp::reply::Reply;
-use crate::smtp::server::Request;
+use crate::smtp::server::ServerRequest;
 
 impl Server {
     /// Goes on with what was kept, once an answer is in.
@@ -57,16 +57,16 @@ impl Server {
             let Some(request) = request else { break };
             inbound.pace.touched = fx.now.instant;
             match request {
-                Request::Close => {
+                ServerRequest::Close => {
                     self.answer(conn, &mut inbound, out, fx);
                     return self.close_session(conn, *inbound, fx);
                 }
-                Request::RefuseAndClose(reply) => {
+                ServerRequest::RefuseAndClose(reply) => {
                     self.note_refusal(&mut inbound, "message", "", Some(&reply), fx);
                     self.answer(conn, &mut inbound, out, fx);
                     return self.close_session(conn, *inbound, fx);
                 }
-                Request::StartTls => {
+                ServerRequest::StartTls => {
                     // What was sent behind STARTTLS was sent in clear, by whomever: it is dropped with `input`.
                     self.answer(conn, &mut inbound, std::mem::take(&mut out), fx);
                     fx.actions.push_back(Action::StartTls {
@@ -98,7 +98,7 @@ impl Server {
         input: &mut &[u8],
         out: &mut Vec<u8>,
         fx: &mut Effects,
-    ) -> Option<Request> {
+    ) -> Option<ServerRequest> {
         let mut body = std::mem::take(&mut inbound.buffers.body);
         let request = inbound
             .session
@@ -176,26 +176,30 @@ impl Server {
         &mut self,
         conn: ConnId,
         inbound: &mut ServerSession,
-        request: Request,
+        request: ServerRequest,
         out: &mut Vec<u8>,
         fx: &mut Effects,
     ) {
         match request {
-            Request::Hello { name } => self.hello_request(inbound, &name, out, fx),
-            Request::Sender { from, size } => self.sender_request(inbound, &from, size, out, fx),
-            Request::Recipient {
+            ServerRequest::Hello { name } => self.ehlo_request(inbound, &name, out, fx),
+            ServerRequest::Sender { from, size } => {
+                self.sender_request(inbound, &from, size, out, fx)
+            }
+            ServerRequest::Recipient {
                 to,
                 notify,
                 original,
             } => {
                 self.forward_path_request(inbound, &to, (notify, original), out, fx);
             }
-            Request::Authenticate { mechanism, initial } => {
+            ServerRequest::Authenticate { mechanism, initial } => {
                 self.begin_auth(conn, inbound, &mechanism, initial, out, fx);
             }
-            Request::Respond(response) => self.continue_auth(conn, inbound, response, out, fx),
-            Request::BeginBody => self.body_request(inbound, out, fx),
-            Request::Store(transaction) => {
+            ServerRequest::Respond(response) => {
+                self.continue_auth(conn, inbound, response, out, fx)
+            }
+            ServerRequest::BeginBody => self.body_request(inbound, out, fx),
+            ServerRequest::Store(transaction) => {
                 if let Err(reply) = self.message_whole(conn, inbound, *transaction, fx) {
                     self.note_refusal(inbound, "message", "", Some(&reply), fx);
                     self.drop_body(inbound, fx);
@@ -203,13 +207,13 @@ impl Server {
                     inbound.session.on_stored(&reply, out);
                 }
             }
-            Request::Forget => self.drop_body(inbound, fx),
-            Request::Refuse(reply) => {
+            ServerRequest::Forget => self.drop_body(inbound, fx),
+            ServerRequest::Refuse(reply) => {
                 self.note_refusal(inbound, "message", "", Some(&reply), fx);
                 self.drop_body(inbound, fx);
             }
             // They are handled by the caller, who owns the connection.
-            Request::Close | Request::RefuseAndClose(_) | Request::StartTls => {}
+            ServerRequest::Close | ServerRequest::RefuseAndClose(_) | ServerRequest::StartTls => {}
         }
     }
 

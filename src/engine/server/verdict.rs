@@ -16,10 +16,10 @@ use crate::mail::address_list::{FromError, from_mailboxes};
 use crate::mail::authors::authors_in;
 use crate::mail::header::{Field, Header};
 use crate::policy::authenticity::Findings;
-use crate::policy::authority::{Case, Door, Grant, Refusal, Released};
-use crate::policy::relay::{self, Client, Goal};
+use crate::policy::authority::{ArrivalPort, AuthorityRefusal, Case, Grant, Released};
+use crate::policy::relay::{self, Goal, RelayClient};
 use crate::policy::sender::may_send_as;
-use crate::policy::shares::{Holder, Resource, Standing};
+use crate::policy::shares::{Holder, Resource, TrustLevel};
 use crate::smtp::command::ForwardPath;
 use crate::smtp::reply::Reply;
 use crate::smtp::server::Transaction;
@@ -99,8 +99,8 @@ impl Server {
     }
 
     /// Whether a host may relay without AUTH.
-    pub(super) fn is_trusted(&self, door: Door, address: IpAddr, fx: &Effects) -> bool {
-        Client::host(&fx.config, door, address).is_trusted()
+    pub(super) fn is_trusted(&self, door: ArrivalPort, address: IpAddr, fx: &Effects) -> bool {
+        RelayClient::host(&fx.config, door, address).is_trusted()
     }
 
     /// Whether there is room for a message of `size` bytes, on the disk and in memory.
@@ -112,7 +112,7 @@ impl Server {
     ) -> Result<(), Reply> {
         // What is left last is for outcomes and DSNs, what is left before that for users.
         let reserve = match holder.standing() {
-            Standing::Trusted => SPOOL_RESERVE_BYTES,
+            TrustLevel::Trusted => SPOOL_RESERVE_BYTES,
             _ => SPOOL_RESERVE_BYTES.saturating_add(USERS_RESERVE_BYTES),
         };
         let needed = size.unwrap_or(0).saturating_add(reserve);
@@ -147,14 +147,14 @@ impl Server {
         self.rate_verdict(inbound, fx)
     }
 
-    pub(super) fn client(&self, inbound: &ServerSession, fx: &Effects) -> Client {
+    pub(super) fn client(&self, inbound: &ServerSession, fx: &Effects) -> RelayClient {
         match (inbound.peer, &inbound.login) {
-            (Peer::Process { uid }, _) => Client::Local { uid },
-            (_, Some(login)) => Client::User {
+            (Peer::Process { uid }, _) => RelayClient::Local { uid },
+            (_, Some(login)) => RelayClient::User {
                 login: login.clone(),
             },
             (Peer::Network { remote, .. }, None) => {
-                Client::host(&fx.config, inbound.door(), remote.ip())
+                RelayClient::host(&fx.config, inbound.door(), remote.ip())
             }
         }
     }
@@ -204,7 +204,7 @@ impl Server {
     fn way(
         &self,
         inbound: &ServerSession,
-        client: &Client,
+        client: &RelayClient,
         to: &ForwardPath,
         fx: &Effects,
     ) -> Result<(Grant, Vec<Goal>), Reply> {
@@ -215,7 +215,7 @@ impl Server {
             let goals = relay::recipient(config, client, to)
                 .or_else(|refusal| relay::returned(config, sender, to, refusal))
                 .map_err(|refusal| match (refusal, client) {
-                    (relay::Refusal::RelayDenied, Client::Anonymous { address })
+                    (relay::RecipientRefusal::RelayDenied, RelayClient::Anonymous { address })
                         if address.to_canonical().is_loopback() =>
                     {
                         Reply::RELAY_DENIED_LOCALLY
@@ -311,7 +311,7 @@ impl Server {
             .map_err(|refusal| {
                 count_up(
                     &mut fx.counters.dmarc_refused,
-                    u64::from(matches!(refusal, Refusal::Dmarc(_))),
+                    u64::from(matches!(refusal, AuthorityRefusal::Dmarc(_))),
                 );
                 Reply::from(&refusal)
             })
@@ -348,12 +348,12 @@ impl Server {
     /// served domains, and never for our own users, who may send under addresses of elsewhere.
     fn rewritten(
         &self,
-        client: &Client,
+        client: &RelayClient,
         sender: &Mailbox,
         forwarder: &Domain,
         fx: &Effects,
     ) -> Option<Mailbox> {
-        let own = matches!(client, Client::User { .. } | Client::Local { .. })
+        let own = matches!(client, RelayClient::User { .. } | RelayClient::Local { .. })
             || fx.config.domains.contains_key(sender.domain())
             || *sender.domain() == fx.config.hostname;
         if own {
@@ -425,29 +425,31 @@ fn is_read_alike(header: &Header, authors: &[Mailbox]) -> bool {
     })
 }
 
-impl From<&Refusal> for Reply {
-    fn from(refusal: &Refusal) -> Self {
+impl From<&AuthorityRefusal> for Reply {
+    fn from(refusal: &AuthorityRefusal) -> Self {
         match refusal {
-            Refusal::Withdrawn => Self::NO_LONGER_TRUSTED,
-            Refusal::Unexamined | Refusal::Open => Self::AUTHENTICITY_UNKNOWN,
-            Refusal::Ambiguous => Self::FROM_MALFORMED,
-            Refusal::Dmarc(author) => Self::dmarc(author.as_ref().map_or("", Domain::as_str)),
-            Refusal::Pretence(domain) => Self::pretence(domain.as_str()),
-            Refusal::Unvouched => Self::RETURN_UNVOUCHED,
-            Refusal::NullSenderOnly => Self::RETURN_FOR_NULL,
-            Refusal::ManyReturns => Self::TOO_MANY_RECIPIENTS,
+            AuthorityRefusal::Withdrawn => Self::NO_LONGER_TRUSTED,
+            AuthorityRefusal::Unexamined | AuthorityRefusal::Open => Self::AUTHENTICITY_UNKNOWN,
+            AuthorityRefusal::Ambiguous => Self::FROM_MALFORMED,
+            AuthorityRefusal::Dmarc(author) => {
+                Self::dmarc(author.as_ref().map_or("", Domain::as_str))
+            }
+            AuthorityRefusal::Pretence(domain) => Self::spoofing(domain.as_str()),
+            AuthorityRefusal::Unvouched => Self::RETURN_UNVOUCHED,
+            AuthorityRefusal::NullSenderOnly => Self::RETURN_FOR_NULL,
+            AuthorityRefusal::ManyReturns => Self::TOO_MANY_RECIPIENTS,
         }
     }
 }
 
-fn refusal_reply(refusal: relay::Refusal) -> Reply {
+fn refusal_reply(refusal: relay::RecipientRefusal) -> Reply {
     match refusal {
-        relay::Refusal::RelayDenied => Reply::RELAY_DENIED,
-        relay::Refusal::Routed => Reply::ROUTED_ADDRESS,
-        relay::Refusal::NoDomain => Reply::NO_DOMAIN,
-        relay::Refusal::Literal => Reply::LITERAL_ADDRESS,
-        relay::Refusal::Unknown => Reply::UNKNOWN_RECIPIENT,
-        relay::Refusal::Loop => Reply::ALIAS_LOOP,
-        relay::Refusal::TooWide => Reply::ALIAS_TOO_WIDE,
+        relay::RecipientRefusal::RelayDenied => Reply::RELAY_DENIED,
+        relay::RecipientRefusal::Routed => Reply::ROUTED_ADDRESS,
+        relay::RecipientRefusal::NoDomain => Reply::NO_DOMAIN,
+        relay::RecipientRefusal::Literal => Reply::LITERAL_ADDRESS,
+        relay::RecipientRefusal::Unknown => Reply::UNKNOWN_RECIPIENT,
+        relay::RecipientRefusal::Loop => Reply::ALIAS_LOOP,
+        relay::RecipientRefusal::TooWide => Reply::ALIAS_TOO_WIDE,
     }
 }

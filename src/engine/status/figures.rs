@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::observed::Observed;
-use super::report::{Measured, Status};
+use super::report::{Measured, RelayStatus};
 use crate::address::Domain;
 use crate::engine::counters::Counters;
 use crate::metrics::{Exposition, Family, Provider};
 use crate::report::{Figures, SessionFigures};
 
 /// The figures of a state, with the histograms that it was made of.
-pub(super) fn figures(status: &Status, observed: &Observed) -> String {
+pub(super) fn figures(status: &RelayStatus, observed: &Observed) -> String {
     let mut page = Exposition::default();
     let info = &mut page;
     info.family(Family::Gauge, "chopar_info", "The version that runs.")
@@ -98,8 +98,7 @@ pub(super) fn reported<'a>(
     page.into_text()
 }
 
-/// What is now.
-fn now(page: &mut Exposition, status: &Status) {
+fn now(page: &mut Exposition, status: &RelayStatus) {
     for (name, help, value) in NOW {
         let value = value(status);
         page.single(Family::Gauge, name, help, value);
@@ -119,7 +118,7 @@ fn now(page: &mut Exposition, status: &Status) {
 }
 
 /// What happened since the start.
-fn counters(page: &mut Exposition, status: &Status) {
+fn counters(page: &mut Exposition, status: &RelayStatus) {
     let total = &status.stats.total;
     for (name, help, value) in COUNTED {
         let value = value(total);
@@ -157,7 +156,7 @@ fn providers(page: &mut Exposition, observed: &Observed) {
     }
 }
 
-fn certificates(page: &mut Exposition, status: &Status) {
+fn certificates(page: &mut Exposition, status: &RelayStatus) {
     let name = "chopar_certificate_expiry_timestamp_seconds";
     page.family(
         Family::Gauge,
@@ -175,7 +174,7 @@ fn certificates(page: &mut Exposition, status: &Status) {
 }
 
 /// What is now: its name, what it is, and where it stands.
-const NOW: &[Figure<Status>] = &[
+const NOW: &[Figure<RelayStatus>] = &[
     (
         "chopar_uptime_seconds",
         "Seconds since the start.",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::dmarc;
-use crate::cause::Words;
+use crate::cause::QuotedWords;
 use crate::date::Timestamp;
 use crate::engine::log::{Level, Line};
 use crate::limits::{STATUS_EVENT_BYTES_MAX, STATUS_EVENTS_MAX};
@@ -16,7 +16,7 @@ use crate::status::EnhancedCode;
 /// Why an attempt was deferred.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(usize)]
-pub enum Reason {
+pub enum DeferralReason {
     /// The server said so, because of its policy: greylisting, rate, reputation (4.7.x).
     Policy,
     /// The server said so, because of the mailbox (4.2.x).
@@ -36,23 +36,23 @@ pub enum Reason {
 }
 
 /// All reasons with their names, in the order of their numbers.
-const REASONS: [(Reason, &str); Reason::COUNT] = [
-    (Reason::Policy, "policy"),
-    (Reason::Mailbox, "mailbox"),
-    (Reason::Server, "server"),
-    (Reason::Dns, "dns"),
-    (Reason::Connection, "connection"),
-    (Reason::Lost, "lost"),
-    (Reason::Tls, "tls"),
-    (Reason::Here, "here"),
+const REASONS: [(DeferralReason, &str); DeferralReason::COUNT] = [
+    (DeferralReason::Policy, "policy"),
+    (DeferralReason::Mailbox, "mailbox"),
+    (DeferralReason::Server, "server"),
+    (DeferralReason::Dns, "dns"),
+    (DeferralReason::Connection, "connection"),
+    (DeferralReason::Lost, "lost"),
+    (DeferralReason::Tls, "tls"),
+    (DeferralReason::Here, "here"),
 ];
 
-impl Reason {
-    /// How many there are.
+impl DeferralReason {
+    /// Variants, for tables that have a place for each.
     pub const COUNT: usize = Self::Here as usize + 1;
 
     /// Of a status and the words that came with it.
-    pub fn of(status: EnhancedCode, words: &Words) -> Self {
+    pub fn of(status: EnhancedCode, words: &QuotedWords) -> Self {
         let (subject, detail) = (status.subject(), status.detail());
         match (words.is_reply(), subject, detail) {
             (true, 7, _) => Self::Policy,
@@ -76,7 +76,6 @@ impl Reason {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(usize)]
 pub enum Version {
-    /// Nothing.
     None,
     /// TLS 1.2.
     Tls12,
@@ -85,7 +84,7 @@ pub enum Version {
 }
 
 impl Version {
-    /// How many there are.
+    /// Variants, for tables that have a place for each.
     pub const COUNT: usize = Self::Tls13 as usize + 1;
     /// As log lines name them, in the order of their numbers.
     pub const NAMES: [&'static str; Self::COUNT] = ["none", "TLSv1.2", "TLSv1.3"];
@@ -103,11 +102,9 @@ impl Version {
 /// What became of recipients.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Outcomes {
-    /// Delivered.
     pub delivered: u64,
     /// Attempts deferred.
     pub deferred: u64,
-    /// Failed.
     pub failed: u64,
 }
 
@@ -142,8 +139,8 @@ pub(in crate::engine) struct Observed {
     pub(super) delivery: Histogram,
     /// Batches of the journal: written and synced.
     pub(super) sync: Histogram,
-    pub(super) deferred: [u64; Reason::COUNT],
-    pub(super) unreached: [u64; Reason::COUNT],
+    pub(super) deferred: [u64; DeferralReason::COUNT],
+    pub(super) unreached: [u64; DeferralReason::COUNT],
     pub(super) providers: [Outcomes; Provider::COUNT],
     /// Messages that came in over the network, by what they came in with.
     pub(super) received_with: [u64; Version::COUNT],
@@ -165,8 +162,8 @@ impl Default for Observed {
             commit: Histogram::new(Timing::Mail),
             delivery: Histogram::new(Timing::Mail),
             sync: Histogram::new(Timing::Disk),
-            deferred: [0; Reason::COUNT],
-            unreached: [0; Reason::COUNT],
+            deferred: [0; DeferralReason::COUNT],
+            unreached: [0; DeferralReason::COUNT],
             providers: [Outcomes::default(); Provider::COUNT],
             received_with: [0; Version::COUNT],
             sent_with: [0; Version::COUNT],
@@ -212,7 +209,7 @@ impl Observed {
     }
 
     /// An attempt was deferred.
-    pub(in crate::engine) fn deferred(&mut self, provider: Provider, reason: Reason) {
+    pub(in crate::engine) fn deferred(&mut self, provider: Provider, reason: DeferralReason) {
         add(&mut self.deferred, reason as usize);
         if let Some(outcomes) = self.providers.get_mut(provider as usize) {
             outcomes.deferred = outcomes.deferred.saturating_add(1);
@@ -220,7 +217,7 @@ impl Observed {
     }
 
     /// Nobody of a next hop could be reached.
-    pub(in crate::engine) fn unreached(&mut self, reason: Reason) {
+    pub(in crate::engine) fn unreached(&mut self, reason: DeferralReason) {
         add(&mut self.unreached, reason as usize);
     }
 
@@ -237,7 +234,7 @@ impl Observed {
     }
 
     /// What DMARC said of a message.
-    pub(in crate::engine) fn dmarc(&mut self, outcome: dmarc::Outcome) {
+    pub(in crate::engine) fn dmarc(&mut self, outcome: dmarc::DmarcResult) {
         let name = outcome.as_str();
         if let Some(at) = DMARC_NAMES.iter().position(|one| *one == name) {
             add(&mut self.dmarc, at);
@@ -298,19 +295,27 @@ mod tests {
 
     #[test]
     fn a_deferral_has_a_reason() {
-        let reply = Words::Reply("451 4.7.1 Greylisted".into());
-        let ours = Words::ours("no answer");
+        let reply = QuotedWords::Reply("451 4.7.1 Greylisted".into());
+        let ours = QuotedWords::ours("no answer");
         for (status, words, reason) in [
-            (EnhancedCode::new(4, 7, 1), &reply, Reason::Policy),
-            (EnhancedCode::new(4, 2, 2), &reply, Reason::Mailbox),
-            (EnhancedCode::new(4, 0, 0), &reply, Reason::Server),
-            (EnhancedCode::new(4, 4, 3), &ours, Reason::Dns),
-            (EnhancedCode::new(4, 4, 1), &ours, Reason::Connection),
-            (EnhancedCode::new(4, 4, 2), &ours, Reason::Lost),
-            (EnhancedCode::new(4, 7, 5), &ours, Reason::Tls),
-            (EnhancedCode::new(4, 3, 0), &ours, Reason::Here),
+            (EnhancedCode::new(4, 7, 1), &reply, DeferralReason::Policy),
+            (EnhancedCode::new(4, 2, 2), &reply, DeferralReason::Mailbox),
+            (EnhancedCode::new(4, 0, 0), &reply, DeferralReason::Server),
+            (EnhancedCode::new(4, 4, 3), &ours, DeferralReason::Dns),
+            (
+                EnhancedCode::new(4, 4, 1),
+                &ours,
+                DeferralReason::Connection,
+            ),
+            (EnhancedCode::new(4, 4, 2), &ours, DeferralReason::Lost),
+            (EnhancedCode::new(4, 7, 5), &ours, DeferralReason::Tls),
+            (EnhancedCode::new(4, 3, 0), &ours, DeferralReason::Here),
         ] {
-            assert_eq!(Reason::of(status, words), reason, "{status} {words}");
+            assert_eq!(
+                DeferralReason::of(status, words),
+                reason,
+                "{status} {words}"
+            );
         }
     }
 }

@@ -4,7 +4,7 @@
 //! list, hosts that are hosts, of a reply its codes. Text that the relay has written for a person loses the local parts of
 //! addresses.
 
-use crate::cause::{Cause, Place, Words};
+use crate::cause::{FailureCause, FailurePlace, QuotedWords};
 use crate::engine::log::fields;
 
 /// A line of the log without whom it names: the keys that name nobody, the domains of addresses, the codes of replies.
@@ -33,18 +33,20 @@ pub(super) fn public_event(line: &str, bytes_max: usize) -> String {
 }
 
 /// A cause without whom it names: where it happened, if that is a host; the codes of a reply, or our own words.
-pub(super) fn public_cause(cause: &Cause, bytes_max: usize) -> String {
+pub(super) fn public_cause(cause: &FailureCause, bytes_max: usize) -> String {
     let at = match &cause.at {
-        Some(place @ Place::Host { .. }) => format!("{place}: "),
+        Some(place @ FailurePlace::Host { .. }) => format!("{place}: "),
         // Its path, its arguments and what it says are the operator's.
-        Some(Place::Socket(_) | Place::Program(_)) => {
+        Some(FailurePlace::Socket(_) | FailurePlace::Program(_)) => {
             return "a program, mailbox or socket of this machine; mailq says more".to_owned();
         }
         None => String::new(),
     };
     let words = match &cause.words {
-        Words::Reply(reply) => codes(reply).unwrap_or_else(|| "a reply without a code".to_owned()),
-        Words::Ours(text) => redacted(text, bytes_max),
+        QuotedWords::Reply(reply) => {
+            codes(reply).unwrap_or_else(|| "a reply without a code".to_owned())
+        }
+        QuotedWords::Ours(text) => redacted(text, bytes_max),
     };
     cut(format!("{at}{words}"), bytes_max)
 }
@@ -228,30 +230,33 @@ mod tests {
 
     #[test]
     fn a_cause_has_the_host_and_the_codes() {
-        let host = Place::Host {
+        let host = FailurePlace::Host {
             name: "mx.b.test".into(),
             address: "192.0.2.1".parse().ok(),
         };
-        let reply = |text: &str| Words::Reply(text.into());
-        let shown = |cause: Cause| public_cause(&cause, 1_000);
-        let greylisted = Cause::at(
+        let reply = |text: &str| QuotedWords::Reply(text.into());
+        let shown = |cause: FailureCause| public_cause(&cause, 1_000);
+        let greylisted = FailureCause::at(
             host.clone(),
             reply("450 4.2.0 <bob@b.test>: Greylisted for bob"),
         );
         assert_eq!(shown(greylisted), "mx.b.test [192.0.2.1]: 450 4.2.0");
         assert_eq!(
-            shown(Cause::at(host, Words::ours("connection refused"))),
+            shown(FailureCause::at(
+                host,
+                QuotedWords::ours("connection refused")
+            )),
             "mx.b.test [192.0.2.1]: connection refused"
         );
         for place in [
-            Place::Program("| /opt/x --password=hunter2".into()),
-            Place::Socket("/run/ann/lmtp".into()),
+            FailurePlace::Program("| /opt/x --password=hunter2".into()),
+            FailurePlace::Socket("/run/ann/lmtp".into()),
         ] {
-            let text = shown(Cause::at(place, reply("451 /home/ann is full")));
+            let text = shown(FailureCause::at(place, reply("451 /home/ann is full")));
             assert!(!text.contains("hunter2") && !text.contains("ann"), "{text}");
         }
         assert_eq!(
-            shown(Cause::here("no answer about b.test")),
+            shown(FailureCause::here("no answer about b.test")),
             "no answer about b.test"
         );
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::observed::{CertificateLeft, DMARC_NAMES, Observed, Outcomes, Reason, Version};
+use super::observed::{CertificateLeft, DMARC_NAMES, DeferralReason, Observed, Outcomes, Version};
 use super::redaction::{public_cause, public_event, redacted};
 use crate::destination::Destination;
 use crate::engine::delivery::Delivery;
@@ -20,7 +20,7 @@ use crate::queue_id::QueueId;
 
 /// The state of the relay.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Status {
+pub struct RelayStatus {
     /// The version of the program.
     pub version: String,
     /// The name in the banner.
@@ -74,11 +74,10 @@ pub struct Measured {
     /// Messages by what DMARC said of them.
     pub dmarc: BTreeMap<String, u64>,
     /// From the end of a message to its being on the disk.
-    pub commit: Timed,
-    /// From there to its delivery.
-    pub delivery: Timed,
+    pub commit: TimedHistogram,
+    pub delivery: TimedHistogram,
     /// A batch of the journal, written and synced.
-    pub sync: Timed,
+    pub sync: TimedHistogram,
 }
 
 /// Messages of an age.
@@ -86,13 +85,12 @@ pub struct Measured {
 pub struct Age {
     /// They are younger than this, in seconds, and older than the bound before; `None`: the oldest.
     pub below: Option<u64>,
-    /// How many.
     pub messages: u64,
 }
 
 /// A histogram in three numbers, each in microseconds; `None` where nothing was counted or it lies above all bounds.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Timed {
+pub struct TimedHistogram {
     /// How many there were.
     pub count: u64,
     /// Half of them took at most this.
@@ -108,7 +106,6 @@ pub struct Timed {
 pub struct ProviderReport {
     /// Who it is.
     pub name: String,
-    /// What became of it.
     #[serde(flatten)]
     pub outcomes: Outcomes,
 }
@@ -120,22 +117,18 @@ pub struct NextHopReport {
     pub name: String,
     /// Recipients that wait for it.
     pub waiting: u64,
-    /// Sessions to it.
     pub sessions: u64,
     /// Seconds to the next attempt, where it is paused.
     pub next: Option<u64>,
-    /// Why it is.
     pub why: Option<String>,
 }
 
 /// A message that has waited for long.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Stuck {
-    /// Its id.
     pub id: String,
     /// Seconds since it was accepted.
     pub age: u64,
-    /// Its bytes.
     pub size: u64,
     /// Whether an operator holds it.
     pub held: bool,
@@ -156,7 +149,7 @@ pub struct Happened {
     pub text: String,
 }
 
-impl From<&Histogram> for Timed {
+impl From<&Histogram> for TimedHistogram {
     fn from(histogram: &Histogram) -> Self {
         let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         let percentile = |hundredths| histogram.percentile(hundredths).map(micros);
@@ -169,12 +162,12 @@ impl From<&Histogram> for Timed {
     }
 }
 
-/// The state of the relay. Looks at each queued message once.
-pub(in crate::engine) fn status(delivery: &Delivery, fx: &mut Effects) -> Status {
+/// The state of the relay. PeriodicChecks at each queued message once.
+pub(in crate::engine) fn status(delivery: &Delivery, fx: &mut Effects) -> RelayStatus {
     observe_history(fx);
     let (ages, stuck) = by_age(delivery, fx);
     let observed = &fx.observed;
-    Status {
+    RelayStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         hostname: fx.config.hostname.to_string(),
         now: fx.now.wall.seconds(),
@@ -186,14 +179,14 @@ pub(in crate::engine) fn status(delivery: &Delivery, fx: &mut Effects) -> Status
         stats: stats(delivery, fx),
         measured: Measured {
             ages,
-            deferred: named(Reason::names(), &observed.deferred),
-            unreached: named(Reason::names(), &observed.unreached),
+            deferred: named(DeferralReason::names(), &observed.deferred),
+            unreached: named(DeferralReason::names(), &observed.unreached),
             received_with: named(Version::NAMES, &observed.received_with),
             sent_with: named(Version::NAMES, &observed.sent_with),
             dmarc: named(DMARC_NAMES, &observed.dmarc),
-            commit: Timed::from(&observed.commit),
-            delivery: Timed::from(&observed.delivery),
-            sync: Timed::from(&observed.sync),
+            commit: TimedHistogram::from(&observed.commit),
+            delivery: TimedHistogram::from(&observed.delivery),
+            sync: TimedHistogram::from(&observed.sync),
         },
         hour: observed.history.hour(),
         day: observed.history.day(),

@@ -3,7 +3,7 @@
 //! ```text
 //!   Reading --head is whole, or refused--> answered, closed
 //!      |  '--a file of the state is asked for--> Waiting --it is read--> answered, closed
-//!      '--too slow, or crowded out--> closed without a word
+//!      '--too slow, or evicted--> closed without a word
 //! ```
 //!
 //! Few are served at a time at either door; for one more, the one who has been there longest has to go. At the door to the
@@ -20,14 +20,14 @@ use crate::clock::Instant;
 use crate::engine::connections::{ConnEvent, Owner, Sessions};
 use crate::engine::delivery::Delivery;
 use crate::engine::effects::Effects;
-use crate::engine::event::{Action, ConnId, Kept, TlsSide};
+use crate::engine::event::{Action, ConnId, StateFile, TlsSide};
 use crate::engine::timers::Timer;
-use crate::http::{Kind, Method, Refusal, Request, RequestReader, Response};
+use crate::http::{ContentKind, HttpMethod, HttpRefusal, HttpRequest, HttpResponse, RequestReader};
 use crate::limits::{
     STATUS_INTERVAL, STATUS_TIMEOUT, STATUS_VISITS_MAX, WEB_VISITS_MAX, WEB_VISITS_OF_CLIENT_MAX,
 };
 use crate::policy::doorway::Doorway;
-use crate::policy::published::{self, AUTODISCOVER_PATH, Published};
+use crate::policy::published::{self, AUTODISCOVER_PATH, PublishedFile};
 
 /// What a connection was accepted on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -38,7 +38,6 @@ pub(in crate::engine) enum Door {
     Https,
 }
 
-/// Who is there.
 #[derive(Default)]
 pub(in crate::engine) struct Visits {
     sessions: Sessions<Box<Visit>>,
@@ -96,7 +95,7 @@ enum Stage {
     /// The request comes in.
     Reading(RequestReader),
     /// A file is being read for whoever asked with this method.
-    Waiting(Method, With),
+    Waiting(HttpMethod, With),
 }
 
 /// What becomes of a file that is read.
@@ -108,12 +107,11 @@ enum With {
     Figures,
 }
 
-/// What is answered.
 enum Answer {
     /// This.
-    Now(Response),
+    Now(HttpResponse),
     /// A file of the state, once it is read.
-    Kept(Kept, With),
+    Kept(StateFile, With),
 }
 
 impl Visits {
@@ -197,7 +195,7 @@ impl Visits {
                 Door::Status => (request.method, self.respond_to(&request, delivery, fx)),
                 Door::Https => (request.method, Answer::Now(self.publish(&request, fx))),
             },
-            Err(refusal) => (Method::Get, Answer::Now(Response::refused(refusal))),
+            Err(refusal) => (HttpMethod::Get, Answer::Now(HttpResponse::refused(refusal))),
         };
         match answer {
             Answer::Now(response) => self.answer(conn, method, response, fx),
@@ -228,15 +226,21 @@ impl Visits {
                 let mut text = self.snapshot(delivery, fx).figures.clone();
                 let served = fx.config.domains.keys();
                 text.extend(reported(bytes.as_deref(), served).into_bytes());
-                Response::ok(Kind::Metrics, text)
+                HttpResponse::ok(ContentKind::Metrics, text)
             }
-            (With::Nothing, Some(bytes)) => Response::ok(Kind::Json, bytes),
-            (With::Nothing, None) => Response::not_found(),
+            (With::Nothing, Some(bytes)) => HttpResponse::ok(ContentKind::Json, bytes),
+            (With::Nothing, None) => HttpResponse::not_found(),
         };
         self.answer(conn, method, response, fx);
     }
 
-    fn answer(&mut self, conn: ConnId, method: Method, response: Response, fx: &mut Effects) {
+    fn answer(
+        &mut self,
+        conn: ConnId,
+        method: HttpMethod,
+        response: HttpResponse,
+        fx: &mut Effects,
+    ) {
         fx.send(conn, response.into_bytes(method));
         self.on_closed(conn, fx);
         fx.actions.push_back(Action::Close { conn });
@@ -263,24 +267,34 @@ impl Visits {
         self.leave(conn);
     }
 
-    fn respond_to(&mut self, request: &Request, delivery: &Delivery, fx: &mut Effects) -> Answer {
+    fn respond_to(
+        &mut self,
+        request: &HttpRequest,
+        delivery: &Delivery,
+        fx: &mut Effects,
+    ) -> Answer {
         if !self.is_name_of_ours(request.host.as_deref(), fx) {
-            return Answer::Now(Response::other((421, "Misdirected Request"), MISDIRECTED));
+            return Answer::Now(HttpResponse::other(
+                (421, "Misdirected Request"),
+                MISDIRECTED,
+            ));
         }
         if let Some(file) = page::file(&request.path) {
             return Answer::Now(file);
         }
         Answer::Now(match request.path.as_str() {
-            "/doctor.json" => return Answer::Kept(Kept::Checklist, With::Nothing),
-            "/reports.json" => return Answer::Kept(Kept::Reports, With::Nothing),
-            "/metrics" => return Answer::Kept(Kept::Reports, With::Figures),
-            "/status.json" => Response::ok(Kind::Json, self.snapshot(delivery, fx).json.clone()),
-            "/health" if !fx.disk.is_stuck => Response::ok(Kind::Text, "ok\n"),
-            "/health" => Response::other(
+            "/doctor.json" => return Answer::Kept(StateFile::Checklist, With::Nothing),
+            "/reports.json" => return Answer::Kept(StateFile::Reports, With::Nothing),
+            "/metrics" => return Answer::Kept(StateFile::Reports, With::Figures),
+            "/status.json" => {
+                HttpResponse::ok(ContentKind::Json, self.snapshot(delivery, fx).json.clone())
+            }
+            "/health" if !fx.disk.is_stuck => HttpResponse::ok(ContentKind::Text, "ok\n"),
+            "/health" => HttpResponse::other(
                 (503, "Service Unavailable"),
                 "The disk does not take records: nothing is sent until it does.",
             ),
-            _ => Response::not_found(),
+            _ => HttpResponse::not_found(),
         })
     }
 
@@ -301,17 +315,17 @@ impl Visits {
     }
 
     /// What a domain tells the world.
-    fn publish(&self, request: &Request, fx: &Effects) -> Response {
+    fn publish(&self, request: &HttpRequest, fx: &Effects) -> HttpResponse {
         let host = request.host.as_deref().unwrap_or_default();
-        let is_post = request.method == Method::Post;
+        let is_post = request.method == HttpMethod::Post;
         let takes_posts = request.path.eq_ignore_ascii_case(AUTODISCOVER_PATH);
         if is_post && !takes_posts {
-            return Response::refused(Refusal::Method);
+            return HttpResponse::refused(HttpRefusal::Method);
         }
         match published::look(&fx.config, host, &request.path) {
-            Some(Published::Policy(text)) => Response::ok(Kind::Text, text),
-            Some(Published::Settings(text)) => Response::ok(Kind::Xml, text),
-            None => Response::not_found(),
+            Some(PublishedFile::Policy(text)) => HttpResponse::ok(ContentKind::Text, text),
+            Some(PublishedFile::Settings(text)) => HttpResponse::ok(ContentKind::Xml, text),
+            None => HttpResponse::not_found(),
         }
     }
 

@@ -20,10 +20,10 @@ fn recipient(text: &str, original: Option<&str>) -> Recipient {
     }
 }
 
-fn report(recipient: &Recipient) -> Report<'_> {
-    Report {
+fn report(recipient: &Recipient) -> RecipientReport<'_> {
+    RecipientReport {
         recipient,
-        action: Action::Failed,
+        action: DsnAction::Failed,
         status: EnhancedCode::new(5, 1, 1),
         diagnostic: Diagnostic::Smtp(b"550 5.1.1 no such user"),
         remote: Some("mx.example.org"),
@@ -40,15 +40,15 @@ struct Parts {
     third: Vec<u8>,
 }
 
-fn build(reports: &[Report<'_>], original: Original<'_>, to: &str) -> Message {
+fn build(reports: &[RecipientReport<'_>], original: Original<'_>, to: &str) -> DsnMessage {
     let domain = Domain::parse("example.com").expect("a domain");
     let hostname = Domain::parse("mx.example.com").expect("a domain");
-    let message = Notice {
+    let message = DsnFacts {
         hostname: &hostname,
         domain: &domain,
         to: &Mailbox::parse(to).expect("a mailbox"),
         id: QueueId::new(1),
-        notice_id: QueueId::new(2),
+        dsn_id: QueueId::new(2),
         envelope_id: Some("QQ314159"),
         arrived: Timestamp::from_seconds(1_795_500_000),
         at: Timestamp::from_seconds(1_795_527_131),
@@ -74,7 +74,7 @@ fn assert_lines_are_legal(bytes: &[u8]) {
     }
 }
 
-fn parts(message: &Message) -> Parts {
+fn parts(message: &DsnMessage) -> Parts {
     let HeaderEnd::EmptyLine { at, body } = header_end(&message.bytes) else {
         panic!("no body");
     };
@@ -145,7 +145,7 @@ fn a_failure_tells_people_and_programs() {
          \r\n\
          Original-Recipient: rfc822;Bob@example.org\r\n\
          Final-Recipient: rfc822; bob@example.org\r\n\
-         Action: failed\r\n\
+         DsnAction: failed\r\n\
          Status: 5.1.1\r\n\
          Remote-MTA: dns; mx.example.org\r\n\
          Diagnostic-Code: smtp; 550 5.1.1 no such user\r\n\
@@ -181,8 +181,8 @@ fn the_body_comes_back_where_it_was_asked_for_and_fits() {
         let cut = parts(&build(&[failed], full(body), "a@example.com"));
         assert!(cut.third_type.contains("text/rfc822-headers"));
     }
-    let delayed = Report {
-        action: Action::Delayed,
+    let delayed = RecipientReport {
+        action: DsnAction::Delayed,
         ..failed
     };
     let kept = parts(&build(&[delayed], full(b"hi\r\n"), "a@example.com"));
@@ -192,8 +192,8 @@ fn the_body_comes_back_where_it_was_asked_for_and_fits() {
 #[test]
 fn a_delay_says_until_when_and_a_failure_is_permanent() {
     let bob = recipient("bob@example.org", None);
-    let delayed = Report {
-        action: Action::Delayed,
+    let delayed = RecipientReport {
+        action: DsnAction::Delayed,
         status: EnhancedCode::new(4, 4, 1),
         diagnostic: Diagnostic::Local("connection timed out"),
         remote: None,
@@ -220,8 +220,8 @@ fn a_delay_says_until_when_and_a_failure_is_permanent() {
     assert!(delay.text.contains("should not send it again"));
     assert!(!delay.text.contains("send the message again"));
     assert!(!delay.header.has("X-Failed-Recipients"));
-    let failed = Report {
-        action: Action::Failed,
+    let failed = RecipientReport {
+        action: DsnAction::Failed,
         status: EnhancedCode::new(4, 4, 7),
         ..delayed
     };
@@ -233,7 +233,7 @@ fn a_delay_says_until_when_and_a_failure_is_permanent() {
 fn what_expired_says_how_long_it_was_tried_and_who_said_what_last() {
     let bob = recipient("bob@example.org", None);
     let said = |diagnostic, remote| {
-        let late = Report {
+        let late = RecipientReport {
             diagnostic,
             remote,
             expired: true,
@@ -281,8 +281,8 @@ fn an_original_recipient_stays_ascii_unless_it_is_of_the_type_utf_8() {
 #[test]
 fn a_success_is_reported_as_relayed() {
     let bob = recipient("bob@example.org", None);
-    let relayed = Report {
-        action: Action::Relayed,
+    let relayed = RecipientReport {
+        action: DsnAction::Relayed,
         status: EnhancedCode::new(2, 1, 5),
         diagnostic: Diagnostic::Smtp(b"250 ok"),
         ..report(&bob)
@@ -323,7 +323,7 @@ fn utf8_addresses_make_a_global_report() {
 fn hostile_replies_stay_in_their_field() {
     let bob = recipient("bob@example.org", Some("rfc822;a\r\nEvil: yes"));
     let reply = b"550 \r\n\r\n--boundary\r\nEvil: yes\x00\xff\x1b[2J".repeat(50);
-    let hostile = Report {
+    let hostile = RecipientReport {
         diagnostic: Diagnostic::Smtp(&reply),
         remote: Some("mx\r\nEvil: yes"),
         ..report(&bob)
@@ -348,8 +348,8 @@ proptest! {
         words in ".{0,80}",
     ) {
         let bob = recipient("bob@example.org", Some(&words));
-        let local = Report { diagnostic: Diagnostic::Local(&words), remote: Some(&words), ..report(&bob) };
-        let remote = Report { diagnostic: Diagnostic::Smtp(&reply), ..report(&bob) };
+        let local = RecipientReport { diagnostic: Diagnostic::Local(&words), remote: Some(&words), ..report(&bob) };
+        let remote = RecipientReport { diagnostic: Diagnostic::Smtp(&reply), ..report(&bob) };
         let original = Original { header: &header, body: Some(&body) };
         parts(&build(&[local, remote], original, "a@example.com"));
     }

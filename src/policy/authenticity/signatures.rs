@@ -1,11 +1,12 @@
-//! The signatures of a message on their way from its header to their verdicts.
+//! The signatures of a message, from the header to their results.
 //!
 //! ```text
-//!   Open --all keys are there--> Out --computed--> Judged
+//!   Open --all keys have arrived--> Out --verified--> Judged
 //! ```
 //!
-//! Their keys are asked for; once the last one is there, [`Verifying`] holds all that is to be computed, and whoever has
-//! the time performs it. Invariant: each signature is computed at most once, since that uses up what it is computed from.
+//! First the keys are requested. Once the last key is there, [`Verifying`] holds everything that has to be computed,
+//! and a worker computes it. Invariant: each signature is verified at most once, because verification consumes its
+//! inputs.
 
 use std::sync::Arc;
 
@@ -28,8 +29,8 @@ pub(super) enum Signatures {
 
 /// Signatures whose keys are asked for.
 pub(super) struct Open {
-    dkim: dkim::verify::Verification,
-    arc: arc::Verification,
+    dkim: dkim::verify::DkimVerification,
+    arc: arc::ArcVerification,
 }
 
 /// Signatures that are ready to be verified, with their keys. It takes a processor milliseconds: more than an event
@@ -46,7 +47,7 @@ pub struct Verified {
     /// The signatures, from the top.
     pub(super) dkim: Vec<SignatureVerdict>,
     /// The chain of those who forwarded it.
-    pub(super) arc: arc::Verdict,
+    pub(super) arc: arc::ArcVerdict,
     /// What it took.
     pub effort: Effort,
 }
@@ -54,8 +55,8 @@ pub struct Verified {
 impl Signatures {
     pub(super) fn new(header: &Header, at: Timestamp) -> Self {
         Self::Open(Box::new(Open {
-            dkim: dkim::verify::Verification::new(header, at),
-            arc: arc::Verification::new(header, at),
+            dkim: dkim::verify::DkimVerification::new(header, at),
+            arc: arc::ArcVerification::new(header, at),
         }))
     }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::auth::dkim::verdict::{Failure, SignatureVerdict};
+use crate::auth::dkim::verdict::{DkimFailure, SignatureVerdict};
 use crate::config::{Folder, SystemDefaults};
 use crate::date::Timestamp;
 use crate::mail::header::Header;
-use crate::policy::authenticity::{Circumstances, Examination, Next};
+use crate::policy::authenticity::{Circumstances, Examination, ExaminationStep};
 use crate::policy::relay;
 
 fn config() -> Config {
@@ -49,18 +49,18 @@ fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-fn client(kind: u8) -> Client {
+fn client(kind: u8) -> RelayClient {
     match kind {
-        0 => Client::Anonymous {
+        0 => RelayClient::Anonymous {
             address: address("203.0.113.1"),
         },
-        1 => Client::Network {
+        1 => RelayClient::Network {
             address: address("10.0.0.9"),
         },
-        2 => Client::User {
+        2 => RelayClient::User {
             login: mailbox("ann@us.example"),
         },
-        _ => Client::Local { uid: 33 },
+        _ => RelayClient::Local { uid: 33 },
     }
 }
 
@@ -75,16 +75,16 @@ fn returned(maker: Maker) -> Returned {
 
 fn grant(
     config: &Config,
-    client: &Client,
+    client: &RelayClient,
     sender: &ReversePath,
     name: &str,
-) -> Result<Grant, Refusal> {
+) -> Result<Grant, AuthorityRefusal> {
     let to = ForwardPath::Mailbox(mailbox(name));
     if !name.starts_with("SRS0") {
         let goals = relay::recipient(config, client, &to);
         return goals
             .map(|goals| Grant::new(config, client, &to, &goals))
-            .map_err(|_| Refusal::Withdrawn);
+            .map_err(|_| AuthorityRefusal::Withdrawn);
     }
     let maker = match name.starts_with("SRS0=old") {
         true => Maker::Old,
@@ -127,13 +127,13 @@ fn nothing() -> Findings {
     let header = b"From: a@other.example\r\n".to_vec();
     let header = Arc::new(Header::parse(header).expect("a header"));
     match Examination::new(&header, at).resume(&header, &known) {
-        Next::Done(findings) => *findings,
+        ExaminationStep::Done(findings) => *findings,
         _ => panic!("something is missing"),
     }
 }
 
-fn spf_found(outcome: spf::Outcome, of: &str) -> Option<spf::Verdict> {
-    Some(spf::Verdict {
+fn spf_found(outcome: spf::SpfResult, of: &str) -> Option<spf::SpfVerdict> {
+    Some(spf::SpfVerdict {
         outcome,
         domain: Some(domain(of)),
         mechanism: None,
@@ -142,7 +142,7 @@ fn spf_found(outcome: spf::Outcome, of: &str) -> Option<spf::Verdict> {
     })
 }
 
-fn signature(of: &str, outcome: Result<(), Failure>) -> SignatureVerdict {
+fn signature(of: &str, outcome: Result<(), DkimFailure>) -> SignatureVerdict {
     SignatureVerdict {
         domain: Some(domain(of)),
         selector: None,
@@ -171,25 +171,25 @@ fn findings() -> impl Strategy<Value = Findings> {
     (spf, dkim, authors, dmarc, proptest::bool::weighted(0.2)).prop_map(
         |(spf, dkim, authors, dmarc, ambiguous)| {
             let spf = spf.and_then(|(kind, of)| match kind {
-                0 | 1 => spf_found(spf::Outcome::Pass, of),
-                2 => spf_found(spf::Outcome::Fail, of),
-                _ => spf_found(spf::Outcome::TempError, of),
+                0 | 1 => spf_found(spf::SpfResult::Pass, of),
+                2 => spf_found(spf::SpfResult::Fail, of),
+                _ => spf_found(spf::SpfResult::TempError, of),
             });
             let dkim = dkim.into_iter().map(|(kind, of)| match kind {
                 0 => signature(of, Ok(())),
-                1 => signature(of, Err(Failure::BodyHash)),
-                _ => signature(of, Err(Failure::KeyUnavailable)),
+                1 => signature(of, Err(DkimFailure::BodyHash)),
+                _ => signature(of, Err(DkimFailure::KeyUnavailable)),
             });
             let dmarc = dmarc.map(|(kind, of)| {
                 let (outcome, policy) = match kind {
-                    0 => (dmarc::Outcome::Pass, dmarc::Policy::None),
-                    1 => (dmarc::Outcome::None, dmarc::Policy::None),
-                    2 => (dmarc::Outcome::TempError, dmarc::Policy::None),
-                    3 => (dmarc::Outcome::Fail, dmarc::Policy::None),
-                    4 => (dmarc::Outcome::Fail, dmarc::Policy::Quarantine),
-                    _ => (dmarc::Outcome::Fail, dmarc::Policy::Reject),
+                    0 => (dmarc::DmarcResult::Pass, dmarc::DmarcPolicy::None),
+                    1 => (dmarc::DmarcResult::None, dmarc::DmarcPolicy::None),
+                    2 => (dmarc::DmarcResult::TempError, dmarc::DmarcPolicy::None),
+                    3 => (dmarc::DmarcResult::Fail, dmarc::DmarcPolicy::None),
+                    4 => (dmarc::DmarcResult::Fail, dmarc::DmarcPolicy::Quarantine),
+                    _ => (dmarc::DmarcResult::Fail, dmarc::DmarcPolicy::Reject),
                 };
-                let verdict = dmarc::Verdict {
+                let verdict = dmarc::DmarcVerdict {
                     outcome,
                     policy,
                     record: None,
@@ -214,7 +214,7 @@ fn findings() -> impl Strategy<Value = Findings> {
 /// Whether something that passed is of this name, or of one above or below it.
 fn is_shown(found: &Findings, name: &str) -> bool {
     let spf = found.spf.iter();
-    let spf = spf.filter(|spf| spf.outcome == spf::Outcome::Pass);
+    let spf = spf.filter(|spf| spf.outcome == spf::SpfResult::Pass);
     let spf = spf.filter_map(|spf| spf.domain.clone());
     let dkim = found.dkim.iter().filter(|one| one.outcome.is_ok());
     let dkim = dkim.filter_map(|one| one.domain.clone());
@@ -297,14 +297,14 @@ proptest! {
         }
         let strict = named.iter().any(|name| *name != "bob@lax.example");
         if let (true, Some((author, verdict))) = (strict, found.dmarc.first()) {
-            prop_assert!(verdict.policy != dmarc::Policy::Reject);
-            let unknown = verdict.outcome == dmarc::Outcome::TempError;
+            prop_assert!(verdict.policy != dmarc::DmarcPolicy::Reject);
+            let unknown = verdict.outcome == dmarc::DmarcResult::TempError;
             prop_assert!(!(leaving && unknown) || is_shown(&found, author.as_str()));
         }
     }
 }
 
-fn outcome(to: &[&str], from: &str, found: Option<&Findings>) -> Result<Mark, Refusal> {
+fn outcome(to: &[&str], from: &str, found: Option<&Findings>) -> Result<Mark, AuthorityRefusal> {
     let config = config();
     let (client, sender) = (client(0), path(from));
     let mut grants = Grants::default();
@@ -332,9 +332,12 @@ fn an_examination_decides_and_one_that_is_missing_is_ours() {
             Ok(Mark::Clean),
             "{name}"
         );
-        assert_eq!(outcome(&[name], "", None), Err(Refusal::Unexamined));
+        assert_eq!(
+            outcome(&[name], "", None),
+            Err(AuthorityRefusal::Unexamined)
+        );
     }
-    let verdict = |outcome, policy| dmarc::Verdict {
+    let verdict = |outcome, policy| dmarc::DmarcVerdict {
         outcome,
         policy,
         record: None,
@@ -346,11 +349,11 @@ fn an_examination_decides_and_one_that_is_missing_is_ours() {
     let failed = Findings {
         dmarc: vec![(
             bank.clone(),
-            verdict(dmarc::Outcome::Fail, dmarc::Policy::Reject),
+            verdict(dmarc::DmarcResult::Fail, dmarc::DmarcPolicy::Reject),
         )],
         ..nothing()
     };
-    let refused = Err(Refusal::Dmarc(Some(bank.clone())));
+    let refused = Err(AuthorityRefusal::Dmarc(Some(bank.clone())));
     for name in [
         "ann@us.example",
         "box@us.example",
@@ -370,12 +373,15 @@ fn an_examination_decides_and_one_that_is_missing_is_ours() {
     let unknown = Findings {
         dmarc: vec![(
             bank,
-            verdict(dmarc::Outcome::TempError, dmarc::Policy::None),
+            verdict(dmarc::DmarcResult::TempError, dmarc::DmarcPolicy::None),
         )],
         ..nothing()
     };
     let ann = ["ann@us.example"];
-    assert_eq!(outcome(&ann, "", Some(&unknown)), Err(Refusal::Open));
+    assert_eq!(
+        outcome(&ann, "", Some(&unknown)),
+        Err(AuthorityRefusal::Open)
+    );
     assert_eq!(
         outcome(&["box@us.example"], "", Some(&unknown)),
         Ok(Mark::Clean)
@@ -387,23 +393,29 @@ fn a_return_address_is_for_notifications_and_for_those_whom_something_vouches_fo
     let new = ["SRS0=new@us.example"];
     let from = "auto@author.example";
     let vouched = Findings {
-        spf: spf_found(spf::Outcome::Pass, "author.example"),
+        spf: spf_found(spf::SpfResult::Pass, "author.example"),
         ..nothing()
     };
     let open = Findings {
-        spf: spf_found(spf::Outcome::TempError, "author.example"),
+        spf: spf_found(spf::SpfResult::TempError, "author.example"),
         ..nothing()
     };
     let clean = nothing();
     assert_eq!(outcome(&new, "", Some(&clean)), Ok(Mark::Clean));
-    assert_eq!(outcome(&new, from, Some(&clean)), Err(Refusal::Unvouched));
-    assert_eq!(outcome(&new, from, Some(&open)), Err(Refusal::Open));
+    assert_eq!(
+        outcome(&new, from, Some(&clean)),
+        Err(AuthorityRefusal::Unvouched)
+    );
+    assert_eq!(
+        outcome(&new, from, Some(&open)),
+        Err(AuthorityRefusal::Open)
+    );
     assert_eq!(outcome(&new, from, Some(&vouched)), Ok(Mark::Clean));
     let old = ["SRS0=old@us.example"];
     assert_eq!(outcome(&old, "", Some(&clean)), Ok(Mark::Clean));
     assert_eq!(
         outcome(&old, from, Some(&vouched)),
-        Err(Refusal::NullSenderOnly)
+        Err(AuthorityRefusal::NullSenderOnly)
     );
 }
 
@@ -415,7 +427,10 @@ fn who_has_a_name_under_a_domain_does_not_answer_for_it() {
     };
     let from = "auto@author.example";
     let new = ["SRS0=new@us.example"];
-    assert_eq!(outcome(&new, from, Some(&below)), Err(Refusal::Unvouched));
+    assert_eq!(
+        outcome(&new, from, Some(&below)),
+        Err(AuthorityRefusal::Unvouched)
+    );
     let above = "auto@sub.sub.author.example";
     assert_eq!(outcome(&new, above, Some(&below)), Ok(Mark::Clean));
 
@@ -449,9 +464,9 @@ fn an_author_who_would_pass_by_a_name_of_ours_is_not_lent_it() {
     let found = |aligns: Option<(&str, dmarc::Alignment)>, outcome| Findings {
         dmarc: vec![(
             domain("host.example"),
-            dmarc::Verdict {
+            dmarc::DmarcVerdict {
                 outcome,
-                policy: dmarc::Policy::None,
+                policy: dmarc::DmarcPolicy::None,
                 record: None,
                 spf: false,
                 dkim: false,
@@ -461,21 +476,25 @@ fn an_author_who_would_pass_by_a_name_of_ours_is_not_lent_it() {
         authors: vec![domain("host.example")],
         ..nothing()
     };
-    let pretence = Err(Refusal::Pretence(domain("host.example")));
-    let failed = dmarc::Outcome::Fail;
+    let spoofing = Err(AuthorityRefusal::Pretence(domain("host.example")));
+    let failed = dmarc::DmarcResult::Fail;
     // The name of this host is mx.host.example.
     for to in ["ann@us.example", "bob@lax.example", "SRS0=new@us.example"] {
         for (aligns, outcome_, expected) in [
-            (Some(("host.example", Relaxed)), failed, pretence.clone()),
+            (Some(("host.example", Relaxed)), failed, spoofing.clone()),
             (Some(("host.example", Strict)), failed, Ok(Mark::Clean)),
-            (Some(("mx.host.example", Strict)), failed, pretence.clone()),
+            (Some(("mx.host.example", Strict)), failed, spoofing.clone()),
             (Some(("x.host.example", Relaxed)), failed, Ok(Mark::Clean)),
             (
                 Some(("host.example", Relaxed)),
-                dmarc::Outcome::Pass,
+                dmarc::DmarcResult::Pass,
                 Ok(Mark::Clean),
             ),
-            (None, dmarc::Outcome::TempError, Err(Refusal::Open)),
+            (
+                None,
+                dmarc::DmarcResult::TempError,
+                Err(AuthorityRefusal::Open),
+            ),
         ] {
             let found = found(aligns, outcome_);
             assert_eq!(
@@ -514,9 +533,9 @@ fn only_recipients_that_were_accepted_have_a_say() {
 #[test]
 fn a_proxy_has_no_authority_on_the_port_for_proxies() {
     let config = config();
-    let host = |door, text| Client::host(&config, door, address(text)).is_trusted();
-    assert!(host(Door::Proxy, "10.0.0.9") && host(Door::Direct, "10.0.0.9"));
-    assert!(host(Door::Direct, "::ffff:10.0.0.9") && host(Door::Direct, "10.0.0.1"));
+    let host = |door, text| RelayClient::host(&config, door, address(text)).is_trusted();
+    assert!(host(ArrivalPort::Proxy, "10.0.0.9") && host(ArrivalPort::Direct, "10.0.0.9"));
+    assert!(host(ArrivalPort::Direct, "::ffff:10.0.0.9") && host(ArrivalPort::Direct, "10.0.0.1"));
     for text in [
         "10.0.0.1",
         "::ffff:10.0.0.1",
@@ -524,7 +543,7 @@ fn a_proxy_has_no_authority_on_the_port_for_proxies() {
         "0.0.0.0",
         "::",
     ] {
-        assert!(!host(Door::Proxy, text), "{text}");
+        assert!(!host(ArrivalPort::Proxy, text), "{text}");
     }
 }
 

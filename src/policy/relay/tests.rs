@@ -41,13 +41,13 @@ fn path(text: &str) -> ForwardPath {
     }
 }
 
-fn stranger() -> Client {
-    Client::Anonymous {
+fn unauthenticated() -> RelayClient {
+    RelayClient::Anonymous {
         address: IpAddr::from([192, 0, 2, 1]),
     }
 }
 
-fn to(client: &Client, text: &str) -> Result<Vec<String>, Refusal> {
+fn to(client: &RelayClient, text: &str) -> Result<Vec<String>, RecipientRefusal> {
     recipient(&example(), client, &path(text)).map(|goals| goals.iter().map(shown).collect())
 }
 
@@ -61,17 +61,17 @@ fn shown(goal: &Goal) -> String {
 fn local_programs_reach_the_owner_of_a_name_of_this_machine() {
     let mut config = example();
     config.accounts = crate::config::Accounts::parse("www-data:x:33:\nann:x:1000:\n");
-    let loopback = Client::Network {
+    let loopback = RelayClient::Network {
         address: IpAddr::from([127, 0, 0, 1]),
     };
-    let elsewhere = Client::Network {
+    let elsewhere = RelayClient::Network {
         address: IpAddr::from([192, 0, 2, 9]),
     };
-    let to = |client: &Client, text: &str| {
+    let to = |client: &RelayClient, text: &str| {
         let goals = recipient(&config, client, &path(text));
         goals.map(|goals| goals.iter().map(shown).collect::<Vec<_>>())
     };
-    for client in [&Client::Local { uid: 33 }, &loopback] {
+    for client in [&RelayClient::Local { uid: 33 }, &loopback] {
         for host in [
             "",
             "@localhost",
@@ -85,41 +85,56 @@ fn local_programs_reach_the_owner_of_a_name_of_this_machine() {
             assert_eq!(at("www-data"), one("me@home.example"), "{host}");
             assert_eq!(at("www-data+x"), one("me@home.example"), "{host}");
             assert_eq!(at("ann"), one("ann@gmail.com"), "{host}");
-            assert_eq!(at("nosuch"), Err(Refusal::Unknown), "{host}");
+            assert_eq!(at("nosuch"), Err(RecipientRefusal::Unknown), "{host}");
         }
-        assert_eq!(to(client, "a%b@localhost"), Err(Refusal::Routed));
-        assert_eq!(to(client, "a@[192.0.2.1]"), Err(Refusal::Literal));
+        assert_eq!(to(client, "a%b@localhost"), Err(RecipientRefusal::Routed));
+        assert_eq!(to(client, "a@[192.0.2.1]"), Err(RecipientRefusal::Literal));
         assert_eq!(to(client, "www-data@example.com"), one("me@home.example"));
         assert_eq!(to(client, "ann@gmail.com"), one("ann@gmail.com"));
     }
     // To others these names say nothing.
-    assert_eq!(to(&stranger(), "root@localhost"), Err(Refusal::RelayDenied));
-    assert_eq!(to(&elsewhere, "root@localhost"), one("root@localhost"));
-    assert_eq!(to(&elsewhere, "root@[127.0.0.1]"), Err(Refusal::Literal));
     assert_eq!(
-        to(&stranger(), "www-data@example.com"),
-        Err(Refusal::Unknown)
+        to(&unauthenticated(), "root@localhost"),
+        Err(RecipientRefusal::RelayDenied)
+    );
+    assert_eq!(to(&elsewhere, "root@localhost"), one("root@localhost"));
+    assert_eq!(
+        to(&elsewhere, "root@[127.0.0.1]"),
+        Err(RecipientRefusal::Literal)
+    );
+    assert_eq!(
+        to(&unauthenticated(), "www-data@example.com"),
+        Err(RecipientRefusal::Unknown)
     );
 }
 
-fn one(target: &str) -> Result<Vec<String>, Refusal> {
+fn one(target: &str) -> Result<Vec<String>, RecipientRefusal> {
     Ok(vec![target.to_owned()])
 }
 
 #[test]
-fn strangers_reach_served_addresses_only() {
-    let stranger = stranger();
-    assert_eq!(to(&stranger, "Ann@Example.com"), one("ann@gmail.com"));
-    assert_eq!(to(&stranger, "nobody@example.com"), Err(Refusal::Unknown));
+fn unauthenticated_clients_reach_served_addresses_only() {
+    let unauthenticated = unauthenticated();
     assert_eq!(
-        to(&stranger, "x@elsewhere.example"),
-        Err(Refusal::RelayDenied)
+        to(&unauthenticated, "Ann@Example.com"),
+        one("ann@gmail.com")
     );
     assert_eq!(
-        to(&stranger, "x@sub.example.com"),
-        Err(Refusal::RelayDenied)
+        to(&unauthenticated, "nobody@example.com"),
+        Err(RecipientRefusal::Unknown)
     );
-    assert_eq!(to(&stranger, "ann@away.example"), Err(Refusal::RelayDenied));
+    assert_eq!(
+        to(&unauthenticated, "x@elsewhere.example"),
+        Err(RecipientRefusal::RelayDenied)
+    );
+    assert_eq!(
+        to(&unauthenticated, "x@sub.example.com"),
+        Err(RecipientRefusal::RelayDenied)
+    );
+    assert_eq!(
+        to(&unauthenticated, "ann@away.example"),
+        Err(RecipientRefusal::RelayDenied)
+    );
 }
 
 #[test]
@@ -127,9 +142,9 @@ fn trusted_clients_reach_everybody() {
     let login = Mailbox::parse("ann@example.com").expect("a mailbox");
     let address = IpAddr::from([127, 0, 0, 1]);
     for client in [
-        Client::User { login },
-        Client::Network { address },
-        Client::Local { uid: 33 },
+        RelayClient::User { login },
+        RelayClient::Network { address },
+        RelayClient::Local { uid: 33 },
     ] {
         assert_eq!(
             to(&client, "x@elsewhere.example"),
@@ -141,13 +156,16 @@ fn trusted_clients_reach_everybody() {
         );
         assert_eq!(to(&client, "ann@away.example"), one("ann@away.example"));
         assert_eq!(to(&client, "ann@example.com"), one("ann@gmail.com"));
-        assert_eq!(to(&client, "nobody@example.com"), Err(Refusal::Unknown));
+        assert_eq!(
+            to(&client, "nobody@example.com"),
+            Err(RecipientRefusal::Unknown)
+        );
     }
 }
 
 #[test]
 fn open_relay_in_disguise_is_refused() {
-    let stranger = stranger();
+    let unauthenticated = unauthenticated();
     for disguise in [
         "victim%elsewhere.example@example.com",
         "victim%elsewhere.example@second.example",
@@ -157,39 +175,58 @@ fn open_relay_in_disguise_is_refused() {
         "\"elsewhere.example:victim\"@second.example",
         "victim%elsewhere.example@elsewhere.example",
     ] {
-        assert_eq!(to(&stranger, disguise), Err(Refusal::Routed), "{disguise}");
+        assert_eq!(
+            to(&unauthenticated, disguise),
+            Err(RecipientRefusal::Routed),
+            "{disguise}"
+        );
     }
-    assert_eq!(to(&stranger, "victim@[192.0.2.7]"), Err(Refusal::Literal));
-    assert_eq!(to(&stranger, "victim"), Err(Refusal::NoDomain));
+    assert_eq!(
+        to(&unauthenticated, "victim@[192.0.2.7]"),
+        Err(RecipientRefusal::Literal)
+    );
+    assert_eq!(
+        to(&unauthenticated, "victim"),
+        Err(RecipientRefusal::NoDomain)
+    );
     let mailbox = Mailbox::parse("ann@example.com").expect("a mailbox");
     let routed = ForwardPath::SourceRoute(mailbox);
-    for client in [stranger, Client::Local { uid: 0 }] {
+    for client in [unauthenticated, RelayClient::Local { uid: 0 }] {
         assert_eq!(
             recipient(&example(), &client, &routed),
-            Err(Refusal::Routed)
+            Err(RecipientRefusal::Routed)
         );
     }
 }
 
 #[test]
 fn suffixes_fall_back_to_the_name_and_then_to_the_catch_all() {
-    let stranger = stranger();
+    let unauthenticated = unauthenticated();
     assert_eq!(
-        to(&stranger, "ann+lists@example.com"),
+        to(&unauthenticated, "ann+lists@example.com"),
         one("lists@gmail.com")
     );
-    assert_eq!(to(&stranger, "ann+shop@example.com"), one("ann@gmail.com"));
-    assert_eq!(to(&stranger, "zoe+shop@example.com"), Err(Refusal::Unknown));
-    assert_eq!(to(&stranger, "+ann@second.example"), one("rest@gmail.com"));
     assert_eq!(
-        to(&stranger, "whoever@second.example"),
+        to(&unauthenticated, "ann+shop@example.com"),
+        one("ann@gmail.com")
+    );
+    assert_eq!(
+        to(&unauthenticated, "zoe+shop@example.com"),
+        Err(RecipientRefusal::Unknown)
+    );
+    assert_eq!(
+        to(&unauthenticated, "+ann@second.example"),
+        one("rest@gmail.com")
+    );
+    assert_eq!(
+        to(&unauthenticated, "whoever@second.example"),
         one("rest@gmail.com")
     );
 }
 
 #[test]
 fn roles_always_exist() {
-    let stranger = stranger();
+    let unauthenticated = unauthenticated();
     for role in [
         "postmaster@example.com",
         "Abuse@example.com",
@@ -197,19 +234,22 @@ fn roles_always_exist() {
         "postmaster@second.example",
         "PostMaster",
     ] {
-        assert_eq!(to(&stranger, role), one("me@home.example"), "{role}");
+        assert_eq!(to(&unauthenticated, role), one("me@home.example"), "{role}");
     }
     assert_eq!(
-        to(&stranger, "abuse@second.example"),
+        to(&unauthenticated, "abuse@second.example"),
         one("abuse@gmail.com")
     );
     assert_eq!(
-        to(&stranger, "ann@mail.example.com"),
-        Err(Refusal::RelayDenied)
+        to(&unauthenticated, "ann@mail.example.com"),
+        Err(RecipientRefusal::RelayDenied)
     );
-    assert_eq!(to(&stranger, "root"), Err(Refusal::NoDomain));
     assert_eq!(
-        to(&Client::Local { uid: 0 }, "root"),
+        to(&unauthenticated, "root"),
+        Err(RecipientRefusal::NoDomain)
+    );
+    assert_eq!(
+        to(&RelayClient::Local { uid: 0 }, "root"),
         one("me@home.example")
     );
 }
@@ -217,35 +257,41 @@ fn roles_always_exist() {
 #[test]
 fn postmaster_without_admin_is_the_alias_of_a_served_domain() {
     let files = [("domains/example.com/aliases", "postmaster: pm@gmail.com\n")];
-    let found = recipient(&config(&files), &stranger(), &path("postmaster"));
+    let found = recipient(&config(&files), &unauthenticated(), &path("postmaster"));
     assert_eq!(
         found.map(|found| shown(&found[0])),
         Ok("pm@gmail.com".to_owned())
     );
-    let found = recipient(&config(&[]), &stranger(), &path("postmaster"));
-    assert_eq!(found, Err(Refusal::NoDomain));
+    let found = recipient(&config(&[]), &unauthenticated(), &path("postmaster"));
+    assert_eq!(found, Err(RecipientRefusal::NoDomain));
 }
 
 #[test]
 fn chains_end() {
-    let stranger = stranger();
+    let unauthenticated = unauthenticated();
     assert_eq!(
-        to(&stranger, "team@example.com"),
+        to(&unauthenticated, "team@example.com"),
         Ok(vec![
             "ann@gmail.com".to_owned(),
             "bob@other.example".to_owned(),
             "zoe@gmail.com".to_owned()
         ])
     );
-    assert_eq!(to(&stranger, "up@example.com"), one("rest@gmail.com"));
-    assert_eq!(to(&stranger, "dead@example.com"), Err(Refusal::Unknown));
+    assert_eq!(
+        to(&unauthenticated, "up@example.com"),
+        one("rest@gmail.com")
+    );
+    assert_eq!(
+        to(&unauthenticated, "dead@example.com"),
+        Err(RecipientRefusal::Unknown)
+    );
 }
 
 #[test]
 fn an_address_that_is_written_in_two_ways_gets_one_copy() {
     let text = "a: y@Other.example, b, Y@other.example\nb: y@other.example\n";
     let config = config(&[("domains/example.com/aliases", text)]);
-    let found = recipient(&config, &stranger(), &path("a@example.com"));
+    let found = recipient(&config, &unauthenticated(), &path("a@example.com"));
     assert_eq!(found.map(|targets| targets.len()), Ok(2));
 }
 
@@ -260,7 +306,7 @@ fn a_dsn_of_another_host_to_an_account_goes_to_the_administrator_and_nothing_els
     let sender = ReversePath::Mailbox(Mailbox::parse("a@far.example").expect("a mailbox"));
     let to = |sender: &ReversePath, text: &str| {
         let to = path(text);
-        let found = recipient(&example, &stranger(), &to)
+        let found = recipient(&example, &unauthenticated(), &to)
             .or_else(|refusal| returned(&example, sender, &to, refusal));
         found.map(|goals| goals.iter().map(shown).collect::<Vec<_>>())
     };
@@ -273,19 +319,22 @@ fn a_dsn_of_another_host_to_an_account_goes_to_the_administrator_and_nothing_els
     ] {
         assert_eq!(to(&null, text), admin(), "{text}");
         let refused = to(&sender, text);
-        let is_refused = matches!(refused, Err(Refusal::Unknown | Refusal::RelayDenied));
+        let is_refused = matches!(
+            refused,
+            Err(RecipientRefusal::Unknown | RecipientRefusal::RelayDenied)
+        );
         assert!(is_refused, "{text}: {refused:?}");
     }
     // An alias and a catch-all come first.
     assert_eq!(to(&null, "ann@example.com"), one("ann@gmail.com"));
     assert_eq!(to(&null, "www-data@second.example"), one("rest@gmail.com"));
     for (text, refusal) in [
-        ("nobody-there@example.com", Refusal::Unknown),
-        ("dead@example.com", Refusal::Unknown),
-        ("www-data@far.example", Refusal::RelayDenied),
-        ("www-data@away.example", Refusal::RelayDenied),
-        ("www-data%far.example@example.com", Refusal::Routed),
-        ("uid4294967296@example.com", Refusal::Unknown),
+        ("nobody-there@example.com", RecipientRefusal::Unknown),
+        ("dead@example.com", RecipientRefusal::Unknown),
+        ("www-data@far.example", RecipientRefusal::RelayDenied),
+        ("www-data@away.example", RecipientRefusal::RelayDenied),
+        ("www-data%far.example@example.com", RecipientRefusal::Routed),
+        ("uid4294967296@example.com", RecipientRefusal::Unknown),
     ] {
         assert_eq!(to(&null, text), Err(refusal), "{text}");
     }
@@ -298,9 +347,9 @@ fn a_dsn_of_another_host_to_an_account_goes_to_the_administrator_and_nothing_els
         &nobody,
         &null,
         &path("www-data@example.com"),
-        Refusal::Unknown,
+        RecipientRefusal::Unknown,
     );
-    assert_eq!(unknown, Err(Refusal::Unknown));
+    assert_eq!(unknown, Err(RecipientRefusal::Unknown));
 }
 
 #[test]
@@ -314,10 +363,10 @@ fn expansion_has_its_bounds() {
         .collect();
     let text = format!("{deep}d20: x@gmail.com\n{wide}wide: w0, w1, w2\n");
     let config = config(&[("domains/example.com/aliases", &text)]);
-    let to = |text: &str| recipient(&config, &stranger(), &path(text));
-    assert_eq!(to("d0@example.com"), Err(Refusal::Loop));
+    let to = |text: &str| recipient(&config, &unauthenticated(), &path(text));
+    assert_eq!(to("d0@example.com"), Err(RecipientRefusal::Loop));
     assert!(to("d15@example.com").is_ok());
-    assert_eq!(to("wide@example.com"), Err(Refusal::TooWide));
+    assert_eq!(to("wide@example.com"), Err(RecipientRefusal::TooWide));
     assert_eq!(to("w1@example.com").map(|targets| targets.len()), Ok(60));
 }
 
@@ -326,12 +375,12 @@ fn an_explanation_ends_where_the_mail_goes_for_every_client() {
     let mut config = example();
     config.accounts = crate::config::Accounts::parse("www-data:x:33:\nann:x:1000:\n");
     let clients = [
-        stranger(),
-        Client::Local { uid: 33 },
-        Client::User {
+        unauthenticated(),
+        RelayClient::Local { uid: 33 },
+        RelayClient::User {
             login: Mailbox::parse("ann@example.com").expect("a mailbox"),
         },
-        Client::Network {
+        RelayClient::Network {
             address: IpAddr::from([127, 0, 0, 1]),
         },
     ];
@@ -421,7 +470,10 @@ fn a_dsn_to_an_account_without_an_alias_goes_to_the_administrator() {
         assert_eq!(goals(&with, to), Ok(vec![expected.to_owned()]), "{to}");
     }
     let without = parse("");
-    assert_eq!(goals(&without, "app@example.com"), Err(Refusal::Unknown));
-    let found: Result<Vec<String>, Refusal> = goals(&without, "ann@example.com");
+    assert_eq!(
+        goals(&without, "app@example.com"),
+        Err(RecipientRefusal::Unknown)
+    );
+    let found: Result<Vec<String>, RecipientRefusal> = goals(&without, "ann@example.com");
     assert_eq!(found, Ok(vec!["ann@home.example".to_owned()]));
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::super::disk::{Disk, DiskError, SpoolFile, SpoolFolder};
-use super::command::{Completion, JournalError};
+use super::command::{JournalCompletion, JournalError};
 use super::state::{Journal, OpenBody};
 use crate::limits::{SPACE_INTERVAL, SPACE_SHORT_INTERVAL, SPOOL_RESERVE_BYTES};
 use crate::queue_id::QueueId;
@@ -97,8 +97,8 @@ impl<D: Disk> Journal<D> {
         self.bodies_removed = true;
     }
 
-    /// Looks how much room there is, where that is not known well enough.
-    pub(super) fn measure(&mut self, out: &mut Vec<Completion>) {
+    /// PeriodicChecks how much room there is, where that is not known well enough.
+    pub(super) fn measure(&mut self, out: &mut Vec<JournalCompletion>) {
         self.space.age = self.space.age.saturating_add(1);
         if self.space.known && !self.space.is_near_short() && self.space.age < SPACE_BATCHES {
             return;
@@ -106,16 +106,16 @@ impl<D: Disk> Journal<D> {
         out.extend(self.look_at_space());
     }
 
-    /// Looks how much room there is and tells it, if it has changed: other programs take room and give it back, also
+    /// PeriodicChecks how much room there is and tells it, if it has changed: other programs take room and give it back, also
     /// while nothing is written here. Due every [`Journal::space_interval`] in which there was no batch.
-    pub fn look_at_space(&mut self) -> Option<Completion> {
+    pub fn look_at_space(&mut self) -> Option<JournalCompletion> {
         // Unknown is not full: writes will tell.
         let free = self.disk.free_bytes().ok()?;
         let told = self.space.told.replace(free);
         self.space.free = free;
         self.space.age = 0;
         self.space.known = true;
-        (told != Some(free)).then_some(Completion::Space { free })
+        (told != Some(free)).then_some(JournalCompletion::Space { free })
     }
 
     /// How soon to look at the room again.

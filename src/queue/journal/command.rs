@@ -1,4 +1,4 @@
-//! What the journal is asked, what it answers, and why it refuses.
+//! Commands to the journal, their completions, and the reasons for a refusal.
 
 use std::fmt;
 
@@ -14,15 +14,14 @@ pub struct Ticket(pub u64);
 
 /// What the journal is asked to do.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Command {
-    /// Write a record. Answered by [`Completion::Committed`] or [`Completion::Failed`].
+pub enum JournalCommand {
+    /// Write a record. Answered by [`JournalCompletion::Committed`] or [`JournalCompletion::Failed`].
     Append {
         /// Named in the answer.
         ticket: Ticket,
-        /// The record.
         record: Record,
     },
-    /// Write the next piece of a large message. Answered by [`Completion::BodyWritten`] or [`Completion::BodyFailed`];
+    /// Write the next piece of a large message. Answered by [`JournalCompletion::BodyWritten`] or [`JournalCompletion::BodyFailed`];
     /// it is durable only with the message record that names it.
     BodyAppend {
         /// The message that it will be.
@@ -39,7 +38,6 @@ pub enum Command {
     CopyForward {
         /// Named in the answer.
         ticket: Ticket,
-        /// The message.
         id: QueueId,
         /// Everything that is known of its recipients.
         progress: OutcomeRecord,
@@ -50,15 +48,12 @@ pub enum Command {
         names: Vec<Box<str>>,
     },
     /// Nobody reads from this segment any more. Not answered.
-    Retire {
-        /// The segment.
-        segment: u32,
-    },
+    Retire { segment: u32 },
 }
 
 /// What became of commands, and what the journal asks for.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Completion {
+pub enum JournalCompletion {
     /// The record is durable.
     Committed {
         /// Of the command.
@@ -70,33 +65,20 @@ pub enum Completion {
     Failed {
         /// Of the command.
         ticket: Ticket,
-        /// Why.
         error: JournalError,
     },
     /// The piece was written.
     BodyWritten {
-        /// The message.
         id: QueueId,
         /// Bytes of the piece.
         bytes: usize,
     },
     /// The piece was not written; the message cannot be completed any more.
-    BodyFailed {
-        /// The message.
-        id: QueueId,
-        /// Why.
-        error: JournalError,
-    },
+    BodyFailed { id: QueueId, error: JournalError },
     /// These few keep an old segment alive: copy them forward.
-    Crowded {
-        /// The messages.
-        messages: Vec<QueueId>,
-    },
-    /// Nothing in the segment is alive; say [`Command::Retire`] once nobody reads from it.
-    Retirable {
-        /// The segment.
-        segment: u32,
-    },
+    Crowded { messages: Vec<QueueId> },
+    /// Nothing in the segment is alive; say [`JournalCommand::Retire`] once nobody reads from it.
+    Retirable { segment: u32 },
     /// Bytes that are free on the disk; said when it is first known and when mail starts or ceases to be refused.
     Space {
         /// The bytes.

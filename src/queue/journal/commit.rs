@@ -4,7 +4,7 @@
 
 use super::super::disk::{Disk, DiskError, SpoolFile, SpoolFolder};
 use super::super::frame::{HEADER_BYTES, Header, Place, Seal, TipNote, put_seal, put_tip};
-use super::command::{Completion, JournalError};
+use super::command::{JournalCompletion, JournalError};
 use super::state::{Current, Effect, Journal, Pending, Tip};
 use crate::limits::{SEGMENT_NUMBER_MAX, SEGMENT_TRIES_MAX};
 use crate::queue_id::QueueId;
@@ -13,7 +13,7 @@ impl<D: Disk> Journal<D> {
     /// Lets `write` append to the buffer; starts a new segment where this one has no room for it.
     pub(super) fn put(
         &mut self,
-        out: &mut Vec<Completion>,
+        out: &mut Vec<JournalCompletion>,
         write: &dyn Fn(Place, &mut Vec<u8>) -> Header,
     ) -> Result<(Header, Place), JournalError> {
         for _ in 0..2 {
@@ -56,7 +56,7 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Writes the buffer, syncs, and completes what it holds.
-    pub(super) fn commit(&mut self, out: &mut Vec<Completion>) {
+    pub(super) fn commit(&mut self, out: &mut Vec<JournalCompletion>) {
         let Some(current) = self.current.filter(|_| !self.pending.is_empty()) else {
             return;
         };
@@ -110,7 +110,7 @@ impl<D: Disk> Journal<D> {
                 out.extend(pending.into_iter().filter_map(|pending| {
                     self.on_refused(&pending, error);
                     let ticket = pending.ticket?;
-                    Some(Completion::Failed { ticket, error })
+                    Some(JournalCompletion::Failed { ticket, error })
                 }));
             }
         }
@@ -230,7 +230,7 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Notes which segment is the newest and how far ids may come in it, before anything in it is promised. A disk that
-    /// does not take the note costs the notice of a loss, not a message: it is made again with the next segment.
+    /// does not take the note costs the DSN of a loss, not a message: it is made again with the next segment.
     pub(super) fn write_tip(&mut self, number: u32) {
         self.ids = QueueId::new(self.highest.number().saturating_add(IDS_NOTED_AHEAD));
         let note = put_tip(TipNote {

@@ -1,14 +1,14 @@
-//! Which messages are owed, and in which segment each of them is: a segment counts those that are alive in it.
+//! Which messages are not done yet, and in which segment each of them is; each segment counts its live messages.
 
 use super::super::disk::Disk;
 use super::super::frame::Location;
-use super::command::{Completion, JournalError};
+use super::command::{JournalCompletion, JournalError};
 use super::state::{Effect, Journal, Live, Pending, Retirement, Standing};
 use crate::queue_id::QueueId;
 
 impl<D: Disk> Journal<D> {
     /// A record is durable: what it says holds from now on.
-    pub(super) fn apply(&mut self, pending: Pending) -> Option<Completion> {
+    pub(super) fn apply(&mut self, pending: Pending) -> Option<JournalCompletion> {
         let id = pending.id;
         let mut location = None;
         match pending.effect {
@@ -43,7 +43,7 @@ impl<D: Disk> Journal<D> {
             Effect::None => {}
         }
         let ticket = pending.ticket?;
-        Some(Completion::Committed { ticket, location })
+        Some(JournalCompletion::Committed { ticket, location })
     }
 
     /// A message could not be moved: it is asked for again, unless that is in vain.

@@ -1,17 +1,17 @@
-//! When a segment goes.
+//! When a segment is deleted.
 //!
-//! From the oldest upward those in which nothing is alive are deleted; where a message was moved out of one, readers are
-//! asked first.
+//! Segments without live messages are deleted from the oldest upward. If a message was moved out of a segment, its
+//! readers are asked first.
 
 use super::super::disk::{Disk, DiskError, SpoolFile, SpoolFolder};
 use super::super::frame::put_first;
-use super::command::{Completion, JournalError};
+use super::command::{JournalCompletion, JournalError};
 use super::state::{Effect, Journal, Pending, Retirement, Standing};
 use crate::queue_id::QueueId;
 
 impl<D: Disk> Journal<D> {
     /// Deletes dead segments from the oldest upward; asks for what keeps the oldest when most of the rest is dead.
-    pub(super) fn tend(&mut self, out: &mut Vec<Completion>) {
+    pub(super) fn tend(&mut self, out: &mut Vec<JournalCompletion>) {
         if self.extent.gap {
             return; // what is missing may yet be put back
         }
@@ -29,7 +29,7 @@ impl<D: Disk> Journal<D> {
                 Retirement::Announced => return,
                 Retirement::Moved => {
                     self.segment(number).retirement = Retirement::Announced;
-                    out.push(Completion::Retirable { segment: number });
+                    out.push(JournalCompletion::Retirable { segment: number });
                     return;
                 }
             }
@@ -46,7 +46,11 @@ impl<D: Disk> Journal<D> {
 
     /// Deletes the oldest segment. Before, the journal says durably that it is gone for good, so that a start tells it
     /// from one that was lost; and the files of messages whose end it may tell are durably gone.
-    fn delete(&mut self, number: u32, out: &mut Vec<Completion>) -> Result<(), JournalError> {
+    fn delete(
+        &mut self,
+        number: u32,
+        out: &mut Vec<JournalCompletion>,
+    ) -> Result<(), JournalError> {
         if std::mem::take(&mut self.bodies_removed)
             && let Err(error) = self.disk.sync_folder(SpoolFolder::Body)
         {
@@ -74,7 +78,11 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    fn say_first(&mut self, first: u32, out: &mut Vec<Completion>) -> Result<(), JournalError> {
+    fn say_first(
+        &mut self,
+        first: u32,
+        out: &mut Vec<JournalCompletion>,
+    ) -> Result<(), JournalError> {
         let highest = self.highest;
         self.put(out, &|place, buffer| {
             put_first(first, highest, place, buffer)
@@ -92,7 +100,7 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    fn ask_for_room(&mut self, oldest: u32, out: &mut Vec<Completion>) {
+    fn ask_for_room(&mut self, oldest: u32, out: &mut Vec<JournalCompletion>) {
         let (mut total, mut live) = (0_u64, 0_u64);
         for segment in self.segments.values() {
             total = total.saturating_add(segment.len);
@@ -120,7 +128,7 @@ impl<D: Disk> Journal<D> {
         }
         messages.sort_unstable();
         self.segment(oldest).asked = true;
-        out.push(Completion::Crowded { messages });
+        out.push(JournalCompletion::Crowded { messages });
     }
 }
 

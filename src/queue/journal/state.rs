@@ -1,4 +1,4 @@
-//! What the journal knows between two commands.
+//! The journal's state between two commands.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -12,13 +12,13 @@ use proptest::prelude::*;
 
 use super::super::disk::DiskRead;
 use super::super::memory_disk::{MemoryDisk, Operation};
-use super::super::reader::{Content, Part, ReadError, read};
-use super::super::record::{MessageRecord, Outcome};
+use super::super::reader::{Part, ReadContent, ReadError, read};
+use super::super::record::{DeliveryResult, MessageRecord};
 use super::super::recovery::DamageKind;
 use super::bodies::SPACE_BATCHES;
 use super::*;
 use crate::address::{Mailbox, ReversePath};
-use crate::cause::Cause;
+use crate::cause::FailureCause;
 use crate::date::Timestamp;
 use crate::entropy::{Entropy, SeededEntropy};
 use crate::envelope::{BodyKind, DsnReturn, Envelope, Notify, Recipient};
@@ -67,12 +67,12 @@ fn message(number: u64, len: usize) -> Record {
         id: id(number),
         envelope: envelope(3),
         fields: format!("Received: by here id {number}\r\n").into_bytes(),
-        body: Body::Inline(text(number, len)),
+        body: MessageBody::Inline(text(number, len)),
     })
 }
 
-fn append(record: Record) -> Command {
-    Command::Append {
+fn append(record: Record) -> JournalCommand {
+    JournalCommand::Append {
         ticket: Ticket(record.id().number()),
         record,
     }
@@ -84,11 +84,11 @@ fn deferred(number: u64, attempts: u16) -> OutcomeRecord {
         at: Timestamp::from_seconds(7),
         recipients: vec![(
             1,
-            Outcome::Deferred {
+            DeliveryResult::Deferred {
                 attempts,
                 until: Timestamp::from_seconds(9),
                 status: Some(EnhancedCode::new(4, 2, 1)),
-                why: Cause::here("busy").into(),
+                why: FailureCause::here("busy").into(),
             },
         )],
         warned: false,
@@ -110,15 +110,15 @@ fn open(disk: &MemoryDisk, segment_bytes: u64) -> Opened {
     (journal, found, report)
 }
 
-fn is_committed(completions: &[Completion], number: u64) -> bool {
+fn is_committed(completions: &[JournalCompletion], number: u64) -> bool {
     completions.iter().any(
-        |done| matches!(done, Completion::Committed { ticket, .. } if *ticket == Ticket(number)),
+        |done| matches!(done, JournalCompletion::Committed { ticket, .. } if *ticket == Ticket(number)),
     )
 }
 
-fn error_of(completions: &[Completion], number: u64) -> Option<JournalError> {
+fn error_of(completions: &[JournalCompletion], number: u64) -> Option<JournalError> {
     completions.iter().find_map(|done| match done {
-        Completion::Failed { ticket, error } if *ticket == Ticket(number) => Some(*error),
+        JournalCompletion::Failed { ticket, error } if *ticket == Ticket(number) => Some(*error),
         _ => None,
     })
 }
@@ -126,7 +126,7 @@ fn error_of(completions: &[Completion], number: u64) -> Option<JournalError> {
 fn whole(disk: &MemoryDisk, found: &Recovered) -> Vec<u8> {
     let mut disk = disk.clone();
     match read(&mut disk, found.location, found.id, Part::Whole) {
-        Ok(Content::Whole { body, fields, .. }) => {
+        Ok(ReadContent::Whole { body, fields, .. }) => {
             assert!(fields.starts_with(b"Received: by here id "));
             body
         }
@@ -152,8 +152,11 @@ fn what_was_committed_is_recovered() {
     let first = &found[&id(1)];
     assert_eq!(first.envelope, envelope(3));
     assert!(first.held && !first.warned);
-    assert_eq!(first.fates[0], None);
-    assert_eq!(first.fates[1], Some(deferred(1, 3).recipients[0].1.clone()));
+    assert_eq!(first.results[0], None);
+    assert_eq!(
+        first.results[1],
+        Some(deferred(1, 3).recipients[0].1.clone())
+    );
     assert_eq!(whole(&disk, first), text(1, 100));
     assert_eq!(report.highest, Some(id(2)));
     assert!(report.torn.is_empty() && report.damage.is_empty());
@@ -212,13 +215,13 @@ fn a_piece_of_a_body_is_read_with_the_sum_of_the_whole() {
     let piece = read(&mut disk.clone(), found[&id(1)].location, id(1), part);
     assert_eq!(
         piece,
-        Ok(Content::Body {
+        Ok(ReadContent::Body {
             bytes: text(1, 500)[490..].to_vec(),
             crc32: crc32fast::hash(&text(1, 500)),
         })
     );
-    let stranger = read(&mut disk.clone(), found[&id(1)].location, id(2), part);
-    assert_eq!(stranger, Err(ReadError::Damaged));
+    let unauthenticated = read(&mut disk.clone(), found[&id(1)].location, id(2), part);
+    assert_eq!(unauthenticated, Err(ReadError::Damaged));
 }
 
 #[test]
@@ -229,17 +232,17 @@ fn a_large_message_has_a_file_that_lives_as_long_as_it() {
         id: id(1),
         envelope: envelope(1),
         fields: b"Received: by here id 1\r\n".to_vec(),
-        body: Body::File {
+        body: MessageBody::File {
             len: 60_000,
             crc32: 0,
         },
     });
-    let piece = |range: std::ops::Range<usize>| Command::BodyAppend {
+    let piece = |range: std::ops::Range<usize>| JournalCommand::BodyAppend {
         id: id(1),
         bytes: text(1, 60_000)[range].to_vec(),
     };
     let done = journal.execute(vec![piece(0..30_000), piece(30_000..60_000)]);
-    assert!(done.contains(&Completion::BodyWritten {
+    assert!(done.contains(&JournalCompletion::BodyWritten {
         id: id(1),
         bytes: 30_000
     }));
@@ -250,7 +253,7 @@ fn a_large_message_has_a_file_that_lives_as_long_as_it() {
         offset: 0,
         len: 60_000,
     };
-    let Ok(Content::Body { bytes, crc32 }) =
+    let Ok(ReadContent::Body { bytes, crc32 }) =
         read(&mut disk.clone(), found[&id(1)].location, id(1), part)
     else {
         panic!("unreadable");
@@ -264,7 +267,7 @@ fn a_large_message_has_a_file_that_lives_as_long_as_it() {
 fn a_body_nobody_was_promised_is_swept() {
     let disk = MemoryDisk::new();
     let (mut journal, _, _) = open(&disk, SMALL);
-    drop(journal.execute(vec![Command::BodyAppend {
+    drop(journal.execute(vec![JournalCommand::BodyAppend {
         id: id(5),
         bytes: vec![b'x'; 100],
     }]));
@@ -281,9 +284,9 @@ fn a_body_of_another_length_is_refused() {
         id: id(1),
         envelope: envelope(1),
         fields: Vec::new(),
-        body: Body::File { len: 2, crc32: 0 },
+        body: MessageBody::File { len: 2, crc32: 0 },
     });
-    let piece = Command::BodyAppend {
+    let piece = JournalCommand::BodyAppend {
         id: id(1),
         bytes: b"x".to_vec(),
     };
@@ -320,9 +323,9 @@ fn a_message_that_is_not_taken_leaves_no_body_behind() {
             id: id(1),
             envelope: envelope(1),
             fields: Vec::new(),
-            body: Body::File { len: 1, crc32: 0 },
+            body: MessageBody::File { len: 1, crc32: 0 },
         });
-        let piece = Command::BodyAppend {
+        let piece = JournalCommand::BodyAppend {
             id: id(1),
             bytes: b"x".to_vec(),
         };
@@ -347,9 +350,9 @@ fn a_lost_body_file_sets_its_message_aside() {
         id: id(1),
         envelope: envelope(1),
         fields: Vec::new(),
-        body: Body::File { len: 1, crc32: 0 },
+        body: MessageBody::File { len: 1, crc32: 0 },
     });
-    let piece = Command::BodyAppend {
+    let piece = JournalCommand::BodyAppend {
         id: id(1),
         bytes: b"x".to_vec(),
     };
@@ -448,7 +451,7 @@ fn a_disk_under_its_reserve_takes_outcomes_and_no_mail() {
     for _ in 0..SPACE_BATCHES {
         drop(journal.execute(Vec::new()));
     }
-    let piece = Command::BodyAppend {
+    let piece = JournalCommand::BodyAppend {
         id: id(3),
         bytes: vec![1],
     };
@@ -459,13 +462,13 @@ fn a_disk_under_its_reserve_takes_outcomes_and_no_mail() {
     ]);
     assert_eq!(error_of(&done, 2), Some(JournalError::NoSpace));
     assert!(is_committed(&done, 1));
-    assert!(done.contains(&Completion::BodyFailed {
+    assert!(done.contains(&JournalCompletion::BodyFailed {
         id: id(3),
         error: JournalError::NoSpace
     }));
     disk.set_free(1 << 40);
     let done = journal.execute(vec![append(message(4, 9))]);
-    assert!(is_committed(&done, 4) && done.contains(&Completion::Space { free: 1 << 40 }));
+    assert!(is_committed(&done, 4) && done.contains(&JournalCompletion::Space { free: 1 << 40 }));
 }
 
 #[test]
@@ -515,21 +518,21 @@ fn few_messages_in_an_old_segment_are_copied_forward_with_their_progress() {
         next.extend(journal.execute(vec![append(Record::Done(id(number)))]));
         while let Some(done) = next.pop() {
             match done {
-                Completion::Crowded { messages } => {
+                JournalCompletion::Crowded { messages } => {
                     assert_eq!(messages, [id(1)]);
-                    next.extend(journal.execute(vec![Command::CopyForward {
+                    next.extend(journal.execute(vec![JournalCommand::CopyForward {
                         ticket: Ticket(1_000),
                         id: id(1),
                         progress: deferred(1, 4),
                     }]));
                 }
-                Completion::Retirable { segment } => {
+                JournalCompletion::Retirable { segment } => {
                     retired = true;
                     assert!(disk.bytes(SpoolFile::Segment(segment)).is_some());
-                    next.extend(journal.execute(vec![Command::Retire { segment }]));
+                    next.extend(journal.execute(vec![JournalCommand::Retire { segment }]));
                     assert_eq!(disk.bytes(SpoolFile::Segment(segment)), None);
                 }
-                Completion::Failed { .. } => panic!("{done:?}"),
+                JournalCompletion::Failed { .. } => panic!("{done:?}"),
                 _ => {}
             }
         }
@@ -539,7 +542,10 @@ fn few_messages_in_an_old_segment_are_copied_forward_with_their_progress() {
     assert_eq!(found.len(), 1);
     let first = &found[&id(1)];
     assert!(first.held);
-    assert_eq!(first.fates[1], Some(deferred(1, 4).recipients[0].1.clone()));
+    assert_eq!(
+        first.results[1],
+        Some(deferred(1, 4).recipients[0].1.clone())
+    );
     assert_eq!(whole(&disk, first), text(1, 1_000));
 }
 
@@ -548,7 +554,7 @@ fn a_done_message_is_not_copied_back_to_life() {
     let disk = MemoryDisk::new();
     let (mut journal, _, _) = open(&disk, SMALL);
     drop(journal.execute(vec![append(message(1, 100))]));
-    let copy = Command::CopyForward {
+    let copy = JournalCommand::CopyForward {
         ticket: Ticket(7),
         id: id(1),
         progress: deferred(1, 1),
@@ -592,13 +598,16 @@ fn a_read_that_fails_in_a_start_costs_no_message() {
     let id = QueueId::new(21);
     let mut large = message(21, 0);
     if let Record::Message(message) = &mut large {
-        message.body = Body::File {
+        message.body = MessageBody::File {
             len: 1_000,
             crc32: 0,
         };
     }
     let bytes = vec![b'x'; 1_000];
-    drop(journal.execute(vec![Command::BodyAppend { id, bytes }, append(large)]));
+    drop(journal.execute(vec![
+        JournalCommand::BodyAppend { id, bytes },
+        append(large),
+    ]));
     drop(journal);
     let mut failed = 0;
     for skip in 0.. {

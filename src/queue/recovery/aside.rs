@@ -1,8 +1,8 @@
-//! What recovery does with what it cannot make sense of: nothing of it is deleted, and a person is told once.
+//! Sets damaged data aside during recovery: none of it is deleted, and the operator is told once.
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::super::disk::{Disk, DiskError, Entry, SpoolFile, SpoolFolder};
+use super::super::disk::{DirEntry, Disk, DiskError, SpoolFile, SpoolFolder};
 use super::super::frame::{HEADER_BYTES, Header, Location, Place};
 use super::report::{Aside, Damage, DamageKind, OpenError};
 use super::scan::Scan;
@@ -83,17 +83,17 @@ impl<D: Disk> Scan<'_, D> {
         let mut moved = false;
         for entry in self.disk.list(SpoolFolder::Body)? {
             match entry {
-                Entry::File(SpoolFile::Body(id)) if live.contains_key(&id) => {}
-                Entry::File(file @ SpoolFile::Body(id)) if !self.done.contains(&id) => {
+                DirEntry::File(SpoolFile::Body(id)) if live.contains_key(&id) => {}
+                DirEntry::File(file @ SpoolFile::Body(id)) if !self.done.contains(&id) => {
                     self.disk.rename(file, SpoolFile::DamagedBody(id))?;
                     moved = true;
                 }
-                Entry::File(file @ (SpoolFile::Body(_) | SpoolFile::Draft(_))) => {
+                DirEntry::File(file @ (SpoolFile::Body(_) | SpoolFile::Draft(_))) => {
                     self.disk.remove(file)?;
                     self.report.orphan_bodies = self.report.orphan_bodies.saturating_add(1);
                 }
-                Entry::File(other) => self.foreign(SpoolFolder::Body, &other.to_string()),
-                Entry::Foreign(name) => self.foreign(SpoolFolder::Body, &name),
+                DirEntry::File(other) => self.foreign(SpoolFolder::Body, &other.to_string()),
+                DirEntry::Foreign(name) => self.foreign(SpoolFolder::Body, &name),
             }
         }
         if moved {
@@ -126,9 +126,9 @@ impl<D: Disk> Scan<'_, D> {
         let mut told = BTreeSet::new();
         for entry in self.disk.list(SpoolFolder::Damaged)? {
             match entry {
-                Entry::File(SpoolFile::Told) => told = self.read_told()?,
-                Entry::File(file) => found.extend(self.aside(file)?),
-                Entry::Foreign(_) => {}
+                DirEntry::File(SpoolFile::Told) => told = self.read_told()?,
+                DirEntry::File(file) => found.extend(self.aside(file)?),
+                DirEntry::Foreign(_) => {}
             }
         }
         let names: BTreeSet<Box<str>> = found.iter().map(Aside::name).collect();

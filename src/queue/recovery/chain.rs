@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::super::disk::{Disk, DiskError, Entry, SpoolFile, SpoolFolder};
+use super::super::disk::{DirEntry, Disk, DiskError, SpoolFile, SpoolFolder};
 use super::super::frame::{HEADER_BYTES, Header, Kind, LEN_UNKNOWN, Place, Seal, seal, tip};
 use super::report::{Missing, OpenError, TipState};
 use super::scan::Scan;
@@ -31,14 +31,14 @@ impl<D: Disk> Scan<'_, D> {
         let (mut numbers, mut is_noted) = (Vec::new(), false);
         for entry in self.disk.list(SpoolFolder::Journal)? {
             match entry {
-                Entry::File(SpoolFile::Segment(number)) => numbers.push(number),
-                Entry::File(SpoolFile::Tip) => is_noted = true,
+                DirEntry::File(SpoolFile::Segment(number)) => numbers.push(number),
+                DirEntry::File(SpoolFile::Tip) => is_noted = true,
                 // It never became the note. Where it cannot be removed it is in nobody's way.
-                Entry::File(draft @ SpoolFile::TipDraft) => {
+                DirEntry::File(draft @ SpoolFile::TipDraft) => {
                     let _ = self.disk.remove(draft);
                 }
-                Entry::File(other) => self.foreign(SpoolFolder::Journal, &other.to_string()),
-                Entry::Foreign(name) => self.foreign(SpoolFolder::Journal, &name),
+                DirEntry::File(other) => self.foreign(SpoolFolder::Journal, &other.to_string()),
+                DirEntry::Foreign(name) => self.foreign(SpoolFolder::Journal, &name),
             }
         }
         numbers.sort_unstable();

@@ -1,11 +1,11 @@
-//! What a start tells of the spool.
+//! What the daemon reports about the spool after a start.
 
 use std::fmt;
 
 use super::super::disk::{DiskError, SpoolFile, SpoolFolder};
 use super::super::frame::Location;
 use super::super::ids::IdSource;
-use super::super::record::Outcome;
+use super::super::record::DeliveryResult;
 use crate::date::Timestamp;
 use crate::envelope::Envelope;
 use crate::queue_id::QueueId;
@@ -13,16 +13,14 @@ use crate::queue_id::QueueId;
 /// A message that is still owed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Recovered {
-    /// Its name.
     pub id: QueueId,
     /// Where it is.
     pub location: Location,
-    /// Its envelope.
     pub envelope: Envelope,
     /// Bytes of the message as it came.
     pub body_len: u64,
     /// The last known fate of each recipient of the envelope.
-    pub fates: Vec<Option<Outcome>>,
+    pub results: Vec<Option<DeliveryResult>>,
     /// Whether the operator holds it back.
     pub held: bool,
     /// Whether its sender has been told of the delay.
@@ -80,7 +78,6 @@ impl OpenReport {
 /// A tail that a crash left.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Torn {
-    /// The segment.
     pub segment: u32,
     /// Where it was cut.
     pub offset: u32,
@@ -114,7 +111,6 @@ pub enum TipState {
 pub enum Aside {
     /// A part of a segment, in `damaged/`.
     Region {
-        /// The segment.
         segment: u32,
         /// Where it stood.
         offset: u32,
@@ -125,9 +121,7 @@ pub enum Aside {
     },
     /// A part of a segment that is not in `damaged/`: the disk does not have it, or did not take it.
     Lost {
-        /// The segment.
         segment: u32,
-        /// Where.
         offset: u32,
         /// Bytes.
         len: u64,
@@ -136,7 +130,6 @@ pub enum Aside {
     },
     /// The file of a large message, in `damaged/`.
     Body {
-        /// The message.
         id: QueueId,
         /// Bytes.
         len: u64,
@@ -170,9 +163,7 @@ impl Aside {
 pub struct Damage {
     /// The segment that they stand in.
     pub segment: u32,
-    /// Where.
     pub offset: u32,
-    /// How many.
     pub len: u64,
     /// The message, where it can be read.
     pub id: Option<QueueId>,
@@ -199,12 +190,7 @@ pub enum OpenError {
     /// The disk failed.
     Disk(DiskError),
     /// A newer chopar wrote here.
-    FutureVersion {
-        /// The segment.
-        segment: u32,
-        /// Its version.
-        version: u8,
-    },
+    FutureVersion { segment: u32, version: u8 },
 }
 
 impl fmt::Display for OpenError {

@@ -1,10 +1,10 @@
-//! What the records read so far tell.
+//! The state that the records read so far describe.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::super::disk::{Disk, SpoolFolder};
 use super::super::frame::Location;
-use super::super::record::Outcome;
+use super::super::record::DeliveryResult;
 use super::report::{Damage, OpenReport};
 use super::window::Window;
 use crate::date::Timestamp;
@@ -31,7 +31,7 @@ pub(super) struct State {
     pub(super) held: bool,
     pub(super) warned: bool,
     pub(super) last_outcome: Option<Timestamp>,
-    pub(super) fates: Vec<Option<Outcome>>, // by their place in the envelope
+    pub(super) results: Vec<Option<DeliveryResult>>, // by their place in the envelope
 }
 
 impl<D: Disk> Scan<'_, D> {

@@ -1,4 +1,4 @@
-//! One segment, record by record: what each of them says, and what stands where none can be read.
+//! Reads one segment record by record, and identifies what is there where no record can be read.
 
 use super::super::codec;
 use super::super::disk::{Disk, DiskError, SpoolFile};
@@ -269,7 +269,7 @@ impl<D: Disk> Scan<'_, D> {
                         held: false,
                         warned: false,
                         last_outcome: None,
-                        fates: Vec::new(),
+                        results: Vec::new(),
                     });
             }
             Kind::Outcome => self.on_outcome(segment, at, header)?,
@@ -311,14 +311,14 @@ impl<D: Disk> Scan<'_, D> {
             if index >= recipients_max {
                 continue; // no envelope of this length has so many
             }
-            if state.fates.is_empty() {
-                state.fates.reserve_exact(index.saturating_add(1)); // most have one
+            if state.results.is_empty() {
+                state.results.reserve_exact(index.saturating_add(1)); // most have one
             }
-            if index >= state.fates.len() {
-                state.fates.resize(index.saturating_add(1), None);
+            if index >= state.results.len() {
+                state.results.resize(index.saturating_add(1), None);
             }
-            if let Some(fate) = state.fates.get_mut(index) {
-                *fate = Some(outcome);
+            if let Some(result) = state.results.get_mut(index) {
+                *result = Some(outcome);
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! The part of a file that is in memory while it is looked through.
+//! The part of a file that is in memory while it is scanned.
 
 use super::super::disk::{Disk, DiskError, SpoolFile};
 use super::super::frame::HEADER_BYTES;

@@ -14,8 +14,8 @@ fn is_ours(domain: &Domain) -> bool {
 }
 
 /// A report of one row for each source.
-fn made(id: &str, begin: u64, sources: impl IntoIterator<Item = u32>) -> Report {
-    let rows = sources.into_iter().map(|source| Row {
+fn made(id: &str, begin: u64, sources: impl IntoIterator<Item = u32>) -> ReceivedReport {
+    let rows = sources.into_iter().map(|source| ReportRow {
         source: IpAddr::from(source.to_be_bytes()),
         count: 1,
         disposition: Disposition::None,
@@ -26,11 +26,11 @@ fn made(id: &str, begin: u64, sources: impl IntoIterator<Item = u32>) -> Report 
         signer: None,
         envelope: None,
     });
-    Report {
+    ReceivedReport {
         organisation: "made".to_owned(),
         id: id.to_owned(),
         span: (begin, begin + 86_399),
-        content: Content::Dmarc {
+        content: ReportContent::Dmarc {
             domain: name("example.com"),
             policy: "none".to_owned(),
             rows: rows.collect(),
@@ -38,9 +38,9 @@ fn made(id: &str, begin: u64, sources: impl IntoIterator<Item = u32>) -> Report 
     }
 }
 
-fn summary(ledger: &Ledger) -> Summary {
-    Summary::new(&name("example.com"), ledger, (NOW, 30), &mut |address| {
-        Known {
+fn summary(ledger: &Ledger) -> DomainSummary {
+    DomainSummary::new(&name("example.com"), ledger, (NOW, 30), &mut |address| {
+        KnownAddress {
             is_own: address.to_string() == "192.0.2.10",
             spf: Some(address.to_string() == "192.0.2.10"),
             name: None,
@@ -54,11 +54,11 @@ fn a_report_is_counted_once_and_a_forged_one_does_not_stand_for_it() {
     let mut ledger = Ledger::default();
     let mut add = |reporter: &Reporter| ledger.add(&report, reporter, NOW, &is_ours);
     // Whoever guesses its id and is first.
-    assert_eq!(add(&Reporter::Unverified), Added::Counted);
-    assert_eq!(add(&shown("evil.example")), Added::Counted);
-    assert_eq!(add(&shown("google.com")), Added::Counted);
-    assert_eq!(add(&shown("google.com")), Added::Known);
-    assert_eq!(add(&Reporter::Unverified), Added::Known);
+    assert_eq!(add(&Reporter::Unverified), LedgerAddition::Counted);
+    assert_eq!(add(&shown("evil.example")), LedgerAddition::Counted);
+    assert_eq!(add(&shown("google.com")), LedgerAddition::Counted);
+    assert_eq!(add(&shown("google.com")), LedgerAddition::Known);
+    assert_eq!(add(&Reporter::Unverified), LedgerAddition::Known);
     let written = Ledger::parse(&ledger.to_json()).expect("what was written");
     assert_eq!(written, ledger);
     let summary = summary(&ledger);
@@ -75,7 +75,7 @@ fn who_sends_is_said_in_words() {
         ("message-tls", "google.com"),
     ] {
         let added = ledger.add(&report(&seed(seed_name)), &shown(from), NOW, &is_ours);
-        assert_eq!(added, Added::Counted);
+        assert_eq!(added, LedgerAddition::Counted);
     }
     let summary = summary(&ledger);
     let mut text = String::new();
@@ -124,7 +124,7 @@ fn a_stricter_policy_is_advised_once_reports_of_two_weeks_have_nothing_against_i
 #[test]
 fn a_report_about_another_time_or_with_too_many_ids_is_refused() {
     let mut ledger = Ledger::default();
-    let mut add = |report: &Report| ledger.add(report, &shown("a.example"), NOW, &is_ours);
+    let mut add = |report: &ReceivedReport| ledger.add(report, &shown("a.example"), NOW, &is_ours);
     let begin = NOW.seconds() - 86_400;
     for begin in [
         0,
@@ -132,13 +132,16 @@ fn a_report_about_another_time_or_with_too_many_ids_is_refused() {
         begin + 4 * 86_400,
         u64::MAX - 86_400,
     ] {
-        let refused = Added::Refused(Refusal::Date);
+        let refused = LedgerAddition::Refused(ReportRefusal::Date);
         assert_eq!(add(&made("x", begin, [1])), refused, "{begin}");
     }
     for id in 0..REPORT_IDS_MAX {
-        assert_eq!(add(&made(&id.to_string(), begin, [1])), Added::Counted);
+        assert_eq!(
+            add(&made(&id.to_string(), begin, [1])),
+            LedgerAddition::Counted
+        );
     }
-    let refused = Added::Refused(Refusal::Share);
+    let refused = LedgerAddition::Refused(ReportRefusal::Share);
     assert_eq!(add(&made("one more", begin, [1])), refused);
 }
 
@@ -150,7 +153,7 @@ fn one_who_reports_much_pushes_out_only_what_he_has_said() {
         let report = made("good", begin(day), 1..=20);
         assert_eq!(
             ledger.add(&report, &shown("good.example"), NOW, &is_ours),
-            Added::Counted
+            LedgerAddition::Counted
         );
     }
     let mut source = 1_000_000_u32;
@@ -201,10 +204,10 @@ fn one_who_reports_much_pushes_out_only_what_he_has_said() {
 }
 
 /// A report with one row, whose checks are of these domains and passed.
-fn of_row(id: &str, day: u64, signer: &str) -> Report {
+fn of_row(id: &str, day: u64, signer: &str) -> ReceivedReport {
     let mut report = made(id, NOW.seconds() - 86_400 * (day + 1), [1]);
-    if let Content::Dmarc { rows, .. } = &mut report.content {
-        rows[0].signer = Some(Identity {
+    if let ReportContent::Dmarc { rows, .. } = &mut report.content {
+        rows[0].signer = Some(CheckedDomain {
             domain: name(signer),
             passes: true,
         });
@@ -215,7 +218,8 @@ fn of_row(id: &str, day: u64, signer: &str) -> Report {
 #[test]
 fn who_reports_under_many_names_takes_the_place_of_nobody() {
     let mut ledger = Ledger::default();
-    let mut add = |report: &Report, who: &str| ledger.add(report, &shown(who), NOW, &is_ours);
+    let mut add =
+        |report: &ReceivedReport, who: &str| ledger.add(report, &shown(who), NOW, &is_ours);
     let begin = |day: u64| NOW.seconds() - 86_400 * (day + 1);
     for day in 1..10 {
         add(&made("good", begin(day), 1..=20), "good.example");
@@ -227,7 +231,9 @@ fn who_reports_under_many_names_takes_the_place_of_nobody() {
             // Names below one domain, and domains of a few days.
             for who in [format!("r{who}.evil.example"), format!("evil{who}.example")] {
                 source += 300;
-                if let Added::Counted = add(&made("e", begin(day), source..source + 300), &who) {
+                if let LedgerAddition::Counted =
+                    add(&made("e", begin(day), source..source + 300), &who)
+                {
                     messages += 300;
                 }
             }
@@ -236,11 +242,11 @@ fn who_reports_under_many_names_takes_the_place_of_nobody() {
     // About the day of which the others have reported before.
     assert_eq!(
         add(&made("late", begin(0), 1..=20), "good.example"),
-        Added::Counted
+        LedgerAddition::Counted
     );
     assert_eq!(
         add(&made("late", begin(0), 1..=20), "good.example"),
-        Added::Known
+        LedgerAddition::Known
     );
     messages += 20;
     for (day, shares) in &ledger.days {
@@ -287,24 +293,24 @@ fn a_long_name_is_of_no_service_whose_name_it_has_in_its_middle() {
     let mut ledger = Ledger::default();
     ledger.add(&of_row("x", 0, &signer), &shown("a.example"), NOW, &is_ours);
     let source = &summary(&ledger).sources[0];
-    assert_eq!(source.kind, Kind::Unknown, "{source:?}");
+    assert_eq!(source.kind, SenderKind::Unknown, "{source:?}");
 }
 
 #[test]
 fn what_the_spf_record_says_is_not_left_to_reporters() {
     let mut report = made("x", NOW.seconds() - 86_400, [1]);
-    if let Content::Dmarc { rows, policy, .. } = &mut report.content {
+    if let ReportContent::Dmarc { rows, policy, .. } = &mut report.content {
         rows[0].spf = true;
         policy.clear();
     }
     let mut ledger = Ledger::default();
     ledger.add(&report, &shown("a.example"), NOW, &is_ours);
     let about = summary(&ledger);
-    assert_eq!(about.sources[0].kind, Kind::Unknown);
+    assert_eq!(about.sources[0].kind, SenderKind::Unknown);
     assert_eq!(about.policy, None);
-    let mut unasked = |_| Known::default();
-    let about = Summary::new(&name("example.com"), &ledger, (NOW, 30), &mut unasked);
-    assert_eq!(about.sources[0].kind, Kind::Allowed);
+    let mut unasked = |_| KnownAddress::default();
+    let about = DomainSummary::new(&name("example.com"), &ledger, (NOW, 30), &mut unasked);
+    assert_eq!(about.sources[0].kind, SenderKind::Allowed);
 }
 
 #[test]
@@ -315,7 +321,7 @@ fn causes_of_a_tls_report_are_summed_however_many_there_are() {
     let many = "{\"failed-session-count\":1},".repeat(100_000);
     let text = [&text[..at], &many, &text[at..]].concat();
     let json = message("application/tlsrpt+json", "x.json", text.as_bytes());
-    let Content::Tls(results) = report(&json).content else {
+    let ReportContent::Tls(results) = report(&json).content else {
         panic!("TLS");
     };
     let other = results.iter().flat_map(|result| &result.causes);
@@ -347,7 +353,7 @@ fn bytes_that_are_no_text_take_no_more_room_than_they_did() {
 #[test]
 fn rows_of_domains_that_are_not_served_are_not_counted() {
     let mut report = made("x", NOW.seconds() - 86_400, [1, 2]);
-    let Content::Dmarc { rows, .. } = &mut report.content else {
+    let ReportContent::Dmarc { rows, .. } = &mut report.content else {
         panic!("DMARC");
     };
     rows[1].author = Some(name("other.example"));

@@ -1,4 +1,4 @@
-//! Looks where the names of a certificate lead, for [`crate::acme::arrival`] to judge.
+//! PeriodicChecks where the names of a certificate lead, for [`crate::acme::arrival`] to judge.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -9,18 +9,18 @@ use super::managed::Managed;
 use super::store::Store;
 use super::wanted::Wanted;
 use crate::acme::Name;
-use crate::acme::arrival::{Lead, Whose, is_by_address};
+use crate::acme::arrival::{NameLead, Whose, is_by_address};
 use crate::config::Config;
 use crate::dns::ZoneKind;
 use crate::limits::ACME_LOOK_TIMEOUT;
 use crate::setup::asking::Asker;
 use crate::setup::machine;
-use crate::setup::record::Value;
-use crate::setup::zone::Published;
+use crate::setup::record::RecordValue;
+use crate::setup::zone::PublishedRecords;
 
 /// Where the names of a certificate lead: as the servers of their zones say, since no cache holds up there what was added a
 /// minute ago. Whoever runs those servers, it ends after [`ACME_LOOK_TIMEOUT`].
-pub fn look(wanted: &Wanted, config: &Config) -> Lead {
+pub fn look(wanted: &Wanted, config: &Config) -> NameLead {
     let asker = Asker::new(resolvers(config), config.acme.zone_port);
     let asker = asker.until(Instant::now() + ACME_LOOK_TIMEOUT);
     let leads = wanted.names.iter().map(|name| {
@@ -29,14 +29,14 @@ pub fn look(wanted: &Wanted, config: &Config) -> Lead {
             let judged = addresses.into_iter().map(|one| (one, whose(one)));
             judged.collect()
         });
-        Lead::of(name, judged)
+        NameLead::of(name, judged)
     });
-    Lead::worst(leads)
+    NameLead::worst(leads)
 }
 
 /// Where the names of the hostname's certificate lead, which the daemon is to obtain and has not yet; nothing where it is
 /// there, nobody is to obtain it, its names are proven otherwise, or the caller may not see what is there.
-pub fn lead_to_missing(config: &Config) -> Option<Lead> {
+pub fn lead_to_missing(config: &Config) -> Option<NameLead> {
     let managed = Managed::read(config, &Store::new(&config.state_dir)).ok()?;
     let is_for_host = |one: &&Wanted| {
         one.names
@@ -51,25 +51,25 @@ pub fn lead_to_missing(config: &Config) -> Option<Lead> {
 fn addresses(asker: &Asker, name: &Name) -> Result<BTreeSet<IpAddr>, String> {
     let mut found = BTreeSet::new();
     for kind in [ZoneKind::A, ZoneKind::Aaaa] {
-        let of_value = |value: Value| match value {
-            Value::Address(address) => Some(address),
+        let of_value = |value: RecordValue| match value {
+            RecordValue::Address(address) => Some(address),
             _ => None,
         };
         let published = match asker.published(name.domain(), kind) {
             // Without the servers of the zone the resolver has to do.
-            Published::Unknown(_) => asker.resolved(name.domain(), kind),
+            PublishedRecords::Unknown(_) => asker.resolved(name.domain(), kind),
             published => published,
         };
         match published {
-            Published::Records(values) | Published::Alias(_, values) => {
+            PublishedRecords::Records(values) | PublishedRecords::Alias(_, values) => {
                 found.extend(values.into_iter().filter_map(of_value));
             }
-            Published::Divided(servers) => {
+            PublishedRecords::Divided(servers) => {
                 let values = servers.into_iter().flat_map(|(_, values)| values);
                 found.extend(values.filter_map(of_value));
             }
-            Published::Nothing => {}
-            Published::Unknown(cause) => return Err(cause),
+            PublishedRecords::Nothing => {}
+            PublishedRecords::Unknown(cause) => return Err(cause),
         }
     }
     Ok(found)

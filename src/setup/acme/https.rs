@@ -13,18 +13,18 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use crate::acme::http::{self, Body, Response, Rest};
-use crate::acme::{Method, Request};
+use crate::acme::http::{self, AcmeResponse, BodyWanted, Rest};
+use crate::acme::{AcmeMethod, AcmeRequest};
 use crate::address::Domain;
 use crate::config::{Config, DnsSource};
 use crate::dns::resolv_conf;
 use crate::limits::{ACME_HEAD_BYTES_MAX, ACME_REQUEST_TIMEOUT, ACME_RESPONSE_BYTES_MAX};
 use crate::setup::asking::Asker;
 use crate::shell::files::folder::system_defaults;
-use crate::shell::net::timed::Timed;
+use crate::shell::net::timed::DeadlineStream;
 use crate::shell::tls::https_client;
 
-/// Who asks.
+/// An HTTPS client for a CA: it follows no redirect and bounds what it reads.
 pub struct Https {
     tls: Arc<ClientConfig>,
     resolvers: Vec<SocketAddr>,
@@ -47,7 +47,7 @@ impl Https {
     }
 
     /// Sends a request and reads the whole response.
-    pub fn ask(&self, request: &Request) -> Result<Response, String> {
+    pub fn ask(&self, request: &AcmeRequest) -> Result<AcmeResponse, String> {
         let target = Target::parse(&request.url).ok_or("the URL cannot be asked")?;
         let until = Instant::now() + ACME_REQUEST_TIMEOUT;
         let stream = self.connect(&target)?;
@@ -55,7 +55,7 @@ impl Https {
             .map_err(|_| format!("{} is not the name of a server", target.host))?;
         let connection = ClientConnection::new(Arc::clone(&self.tls), name)
             .map_err(|error| error.to_string())?;
-        let mut stream = StreamOwned::new(connection, Timed::new(stream, until));
+        let mut stream = StreamOwned::new(connection, DeadlineStream::new(stream, until));
         exchange(&mut stream, request, &target).map_err(|error| said(&error))
     }
 
@@ -144,20 +144,24 @@ impl<'a> Target<'a> {
     }
 }
 
-type Stream = StreamOwned<ClientConnection, Timed<TcpStream>>;
+type Stream = StreamOwned<ClientConnection, DeadlineStream<TcpStream>>;
 
-fn exchange(stream: &mut Stream, request: &Request, target: &Target<'_>) -> io::Result<Response> {
+fn exchange(
+    stream: &mut Stream,
+    request: &AcmeRequest,
+    target: &Target<'_>,
+) -> io::Result<AcmeResponse> {
     let (method, expected) = match request.method {
-        Method::Get => ("GET", Body::Expected),
-        Method::Head => ("HEAD", Body::None),
-        Method::Post => ("POST", Body::Expected),
+        AcmeMethod::Get => ("GET", BodyWanted::Expected),
+        AcmeMethod::Head => ("HEAD", BodyWanted::None),
+        AcmeMethod::Post => ("POST", BodyWanted::Expected),
     };
     let body = request.body.as_deref().unwrap_or_default();
     let mut text = format!(
         "{method} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {USER_AGENT}\r\nConnection: close\r\n",
         target.path, target.authority
     );
-    if request.method == Method::Post {
+    if request.method == AcmeMethod::Post {
         text.push_str(&format!(
             "Content-Type: application/jose+json\r\nContent-Length: {}\r\n",
             body.len()

@@ -4,13 +4,13 @@
 //! cannot be told is an error. Else a certificate that lies behind the bound would be ordered again and again. What is
 //! more than [`ACME_CERTIFICATES_MAX`] is left out, and named.
 
-use super::store::{Kept, Listed, Store};
+use super::store::{Store, StoredCertificate, StoredCertificates};
 use super::wanted::{Wanted, Wants, configured, wanted};
 use crate::acme::Name;
 use crate::config::{Acme, Config, Renewal};
 use crate::limits::ACME_CERTIFICATES_MAX;
 use crate::policy::published::names;
-use crate::shell::certificates::certificate::Summary;
+use crate::shell::certificates::certificate::CertificateSummary;
 
 /// What the daemon does about certificates.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub struct Managed {
     pub wanted: Vec<Wanted>,
     /// What there is no place for, by first name.
     pub left_out: Vec<Name>,
-    kept: Vec<Kept>,
+    kept: Vec<StoredCertificate>,
 }
 
 impl Managed {
@@ -35,7 +35,7 @@ impl Managed {
         }
         let further = names(config);
         let first = configured(acme, &config.hostname, &further);
-        let Listed { mut kept, behind } = store.kept(&first)?;
+        let StoredCertificates { mut kept, behind } = store.kept(&first)?;
         let Wants { all, left_out } = wanted(acme, &config.hostname, &further, &kept);
         for one in &all {
             if !kept.iter().any(|kept| kept.name == one.name) {
@@ -55,7 +55,7 @@ impl Managed {
     }
 
     /// The certificate that is there, if it is the one that is wanted.
-    pub fn summary(&self, wanted: &Wanted) -> Option<&Summary> {
+    pub fn summary(&self, wanted: &Wanted) -> Option<&CertificateSummary> {
         let kept = self.kept.iter().find(|kept| kept.name == wanted.name)?;
         let summary = kept.summary.as_ref().ok()?;
         wanted.is_met_by(&summary.names).then_some(summary)

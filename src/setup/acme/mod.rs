@@ -1,7 +1,7 @@
 //! Certificates by ACME, where it touches the world: HTTPS, challenges, files, the thread that renews.
 //!
 //! ```text
-//!   obtain ── drives ──> crate::acme::Client (pure)
+//!   obtain ── drives ──> crate::acme::AcmeClient (pure)
 //!     ├── https       asks the CA; names by our own resolver
 //!     ├── responder   ports 80 and 443, for as long as a challenge is shown
 //!     ├── record      hooks/dns-01, by the helper in the daemon, and the servers of the zone

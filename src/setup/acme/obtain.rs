@@ -16,15 +16,16 @@ use super::store::Store;
 use super::wanted::Wanted;
 use crate::acme::jws::ExternalAccount;
 use crate::acme::wire::Url;
-use crate::acme::work::Order;
+use crate::acme::work::CertificateOrder;
 use crate::acme::{
-    AccountKey, Action, Challenge, ChallengeKind, Client, Error, Name, Outcome, Work,
+    AccountKey, AcmeAction, AcmeClient, AcmeError, AcmeOutcome, AcmeWork, ChallengeKind,
+    ChallengeProof, Name,
 };
 use crate::config::Config;
 use crate::date::Timestamp;
 use crate::setup::asking::Asker;
-use crate::shell::certificates::certificate::{Standing, Summary, standing};
-use crate::shell::certificates::pairs::{Pair, read_pair};
+use crate::shell::certificates::certificate::{CertificateSummary, Standing, standing};
+use crate::shell::certificates::pairs::{PairFiles, read_pair};
 use crate::shell::certificates::roots::authorities;
 use crate::shell::net::passed::ChallengeSockets;
 use crate::shell::process::time::wall;
@@ -33,7 +34,6 @@ use crate::shell::process::time::wall;
 pub struct Means<'a> {
     /// The configuration.
     pub config: &'a Config,
-    /// Its folder.
     pub folder: &'a Path,
     /// Who runs `hooks/dns-01`.
     pub hook: HookRunner<'a>,
@@ -45,7 +45,7 @@ pub struct Means<'a> {
 
 /// Whether the key of the certificate before is used again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Key {
+pub enum KeyReuse {
     /// It is, so that TLSA records stay right.
     Kept,
     /// Another is made.
@@ -56,14 +56,14 @@ pub enum Key {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Failed {
     /// By the protocol.
-    Acme(Error),
+    Acme(AcmeError),
     /// Here; in a sentence.
     Here(String),
 }
 
 impl Failed {
     /// The error of the protocol.
-    pub fn acme(&self) -> Option<&Error> {
+    pub fn acme(&self) -> Option<&AcmeError> {
         match self {
             Self::Acme(error) => Some(error),
             Self::Here(_) => None,
@@ -82,30 +82,34 @@ impl fmt::Display for Failed {
 
 impl std::error::Error for Failed {}
 
-/// What was obtained.
+/// A certificate that a CA has issued, with its key and chain in PEM.
 #[derive(Clone, Debug)]
 pub struct Obtained {
-    /// The certificate.
-    pub summary: Summary,
+    pub summary: CertificateSummary,
     /// What a client makes of it.
     pub standing: Standing,
 }
 
 /// When a CA wants a certificate to be renewed.
-pub type Window = Option<(crate::acme::wire::RenewalInfo, std::time::Duration)>;
+pub type RenewalWindow = Option<(crate::acme::wire::RenewalInfo, std::time::Duration)>;
 
 impl Means<'_> {
     /// Obtains a certificate and puts it where the daemon finds it; nothing of the store changes before there is one, nor
     /// where it would take the place of one that clients take sooner. The lock of the store is the caller's.
-    pub fn obtain(&self, wanted: &Wanted, key: Key, store: &Store) -> Result<Obtained, Failed> {
+    pub fn obtain(
+        &self,
+        wanted: &Wanted,
+        key: KeyReuse,
+        store: &Store,
+    ) -> Result<Obtained, Failed> {
         let here = Failed::Here;
         let kept = match key {
-            Key::Kept => store.key(&wanted.name).map_err(|error| {
+            KeyReuse::Kept => store.key(&wanted.name).map_err(|error| {
                 here(format!(
                     "{error}; put the key back, or make another with `chopar cert obtain --new-key`"
                 ))
             })?,
-            Key::New => None,
+            KeyReuse::New => None,
         };
         let pair = match kept {
             Some(pair) => pair,
@@ -113,7 +117,7 @@ impl Means<'_> {
         };
         let before = store.one(&wanted.name).map_err(here)?;
         let before = before.and_then(|kept| kept.summary.ok());
-        let order = Order {
+        let order = CertificateOrder {
             names: wanted.names.clone(),
             kind: wanted.kind,
             request: request(&wanted.names, &pair).map_err(here)?,
@@ -125,11 +129,15 @@ impl Means<'_> {
         let directory = wanted.directory.as_str();
         (self.say)(&format!("asking {directory} for {}", list(&wanted.names)));
         let account = store.account_key(directory).map_err(here)?;
-        let outcome = self.drive(&wanted.directory, &account, Work::Obtain(Box::new(order)))?;
-        let Outcome::Chain(chain) = outcome else {
+        let outcome = self.drive(
+            &wanted.directory,
+            &account,
+            AcmeWork::Obtain(Box::new(order)),
+        )?;
+        let AcmeOutcome::Chain(chain) = outcome else {
             return Err(here("the CA sent no certificate; try again".to_owned()));
         };
-        let fresh = Pair {
+        let fresh = PairFiles {
             chain,
             key: Zeroizing::new(pair.serialize_pem().into_bytes()),
             bare_key: None,
@@ -145,7 +153,12 @@ impl Means<'_> {
     }
 
     /// What clients make of a pair, if it may take the place of what is in its folder.
-    fn standing(&self, fresh: &Pair, folder: &Path, summary: &Summary) -> Result<Standing, String> {
+    fn standing(
+        &self,
+        fresh: &PairFiles,
+        folder: &Path,
+        summary: &CertificateSummary,
+    ) -> Result<Standing, String> {
         let (now, authorities) = (wall(), authorities(self.config, self.folder));
         let of_fresh = standing(fresh, &authorities, now).map_err(|fault| fault.to_string())?;
         let before = read_pair(folder).ok();
@@ -160,7 +173,7 @@ impl Means<'_> {
     pub fn revoke(
         &self,
         directory: &Url,
-        summary: &Summary,
+        summary: &CertificateSummary,
         key: &KeyPair,
         reason: u8,
     ) -> Result<(), Failed> {
@@ -168,7 +181,7 @@ impl Means<'_> {
         self.drive(
             directory,
             key,
-            Work::Revoke {
+            AcmeWork::Revoke {
                 certificate,
                 reason,
             },
@@ -177,21 +190,25 @@ impl Means<'_> {
     }
 
     /// Asks when a certificate is to be renewed; `None` where the CA does not say.
-    pub fn window(&self, directory: &Url, summary: &Summary) -> Result<Window, Failed> {
+    pub fn window(
+        &self,
+        directory: &Url,
+        summary: &CertificateSummary,
+    ) -> Result<RenewalWindow, Failed> {
         let Some(certificate) = summary.renewal_id.clone() else {
             return Ok(None);
         };
         // Nothing is signed; the machine has a key all the same.
         let key = KeyPair::generate().map_err(|error| Failed::Here(error.to_string()))?;
         Ok(
-            match self.drive(directory, &key, Work::Ask { certificate })? {
-                Outcome::Window(info, again) => Some((info, again)),
+            match self.drive(directory, &key, AcmeWork::Ask { certificate })? {
+                AcmeOutcome::Window(info, again) => Some((info, again)),
                 _ => None,
             },
         )
     }
 
-    fn drive(&self, directory: &Url, key: &KeyPair, work: Work) -> Result<Outcome, Failed> {
+    fn drive(&self, directory: &Url, key: &KeyPair, work: AcmeWork) -> Result<AcmeOutcome, Failed> {
         let chance = SystemRandom::new();
         let der = Zeroizing::new(key.serialize_der());
         let key = AccountKey::from_pkcs8(&der, &chance).ok_or_else(|| {
@@ -199,34 +216,34 @@ impl Means<'_> {
         })?;
         let https = Https::new(self.config, self.folder).map_err(Failed::Here)?;
         let mut responder = None;
-        let (mut client, mut action) = Client::new(directory.clone(), key, work);
+        let (mut client, mut action) = AcmeClient::new(directory.clone(), key, work);
         loop {
             action = match action {
-                Action::Send(request) => match https.ask(&request) {
+                AcmeAction::Send(request) => match https.ask(&request) {
                     Ok(response) => client.on_response(&response, wall(), &chance),
                     Err(text) => client.on_failure(&text),
                 },
-                Action::Present(challenge) => match self.present(&challenge, &mut responder) {
+                AcmeAction::Present(challenge) => match self.present(&challenge, &mut responder) {
                     Ok(()) => client.on_presented(&chance),
                     Err(text) => client.on_not_presented(&text),
                 },
-                Action::Withdraw(challenge) => {
+                AcmeAction::Withdraw(challenge) => {
                     self.withdraw(&challenge, &mut responder);
                     client.on_withdrawn(&chance)
                 }
-                Action::Wait(pause) => {
+                AcmeAction::Wait(pause) => {
                     thread::sleep(pause);
                     client.on_waited(&chance)
                 }
-                Action::Done(outcome) => return Ok(outcome),
-                Action::Failed(error) => return Err(Failed::Acme(error)),
+                AcmeAction::Done(outcome) => return Ok(outcome),
+                AcmeAction::Failed(error) => return Err(Failed::Acme(error)),
             };
         }
     }
 
     fn present(
         &self,
-        challenge: &Challenge,
+        challenge: &ChallengeProof,
         responder: &mut Option<Responder>,
     ) -> Result<(), String> {
         let acme = &self.config.acme;
@@ -250,7 +267,7 @@ impl Means<'_> {
         Ok(())
     }
 
-    fn withdraw(&self, challenge: &Challenge, responder: &mut Option<Responder>) {
+    fn withdraw(&self, challenge: &ChallengeProof, responder: &mut Option<Responder>) {
         *responder = None;
         if challenge.kind == ChallengeKind::Dns01
             && let Err(error) = self.hook.remove(challenge)
@@ -295,9 +312,9 @@ fn request(names: &[Name], key: &KeyPair) -> Result<Vec<u8>, String> {
 }
 
 /// A certificate that cannot be served must not take the place of one that can.
-fn judge(wanted: &Wanted, pair: &Pair) -> Result<Summary, String> {
-    let summary =
-        Summary::of(pair).map_err(|fault| format!("what the CA sent cannot be served: {fault}"))?;
+fn judge(wanted: &Wanted, pair: &PairFiles) -> Result<CertificateSummary, String> {
+    let summary = CertificateSummary::of(pair)
+        .map_err(|fault| format!("what the CA sent cannot be served: {fault}"))?;
     if !wanted.is_met_by(&summary.names) {
         return Err(format!(
             "the CA sent a certificate for {}, not for {}; try again, and tell the CA",
@@ -316,7 +333,7 @@ fn judge(wanted: &Wanted, pair: &Pair) -> Result<Summary, String> {
 }
 
 /// Why a certificate of a CA is thrown away, which is none of the CA's doing.
-fn weaker(standing: Standing, summary: &Summary) -> String {
+fn weaker(standing: Standing, summary: &CertificateSummary) -> String {
     match standing.is_valid {
         false => format!(
             "the CA sent a certificate that begins at {}, while that of before is valid: that one stays, and the new one is \
@@ -333,7 +350,7 @@ fn weaker(standing: Standing, summary: &Summary) -> String {
 }
 
 /// The issuer of a certificate, for a person.
-pub fn issuer(summary: &Summary) -> String {
+pub fn issuer(summary: &CertificateSummary) -> String {
     match &summary.issuer {
         Some(name) => format!("{name:?}"),
         None => "an issuer without a name".to_owned(),
@@ -382,10 +399,10 @@ mod tests {
         let store = Store::new(place.path());
         let lock = store.lock().expect("a lock");
         let fresh = wanted(&["b.test", "*.b.test"]).expect("wanted");
-        let failed = means.obtain(&fresh, Key::Kept, &store);
+        let failed = means.obtain(&fresh, KeyReuse::Kept, &store);
         assert!(matches!(
             failed,
-            Err(Failed::Acme(Error::Name(ProofError::Wildcard { .. })))
+            Err(Failed::Acme(AcmeError::Name(ProofError::Wildcard { .. })))
         ));
         assert!(store.one(&name("b.test")).is_ok_and(|one| one.is_none()));
 
@@ -395,7 +412,7 @@ mod tests {
             .write(&name("a.test"), &key, b"chain", &there)
             .expect("written");
         let again = wanted(&["a.test", "*.a.test"]).expect("wanted");
-        for key in [Key::Kept, Key::New] {
+        for key in [KeyReuse::Kept, KeyReuse::New] {
             means
                 .obtain(&again, key, &store)
                 .expect_err("it cannot be obtained");
@@ -407,7 +424,7 @@ mod tests {
 
         // Another key is made where one is asked for, not where there is one that cannot be read.
         fs::write(store.folder(&name("a.test")).join("privkey.pem"), "rubbish").expect("written");
-        let failed = means.obtain(&again, Key::Kept, &store);
+        let failed = means.obtain(&again, KeyReuse::Kept, &store);
         assert!(
             matches!(&failed, Err(Failed::Here(text)) if text.contains("--new-key")),
             "{failed:?}"

@@ -18,7 +18,7 @@ use crate::limits::{ACME_CERTIFICATES_MAX, ACME_PAUSES_BYTES_MAX};
 use crate::shell::files::replace::replace;
 
 /// The pauses by the name of a certificate and the directory of its CA.
-pub type Kept = BTreeMap<(String, String), Pauses>;
+pub type KeptPauses = BTreeMap<(String, String), Pauses>;
 
 #[derive(Deserialize, Serialize)]
 struct Row {
@@ -32,7 +32,7 @@ struct Row {
 }
 
 /// Reads what an earlier run has kept.
-pub fn read(state_dir: &Path) -> Kept {
+pub fn read(state_dir: &Path) -> KeptPauses {
     let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default();
     let mut options = OpenOptions::new();
     let file = options.read(true).custom_flags(flags).open(path(state_dir));
@@ -40,13 +40,13 @@ pub fn read(state_dir: &Path) -> Kept {
     let read = file.and_then(|file| file.take(ACME_PAUSES_BYTES_MAX).read_to_end(&mut bytes));
     match read {
         Ok(_) => parse(&bytes),
-        Err(_) => Kept::new(),
+        Err(_) => KeptPauses::new(),
     }
 }
 
 /// Keeps them: all of those that are given, which are of what is wanted and so no more than [`ACME_CERTIFICATES_MAX`].
 /// Without the folder there was no order, and nothing to keep.
-pub fn write(state_dir: &Path, kept: &Kept) -> io::Result<()> {
+pub fn write(state_dir: &Path, kept: &KeptPauses) -> io::Result<()> {
     match replace(&path(state_dir), &json(kept), 0o600) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         other => other,
@@ -57,7 +57,7 @@ fn path(state_dir: &Path) -> PathBuf {
     state_dir.join("acme/pauses.json")
 }
 
-fn parse(json: &[u8]) -> Kept {
+fn parse(json: &[u8]) -> KeptPauses {
     let rows: Vec<Row> = serde_json::from_slice(json).unwrap_or_default();
     let at = Timestamp::from_seconds;
     let pauses = rows.into_iter().take(ACME_CERTIFICATES_MAX).map(|row| {
@@ -73,7 +73,7 @@ fn parse(json: &[u8]) -> Kept {
     pauses.collect()
 }
 
-fn json(kept: &Kept) -> Vec<u8> {
+fn json(kept: &KeptPauses) -> Vec<u8> {
     let rows: Vec<Row> = kept
         .iter()
         .map(|((name, directory), pauses)| Row {
@@ -102,15 +102,15 @@ mod tests {
     #[test]
     fn rubbish_a_link_and_nothing_are_no_pauses() {
         let state = tempfile::tempdir().expect("a folder");
-        assert_eq!(read(state.path()), Kept::new());
-        write(state.path(), &Kept::new()).expect("nothing to keep");
+        assert_eq!(read(state.path()), KeptPauses::new());
+        write(state.path(), &KeptPauses::new()).expect("nothing to keep");
         assert!(!state.path().join("acme").exists());
         fs::create_dir(state.path().join("acme")).expect("a folder");
         fs::write(state.path().join("acme/pauses.json"), "[{]").expect("a file");
-        assert_eq!(read(state.path()), Kept::new());
+        assert_eq!(read(state.path()), KeptPauses::new());
         fs::remove_file(state.path().join("acme/pauses.json")).expect("a file");
         std::os::unix::fs::symlink("/dev/zero", path(state.path())).expect("a link");
-        assert_eq!(read(state.path()), Kept::new());
+        assert_eq!(read(state.path()), KeptPauses::new());
     }
 
     #[test]
@@ -129,7 +129,7 @@ mod tests {
             let name = format!("{at:0>253}");
             ((name, "h".repeat(ACME_URL_BYTES_MAX)), pauses)
         });
-        let kept: Kept = rows.collect();
+        let kept: KeptPauses = rows.collect();
         write(state.path(), &kept).expect("kept");
         assert_eq!(read(state.path()), kept);
     }
@@ -144,7 +144,7 @@ mod tests {
             ),
         ) {
             let at = |seconds: u32| Timestamp::from_seconds(seconds.into());
-            let kept: Kept = rows.into_iter().map(|(key, [failures, failed, not_before, asked, rest])| {
+            let kept: KeptPauses = rows.into_iter().map(|(key, [failures, failed, not_before, asked, rest])| {
                 let pauses = Pauses {
                     failures,
                     failed_at: at(failed),

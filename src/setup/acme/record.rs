@@ -4,14 +4,14 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::acme::Challenge;
+use crate::acme::ChallengeProof;
 use crate::acme::name::challenge_record;
 use crate::address::Domain;
 use crate::dns::ZoneKind;
 use crate::limits::ACME_DNS_TIMEOUT;
 use crate::setup::asking::Asker;
-use crate::setup::record::Value;
-use crate::setup::zone::Published;
+use crate::setup::record::RecordValue;
+use crate::setup::zone::PublishedRecords;
 use crate::shell::helper::HelperDoor;
 use crate::shell::helper::dns_hook::{self, Verb};
 
@@ -25,7 +25,7 @@ pub enum HookRunner<'a> {
 }
 
 impl HookRunner<'_> {
-    fn run(self, verb: Verb, challenge: &Challenge) -> Result<(), String> {
+    fn run(self, verb: Verb, challenge: &ChallengeProof) -> Result<(), String> {
         let value = challenge.dns_value();
         match self {
             Self::Here(folder) => dns_hook::run(folder, verb, &challenge.domain, &value),
@@ -34,7 +34,7 @@ impl HookRunner<'_> {
     }
 
     /// Adds the record, and waits until it is seen; `ask` gives who asks, anew each time.
-    pub fn add(self, challenge: &Challenge, ask: &dyn Fn() -> Asker) -> Result<(), String> {
+    pub fn add(self, challenge: &ChallengeProof, ask: &dyn Fn() -> Asker) -> Result<(), String> {
         self.run(Verb::Add, challenge)?;
         let name = challenge_record(&challenge.domain);
         let domain = Domain::parse(&name).map_err(|error| format!("{name}: {error}"))?;
@@ -56,28 +56,28 @@ impl HookRunner<'_> {
     }
 
     /// Removes the record.
-    pub fn remove(self, challenge: &Challenge) -> Result<(), String> {
+    pub fn remove(self, challenge: &ChallengeProof) -> Result<(), String> {
         self.run(Verb::Remove, challenge)
     }
 }
 
 /// What keeps a CA from seeing the value; `None` where every server of the zone shows it.
-fn missing(published: &Published, value: &str) -> Option<String> {
-    let has = |values: &[Value]| {
+fn missing(published: &PublishedRecords, value: &str) -> Option<String> {
+    let has = |values: &[RecordValue]| {
         values
             .iter()
-            .any(|one| matches!(one, Value::Text(text) if text == value))
+            .any(|one| matches!(one, RecordValue::Text(text) if text == value))
     };
     match published {
-        Published::Records(values) | Published::Alias(_, values) => {
+        PublishedRecords::Records(values) | PublishedRecords::Alias(_, values) => {
             (!has(values)).then(|| "there are other values".to_owned())
         }
-        Published::Nothing => Some("there is no such record".to_owned()),
-        Published::Divided(servers) => {
+        PublishedRecords::Nothing => Some("there is no such record".to_owned()),
+        PublishedRecords::Divided(servers) => {
             let without = servers.iter().find(|(_, values)| !has(values))?;
             Some(format!("{} does not have it", without.0))
         }
-        Published::Unknown(cause) => Some(cause.clone()),
+        PublishedRecords::Unknown(cause) => Some(cause.clone()),
     }
 }
 
@@ -89,22 +89,22 @@ mod tests {
 
     #[test]
     fn a_record_counts_once_every_server_shows_it() {
-        let text = |text: &str| Value::Text(text.into());
+        let text = |text: &str| RecordValue::Text(text.into());
         let is_missing = |published| missing(&published, "v").is_some();
-        assert!(!is_missing(Published::Records(vec![
+        assert!(!is_missing(PublishedRecords::Records(vec![
             text("old"),
             text("v")
         ])));
         let name = Domain::parse("elsewhere.test").expect("a domain");
-        assert!(!is_missing(Published::Alias(name, vec![text("v")])));
-        assert!(is_missing(Published::Records(vec![text("old")])));
-        assert!(is_missing(Published::Nothing));
-        assert!(is_missing(Published::Unknown("no answer".into())));
-        let divided = |values: &[Vec<Value>]| {
+        assert!(!is_missing(PublishedRecords::Alias(name, vec![text("v")])));
+        assert!(is_missing(PublishedRecords::Records(vec![text("old")])));
+        assert!(is_missing(PublishedRecords::Nothing));
+        assert!(is_missing(PublishedRecords::Unknown("no answer".into())));
+        let divided = |values: &[Vec<RecordValue>]| {
             let servers = values
                 .iter()
                 .map(|values| ("ns".to_owned(), values.clone()));
-            Published::Divided(servers.collect())
+            PublishedRecords::Divided(servers.collect())
         };
         assert!(is_missing(divided(&[vec![text("v")], vec![text("old")]])));
         assert!(!is_missing(divided(&[

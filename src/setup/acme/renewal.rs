@@ -17,18 +17,18 @@ use super::record::HookRunner;
 use super::store::{Locked, Store};
 use super::wanted::Wanted;
 use crate::acme::Name;
-use crate::acme::arrival::{self, Arrival, Change, is_by_address};
-use crate::acme::schedule::{Lifetime, Plan, Step};
+use crate::acme::arrival::{self, ArrivalChange, CertificateArrival, is_by_address};
+use crate::acme::schedule::{Lifetime, RenewalPlan, RenewalStep};
 use crate::config::Config;
 use crate::date::Timestamp;
 use crate::engine::log::{Level, Line};
 use crate::limits::{ACME_BUSY_PAUSE, ACME_LOOK_PAUSE_MAX, CERTIFICATE_WARNING_INTERVAL};
-use crate::shell::certificates::certificate::Summary;
+use crate::shell::certificates::certificate::CertificateSummary;
 use crate::shell::process::time::{SystemEntropy, wall};
-use crate::shell::renewals::{Door, Waited};
+use crate::shell::renewals::{RenewalDoor, Waited};
 
 /// The life of the thread; ends with the daemon.
-pub fn run(mut door: Door) {
+pub fn run(mut door: RenewalDoor) {
     let mut plans = Plans::resumed(&door.config);
     loop {
         let pause = plans.turn(&door);
@@ -63,11 +63,11 @@ fn kept_key(wanted: &Wanted) -> (String, String) {
 /// The plan of each certificate of each CA, and what was said of it.
 #[derive(Default)]
 struct Plans {
-    plans: BTreeMap<Key, Plan>,
+    plans: BTreeMap<Key, RenewalPlan>,
     /// Of certificates that are not there yet.
-    arrivals: BTreeMap<Key, Arrival>,
+    arrivals: BTreeMap<Key, CertificateArrival>,
     /// What an earlier run has kept, and what was kept since.
-    pauses: pauses::Kept,
+    pauses: pauses::KeptPauses,
     said: Said,
 }
 
@@ -80,7 +80,7 @@ impl Plans {
     }
 
     /// Does what is due; gives how long there is nothing to do.
-    fn turn(&mut self, door: &Door) -> Duration {
+    fn turn(&mut self, door: &RenewalDoor) -> Duration {
         let config = &door.config;
         let store = Store::new(&config.state_dir);
         let managed = match Managed::read(config, &store) {
@@ -109,20 +109,20 @@ impl Plans {
             let pause = match step {
                 _ if there.is_none() && is_by_address(one.kind) => {
                     match self.arrival(one, now).step(step, now) {
-                        arrival::Step::Wait(until) => until.since(now),
-                        arrival::Step::Obtain => self.obtain(one, None, &store, door),
-                        arrival::Step::Look => {
+                        arrival::ArrivalStep::Wait(until) => until.since(now),
+                        arrival::ArrivalStep::Obtain => self.obtain(one, None, &store, door),
+                        arrival::ArrivalStep::PeriodicCheck => {
                             looks.push(one);
                             continue;
                         }
                     }
                 }
-                Step::Wait(until) => until.since(now),
-                Step::AskWindow => {
+                RenewalStep::Wait(until) => until.since(now),
+                RenewalStep::AskWindow => {
                     self.ask(one, there, door);
                     Duration::ZERO
                 }
-                Step::Obtain => self.obtain(one, there, &store, door),
+                RenewalStep::Obtain => self.obtain(one, there, &store, door),
             };
             next = next.min(pause);
         }
@@ -150,16 +150,21 @@ impl Plans {
     /// Of certificates whose names are to be looked at the one that has been waiting longest: a slow one comes after all
     /// others.
     fn longest_due<'a>(&self, looks: &[&'a Wanted]) -> Option<&'a Wanted> {
-        let since = |one: &&&Wanted| self.arrivals.get(&key(one)).map(Arrival::next);
+        let since = |one: &&&Wanted| self.arrivals.get(&key(one)).map(CertificateArrival::next);
         looks.iter().min_by_key(since).copied()
     }
 
     /// The plan of a certificate; another one where there is another certificate.
-    fn plan(&mut self, wanted: &Wanted, there: Option<&Summary>, now: Timestamp) -> &mut Plan {
+    fn plan(
+        &mut self,
+        wanted: &Wanted,
+        there: Option<&CertificateSummary>,
+        now: Timestamp,
+    ) -> &mut RenewalPlan {
         let lifetime = there.map(lifetime);
         let entropy = &mut SystemEntropy::default();
         let plan = self.plans.entry(key(wanted)).or_insert_with(|| {
-            let mut plan = Plan::new(lifetime, now, entropy);
+            let mut plan = RenewalPlan::new(lifetime, now, entropy);
             let kept = self.pauses.get(&kept_key(wanted));
             if let Some(kept) = kept {
                 plan.resume(kept, now);
@@ -175,17 +180,17 @@ impl Plans {
     }
 
     /// The wait for the names of a certificate that is not there yet to lead here.
-    fn arrival(&mut self, wanted: &Wanted, now: Timestamp) -> &mut Arrival {
+    fn arrival(&mut self, wanted: &Wanted, now: Timestamp) -> &mut CertificateArrival {
         let arrival = self.arrivals.entry(key(wanted));
-        arrival.or_insert_with(|| Arrival::new(now))
+        arrival.or_insert_with(|| CertificateArrival::new(now))
     }
 
-    /// Looks where they lead.
-    fn look(&mut self, wanted: &Wanted, door: &Door) {
+    /// PeriodicChecks where they lead.
+    fn look(&mut self, wanted: &Wanted, door: &RenewalDoor) {
         let lead = look(wanted, &door.config);
         let now = wall();
         let text = (!lead.is_arrived()).then(|| lead.to_string());
-        if self.arrival(wanted, now).on_look(lead, now) == Change::Arrived
+        if self.arrival(wanted, now).on_look(lead, now) == ArrivalChange::Arrived
             && let Some(plan) = self.plans.get_mut(&key(wanted))
         {
             plan.on_mended();
@@ -196,7 +201,7 @@ impl Plans {
     }
 
     /// Says once what a certificate waits for.
-    fn tell_waiting(&mut self, wanted: &Wanted, text: &str, door: &Door) {
+    fn tell_waiting(&mut self, wanted: &Wanted, text: &str, door: &RenewalDoor) {
         let name = wanted.name.to_string();
         if self.said.is_news(&format!("{name} waits"), text, wall()) {
             let line = Line::new(Level::Info, "certificate-renewal").with("name", &name);
@@ -204,7 +209,7 @@ impl Plans {
         }
     }
 
-    fn ask(&mut self, wanted: &Wanted, there: Option<&Summary>, door: &Door) {
+    fn ask(&mut self, wanted: &Wanted, there: Option<&CertificateSummary>, door: &RenewalDoor) {
         let say = |_: &str| {};
         let asked = there.map(|there| means(door, &say).window(&wanted.directory, there));
         let (now, entropy) = (wall(), &mut SystemEntropy::default());
@@ -222,7 +227,7 @@ impl Plans {
     }
 
     /// Says where a certificate would be renewed as soon as it is there.
-    fn warn_of_rest(&mut self, wanted: &Wanted, door: &Door) {
+    fn warn_of_rest(&mut self, wanted: &Wanted, door: &RenewalDoor) {
         let now = wall();
         let plan = self.plans.get(&key(wanted));
         let Some(plan) = plan.filter(|plan| plan.is_held_back(now)) else {
@@ -241,9 +246,9 @@ impl Plans {
     fn obtain(
         &mut self,
         wanted: &Wanted,
-        there: Option<&Summary>,
+        there: Option<&CertificateSummary>,
         store: &Store,
-        door: &Door,
+        door: &RenewalDoor,
     ) -> Duration {
         let name = wanted.name.to_string();
         let result = match store.lock() {
@@ -255,7 +260,7 @@ impl Plans {
                     let line = Line::new(Level::Debug, "certificate-renewal");
                     door.log(line.with("name", &name).with("step", text));
                 };
-                means(door, &say).obtain(wanted, obtain::Key::Kept, store)
+                means(door, &say).obtain(wanted, obtain::KeyReuse::Kept, store)
             }
         };
         let (now, entropy) = (wall(), &mut SystemEntropy::default());
@@ -263,7 +268,7 @@ impl Plans {
             Ok(Obtained { summary, standing }) => {
                 self.said.forget(&name);
                 self.said.forget(&format!("{name} waits"));
-                let plan = Plan::renewed(lifetime(&summary), now, entropy);
+                let plan = RenewalPlan::renewed(lifetime(&summary), now, entropy);
                 let line = Line::new(Level::Info, "certificate-renewal").with("name", &name);
                 let line = line.with("until", summary.to.rfc3339());
                 let untrusted = (!standing.is_trusted).then_some(UNTRUSTED);
@@ -297,7 +302,7 @@ impl Plans {
     }
 
     /// Keeps the pauses of all plans for the next run.
-    fn keep_pauses(&mut self, door: &Door) {
+    fn keep_pauses(&mut self, door: &RenewalDoor) {
         for ((name, directory), plan) in &self.plans {
             let key = (name.to_string(), directory.clone());
             self.pauses.insert(key, plan.pauses());
@@ -318,7 +323,7 @@ impl Plans {
     }
 }
 
-fn means<'a>(door: &'a Door, say: &'a dyn Fn(&str)) -> Means<'a> {
+fn means<'a>(door: &'a RenewalDoor, say: &'a dyn Fn(&str)) -> Means<'a> {
     let config: &Config = &door.config;
     Means {
         config,
@@ -330,7 +335,7 @@ fn means<'a>(door: &'a Door, say: &'a dyn Fn(&str)) -> Means<'a> {
 }
 
 /// From when to when.
-pub fn lifetime(summary: &Summary) -> Lifetime {
+pub fn lifetime(summary: &CertificateSummary) -> Lifetime {
     Lifetime {
         from: summary.from,
         to: summary.to,
@@ -372,7 +377,7 @@ mod tests {
     use super::super::store::Ordered;
     use super::*;
     use crate::acme::ChallengeKind;
-    use crate::acme::arrival::Lead;
+    use crate::acme::arrival::NameLead;
     use crate::acme::wire::Url;
     use crate::acme::work::Terms;
 
@@ -408,7 +413,7 @@ mod tests {
             let one = plans.longest_due(&looks).expect("one is due");
             seen.push(one.name.to_string());
             now = now.after(Duration::from_secs(60));
-            let lead = Lead::Nowhere(one.name.clone());
+            let lead = NameLead::Nowhere(one.name.clone());
             plans.arrival(one, now).on_look(lead, now);
         }
         assert_eq!(seen[..3], ["a.test", "b.test", "c.test"]);

@@ -21,11 +21,11 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection};
 
-use crate::acme::{Challenge, ChallengeKind};
-use crate::http::{Kind, Method, Request, RequestReader, Response};
+use crate::acme::{ChallengeKind, ChallengeProof};
+use crate::http::{ContentKind, HttpMethod, HttpRequest, HttpResponse, RequestReader};
 use crate::limits::{ACME_VISIT_TIMEOUT, ACME_VISITORS_MAX};
 use crate::policy::doorway::Doorway;
-use crate::shell::net::timed::Timed;
+use crate::shell::net::timed::DeadlineStream;
 
 /// Shows one challenge until it is dropped.
 pub struct Responder {
@@ -44,7 +44,11 @@ enum Show {
 
 impl Responder {
     /// Shows a challenge on these sockets; where there are none, on all addresses of this port.
-    pub fn start(challenge: &Challenge, passed: &[TcpListener], port: u16) -> Result<Self, String> {
+    pub fn start(
+        challenge: &ChallengeProof,
+        passed: &[TcpListener],
+        port: u16,
+    ) -> Result<Self, String> {
         let show = match challenge.kind {
             ChallengeKind::TlsAlpn01 => Show::Tls(alpn_config(challenge)?),
             ChallengeKind::Http01 | ChallengeKind::Dns01 => Show::File {
@@ -170,7 +174,6 @@ fn is_of_one(error: &io::Error) -> bool {
     )
 }
 
-/// Who is there.
 #[derive(Default)]
 struct Visitors {
     there: Doorway<Weak<TcpStream>>,
@@ -215,7 +218,7 @@ impl Visitors {
 
 fn visit(stream: &TcpStream, path: &str, body: &str) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    let mut stream = Timed::new(stream, Instant::now() + ACME_VISIT_TIMEOUT);
+    let mut stream = DeadlineStream::new(stream, Instant::now() + ACME_VISIT_TIMEOUT);
     let mut reader = RequestReader::default();
     let mut block = [0; 1_024];
     let (method, response) = loop {
@@ -226,7 +229,7 @@ fn visit(stream: &TcpStream, path: &str, body: &str) -> io::Result<()> {
         match reader.read(block.get(..len).unwrap_or_default()) {
             Ok(None) => {}
             Ok(Some(request)) => break (request.method, answer(&request, path, body)),
-            Err(refusal) => break (Method::Get, Response::refused(refusal)),
+            Err(refusal) => break (HttpMethod::Get, HttpResponse::refused(refusal)),
         }
     };
     stream.write_all(&response.into_bytes(method))
@@ -234,16 +237,16 @@ fn visit(stream: &TcpStream, path: &str, body: &str) -> io::Result<()> {
 
 /// The response to a request: the file of the challenge, or that there is nothing. It is the CA's to know by which name it
 /// has come.
-fn answer(request: &Request, path: &str, body: &str) -> Response {
+fn answer(request: &HttpRequest, path: &str, body: &str) -> HttpResponse {
     match request.path == path && request.query.is_none() {
-        true => Response::ok(Kind::Bytes, body),
-        false => Response::not_found(),
+        true => HttpResponse::ok(ContentKind::Bytes, body),
+        false => HttpResponse::not_found(),
     }
 }
 
 fn shake_hands(stream: &TcpStream, config: &Arc<ServerConfig>) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    let mut stream = Timed::new(stream, Instant::now() + ACME_VISIT_TIMEOUT);
+    let mut stream = DeadlineStream::new(stream, Instant::now() + ACME_VISIT_TIMEOUT);
     let mut connection = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
     while connection.is_handshaking() {
         connection.complete_io(&mut stream)?;
@@ -256,7 +259,7 @@ fn shake_hands(stream: &TcpStream, config: &Arc<ServerConfig>) -> io::Result<()>
 }
 
 /// TLS that shows the certificate of a challenge, and nothing else to nobody else.
-fn alpn_config(challenge: &Challenge) -> Result<Arc<ServerConfig>, String> {
+fn alpn_config(challenge: &ChallengeProof) -> Result<Arc<ServerConfig>, String> {
     let text = |error: rcgen::Error| error.to_string();
     let key = KeyPair::generate().map_err(text)?;
     let mut params = CertificateParams::new(vec![challenge.domain.clone()]).map_err(text)?;
@@ -334,7 +337,7 @@ mod tests {
 
     /// A proof that is shown on a passed socket, which stays open as long as it is held.
     fn shown(kind: ChallengeKind) -> (TcpListener, Responder, SocketAddr) {
-        let challenge = Challenge {
+        let challenge = ChallengeProof {
             kind,
             domain: "a.test".into(),
             token: "t".into(),
@@ -415,7 +418,7 @@ mod tests {
 
     #[test]
     fn the_port_is_closed_when_it_is_over() {
-        let challenge = Challenge {
+        let challenge = ChallengeProof {
             kind: ChallengeKind::Http01,
             domain: "a.test".into(),
             token: "t".into(),

@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 use crate::acme::wire::Url;
 use crate::acme::{ChallengeKind, Name};
 use crate::limits::{ACME_CERTIFICATES_MAX, ACME_NAMES_MAX, CONFIG_FILE_BYTES_MAX};
-use crate::shell::certificates::certificate::Summary;
+use crate::shell::certificates::certificate::CertificateSummary;
 use crate::shell::certificates::pairs::{CHAIN, KEY, OBTAINED_FOLDER, PairError, read_pair};
 use crate::shell::files::replace::replace;
 
@@ -53,22 +53,22 @@ pub enum Locked {
 
 /// A certificate that was obtained.
 #[derive(Clone, Debug)]
-pub struct Kept {
+pub struct StoredCertificate {
     /// Its folder is called after this.
     pub name: Name,
     /// What it was ordered with; none where that is lost.
     pub order: Option<Ordered>,
     /// The certificate, or what is wrong with its files.
-    pub summary: Result<Summary, String>,
+    pub summary: Result<CertificateSummary, String>,
     /// There is neither a certificate nor a key: an earlier version, or a crash, has left an order that nothing came of.
     pub is_bare: bool,
 }
 
 /// The certificates that were obtained.
 #[derive(Debug, Default)]
-pub struct Listed {
+pub struct StoredCertificates {
     /// Up to the bound.
-    pub kept: Vec<Kept>,
+    pub kept: Vec<StoredCertificate>,
     /// The names of those behind it.
     pub behind: Vec<Name>,
 }
@@ -76,7 +76,6 @@ pub struct Listed {
 /// What a certificate was ordered with. What was not said on the command line is the configuration's.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Ordered {
-    /// What it is for.
     pub names: Vec<Name>,
     /// How the names are proven.
     pub kind: Option<ChallengeKind>,
@@ -189,11 +188,13 @@ impl Store {
     }
 
     /// The certificates that were obtained: these first, then by name, up to the bound. What cannot be listed is not nothing.
-    pub fn kept(&self, first: &BTreeSet<Name>) -> Result<Listed, String> {
+    pub fn kept(&self, first: &BTreeSet<Name>) -> Result<StoredCertificates, String> {
         let path = self.state_dir.join(OBTAINED_FOLDER);
         let entries = match fs::read_dir(&path) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Listed::default()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Ok(StoredCertificates::default());
+            }
             Err(error) => return Err(said(&path, &error)),
         };
         let mut names = Vec::new();
@@ -204,11 +205,11 @@ impl Store {
         names.sort_by_key(|name: &Name| (!first.contains(name), name.clone()));
         let behind = names.split_off(names.len().min(ACME_CERTIFICATES_MAX));
         let kept = names.into_iter().map(|name| self.read(name)).collect();
-        Ok(Listed { kept, behind })
+        Ok(StoredCertificates { kept, behind })
     }
 
     /// The one of this name, whether it is among those that [`Self::kept`] has read or not.
-    pub fn one(&self, name: &Name) -> Result<Option<Kept>, String> {
+    pub fn one(&self, name: &Name) -> Result<Option<StoredCertificate>, String> {
         let folder = self.folder(name);
         match fs::symlink_metadata(&folder) {
             Ok(_) => Ok(Some(self.read(name.clone()))),
@@ -217,16 +218,16 @@ impl Store {
         }
     }
 
-    fn read(&self, name: Name) -> Kept {
+    fn read(&self, name: Name) -> StoredCertificate {
         let path = self.folder(&name);
         let pair = read_pair(&path);
         let is_bare = matches!(pair, Err(PairError::Nothing(_)));
         let summary = pair.map_err(|error| error.to_string()).and_then(|pair| {
-            Summary::of(&pair).map_err(|fault| format!("{}: {fault}", path.display()))
+            CertificateSummary::of(&pair).map_err(|fault| format!("{}: {fault}", path.display()))
         });
         let order = read_bytes(&path.join(ORDER)).ok();
         let order = order.and_then(|bytes| Ordered::parse(&bytes));
-        Kept {
+        StoredCertificate {
             name,
             order,
             summary,
@@ -383,7 +384,7 @@ mod tests {
         }
         // One that the list has no room for is there all the same.
         let last = name(&format!("n{ACME_CERTIFICATES_MAX:03}.test"));
-        let Listed { kept, behind } = store.kept(&BTreeSet::new()).expect("a list");
+        let StoredCertificates { kept, behind } = store.kept(&BTreeSet::new()).expect("a list");
         assert_eq!(kept.len(), ACME_CERTIFICATES_MAX);
         assert_eq!(behind, std::slice::from_ref(&last));
         let preferred = store.kept(&[last.clone()].into()).expect("a list");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::store::{Kept, Ordered};
+use super::store::{Ordered, StoredCertificate};
 use crate::acme::wire::Url;
 use crate::acme::work::Terms;
 use crate::acme::{ChallengeKind, Name};
@@ -15,7 +15,6 @@ use crate::limits::ACME_CERTIFICATES_MAX;
 pub struct Wanted {
     /// Its folder is called after this: the first name.
     pub name: Name,
-    /// What it is for.
     pub names: Vec<Name>,
     /// How the names are proven.
     pub kind: ChallengeKind,
@@ -77,7 +76,12 @@ pub fn configured(acme: &Acme, hostname: &Domain, further: &[Domain]) -> BTreeSe
 
 /// What the daemon sees to. What is served over HTTPS under further names has a certificate for each of them: one whose name
 /// does not lead here holds up no other.
-pub fn wanted(acme: &Acme, hostname: &Domain, further: &[Domain], kept: &[Kept]) -> Wants {
+pub fn wanted(
+    acme: &Acme,
+    hostname: &Domain,
+    further: &[Domain],
+    kept: &[StoredCertificate],
+) -> Wants {
     if acme.renewal == Renewal::Off {
         return Wants::default();
     }
@@ -131,7 +135,7 @@ pub fn wanted(acme: &Acme, hostname: &Domain, further: &[Domain], kept: &[Kept])
 }
 
 /// Where the order is lost, the certificate says what it is for.
-fn of_certificate(kept: &Kept) -> Option<Ordered> {
+fn of_certificate(kept: &StoredCertificate) -> Option<Ordered> {
     let summary = kept.summary.as_ref().ok()?;
     let mut names: Vec<Name> = summary
         .names
@@ -169,9 +173,9 @@ mod tests {
         Name::parse(text).expect("a name")
     }
 
-    fn kept(names: &[&str]) -> Kept {
+    fn kept(names: &[&str]) -> StoredCertificate {
         let names: Vec<Name> = names.iter().map(|one| name(one)).collect();
-        Kept {
+        StoredCertificate {
             name: names[0].clone(),
             order: Some(Ordered {
                 names,
@@ -189,7 +193,7 @@ mod tests {
         let (acme, hostname) = acme("challenge = \"tls-alpn-01\"");
         assert_eq!(wanted(&acme, &hostname, &[], &[]), Wants::default());
         let found = wanted(&acme, &hostname, &[], &[kept(&["b.test", "c.test"])]).all;
-        let bare = Kept {
+        let bare = StoredCertificate {
             is_bare: true,
             ..kept(&["d.test"])
         };

@@ -130,7 +130,10 @@ fn all_questions_of_an_asker_end_with_its_deadline_and_what_was_not_said_is_unkn
     let asker = asker.until(begun + Duration::from_millis(200));
     for number in 0..20 {
         let published = asker.published(&domain(&format!("n{number}.a.test")), ZoneKind::A);
-        assert!(matches!(published, Published::Unknown(_)), "{published:?}");
+        assert!(
+            matches!(published, PublishedRecords::Unknown(_)),
+            "{published:?}"
+        );
     }
     assert!(begun.elapsed() < ZONE_SERVER_TIMEOUT);
 }
@@ -153,10 +156,10 @@ fn an_alias_whose_target_cannot_be_looked_up_is_unknown_and_not_without_records(
             asker.resolved(&name, ZoneKind::A),
         ] {
             match published {
-                Published::Alias(to, values) if is_known => {
+                PublishedRecords::Alias(to, values) if is_known => {
                     assert_eq!((to, values), (domain("to.b.test"), Vec::new()));
                 }
-                Published::Unknown(cause) if !is_known => {
+                PublishedRecords::Unknown(cause) if !is_known => {
                     assert!(cause.contains("SERVFAIL"), "{cause}");
                 }
                 other => panic!("{code}: {other:?}"),

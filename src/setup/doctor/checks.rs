@@ -3,7 +3,7 @@
 
 /// What is looked at together, by one gatherer.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Subject {
+pub enum CheckSubject {
     /// The configuration, the daemon and its surroundings.
     Service,
     /// The names of the host and of its addresses.
@@ -22,7 +22,6 @@ pub enum Subject {
     Relay,
     /// Block lists.
     Reputation,
-    /// The resolver.
     Resolver,
     /// Disk, memory and clock.
     Machine,
@@ -39,13 +38,13 @@ pub enum Need {
     Advised,
 }
 
-/// A check.
+/// One check of `chopar doctor`: its name, its subject, and what a failure means.
 #[derive(Debug, Eq, PartialEq)]
-pub struct Check {
+pub struct DoctorCheck {
     /// Its name, which does not change from version to version.
     pub id: &'static str,
     /// With what it is looked at.
-    pub subject: Subject,
+    pub subject: CheckSubject,
     /// How much depends on it.
     pub need: Need,
     /// What is checked, in a few words.
@@ -58,17 +57,17 @@ macro_rules! checks {
     ($($name:ident $id:literal $subject:ident $need:ident $title:literal $why:literal)*) => {
         $(
             #[doc = $title]
-            pub static $name: Check = Check {
+            pub static $name: DoctorCheck = DoctorCheck {
                 id: $id,
-                subject: Subject::$subject,
+                subject: CheckSubject::$subject,
                 need: Need::$need,
                 title: $title,
                 why: $why,
             };
         )*
 
-        /// All of them.
-        pub static ALL: &[&Check] = &[$(&$name),*];
+        /// Every check, in the order in which they are made.
+        pub static ALL: &[&DoctorCheck] = &[$(&$name),*];
     };
 }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::checks::{Check, Need};
+use super::checks::{DoctorCheck, Need};
 
 /// How a check ended; the most urgent first.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum State {
+pub enum CheckState {
     /// Mail suffers from it.
     Bad,
     /// It could not be found out.
@@ -21,7 +21,7 @@ pub enum State {
     Good,
 }
 
-impl State {
+impl CheckState {
     /// For people and JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -37,26 +37,23 @@ impl State {
 /// What one check found out about one thing.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Finding {
-    /// The check.
-    pub check: &'static Check,
+    pub check: &'static DoctorCheck,
     /// How much depends on it, here.
     pub need: Need,
     /// What it is about: an address, a port, a domain; empty where there is one such thing only.
     pub about: String,
-    /// How it ended.
-    pub state: State,
-    /// What was seen.
+    pub state: CheckState,
     pub seen: String,
     /// The one command or record that mends it; empty where nothing is to be mended.
     pub mend: String,
     /// The check that has to be good for this one to be made, where this one could not be.
-    pub needs: Option<&'static Check>,
+    pub needs: Option<&'static DoctorCheck>,
 }
 
-impl Check {
+impl DoctorCheck {
     fn found(
         &'static self,
-        state: State,
+        state: CheckState,
         about: impl ToString,
         seen: impl Into<String>,
         mend: impl Into<String>,
@@ -74,7 +71,7 @@ impl Check {
 
     /// All is well.
     pub fn good(&'static self, about: impl ToString, seen: impl Into<String>) -> Finding {
-        self.found(State::Good, about, seen, "")
+        self.found(CheckState::Good, about, seen, "")
     }
 
     /// It is not, and mail suffers from it; where the check is only advised, it is a warning.
@@ -85,8 +82,8 @@ impl Check {
         mend: impl Into<String>,
     ) -> Finding {
         let state = match self.need {
-            Need::Required => State::Bad,
-            Need::Advised => State::Warning,
+            Need::Required => CheckState::Bad,
+            Need::Advised => CheckState::Warning,
         };
         self.found(state, about, seen, mend)
     }
@@ -98,7 +95,7 @@ impl Check {
         seen: impl Into<String>,
         mend: impl Into<String>,
     ) -> Finding {
-        self.found(State::Warning, about, seen, mend)
+        self.found(CheckState::Warning, about, seen, mend)
     }
 
     /// It could not be found out.
@@ -108,12 +105,12 @@ impl Check {
         seen: impl Into<String>,
         mend: impl Into<String>,
     ) -> Finding {
-        self.found(State::Unknown, about, seen, mend)
+        self.found(CheckState::Unknown, about, seen, mend)
     }
 
     /// It does not apply, for this reason.
     pub fn skipped(&'static self, about: impl ToString, seen: impl Into<String>) -> Finding {
-        self.found(State::Skipped, about, seen, "")
+        self.found(CheckState::Skipped, about, seen, "")
     }
 }
 
@@ -123,7 +120,7 @@ impl Finding {
     pub fn with_need(mut self, need: Need) -> Self {
         self.need = need;
         self.state = match (need, self.state) {
-            (Need::Advised, State::Bad) => State::Warning,
+            (Need::Advised, CheckState::Bad) => CheckState::Warning,
             (_, state) => state,
         };
         self
@@ -131,8 +128,8 @@ impl Finding {
 
     /// The same, where it could not be made because another check is not good: see [`told_once`].
     #[must_use]
-    pub fn for_want_of(mut self, check: &'static Check) -> Self {
-        if self.state == State::Unknown {
+    pub fn for_want_of(mut self, check: &'static DoctorCheck) -> Self {
+        if self.state == CheckState::Unknown {
             self.needs = Some(check);
         }
         self
@@ -140,19 +137,19 @@ impl Finding {
 
     /// Whether another finding says why this one could not be made, and what mends it.
     pub fn is_told_elsewhere(&self) -> bool {
-        self.state == State::Unknown && self.needs.is_some() && self.mend.is_empty()
+        self.state == CheckState::Unknown && self.needs.is_some() && self.mend.is_empty()
     }
 
     /// Whether it keeps the doctor from being content: something is wrong, or a required thing could not be found out.
     pub fn is_red(&self) -> bool {
         match self.state {
-            State::Bad => true,
-            State::Unknown => self.need == Need::Required,
-            State::Warning | State::Skipped | State::Good => false,
+            CheckState::Bad => true,
+            CheckState::Unknown => self.need == Need::Required,
+            CheckState::Warning | CheckState::Skipped | CheckState::Good => false,
         }
     }
 
-    /// As JSON.
+    /// The finding as `--json` prints it.
     pub fn json(&self) -> Value {
         json!({
             "id": self.check.id,
@@ -179,9 +176,9 @@ impl Finding {
             self.seen
         );
         match self.state {
-            State::Good | State::Skipped => format!("{front}\n"),
-            State::Unknown if self.is_told_elsewhere() => format!("{front}\n"),
-            State::Bad | State::Unknown | State::Warning => {
+            CheckState::Good | CheckState::Skipped => format!("{front}\n"),
+            CheckState::Unknown if self.is_told_elsewhere() => format!("{front}\n"),
+            CheckState::Bad | CheckState::Unknown | CheckState::Warning => {
                 let mut text = format!("{front}\n        why: {}\n", self.check.why);
                 if !self.mend.is_empty() {
                     text.push_str(&format!("        do:  {}\n", self.mend));
@@ -195,15 +192,15 @@ impl Finding {
 /// Says each cause once: a check that could not be made since another one is red only points there. What was found out twice,
 /// for each of several domains on one host, is told once as well.
 pub fn told_once(found: &mut Vec<Finding>) {
-    let state_of = |check: &'static Check| {
+    let state_of = |check: &'static DoctorCheck| {
         let of_check = found.iter().filter(|finding| finding.check == check);
         of_check.map(|finding| finding.state).max()
     };
     // Where one of several is good, as of resolvers, the check could have been made.
-    let causes: Vec<&'static Check> = found
+    let causes: Vec<&'static DoctorCheck> = found
         .iter()
         .filter_map(|finding| finding.needs)
-        .filter(|check| state_of(check).is_some_and(|state| state < State::Skipped))
+        .filter(|check| state_of(check).is_some_and(|state| state < CheckState::Skipped))
         .collect();
     for finding in found.iter_mut() {
         if let Some(cause) = finding.needs.filter(|cause| causes.contains(cause)) {
@@ -232,6 +229,6 @@ pub fn first(found: &[Finding]) -> Option<(&Finding, usize)> {
     };
     let ranked = red.iter().rev().map(|finding| (*finding, waiting(finding)));
     // Of equal ones the last of these, which is the first of those that were found.
-    let first = ranked.max_by_key(|(finding, count)| (*count, finding.state == State::Bad));
+    let first = ranked.max_by_key(|(finding, count)| (*count, finding.state == CheckState::Bad));
     first.filter(|(_, count)| *count > 0 || red.len() > 1)
 }

@@ -23,7 +23,7 @@ use crate::address::Domain;
 use crate::config::Config;
 use crate::dns::ZoneReply;
 use crate::limits::DOCTOR_TIMEOUT;
-use checks::{ALL, Subject};
+use checks::{ALL, CheckSubject};
 use finding::{Finding, told_once};
 
 /// A host whose port is tried instead of those of large providers.
@@ -31,19 +31,15 @@ use finding::{Finding, told_once};
 pub struct Probe {
     /// Its name or address.
     pub host: String,
-    /// The port.
     pub port: u16,
 }
 
 /// What is looked at.
-pub struct Examination {
+pub struct DoctorScope {
     /// The configuration folder.
     pub folder: PathBuf,
-    /// What is in it.
     pub config: Config,
-    /// The domains.
     pub domains: Vec<Domain>,
-    /// The resolvers.
     pub resolvers: Vec<SocketAddr>,
     /// Who asks them, and the servers of zones.
     pub asker: Asker,
@@ -59,7 +55,7 @@ pub struct Examination {
 /// A resolver, and what it has answered when it was asked for this host.
 pub type Heard = (SocketAddr, Result<ZoneReply, String>);
 
-impl Examination {
+impl DoctorScope {
     /// Of these domains. `given` are the addresses that an operator names; the servers of zones answer on `zone_port`.
     pub fn new(
         folder: &Path,
@@ -105,13 +101,13 @@ impl Examination {
 }
 
 /// One thing to find out: a subject, and the domain where it is about one.
-type Task = (Subject, Option<Domain>);
+type Task = (CheckSubject, Option<Domain>);
 
-/// Looks at these subjects, once it is known whether the DNS answers, [`Subject::Rules`] where all others are among them; `progress` hears how many of how many are
+/// PeriodicChecks at these subjects, once it is known whether the DNS answers, [`CheckSubject::Rules`] where all others are among them; `progress` hears how many of how many are
 /// done. A thread that is late is left behind: it ends by its own deadlines, or with the process.
 pub fn examine(
-    examination: &Arc<Examination>,
-    subjects: &[Subject],
+    examination: &Arc<DoctorScope>,
+    subjects: &[CheckSubject],
     progress: &mut dyn FnMut(usize, usize),
 ) -> Vec<Finding> {
     let end = Instant::now() + DOCTOR_TIMEOUT;
@@ -121,8 +117,8 @@ pub fn examine(
     let mut waiting: Vec<Task> = Vec::new();
     for subject in subjects {
         match subject {
-            Subject::Rules => {}
-            Subject::Dns | Subject::Signing => {
+            CheckSubject::Rules => {}
+            CheckSubject::Dns | CheckSubject::Signing => {
                 let domains = examination.domains.iter();
                 waiting.extend(domains.map(|domain| (*subject, Some(domain.clone()))));
             }
@@ -155,7 +151,7 @@ pub fn examine(
     found.extend(waiting.iter().flat_map(late));
     found.sort_by_key(|finding| (finding.state, finding.check.subject));
     told_once(&mut found);
-    if subjects.contains(&Subject::Rules) {
+    if subjects.contains(&CheckSubject::Rules) {
         found.extend(judge::rules::judge(&found));
     }
     found.sort_by_key(|finding| (finding.state, finding.check.subject));
@@ -166,7 +162,7 @@ pub fn examine(
 }
 
 /// Behind an address translation the DNS has to be asked, and may not answer.
-fn learn_addresses(examination: &Arc<Examination>) {
+fn learn_addresses(examination: &Arc<DoctorScope>) {
     if examination.addresses.get().is_some() || !examination.given.is_empty() {
         return;
     }
@@ -181,26 +177,30 @@ fn learn_addresses(examination: &Arc<Examination>) {
     }
 }
 
-fn look(examination: &Examination, (subject, domain): &Task) -> Vec<Finding> {
+fn look(examination: &DoctorScope, (subject, domain): &Task) -> Vec<Finding> {
     match (subject, domain) {
-        (Subject::Dns, Some(domain)) => {
+        (CheckSubject::Dns, Some(domain)) => {
             judge::dns::judge(&gather::dns::gather(examination, domain))
         }
-        (Subject::Signing, Some(domain)) => {
+        (CheckSubject::Signing, Some(domain)) => {
             judge::signing::judge(&gather::signing::gather(examination, domain))
         }
-        (Subject::Service, _) => judge::service::judge(&gather::service::gather(examination)),
-        (Subject::Names, _) => judge::names::judge(&gather::names::gather(examination)),
-        (Subject::Ports, _) => judge::ports::judge(&gather::ports::gather(examination)),
-        (Subject::Outbound, _) => judge::outbound::judge(&gather::outbound::gather(examination)),
-        (Subject::Tls, _) => judge::tls::judge(&gather::tls::gather(examination)),
-        (Subject::Relay, _) => judge::relay::judge(&gather::relay::gather(examination)),
-        (Subject::Reputation, _) => {
+        (CheckSubject::Service, _) => judge::service::judge(&gather::service::gather(examination)),
+        (CheckSubject::Names, _) => judge::names::judge(&gather::names::gather(examination)),
+        (CheckSubject::Ports, _) => judge::ports::judge(&gather::ports::gather(examination)),
+        (CheckSubject::Outbound, _) => {
+            judge::outbound::judge(&gather::outbound::gather(examination))
+        }
+        (CheckSubject::Tls, _) => judge::tls::judge(&gather::tls::gather(examination)),
+        (CheckSubject::Relay, _) => judge::relay::judge(&gather::relay::gather(examination)),
+        (CheckSubject::Reputation, _) => {
             judge::reputation::judge(&gather::reputation::gather(examination))
         }
-        (Subject::Resolver, _) => judge::resolver::judge(&gather::resolver::gather(examination)),
-        (Subject::Machine, _) => judge::machine::judge(&gather::machine::gather(examination)),
-        (Subject::Dns | Subject::Signing | Subject::Rules, _) => Vec::new(),
+        (CheckSubject::Resolver, _) => {
+            judge::resolver::judge(&gather::resolver::gather(examination))
+        }
+        (CheckSubject::Machine, _) => judge::machine::judge(&gather::machine::gather(examination)),
+        (CheckSubject::Dns | CheckSubject::Signing | CheckSubject::Rules, _) => Vec::new(),
     }
 }
 
@@ -214,7 +214,7 @@ fn late((subject, domain): &Task) -> Vec<Finding> {
             let mend = "run chopar doctor again";
             let late = check.unknown(&about, seen.clone(), mend);
             match subject {
-                Subject::Resolver => late,
+                CheckSubject::Resolver => late,
                 _ => late.for_want_of(&checks::RESOLVER),
             }
         })
@@ -225,7 +225,7 @@ fn late((subject, domain): &Task) -> Vec<Finding> {
 pub fn unreadable(folder: &Path) -> Vec<Finding> {
     let (errors, warnings) = gather::service::configuration(folder);
     let mut found = judge::service::configuration(&errors, &warnings);
-    found.retain(|finding| finding.state == finding::State::Bad);
+    found.retain(|finding| finding.state == finding::CheckState::Bad);
     for finding in &mut found {
         finding.mend = command::for_folder(&finding.mend, folder);
     }
@@ -233,19 +233,19 @@ pub fn unreadable(folder: &Path) -> Vec<Finding> {
 }
 
 /// All subjects.
-pub const SUBJECTS: [Subject; 12] = [
-    Subject::Service,
-    Subject::Names,
-    Subject::Ports,
-    Subject::Outbound,
-    Subject::Dns,
-    Subject::Signing,
-    Subject::Tls,
-    Subject::Relay,
-    Subject::Reputation,
-    Subject::Resolver,
-    Subject::Machine,
-    Subject::Rules,
+pub const SUBJECTS: [CheckSubject; 12] = [
+    CheckSubject::Service,
+    CheckSubject::Names,
+    CheckSubject::Ports,
+    CheckSubject::Outbound,
+    CheckSubject::Dns,
+    CheckSubject::Signing,
+    CheckSubject::Tls,
+    CheckSubject::Relay,
+    CheckSubject::Reputation,
+    CheckSubject::Resolver,
+    CheckSubject::Machine,
+    CheckSubject::Rules,
 ];
 
 const ADDRESSES_TIMEOUT: Duration = Duration::from_secs(4);

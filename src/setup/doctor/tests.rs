@@ -13,18 +13,18 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::checks::{ALL, Need};
-use super::finding::{Finding, State};
+use super::finding::{CheckState, Finding};
 use super::judge::{
     dns, machine, names, outbound, ports, relay, reputation, resolver, rules, service, signing, tls,
 };
 use crate::address::Domain;
-use crate::auth::dkim::verdict::{Failure, Verdict};
+use crate::auth::dkim::verdict::{DkimFailure, DkimResult};
 use crate::auth::{dmarc, spf};
 use crate::date::Timestamp;
 use crate::dns::Mx;
-use crate::setup::record::{Record, Value};
+use crate::setup::record::{DnsRecord, RecordValue};
 use crate::setup::zone;
-use crate::shell::net::handshake::Shown;
+use crate::shell::net::handshake::HandshakeResult;
 use facts::{
     NOW, address, all_good, good_signing, good_tls, handshake, in_dns, in_list, in_machine,
     in_names, in_outbound, in_ports, in_relay, in_resolver, in_service, missing, name, said, with,
@@ -33,7 +33,7 @@ use facts::{
 /// One thing that is wrong: the check that says so, how urgent it is, a part of what was seen and of what mends it.
 type Case = (
     &'static str,
-    State,
+    CheckState,
     &'static str,
     &'static str,
     Vec<Finding>,
@@ -57,7 +57,7 @@ fn where_all_is_well_nothing_is_red_and_every_check_has_its_word() {
         assert!(ids.contains(check.id), "{} is not made", check.id);
     }
     for finding in &found {
-        let expected = matches!(finding.state, State::Good | State::Skipped);
+        let expected = matches!(finding.state, CheckState::Good | CheckState::Skipped);
         assert!(expected, "{}", finding.text());
         assert!(finding.mend.is_empty(), "{}", finding.text());
         assert!(!finding.is_red());
@@ -113,8 +113,8 @@ fn every_check_is_seen_otherwise_than_good() {
         let is_red = |(id, state, ..): &&Case| {
             *id == check.id
                 && match check.need {
-                    Need::Required => *state == State::Bad,
-                    Need::Advised => *state == State::Warning,
+                    Need::Required => *state == CheckState::Bad,
+                    Need::Advised => *state == CheckState::Warning,
                 }
         };
         let ways = cases.iter().filter(|case| case.0 == check.id);
@@ -146,7 +146,10 @@ fn all_words_are_of_one_voice() {
             "{}",
             check.id
         );
-        let is_open = matches!(finding.state, State::Bad | State::Warning | State::Unknown);
+        let is_open = matches!(
+            finding.state,
+            CheckState::Bad | CheckState::Warning | CheckState::Unknown
+        );
         let is_rule = check.id.starts_with("rules-");
         assert!(
             is_rule || is_open != finding.mend.is_empty(),
@@ -179,7 +182,7 @@ fn what_is_late_is_unknown_and_red() {
         let found = super::late(&(subject, Some(name("example.com"))));
         assert!(!found.is_empty());
         for finding in found {
-            assert_eq!(finding.state, State::Unknown);
+            assert_eq!(finding.state, CheckState::Unknown);
             assert_eq!(finding.is_red(), finding.check.need == Need::Required);
         }
     }
@@ -191,18 +194,18 @@ fn a_cause_is_told_once_and_what_depends_on_it_points_there() {
     let why = "no answer";
     let resolver = in_resolver(|asked| asked.answers = Err(why.to_owned()));
     let of_domain = |domain: &str| {
-        let policy = spf::Outcome::TempError;
+        let policy = spf::SpfResult::TempError;
         let mut found = in_dns(|facts| {
             facts.zone.domain = name(domain);
             for row in &mut facts.rows {
-                row.state = zone::State::Unknown;
+                row.state = zone::RecordState::Unknown;
             }
             for of_address in &mut facts.policies {
                 of_address.of_domain = (policy, None);
                 of_address.of_host = (policy, None);
             }
         });
-        found.retain(|finding| finding.state == State::Unknown);
+        found.retain(|finding| finding.state == CheckState::Unknown);
         found
     };
     let mut found = [of_domain("example.com"), of_domain("example.com"), resolver].concat();
@@ -216,7 +219,7 @@ fn a_cause_is_told_once_and_what_depends_on_it_points_there() {
             "{}",
             finding.text()
         );
-        if finding.state != State::Unknown {
+        if finding.state != CheckState::Unknown {
             continue;
         }
         assert_eq!(finding.seen, "not known: see \"resolver answers\"");

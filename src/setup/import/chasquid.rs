@@ -2,28 +2,28 @@
 //!
 //! Its passwords are scrypt hashes, from which no credential of SCRAM can be made: the users are named only.
 
-use super::gather::Source;
-use super::prototext::{Field, Value, parse};
-use super::{Fate, Import, ImportedPair, Place};
+use super::gather::ImportSource;
+use super::prototext::{ProtoField, ProtoValue, parse};
+use super::{ImportResult, ImportedPair, SettingResult, SourcePlace};
 use crate::address::{Domain, Mailbox};
 use crate::limits::IMPORT_DOMAINS_MAX;
 use crate::setup::init::settings_text::quoted;
 
 /// Understands the folder.
-pub fn import(source: &Source) -> Import {
-    let mut import = Import::default();
+pub fn import(source: &ImportSource) -> ImportResult {
+    let mut import = ImportResult::default();
     for (path, why) in &source.unread {
         import.note(
-            Fate::Left,
-            &Place::new(path, 0),
+            SettingResult::Left,
+            &SourcePlace::new(path, 0),
             format!("it cannot be read: {why}"),
         );
     }
     match source.files.get(CONF) {
         Some(text) => settings(&mut import, text),
         None => import.note(
-            Fate::Left,
-            &Place::new(CONF, 0),
+            SettingResult::Left,
+            &SourcePlace::new(CONF, 0),
             "the file does not exist; the defaults of chopar apply",
         ),
     }
@@ -35,32 +35,32 @@ pub fn import(source: &Source) -> Import {
     import
 }
 
-fn settings(import: &mut Import, text: &str) {
+fn settings(import: &mut ImportResult, text: &str) {
     let (fields, unreadable) = parse(text);
     for field in &fields {
-        let place = Place::new(CONF, field.line);
+        let place = SourcePlace::new(CONF, field.line);
         match &field.value {
-            Value::Text(value) => setting(import, &place, &field.name, value),
+            ProtoValue::Text(value) => setting(import, &place, &field.name, value),
             _ => import.leave(&place, &field.name, "chopar has no such setting"),
         }
     }
     if let Some(unreadable) = unreadable {
-        let place = Place::new(CONF, unreadable.line);
+        let place = SourcePlace::new(CONF, unreadable.line);
         import.note(
-            Fate::Left,
+            SettingResult::Left,
             &place,
             "from this line on the file is not understood",
         );
     }
 }
 
-fn setting(import: &mut Import, place: &Place, name: &str, value: &str) {
+fn setting(import: &mut ImportResult, place: &SourcePlace, name: &str, value: &str) {
     let what = format!("{name} {value}");
     match name {
         "hostname" => match Domain::parse(value) {
             Ok(name) if !name.is_literal() => {
                 import.hostname = Some(name);
-                import.note(Fate::Taken, place, what);
+                import.note(SettingResult::Taken, place, what);
             }
             _ => import.leave(place, &what, "it is not the name of a host"),
         },
@@ -68,7 +68,7 @@ fn setting(import: &mut Import, place: &Place, name: &str, value: &str) {
             Ok(size @ 1..=100_000) => {
                 let size = quoted(&format!("{size} MiB"));
                 import.keys.insert("max_message_size", size);
-                import.note(Fate::Taken, place, what);
+                import.note(SettingResult::Taken, place, what);
             }
             _ => import.leave(place, &what, "expected a number of megabytes"),
         },
@@ -82,9 +82,9 @@ fn setting(import: &mut Import, place: &Place, name: &str, value: &str) {
 }
 
 /// Characters in local parts: the key is chopar's too.
-fn characters(import: &mut Import, place: &Place, key: &'static str, value: &str) {
+fn characters(import: &mut ImportResult, place: &SourcePlace, key: &'static str, value: &str) {
     import.keys.insert(key, quoted(value));
-    import.note(Fate::Taken, place, format!("{key} {value}"));
+    import.note(SettingResult::Taken, place, format!("{key} {value}"));
 }
 
 /// What to do about a setting that chopar does not have.
@@ -109,7 +109,7 @@ fn without_counterpart(name: &str, value: &str) -> &'static str {
     }
 }
 
-fn listen(import: &mut Import, place: &Place, key: &'static str, value: &str) {
+fn listen(import: &mut ImportResult, place: &SourcePlace, key: &'static str, value: &str) {
     let usual = match key {
         "smtp" => 25,
         "submission" => 587,
@@ -118,33 +118,33 @@ fn listen(import: &mut Import, place: &Place, key: &'static str, value: &str) {
     let what = format!("{key} at {value}");
     if value == "systemd" {
         let text = format!("{what}: chopar binds port {usual} itself, on all addresses");
-        return import.note(Fate::Changed, place, text);
+        return import.note(SettingResult::Changed, place, text);
     }
     let port = value.strip_prefix(':').map(str::parse::<u16>);
     match port {
-        Some(Ok(port)) if port == usual => import.note(Fate::Taken, place, what),
+        Some(Ok(port)) if port == usual => import.note(SettingResult::Taken, place, what),
         Some(Ok(port)) if port != 0 => {
             let both = [format!("0.0.0.0:{port}"), format!("[::]:{port}")];
             import.listen.entry(key).or_default().extend(both);
-            import.note(Fate::Taken, place, what);
+            import.note(SettingResult::Taken, place, what);
         }
         _ if value.parse::<std::net::SocketAddr>().is_ok() => {
             let list = import.listen.entry(key).or_default();
             if !list.iter().any(|known| known == value) {
                 list.push(value.to_owned());
             }
-            import.note(Fate::Taken, place, what);
+            import.note(SettingResult::Taken, place, what);
         }
         _ => import.leave(place, &what, "expected an address with a port, or :PORT"),
     }
 }
 
-fn domains(import: &mut Import, source: &Source) {
+fn domains(import: &mut ImportResult, source: &ImportSource) {
     let folders = source.folders.iter();
     let names = folders.filter_map(|path| path.strip_prefix("domains/"));
     for name in names.filter(|name| !name.contains('/')) {
         let path = format!("domains/{name}");
-        let place = Place::new(&path, 0);
+        let place = SourcePlace::new(&path, 0);
         let domain = match Domain::parse(name) {
             Ok(domain) if !domain.is_literal() => domain,
             _ => {
@@ -158,7 +158,7 @@ fn domains(import: &mut Import, source: &Source) {
             continue;
         }
         import.domains.entry(domain.clone()).or_default();
-        import.note(Fate::Taken, &place, format!("the domain {domain}"));
+        import.note(SettingResult::Taken, &place, format!("the domain {domain}"));
         let file = |name: &str| {
             let path = format!("{path}/{name}");
             source.files.get(&path).map(|text| (path, text))
@@ -174,10 +174,10 @@ fn domains(import: &mut Import, source: &Source) {
 }
 
 /// `user: target, target` and `user: | command`, comments at the beginning of lines only.
-fn aliases(import: &mut Import, domain: &Domain, path: &str, text: &str) {
+fn aliases(import: &mut ImportResult, domain: &Domain, path: &str, text: &str) {
     let mut seen = std::collections::BTreeSet::new();
     for (line, text) in (1..).zip(text.lines()) {
-        let place = Place::new(path, line);
+        let place = SourcePlace::new(path, line);
         let text = text.trim();
         if text.is_empty() || text.starts_with('#') {
             continue;
@@ -214,15 +214,19 @@ fn aliases(import: &mut Import, domain: &Domain, path: &str, text: &str) {
             continue;
         }
         if import.alias(domain, name, targets, &place) {
-            import.note(Fate::Taken, &place, format!("the alias {name}@{domain}"));
+            import.note(
+                SettingResult::Taken,
+                &place,
+                format!("the alias {name}@{domain}"),
+            );
         }
     }
 }
 
-fn users(import: &mut Import, domain: &Domain, path: &str, text: &str) {
+fn users(import: &mut ImportResult, domain: &Domain, path: &str, text: &str) {
     let (fields, unreadable) = parse(text);
     for field in &fields {
-        let place = Place::new(path, field.line);
+        let place = SourcePlace::new(path, field.line);
         let Some(name) = login(field) else {
             import.leave(&place, &field.name, "expected users { key: NAME … }");
             continue;
@@ -237,7 +241,7 @@ fn users(import: &mut Import, domain: &Domain, path: &str, text: &str) {
         }
         if is_denied(field) {
             let text = format!("the user {name}@{domain}, who may not log in");
-            import.note(Fate::Left, &place, text);
+            import.note(SettingResult::Left, &place, text);
             continue;
         }
         if let Some(there) = import.domains.get_mut(domain) {
@@ -246,47 +250,47 @@ fn users(import: &mut Import, domain: &Domain, path: &str, text: &str) {
         let text = format!(
             "the user {name}@{domain} needs a new password: chasquid's hash cannot be carried over"
         );
-        import.note(Fate::Changed, &place, text);
+        import.note(SettingResult::Changed, &place, text);
     }
     if let Some(unreadable) = unreadable {
-        let place = Place::new(path, unreadable.line);
+        let place = SourcePlace::new(path, unreadable.line);
         import.note(
-            Fate::Left,
+            SettingResult::Left,
             &place,
             "from this line on the file is not understood",
         );
     }
 }
 
-fn inner<'a>(field: &'a Field, name: &str) -> Option<&'a Value> {
-    let Value::Fields(fields) = &field.value else {
+fn inner<'a>(field: &'a ProtoField, name: &str) -> Option<&'a ProtoValue> {
+    let ProtoValue::Fields(fields) = &field.value else {
         return None;
     };
     let found = fields.iter().find(|field| field.name == name)?;
     Some(&found.value)
 }
 
-fn login(field: &Field) -> Option<String> {
+fn login(field: &ProtoField) -> Option<String> {
     match inner(field, "key") {
-        Some(Value::Text(name)) if field.name == "users" => Some(name.clone()),
+        Some(ProtoValue::Text(name)) if field.name == "users" => Some(name.clone()),
         _ => None,
     }
 }
 
-fn is_denied(field: &Field) -> bool {
+fn is_denied(field: &ProtoField) -> bool {
     match inner(field, "value") {
-        Some(Value::Fields(fields)) => fields.iter().any(|field| field.name == "denied"),
+        Some(ProtoValue::Fields(fields)) => fields.iter().any(|field| field.name == "denied"),
         _ => false,
     }
 }
 
 /// `dkim:SELECTOR.pem`, or what the hook of its package signs with: a selector in a file of its own.
-fn keys(import: &mut Import, source: &Source, domain: &Domain, path: &str) {
+fn keys(import: &mut ImportResult, source: &ImportSource, domain: &Domain, path: &str) {
     let front = format!("{path}/dkim:");
     for (file, pem) in &source.files {
         let name = file.strip_prefix(&front);
         if let Some(selector) = name.and_then(|name| name.strip_suffix(".pem")) {
-            import.key(domain, selector, pem, &Place::new(file, 0));
+            import.key(domain, selector, pem, &SourcePlace::new(file, 0));
         }
     }
     let selector = source.files.get(&format!("{path}/dkim_selector"));
@@ -299,28 +303,28 @@ fn keys(import: &mut Import, source: &Source, domain: &Domain, path: &str) {
         .find_map(|place| Some((place, source.files.get(place)?)));
     match (selector, key) {
         (Some(selector), Some((place, pem))) => {
-            import.key(domain, selector.trim(), pem, &Place::new(place, 0));
+            import.key(domain, selector.trim(), pem, &SourcePlace::new(place, 0));
         }
         (Some(_), None) => import.note(
-            Fate::Left,
-            &Place::new(&format!("{path}/dkim_selector"), 0),
+            SettingResult::Left,
+            &SourcePlace::new(&format!("{path}/dkim_selector"), 0),
             format!("its key is not there; expected {}", places[0]),
         ),
         (None, _) => {}
     }
 }
 
-fn certificates(import: &mut Import, source: &Source) {
+fn certificates(import: &mut ImportResult, source: &ImportSource) {
     let folders = source.folders.iter();
     let names = folders.filter_map(|path| path.strip_prefix("certs/"));
     for name in names.filter(|name| !name.contains('/')) {
         let at = |file: &str| source.files.get(&format!("certs/{name}/{file}"));
-        let place = Place::new(&format!("certs/{name}"), 0);
+        let place = SourcePlace::new(&format!("certs/{name}"), 0);
         let (Some(chain), Some(key)) = (at("fullchain.pem"), at("privkey.pem")) else {
             let is_key = at("dkim_privkey.pem").is_some();
             if !is_key {
                 import.note(
-                    Fate::Left,
+                    SettingResult::Left,
                     &place,
                     "expected fullchain.pem and privkey.pem in it",
                 );
@@ -328,7 +332,11 @@ fn certificates(import: &mut Import, source: &Source) {
             continue;
         };
         if !chain.contains("BEGIN CERTIFICATE") || !key.contains("PRIVATE KEY") {
-            import.note(Fate::Left, &place, "it is not a certificate with its key");
+            import.note(
+                SettingResult::Left,
+                &place,
+                "it is not a certificate with its key",
+            );
             continue;
         }
         let taken = import.pair(ImportedPair {
@@ -343,13 +351,13 @@ fn certificates(import: &mut Import, source: &Source) {
         let text = format!(
             "the certificate {name} is copied: have what renews it write to tls/{name} too, or link that folder to it"
         );
-        import.note(Fate::Changed, &place, text);
+        import.note(SettingResult::Changed, &place, text);
     }
 }
 
 /// What is not looked at.
-fn rest(import: &mut Import, path: &str) {
-    let place = Place::new(path, 0);
+fn rest(import: &mut ImportResult, path: &str) {
+    let place = SourcePlace::new(path, 0);
     let parts: Vec<&str> = path.split('/').collect();
     let is_known = match parts.as_slice() {
         ["domains", _, name] => {
@@ -370,11 +378,11 @@ fn rest(import: &mut Import, path: &str) {
     }
     match parts.as_slice() {
         ["hooks", name] => import.note(
-            Fate::Left,
+            SettingResult::Left,
             &place,
             format!("the hook {name}: chopar has hooks of its own, see chopar-hooks(5)"),
         ),
-        _ => import.note(Fate::Left, &place, "chopar has no use for it"),
+        _ => import.note(SettingResult::Left, &place, "chopar has no use for it"),
     }
 }
 

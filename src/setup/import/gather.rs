@@ -11,18 +11,17 @@ use crate::limits::{CONFIG_DEPTH_MAX, CONFIG_ENTRIES_MAX, CONFIG_FILE_BYTES_MAX}
 
 /// A folder with what is in it; paths are relative to it.
 #[derive(Default)]
-pub struct Source {
+pub struct ImportSource {
     /// Files that are text.
     pub files: BTreeMap<String, Zeroizing<String>>,
-    /// Folders.
     pub folders: BTreeSet<String>,
     /// What could not be read, and why.
     pub unread: BTreeMap<String, String>,
 }
 
 /// Reads a folder; links in it are followed, as the other server does.
-pub fn folder(path: &Path) -> Result<Source, String> {
-    let mut source = Source::default();
+pub fn folder(path: &Path) -> Result<ImportSource, String> {
+    let mut source = ImportSource::default();
     if !path.is_dir() {
         return Err(format!("{}: expected a folder", path.display()));
     }
@@ -31,7 +30,7 @@ pub fn folder(path: &Path) -> Result<Source, String> {
     Ok(source)
 }
 
-fn gather(path: &Path, prefix: &str, depth: usize, entries: &mut usize, source: &mut Source) {
+fn gather(path: &Path, prefix: &str, depth: usize, entries: &mut usize, source: &mut ImportSource) {
     let mut unread = |why: String| drop(source.unread.insert(prefix.to_owned(), why));
     if depth > CONFIG_DEPTH_MAX {
         return unread(format!("folders lie deeper than {CONFIG_DEPTH_MAX}"));

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::limits::{MAIN_CF_DEPTH_MAX, MAIN_CF_VALUE_BYTES_MAX};
 
-/// A parameter.
+/// A parameter of main.cf: its name, its value with continuation lines joined, and its line.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Parameter {
     /// Its value, as it is written, lines joined.

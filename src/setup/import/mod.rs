@@ -24,26 +24,25 @@ use zeroize::Zeroizing;
 
 use crate::address::{Domain, Mailbox};
 use crate::auth::dkim::key::SigningKey;
-use crate::config::alias_edit::{Change, Name, edit};
-use crate::config::{Config, Folder, Names, SystemDefaults};
+use crate::config::alias_edit::{AliasChange, AliasName, edit};
+use crate::config::{Config, Folder, NameRules, SystemDefaults};
 use crate::escape::Escaped;
 use crate::limits::{DKIM_KEYS_PER_DOMAIN_MAX, IMPORT_ALIASES_MAX};
 use crate::setup::init::settings_text::quoted;
 use crate::setup::shell_word::shell_word;
-use crate::shell::certificates::certificate::Summary;
-use crate::shell::certificates::pairs::Pair;
+use crate::shell::certificates::certificate::CertificateSummary;
+use crate::shell::certificates::pairs::PairFiles;
 
 /// Where something stands in the source.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Place {
-    /// The file.
+pub struct SourcePlace {
     pub file: String,
     /// Its line, from 1; 0 for the file as a whole.
     pub line: usize,
 }
 
-impl Place {
-    /// A line of a file.
+impl SourcePlace {
+    /// Points at a line of a file, counted from 1.
     pub fn new(file: &str, line: usize) -> Self {
         Self {
             file: file.to_owned(),
@@ -52,7 +51,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SourcePlace {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
             0 => write!(out, "{}", self.file),
@@ -63,7 +62,7 @@ impl fmt::Display for Place {
 
 /// What became of a setting.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Fate {
+pub enum SettingResult {
     /// It says the same here.
     Taken,
     /// It says something else here.
@@ -74,16 +73,15 @@ pub enum Fate {
 
 /// One line of the report.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Note {
-    /// What became of it.
-    pub fate: Fate,
+pub struct ImportNote {
+    pub result: SettingResult,
     /// Where it stands.
-    pub place: Place,
+    pub place: SourcePlace,
     /// What it is, and what to do.
     pub text: String,
 }
 
-/// A domain.
+/// A domain that the old configuration serves, with its users and aliases.
 #[derive(Default)]
 pub struct ImportedDomain {
     /// Its mail ends elsewhere: only its keys are used.
@@ -96,23 +94,21 @@ pub struct ImportedDomain {
     pub keys: BTreeMap<String, Zeroizing<String>>,
 }
 
-/// An alias.
+/// An alias of the old configuration, with the targets that chopar knows.
 pub struct ImportedAlias {
     /// The local part, or `*`.
     pub name: String,
     /// The targets, as chopar writes them.
     pub targets: Vec<String>,
     /// Where it stood.
-    pub place: Place,
+    pub place: SourcePlace,
 }
 
 /// A certificate with its key.
 pub struct ImportedPair {
     /// The name of its folder.
     pub name: String,
-    /// The chain.
     pub chain: Zeroizing<String>,
-    /// The key.
     pub key: Zeroizing<String>,
 }
 
@@ -126,7 +122,7 @@ pub struct ImportedRoute {
 
 /// What was understood.
 #[derive(Default)]
-pub struct Import {
+pub struct ImportResult {
     /// The name of the host.
     pub hostname: Option<Domain>,
     /// Who reads what is for root and postmaster.
@@ -141,31 +137,30 @@ pub struct Import {
     pub networks: Vec<String>,
     /// Where all mail goes.
     pub route: Option<ImportedRoute>,
-    /// The domains.
     pub domains: BTreeMap<Domain, ImportedDomain>,
     /// The certificates.
     pub pairs: Vec<ImportedPair>,
     /// What became of each setting.
-    pub notes: Vec<Note>,
+    pub notes: Vec<ImportNote>,
     /// What has to be done by hand before mail goes as it went.
     pub to_do: Vec<String>,
 }
 
-impl Import {
+impl ImportResult {
     /// Notes what became of a setting.
-    pub fn note(&mut self, fate: Fate, place: &Place, text: impl fmt::Display) {
-        self.notes.push(Note {
-            fate,
+    pub fn note(&mut self, result: SettingResult, place: &SourcePlace, text: impl fmt::Display) {
+        self.notes.push(ImportNote {
+            result,
             place: place.clone(),
             text: text.to_string(),
         });
     }
 
     /// Notes that a setting is not carried over, with the setting.
-    pub fn leave(&mut self, place: &Place, what: &str, why: impl fmt::Display) {
+    pub fn leave(&mut self, place: &SourcePlace, what: &str, why: impl fmt::Display) {
         let shown: String = what.chars().take(SHOWN_CHARACTERS).collect();
         let text = format!("{}: {why}", Escaped(shown.as_bytes()));
-        self.note(Fate::Left, place, text);
+        self.note(SettingResult::Left, place, text);
     }
 
     /// Takes an alias, where chopar has one of that form.
@@ -174,18 +169,18 @@ impl Import {
         domain: &Domain,
         name: &str,
         targets: Vec<String>,
-        place: &Place,
+        place: &SourcePlace,
     ) -> bool {
-        let names = Names::default();
+        let names = NameRules::default();
         let local = match name {
-            "*" => Name::CatchAll,
-            name => Name::Local(name),
+            "*" => AliasName::CatchAll,
+            name => AliasName::Local(name),
         };
         if targets.is_empty() {
             self.leave(place, name, "nothing is left that it leads to");
             return false;
         }
-        if let Err(error) = edit("", "", domain, &names, local, Change::Add(&targets)) {
+        if let Err(error) = edit("", "", domain, &names, local, AliasChange::Add(&targets)) {
             let text = format!("{name}: {}", targets.join(", "));
             self.leave(place, &text, error.to_string());
             return false;
@@ -211,18 +206,18 @@ impl Import {
 
     /// Takes a certificate with its key, where they belong together.
     pub fn pair(&mut self, pair: ImportedPair) -> Result<(), String> {
-        let files = Pair {
+        let files = PairFiles {
             chain: pair.chain.as_bytes().to_vec(),
             key: Zeroizing::new(pair.key.as_bytes().to_vec()),
             bare_key: None,
         };
-        Summary::of(&files).map_err(|fault| fault.to_string())?;
+        CertificateSummary::of(&files).map_err(|fault| fault.to_string())?;
         self.pairs.push(pair);
         Ok(())
     }
 
     /// Takes a key, where it can sign.
-    pub fn key(&mut self, domain: &Domain, selector: &str, pem: &str, place: &Place) {
+    pub fn key(&mut self, domain: &Domain, selector: &str, pem: &str, place: &SourcePlace) {
         let selector = selector.to_ascii_lowercase();
         let name = format!("{selector}._domainkey.{domain}");
         if selector.is_empty() || selector.contains('/') || Domain::parse(&name).is_err() {
@@ -241,7 +236,7 @@ impl Import {
             .insert(selector.clone(), Zeroizing::new(pem.to_owned()));
         let text =
             format!("the DKIM key {selector} of {domain}; its record in the DNS stays as it is");
-        self.note(Fate::Taken, place, text);
+        self.note(SettingResult::Taken, place, text);
     }
 }
 
@@ -249,14 +244,13 @@ impl Import {
 pub struct NewFile {
     /// Its path in the folder.
     pub path: String,
-    /// What is in it.
     pub bytes: Zeroizing<Vec<u8>>,
     /// Whether only the daemon's account may read it.
     pub is_secret: bool,
 }
 
 /// The files of the new folder; what keeps them from being a configuration is taken out and noted.
-pub fn settle(import: &mut Import, defaults: &SystemDefaults) -> Vec<NewFile> {
+pub fn settle(import: &mut ImportResult, defaults: &SystemDefaults) -> Vec<NewFile> {
     loop {
         let files = files(import);
         let mut folder = Folder::default();
@@ -269,8 +263,8 @@ pub fn settle(import: &mut Import, defaults: &SystemDefaults) -> Vec<NewFile> {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         if !take_out(import, &errors) {
             // Nothing that can be taken out alone: what was set at the top is not worth the rest.
-            let place = Place::new("chopar.toml", 0);
-            import.note(Fate::Left, &place, errors.join("; "));
+            let place = SourcePlace::new("chopar.toml", 0);
+            import.note(SettingResult::Left, &place, errors.join("; "));
             import.keys.clear();
             import.listen.clear();
             import.delivery.clear();
@@ -285,18 +279,18 @@ pub fn settle(import: &mut Import, defaults: &SystemDefaults) -> Vec<NewFile> {
     }
 }
 
-fn take_out_routes(import: &mut Import) -> bool {
+fn take_out_routes(import: &mut ImportResult) -> bool {
     let is_first = !import.notes.iter().any(|note| note.text == AGAIN);
     if is_first {
         import.route = None;
-        let place = Place::new("chopar.toml", 0);
-        import.note(Fate::Left, &place, AGAIN);
+        let place = SourcePlace::new("chopar.toml", 0);
+        import.note(SettingResult::Left, &place, AGAIN);
     }
     is_first
 }
 
 /// Takes out the aliases and keys that errors name; whether there was one.
-fn take_out(import: &mut Import, errors: &[String]) -> bool {
+fn take_out(import: &mut ImportResult, errors: &[String]) -> bool {
     let mut aliases: BTreeMap<Domain, BTreeMap<usize, String>> = BTreeMap::new();
     let mut is_any = false;
     for error in errors {
@@ -334,21 +328,27 @@ fn take_out(import: &mut Import, errors: &[String]) -> bool {
     is_any
 }
 
-fn take_out_key(import: &mut Import, domain: &Domain, selector: &str, why: &str) -> bool {
+fn take_out_key(import: &mut ImportResult, domain: &Domain, selector: &str, why: &str) -> bool {
     let there = import.domains.get_mut(domain);
     let is_there = there.is_some_and(|there| there.keys.remove(selector).is_some());
     if is_there {
         let front = format!("the DKIM key {selector} of {domain};");
-        let at = |note: &Note| note.fate == Fate::Taken && note.text.starts_with(&front);
+        let at = |note: &ImportNote| {
+            note.result == SettingResult::Taken && note.text.starts_with(&front)
+        };
         for note in import.notes.iter_mut().filter(|note| at(note)) {
-            note.fate = Fate::Left;
+            note.result = SettingResult::Left;
             note.text = format!("the DKIM key {selector} of {domain}: {why}");
         }
     }
     is_there
 }
 
-fn take_out_aliases(import: &mut Import, domain: &Domain, lines: &BTreeMap<usize, String>) -> bool {
+fn take_out_aliases(
+    import: &mut ImportResult,
+    domain: &Domain,
+    lines: &BTreeMap<usize, String>,
+) -> bool {
     let Some(there) = import.domains.get_mut(domain) else {
         return false;
     };
@@ -374,7 +374,7 @@ fn take_out_aliases(import: &mut Import, domain: &Domain, lines: &BTreeMap<usize
     !gone.is_empty()
 }
 
-fn files(import: &Import) -> Vec<NewFile> {
+fn files(import: &ImportResult) -> Vec<NewFile> {
     let open = |path: String, text: String| NewFile {
         path,
         bytes: Zeroizing::new(text.into_bytes()),
@@ -411,7 +411,7 @@ fn files(import: &Import) -> Vec<NewFile> {
     files
 }
 
-fn settings(import: &Import) -> String {
+fn settings(import: &ImportResult) -> String {
     let mut text =
         String::from("# Made by chopar import; man chopar.toml has every key with its default.\n");
     let mut line = |key: &str, value: &str| text.push_str(&format!("{key} = {value}\n"));
@@ -463,18 +463,18 @@ fn settings(import: &Import) -> String {
 }
 
 /// The report, for people.
-pub fn report(notes: &[Note]) -> String {
+pub fn report(notes: &[ImportNote]) -> String {
     let mut notes = notes.to_vec();
     notes.sort();
     notes.dedup();
     let mut text = String::new();
-    for (fate, title) in [
-        (Fate::Taken, "Taken"),
-        (Fate::Changed, "Changed"),
-        (Fate::Left, "Left"),
+    for (result, title) in [
+        (SettingResult::Taken, "Taken"),
+        (SettingResult::Changed, "Changed"),
+        (SettingResult::Left, "Left"),
     ] {
         text.push_str(&format!("{title}:\n"));
-        let of = notes.iter().filter(|note| note.fate == fate);
+        let of = notes.iter().filter(|note| note.result == result);
         let lines: String = of
             .map(|note| {
                 format!(
@@ -505,7 +505,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// The commands that give the users passwords, one a line; none where there are no users.
-pub fn users(import: &Import, folder: &str) -> String {
+pub fn users(import: &ImportResult, folder: &str) -> String {
     let mut text = String::new();
     let folder = shell_word(folder);
     for (domain, there) in &import.domains {

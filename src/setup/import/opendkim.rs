@@ -17,12 +17,11 @@ pub fn settings(text: &str) -> BTreeMap<String, (String, usize)> {
     found
 }
 
-/// A key of the KeyTable.
+/// One line of opendkim's KeyTable: the domain, the selector and the file of the private key.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Key {
+pub struct KeyTableRow {
     /// The domain that signs; `%` for that of the author.
     pub domain: String,
-    /// The selector.
     pub selector: String,
     /// The file of the key, or the key itself.
     pub key: String,
@@ -31,7 +30,7 @@ pub struct Key {
 }
 
 /// Reads the KeyTable: a name, then domain, selector and key with colons between. Lines of another form come apart.
-pub fn keys(text: &str) -> (BTreeMap<String, Key>, Vec<(usize, String)>) {
+pub fn keys(text: &str) -> (BTreeMap<String, KeyTableRow>, Vec<(usize, String)>) {
     let mut found = BTreeMap::new();
     let mut others = Vec::new();
     for (line, text) in logical_lines(text) {
@@ -42,7 +41,7 @@ pub fn keys(text: &str) -> (BTreeMap<String, Key>, Vec<(usize, String)>) {
         });
         match parts {
             Some((name, domain, selector, key)) => {
-                let key = Key {
+                let key = KeyTableRow {
                     domain: domain.to_owned(),
                     selector: selector.to_owned(),
                     key: key.to_owned(),

@@ -14,17 +14,17 @@ mod unknown;
 use std::collections::BTreeSet;
 
 use super::main_cf::parse;
-use super::{Import, Place};
+use super::{ImportResult, SourcePlace};
 use source::{MAIN, Postfix, defaults};
 
-pub use source::Reader;
+pub use source::SourceReader;
 
 /// Understands main.cf. `hostname` is the machine's.
-pub fn import(text: &str, hostname: &str, read: &mut Reader<'_>) -> Import {
+pub fn import(text: &str, hostname: &str, read: &mut SourceReader<'_>) -> ImportResult {
     let main = parse(text);
-    let mut import = Import::default();
+    let mut import = ImportResult::default();
     for (line, text, why) in &main.others {
-        import.leave(&Place::new(MAIN, *line), text, why);
+        import.leave(&SourcePlace::new(MAIN, *line), text, why);
     }
     let mut postfix = Postfix {
         defaults: defaults(&main, hostname),

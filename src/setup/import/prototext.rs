@@ -11,22 +11,20 @@ use crate::limits::PROTOTEXT_DEPTH_MAX;
 
 /// A field with its value.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Field {
-    /// Its name.
+pub struct ProtoField {
     pub name: String,
     /// Its line, from 1.
     pub line: usize,
-    /// What it is.
-    pub value: Value,
+    pub value: ProtoValue,
 }
 
 /// The value of a field.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Value {
+pub enum ProtoValue {
     /// A string, or words and numbers as they are written.
     Text(String),
     /// Fields in braces.
-    Fields(Vec<Field>),
+    Fields(Vec<ProtoField>),
 }
 
 /// A line that is not understood.
@@ -37,7 +35,7 @@ pub struct Unreadable {
 }
 
 /// Reads the fields, up to what is not understood. A list gives a field for each of its values.
-pub fn parse(text: &str) -> (Vec<Field>, Option<Unreadable>) {
+pub fn parse(text: &str) -> (Vec<ProtoField>, Option<Unreadable>) {
     let mut reader = Reader {
         text,
         at: 0,
@@ -102,7 +100,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Up to the end, or to a brace that closes.
-    fn fields(&mut self, fields: &mut Vec<Field>, depth: usize) -> Option<()> {
+    fn fields(&mut self, fields: &mut Vec<ProtoField>, depth: usize) -> Option<()> {
         if depth > PROTOTEXT_DEPTH_MAX {
             return None;
         }
@@ -115,7 +113,7 @@ impl<'a> Reader<'a> {
             let name = self.word()?;
             let has_colon = self.take(':');
             let mut push = |value| {
-                fields.push(Field {
+                fields.push(ProtoField {
                     name: name.clone(),
                     line,
                     value,
@@ -129,12 +127,12 @@ impl<'a> Reader<'a> {
                 while !self.take(']') {
                     match self.opens() {
                         true => push(self.braces(depth)?),
-                        false => push(Value::Text(self.scalar()?)),
+                        false => push(ProtoValue::Text(self.scalar()?)),
                     }
                     self.take(',');
                 }
             } else {
-                push(Value::Text(self.scalar()?));
+                push(ProtoValue::Text(self.scalar()?));
             }
             let _ = self.take(',') || self.take(';');
         }
@@ -145,14 +143,14 @@ impl<'a> Reader<'a> {
         self.rest().starts_with(['{', '<'])
     }
 
-    fn braces(&mut self, depth: usize) -> Option<Value> {
+    fn braces(&mut self, depth: usize) -> Option<ProtoValue> {
         let close = match self.take('{') {
             true => '}',
             false => self.take('<').then_some('>')?,
         };
         let mut inner = Vec::new();
         self.fields(&mut inner, depth.saturating_add(1))?;
-        self.take(close).then_some(Value::Fields(inner))
+        self.take(close).then_some(ProtoValue::Fields(inner))
     }
 
     fn scalar(&mut self) -> Option<String> {
@@ -219,11 +217,11 @@ mod tests {
 
     use super::*;
 
-    fn field(name: &str, line: usize, value: &str) -> Field {
-        Field {
+    fn field(name: &str, line: usize, value: &str) -> ProtoField {
+        ProtoField {
             name: name.to_owned(),
             line,
-            value: Value::Text(value.to_owned()),
+            value: ProtoValue::Text(value.to_owned()),
         }
     }
 
@@ -236,12 +234,15 @@ mod tests {
         assert_eq!(unreadable, None, "{fields:?}");
         assert_eq!(fields[0], field("hostname", 2, "mx.example.com"));
         assert_eq!(fields[1], field("max_data_size_mb", 3, "50"));
-        let Value::Fields(user) = &fields[2].value else {
+        let ProtoValue::Fields(user) = &fields[2].value else {
             panic!("{fields:?}");
         };
         assert_eq!(user[0], field("key", 5, "ann"));
         assert_eq!(fields[3..5], [field("a", 10, "xy"), field("a", 10, "z")]);
-        assert_eq!(fields[5].value, Value::Fields(vec![field("c", 10, "true")]));
+        assert_eq!(
+            fields[5].value,
+            ProtoValue::Fields(vec![field("c", 10, "true")])
+        );
     }
 
     #[test]

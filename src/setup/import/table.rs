@@ -4,8 +4,7 @@ use super::main_cf::logical_lines;
 
 /// A line of a table: a key, and what it leads to.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Entry {
-    /// The key.
+pub struct TableLine {
     pub key: String,
     /// The rest of the line.
     pub value: String,
@@ -14,7 +13,7 @@ pub struct Entry {
 }
 
 /// Reads a table (`hash:` and its kin): a key, white space, a value. A line without a value has an empty one.
-pub fn table(text: &str) -> Vec<Entry> {
+pub fn table(text: &str) -> Vec<TableLine> {
     logical_lines(text)
         .into_iter()
         .map(|(line, text)| {
@@ -22,24 +21,24 @@ pub fn table(text: &str) -> Vec<Entry> {
                 Some((key, value)) => (key.to_owned(), value.trim().to_owned()),
                 None => (text, String::new()),
             };
-            Entry { key, value, line }
+            TableLine { key, value, line }
         })
         .collect()
 }
 
 /// Reads an aliases file: a name, a colon, a list. Lines of another form have an empty key.
-pub fn aliases(text: &str) -> Vec<Entry> {
+pub fn aliases(text: &str) -> Vec<TableLine> {
     logical_lines(text)
         .into_iter()
         .map(|(line, text)| {
             let at = outside_quotes(&text, ':');
             match at.and_then(|at| Some((text.get(..at)?, text.get(at.checked_add(1)?..)?))) {
-                Some((name, value)) => Entry {
+                Some((name, value)) => TableLine {
                     key: unquoted(name.trim()),
                     value: value.trim().to_owned(),
                     line,
                 },
-                None => Entry {
+                None => TableLine {
                     key: String::new(),
                     value: text,
                     line,

@@ -7,7 +7,7 @@ fn domain(name: &str) -> Domain {
     Domain::parse(name).expect("a domain")
 }
 
-fn settled(import: &mut Import) -> (Folder, SystemDefaults) {
+fn settled(import: &mut ImportResult) -> (Folder, SystemDefaults) {
     let defaults = SystemDefaults {
         hostname: "host.example.com".to_owned(),
         resolv_conf: String::new(),
@@ -21,16 +21,20 @@ fn settled(import: &mut Import) -> (Folder, SystemDefaults) {
 
 #[test]
 fn what_would_break_the_configuration_is_left_and_named_once() {
-    let mut import = Import::default();
+    let mut import = ImportResult::default();
     let (one, other) = (domain("a.example"), domain("b.example"));
     for (at, of, name, target) in [
         (1, &one, "x", "x@b.example"),
         (2, &other, "x", "x@a.example"),
         (3, &other, "y", "me@home.example"),
     ] {
-        let place = Place::new("table", at);
+        let place = SourcePlace::new("table", at);
         assert!(import.alias(of, name, vec![target.to_owned()], &place));
-        import.note(Fate::Taken, &place, format!("the alias {name}@{of}"));
+        import.note(
+            SettingResult::Taken,
+            &place,
+            format!("the alias {name}@{of}"),
+        );
     }
     import
         .keys
@@ -47,7 +51,7 @@ fn what_would_break_the_configuration_is_left_and_named_once() {
 
 #[test]
 fn settings_that_do_not_fit_are_left_rather_than_the_rest_lost() {
-    let mut import = Import::default();
+    let mut import = ImportResult::default();
     import.keys.insert("max_message_size", "\"1 B\"".to_owned());
     let there = import.domains.entry(domain("a.example")).or_default();
     there.users.insert("ann".to_owned());
@@ -67,7 +71,7 @@ fn settings_that_do_not_fit_are_left_rather_than_the_rest_lost() {
 
 #[test]
 fn a_name_reaches_the_command_and_not_the_shell() {
-    let mut source = gather::Source::default();
+    let mut source = gather::ImportSource::default();
     source.folders.insert("domains/a.example".to_owned());
     let names = ["a`id`", "it's", "-h", "a b", "a\\nb"];
     let users: String = names
@@ -104,8 +108,8 @@ fn an_alias_of_a_form_that_chopar_has_not_is_left_with_the_reason() {
         ("a b", "me@home.example", "is no name"),
         ("x", "", ""),
     ] {
-        let mut import = Import::default();
-        let place = Place::new("table", 7);
+        let mut import = ImportResult::default();
+        let place = SourcePlace::new("table", 7);
         assert!(
             !import.alias(&domain("a.example"), name, vec![target.to_owned()], &place),
             "{name}: {target}"

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::machine::{Machine, Tool};
-use super::step::{Entries, FileKind, MachineStep, Step};
+use super::machine::{Machine, SystemTool};
+use super::step::{Entries, FileKind, InitStep, MachineStep};
 
 /// The account chopar, where it is missing; nothing where no program could make it.
 pub fn account(machine: &Machine) -> Option<Entries> {
@@ -12,11 +12,11 @@ pub fn account(machine: &Machine) -> Option<Entries> {
         entries.kept("the account chopar");
         return Some(entries);
     }
-    if machine.has(Tool::Sysusers) {
+    if machine.has(SystemTool::Sysusers) {
         let path = match &machine.sysusers {
             Some(path) => path.clone(),
             None => {
-                entries.step(Step::Machine(MachineStep::Write {
+                entries.step(InitStep::Machine(MachineStep::Write {
                     path: SYSUSERS.into(),
                     text: SYSUSERS_TEXT.to_owned(),
                     kind: FileKind::Text,
@@ -27,7 +27,7 @@ pub fn account(machine: &Machine) -> Option<Entries> {
         };
         let path = path.to_string_lossy().into_owned();
         entries.call("make the account chopar", &[&["systemd-sysusers", &path]]);
-    } else if machine.has(Tool::Useradd) {
+    } else if machine.has(SystemTool::Useradd) {
         let words = [
             "useradd",
             "--system",
@@ -40,7 +40,7 @@ pub fn account(machine: &Machine) -> Option<Entries> {
             "chopar",
         ];
         entries.call("make the account chopar", &[&words]);
-    } else if machine.has(Tool::BusyboxAdduser) {
+    } else if machine.has(SystemTool::BusyboxAdduser) {
         let words = [
             "adduser",
             "-S",
@@ -69,7 +69,7 @@ pub const SYSUSERS: &str = "/etc/sysusers.d/chopar.conf";
 /// The account, for a hand that writes it.
 pub const PASSWD_LINE: &str =
     "chopar:x:990:990:chopar mail relay:/var/lib/chopar:/usr/sbin/nologin";
-/// Its group.
+/// The line of /etc/group that belongs to the account.
 pub const GROUP_LINE: &str = "chopar:x:990:";
 const SYSUSERS_TEXT: &str = include_str!("../chopar.sysusers");
 const NOLOGIN: &str = "/usr/sbin/nologin";

@@ -9,7 +9,7 @@ use crate::address::{Domain, Mailbox};
 use crate::config::alias_edit::entries;
 use crate::config::text::without_mark;
 use crate::config::{Config, Renewal, ServedDomain};
-use crate::shell::certificates::pairs::{self, Places};
+use crate::shell::certificates::pairs::{self, PairPlaces};
 use crate::shell::files::{loading, ownership};
 use crate::shell::process::time::wall;
 use crate::shell::tls::Tls;
@@ -68,7 +68,7 @@ pub(super) fn sentence(path: &Path, error: &io::Error) -> String {
 
 /// Whether there is a certificate for the name of the host, or will be.
 fn certificate(folder: &Path, config: &Config) -> ExistingCertificate {
-    let places = Places {
+    let places = PairPlaces {
         config: folder,
         state: &config.state_dir,
     };
@@ -83,7 +83,6 @@ fn certificate(folder: &Path, config: &Config) -> ExistingCertificate {
     }
 }
 
-/// The users of the other domains.
 fn other_users(config: &Config, domain: &Domain) -> Vec<Mailbox> {
     config
         .domains

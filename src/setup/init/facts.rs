@@ -12,7 +12,8 @@ use super::account::SYSUSERS;
 use super::existing::{existing, sentence};
 use super::links::LINKS;
 use super::machine::{
-    Caller, Held, LOCAL_BINARY, Machine, Place, ServiceState, Supervisor, Tool, USUAL_BINARY,
+    Held, InitCaller, InstallPlace, LOCAL_BINARY, Machine, ServiceState, Supervisor, SystemTool,
+    USUAL_BINARY,
 };
 use super::man_pages::PAGES;
 use super::ports::{PORTS, candidates};
@@ -29,8 +30,8 @@ pub const USUAL_FOLDER: &str = "/etc/chopar";
 pub fn gather(folder: &Path, domain: &Domain) -> Result<Machine, Vec<String>> {
     let absolute = std::path::absolute(folder).map_err(|error| vec![sentence(folder, &error)])?;
     let place = match is_of_machine(folder) {
-        true => Place::Machine,
-        false => Place::Folder,
+        true => InstallPlace::Machine,
+        false => InstallPlace::Folder,
     };
     let (existing, config) = existing(&absolute, domain)?;
     let is_running = config
@@ -48,8 +49,8 @@ pub fn gather(folder: &Path, domain: &Domain) -> Result<Machine, Vec<String>> {
     Ok(Machine {
         place,
         caller: match rustix::process::geteuid().is_root() {
-            true => Caller::Root,
-            false => Caller::Other,
+            true => InitCaller::Root,
+            false => InitCaller::Other,
         },
         service: ServiceState {
             supervisor,
@@ -71,12 +72,12 @@ pub fn gather(folder: &Path, domain: &Domain) -> Result<Machine, Vec<String>> {
             false => taken_ports(place),
         },
         links: match place {
-            Place::Machine => links(&program),
-            Place::Folder => Vec::new(),
+            InstallPlace::Machine => links(&program),
+            InstallPlace::Folder => Vec::new(),
         },
         other_pages: match place {
-            Place::Machine => other_pages(),
-            Place::Folder => Vec::new(),
+            InstallPlace::Machine => other_pages(),
+            InstallPlace::Folder => Vec::new(),
         },
         missing: Vec::new(),
         existing,
@@ -157,15 +158,15 @@ fn has_account(name: &str) -> bool {
         .any(|line| line.split(':').next() == Some(name))
 }
 
-fn tools() -> BTreeSet<Tool> {
+fn tools() -> BTreeSet<SystemTool> {
     let known = [
-        (Tool::Sysusers, "systemd-sysusers"),
-        (Tool::Useradd, "useradd"),
-        (Tool::Alternatives, "update-alternatives"),
-        (Tool::Divert, "dpkg-divert"),
-        (Tool::Git, "git"),
+        (SystemTool::Sysusers, "systemd-sysusers"),
+        (SystemTool::Useradd, "useradd"),
+        (SystemTool::Alternatives, "update-alternatives"),
+        (SystemTool::Divert, "dpkg-divert"),
+        (SystemTool::Git, "git"),
     ];
-    let mut found: BTreeSet<Tool> = known
+    let mut found: BTreeSet<SystemTool> = known
         .into_iter()
         .filter(|(_, name)| in_path(name).is_some())
         .map(|(tool, _)| tool)
@@ -176,7 +177,7 @@ fn tools() -> BTreeSet<Tool> {
         path.is_some_and(|path| path.ends_with("busybox"))
     };
     if is_busybox("adduser") && is_busybox("addgroup") {
-        found.insert(Tool::BusyboxAdduser);
+        found.insert(SystemTool::BusyboxAdduser);
     }
     found
 }
@@ -190,10 +191,10 @@ pub fn in_path(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-fn taken_ports(place: Place) -> BTreeSet<u16> {
+fn taken_ports(place: InstallPlace) -> BTreeSet<u16> {
     let ports: Vec<u16> = match place {
-        Place::Machine => PORTS.to_vec(),
-        Place::Folder => PORTS.into_iter().flat_map(candidates).collect(),
+        InstallPlace::Machine => PORTS.to_vec(),
+        InstallPlace::Folder => PORTS.into_iter().flat_map(candidates).collect(),
     };
     let taken = ports.into_iter().filter(|port| is_taken(*port));
     taken.filter(|port| !is_held_for_us(*port)).collect()

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::machine::{Held, Machine, Supervisor, Tool};
-use super::step::{Entries, MachineStep, Step};
+use super::machine::{Held, Machine, Supervisor, SystemTool};
+use super::step::{Entries, InitStep, MachineStep};
 use crate::address::Domain;
 
 /// The paths at which programs look for sendmail lead to chopar, where nothing else has them.
@@ -32,14 +32,14 @@ pub fn links(machine: &Machine, domain: &Domain) -> Entries {
         entries.kept(format!("{}, which lead to chopar", ours.join(", ")));
     }
     let is_all = free.len() == machine.links.len();
-    if is_all && machine.has(Tool::Alternatives) {
+    if is_all && machine.has(SystemTool::Alternatives) {
         let words = alternatives("update-alternatives", &free, &program);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         entries.call("have programs that call sendmail reach chopar", &[&words]);
         return entries;
     }
     for path in free {
-        entries.step(Step::Machine(MachineStep::Link {
+        entries.step(InitStep::Machine(MachineStep::Link {
             path,
             binary: program.clone(),
         }));
@@ -78,10 +78,10 @@ fn move_over(
         .filter(|_| machine.service.supervisor == Supervisor::Systemd)
         .map(|service| format!("systemctl disable --now {service}"))
         .collect();
-    if machine.has(Tool::Alternatives) && held.iter().any(|(_, what)| is_alternative(what)) {
+    if machine.has(SystemTool::Alternatives) && held.iter().any(|(_, what)| is_alternative(what)) {
         commands.extend(by_alternatives(machine, program));
     } else {
-        let divert = machine.has(Tool::Divert) && !packages.is_empty();
+        let divert = machine.has(SystemTool::Divert) && !packages.is_empty();
         commands.extend(shown.iter().map(|path| match divert {
             true => format!("dpkg-divert --local --rename --divert {path}.other --add {path}"),
             false => format!("mv {path} {path}.other"),

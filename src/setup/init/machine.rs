@@ -8,7 +8,7 @@ use crate::date::Timestamp;
 
 /// What is set up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Place {
+pub enum InstallPlace {
     /// The machine, with the configuration in its usual folder.
     Machine,
     /// One folder, and nothing beside it.
@@ -17,8 +17,7 @@ pub enum Place {
 
 /// Who runs this.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Caller {
-    /// Root.
+pub enum InitCaller {
     Root,
     /// Somebody else.
     Other,
@@ -31,9 +30,7 @@ pub enum Supervisor {
     Systemd,
     /// systemd, which does not run now (an image that is being built).
     SystemdAsleep,
-    /// OpenRC.
     OpenRc,
-    /// runit.
     Runit,
     /// Nothing that is known.
     Unknown,
@@ -41,7 +38,7 @@ pub enum Supervisor {
 
 /// A program that a step may call.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Tool {
+pub enum SystemTool {
     /// systemd-sysusers.
     Sysusers,
     /// useradd of shadow.
@@ -52,14 +49,12 @@ pub enum Tool {
     Alternatives,
     /// dpkg-divert.
     Divert,
-    /// git.
     Git,
 }
 
 /// What is at the path of one of the links.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Held {
-    /// Nothing.
     Free,
     /// It leads to chopar.
     Ours,
@@ -76,17 +71,17 @@ pub enum Held {
 #[derive(Clone, Debug)]
 pub struct Machine {
     /// What is set up.
-    pub place: Place,
+    pub place: InstallPlace,
     /// The configuration folder, absolute.
     pub folder: PathBuf,
     /// Who runs this.
-    pub caller: Caller,
+    pub caller: InitCaller,
     /// How chopar is started.
     pub service: ServiceState,
     /// Whether the account `chopar` is there.
     pub has_account: bool,
     /// The programs that are there.
-    pub tools: BTreeSet<Tool>,
+    pub tools: BTreeSet<SystemTool>,
     /// The binary that runs.
     pub binary: PathBuf,
     /// The one in a usual place.
@@ -127,7 +122,6 @@ pub struct ServiceState {
 /// What is in the configuration folder.
 #[derive(Clone, Debug, Default)]
 pub struct Existing {
-    /// Whether the folder is there.
     pub folder: bool,
     /// Whether it belongs to the account of the daemon, as where that was started before there was one.
     pub is_services: bool,
@@ -141,7 +135,6 @@ pub struct Existing {
     pub domain: Option<ExistingDomain>,
     /// The users of other domains.
     pub other_users: Vec<Mailbox>,
-    /// What there is of a certificate.
     pub certificate: ExistingCertificate,
     /// Whether the folder is a repository with a commit.
     pub repository: bool,
@@ -149,10 +142,9 @@ pub struct Existing {
     pub ignore: String,
 }
 
-/// What there is of a certificate.
+/// A certificate that `init` finds for the host name, and who renews it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum ExistingCertificate {
-    /// Nothing.
     #[default]
     None,
     /// One, under `tls/` or one that was obtained.
@@ -163,12 +155,11 @@ pub enum ExistingCertificate {
     Coming,
 }
 
-/// What a domain has.
+/// What the configuration folder already has of a domain that `init` is asked for.
 #[derive(Clone, Debug, Default)]
 pub struct ExistingDomain {
     /// The selectors of its keys.
     pub selectors: BTreeSet<String>,
-    /// Whether one is RSA.
     pub has_rsa: bool,
     /// Whether one is Ed25519.
     pub has_ed25519: bool,
@@ -182,7 +173,7 @@ pub struct ExistingDomain {
 
 impl Machine {
     /// Whether the program is there.
-    pub fn has(&self, tool: Tool) -> bool {
+    pub fn has(&self, tool: SystemTool) -> bool {
         self.tools.contains(&tool)
     }
 
@@ -195,8 +186,8 @@ impl Machine {
     /// How chopar is called for this configuration.
     pub fn command(&self) -> String {
         match self.place {
-            Place::Machine => "sudo chopar".to_owned(),
-            Place::Folder => format!("chopar -C {}", self.folder.display()),
+            InstallPlace::Machine => "sudo chopar".to_owned(),
+            InstallPlace::Folder => format!("chopar -C {}", self.folder.display()),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::machine::{Machine, Tool};
+use super::machine::{Machine, SystemTool};
 use super::step::Entries;
 
 /// Says how chopar's pages come to be shown, where others of their names are there.
@@ -20,7 +20,7 @@ pub fn man_pages(machine: &Machine) -> Entries {
         .map(|(path, package)| {
             let (path, aside) = (path.display(), aside(path));
             let aside = aside.display();
-            match package.is_some() && machine.has(Tool::Divert) {
+            match package.is_some() && machine.has(SystemTool::Divert) {
                 true => format!("dpkg-divert --local --rename --divert {aside} --add {path}"),
                 false => format!("mv {path} {aside}"),
             }

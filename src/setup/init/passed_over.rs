@@ -5,7 +5,7 @@
 use super::ignore_file::{SECRET_LINES, leaves_secrets_out};
 use super::machine::{ExistingCertificate, Machine};
 use super::step::Entries;
-use super::wishes::{Certificate, Git, Wishes};
+use super::wishes::{CertificateWish, Git, Wishes};
 
 /// The options that had no effect.
 pub fn passed_over(wishes: &Wishes, machine: &Machine) -> Entries {
@@ -39,7 +39,7 @@ pub fn passed_over(wishes: &Wishes, machine: &Machine) -> Entries {
              it, run {command} alias remove '*@{domain}' && {command} alias add '*@{domain}' {wanted}"
         ));
     }
-    if wishes.certificate == Certificate::Unwanted
+    if wishes.certificate == CertificateWish::Unwanted
         && matches!(
             existing.certificate,
             ExistingCertificate::Automatic | ExistingCertificate::Coming

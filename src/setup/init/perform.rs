@@ -15,10 +15,10 @@ use zeroize::Zeroizing;
 
 use super::facts::in_path;
 use super::secret_word;
-use super::step::{DomainStep, FileKind, FolderStep, MachineStep, REPORTS, Step};
+use super::step::{DomainStep, FileKind, FolderStep, InitStep, MachineStep, REPORTS};
 use crate::address::{Domain, Mailbox};
-use crate::config::Names;
-use crate::config::alias_edit::{Change, EditError, Name, edit};
+use crate::config::NameRules;
+use crate::config::alias_edit::{AliasChange, AliasName, EditError, edit};
 use crate::config::text::without_mark;
 use crate::destination::Destination;
 use crate::entropy::Entropy as _;
@@ -42,7 +42,6 @@ pub enum StepError {
     Failed(String, String),
     /// The text of an aliases file.
     Alias(EditError),
-    /// A key.
     Key(KeyFileError),
     /// A password could not be made.
     Password,
@@ -85,8 +84,7 @@ impl std::error::Error for StepError {}
 
 /// What a step gives that is to be shown.
 #[derive(Debug)]
-pub enum Made {
-    /// Nothing.
+pub enum StepResult {
     Nothing,
     /// The password of a user, which is written down nowhere.
     Password(Mailbox, Zeroizing<String>),
@@ -98,15 +96,15 @@ pub fn close_mask() {
     rustix::process::umask(Mode::from_raw_mode(0o077));
 }
 
-/// Does a step for the configuration folder `config`. [`Step::Reload`] is the caller's.
-pub fn perform(step: &Step, config: &Path) -> Result<Made, StepError> {
+/// Does a step for the configuration folder `config`. [`InitStep::Reload`] is the caller's.
+pub fn perform(step: &InitStep, config: &Path) -> Result<StepResult, StepError> {
     match step {
-        Step::Machine(step) => on_machine(step)?,
-        Step::Folder(step) => in_folder(step, config)?,
-        Step::Domain(step) => return for_domain(step, config),
-        Step::Reload => {}
+        InitStep::Machine(step) => on_machine(step)?,
+        InitStep::Folder(step) => in_folder(step, config)?,
+        InitStep::Domain(step) => return for_domain(step, config),
+        InitStep::Reload => {}
     }
-    Ok(Made::Nothing)
+    Ok(StepResult::Nothing)
 }
 
 fn on_machine(step: &MachineStep) -> Result<(), StepError> {
@@ -152,7 +150,7 @@ fn in_folder(step: &FolderStep, config: &Path) -> Result<(), StepError> {
     }
 }
 
-fn for_domain(step: &DomainStep, config: &Path) -> Result<Made, StepError> {
+fn for_domain(step: &DomainStep, config: &Path) -> Result<StepResult, StepError> {
     match step {
         DomainStep::Serve(domain) => serve(config, domain)?,
         DomainStep::Key {
@@ -175,10 +173,10 @@ fn for_domain(step: &DomainStep, config: &Path) -> Result<Made, StepError> {
         }
         DomainStep::User { address } => {
             let password = add_user(config, address)?;
-            return Ok(Made::Password(address.clone(), password));
+            return Ok(StepResult::Password(address.clone(), password));
         }
     }
-    Ok(Made::Nothing)
+    Ok(StepResult::Nothing)
 }
 
 /// The line that a new domain's aliases begin with: git keeps no folder that is empty, and a clone without it would not
@@ -298,13 +296,13 @@ fn lead(config: &Path, domain: &Domain, name: &str, target: &str) -> Result<(), 
         Err(error) => return Err(StepError::Write(path, error)),
     };
     let name = match name {
-        "*" => Name::CatchAll,
-        name => Name::Local(name),
+        "*" => AliasName::CatchAll,
+        name => AliasName::Local(name),
     };
     let targets = [target.to_owned()];
     let file = format!("domains/{domain}/aliases");
-    let change = Change::Add(&targets);
-    let names = Names::default();
+    let change = AliasChange::Add(&targets);
+    let names = NameRules::default();
     let text = edit(&file, &text, domain, &names, name, change).map_err(StepError::Alias)?;
     write_in(config, &path, &text, 0o640)
 }

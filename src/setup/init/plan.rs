@@ -9,14 +9,14 @@ use super::account::{GROUP_LINE, PASSWD_LINE, account};
 use super::certificate;
 use super::ignore_file::{ignored, leaves_secrets_out, missing_lines};
 use super::links::links;
-use super::machine::{Caller, ExistingDomain, LOCAL_BINARY, Machine, Place, Tool};
+use super::machine::{ExistingDomain, InitCaller, InstallPlace, LOCAL_BINARY, Machine, SystemTool};
 use super::man_pages::man_pages;
 use super::passed_over::passed_over;
 use super::ports::{PORTS, high_port};
 use super::service::service;
 use super::settings_text::{Own, Settings, with_admin};
 use super::signing_keys::keys;
-use super::step::{DomainStep, Entries, Entry, FolderStep, MachineStep, Step};
+use super::step::{DomainStep, Entries, FolderStep, InitStep, MachineStep, PlanLine};
 use super::wishes::{Git, Wishes};
 use crate::address::{Domain, Mailbox};
 use crate::date::Timestamp;
@@ -24,9 +24,9 @@ use crate::setup::shared_name::shared_name;
 
 /// What is done, and what comes after.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Plan {
+pub struct InitPlan {
     /// In this order.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<PlanLine>,
     /// The one command that comes next.
     pub next: String,
 }
@@ -77,9 +77,9 @@ impl fmt::Display for PlanError {
 
 impl std::error::Error for PlanError {}
 
-/// What is to be done.
-pub fn plan(wishes: &Wishes, machine: &Machine) -> Result<Plan, PlanError> {
-    if machine.place == Place::Machine && machine.caller == Caller::Other {
+/// Decides the steps of a set-up. Pure: it looks at `machine` and touches nothing.
+pub fn plan(wishes: &Wishes, machine: &Machine) -> Result<InitPlan, PlanError> {
+    if machine.place == InstallPlace::Machine && machine.caller == InitCaller::Other {
         return Err(PlanError::NotRoot);
     }
     if !wishes.domain.as_str().contains('.') {
@@ -90,7 +90,7 @@ pub fn plan(wishes: &Wishes, machine: &Machine) -> Result<Plan, PlanError> {
         machine,
         entries: Entries::default(),
     };
-    if machine.place == Place::Machine {
+    if machine.place == InstallPlace::Machine {
         planner.binary();
         let account = account(machine).ok_or(PlanError::NoAccountTool)?;
         planner.entries.0.extend(account.0);
@@ -101,13 +101,13 @@ pub fn plan(wishes: &Wishes, machine: &Machine) -> Result<Plan, PlanError> {
     planner.user()?;
     planner.git();
     planner.certificate();
-    if machine.place == Place::Machine {
+    if machine.place == InstallPlace::Machine {
         let links = links(machine, &wishes.domain);
         planner.entries.0.extend(links.0);
         if !machine.missing.is_empty() {
-            planner
-                .entries
-                .step(Step::Machine(MachineStep::Beside(machine.missing.clone())));
+            planner.entries.step(InitStep::Machine(MachineStep::Beside(
+                machine.missing.clone(),
+            )));
         }
         planner.entries.0.extend(man_pages(machine).0);
     }
@@ -115,19 +115,23 @@ pub fn plan(wishes: &Wishes, machine: &Machine) -> Result<Plan, PlanError> {
     planner.entries.0.extend(passed_over.0);
     let next = planner.next();
     let next = service(machine, next, &mut planner.entries);
-    Ok(Plan {
+    Ok(InitPlan {
         entries: planner.entries.0,
         next,
     })
 }
 
 /// What a domain gets that is served besides others: keys, and where its mail goes.
-pub fn plan_domain(domain: &Domain, forward_to: Option<&Mailbox>, now: Timestamp) -> Vec<Entry> {
-    let mut entries = vec![Entry::Do(Step::Domain(DomainStep::Serve(domain.clone())))];
+pub fn plan_domain(domain: &Domain, forward_to: Option<&Mailbox>, now: Timestamp) -> Vec<PlanLine> {
+    let mut entries = vec![PlanLine::Do(InitStep::Domain(DomainStep::Serve(
+        domain.clone(),
+    )))];
     entries.extend(keys(domain, &ExistingDomain::default(), now));
-    entries.push(Entry::Do(Step::Domain(DomainStep::Reports(domain.clone()))));
+    entries.push(PlanLine::Do(InitStep::Domain(DomainStep::Reports(
+        domain.clone(),
+    ))));
     entries.extend(forward_to.map(|target| {
-        Entry::Do(Step::Domain(DomainStep::Alias {
+        PlanLine::Do(InitStep::Domain(DomainStep::Alias {
             domain: domain.clone(),
             name: "*".to_owned(),
             target: target.clone(),
@@ -152,7 +156,7 @@ impl Planner<'_> {
                 installed.display(),
                 binary.display()
             )),
-            None => self.entries.step(Step::Machine(MachineStep::Copy {
+            None => self.entries.step(InitStep::Machine(MachineStep::Copy {
                 from: binary.clone(),
                 to: LOCAL_BINARY.into(),
             })),
@@ -163,10 +167,11 @@ impl Planner<'_> {
         let folder = self.machine.folder.clone();
         let existing = &self.machine.existing;
         if !existing.folder {
-            self.entries.step(Step::Folder(FolderStep::Make(folder)));
-        } else if existing.is_services && self.machine.place == Place::Machine {
             self.entries
-                .step(Step::Folder(FolderStep::TakeBack(folder)));
+                .step(InitStep::Folder(FolderStep::Make(folder)));
+        } else if existing.is_services && self.machine.place == InstallPlace::Machine {
+            self.entries
+                .step(InitStep::Folder(FolderStep::TakeBack(folder)));
         } else {
             self.entries
                 .kept(format!("the folder {}", folder.display()));
@@ -195,10 +200,10 @@ impl Planner<'_> {
         self.leads_elsewhere()?;
         let Some(text) = &existing.settings else {
             let own = match self.machine.place {
-                Place::Machine => None,
-                Place::Folder => Some(Own {
+                InstallPlace::Machine => None,
+                InstallPlace::Folder => Some(Own {
                     folder: self.machine.folder.clone(),
-                    user: (self.machine.caller == Caller::Root && !self.machine.has_account)
+                    user: (self.machine.caller == InitCaller::Root && !self.machine.has_account)
                         .then(|| NOBODY.to_owned()),
                     ports: PORTS.map(|port| high_port(port, &self.machine.taken_ports)),
                 }),
@@ -213,7 +218,7 @@ impl Planner<'_> {
                     self.machine.place,
                 ),
             };
-            self.entries.step(Step::Folder(FolderStep::Settings {
+            self.entries.step(InitStep::Folder(FolderStep::Settings {
                 text: settings.text(),
                 hostname: settings.hostname,
                 admin: settings.admin,
@@ -223,7 +228,7 @@ impl Planner<'_> {
         };
         self.entries.kept("chopar.toml");
         if let (None, Some(admin)) = (&existing.admin, wanted) {
-            self.entries.step(Step::Folder(FolderStep::Admin {
+            self.entries.step(InitStep::Folder(FolderStep::Admin {
                 admin: admin.clone(),
                 text: with_admin(text, admin),
             }));
@@ -269,7 +274,7 @@ impl Planner<'_> {
             Some(_) => self.entries.kept(format!("{domain}, which is served")),
             None => self
                 .entries
-                .step(Step::Domain(DomainStep::Serve(domain.clone()))),
+                .step(InitStep::Domain(DomainStep::Serve(domain.clone()))),
         }
         self.entries
             .0
@@ -277,13 +282,13 @@ impl Planner<'_> {
         // Where a domain was served before, its records may name another address, which stays.
         if self.machine.existing.domain.is_none() {
             self.entries
-                .step(Step::Domain(DomainStep::Reports(domain.clone())));
+                .step(InitStep::Domain(DomainStep::Reports(domain.clone())));
         }
         match (&existing.catch_all, &self.wishes.forward_to) {
             (Some(there), _) => self.entries.kept(format!(
                 "all addresses of {domain} without an alias lead to {there}"
             )),
-            (None, Some(target)) => self.entries.step(Step::Domain(DomainStep::Alias {
+            (None, Some(target)) => self.entries.step(InitStep::Domain(DomainStep::Alias {
                 domain: domain.clone(),
                 name: "*".to_owned(),
                 target: target.clone(),
@@ -336,7 +341,7 @@ impl Planner<'_> {
             ));
             return Ok(());
         }
-        self.entries.step(Step::Domain(DomainStep::User {
+        self.entries.step(InitStep::Domain(DomainStep::User {
             address: address.clone(),
         }));
         let others = &self.machine.existing.other_users;
@@ -349,7 +354,7 @@ impl Planner<'_> {
             || existing.aliases.contains(&key);
         let admin = self.admin().filter(|admin| admin.domain() != domain);
         if let (false, Some(target)) = (is_led, admin) {
-            self.entries.step(Step::Domain(DomainStep::Alias {
+            self.entries.step(InitStep::Domain(DomainStep::Alias {
                 domain: domain.clone(),
                 name,
                 target: target.clone(),
@@ -374,7 +379,7 @@ impl Planner<'_> {
             ));
             return;
         }
-        if !self.machine.has(Tool::Git) {
+        if !self.machine.has(SystemTool::Git) {
             self.entries
                 .left("a repository of the folder: install git, then run this again");
             return;
@@ -383,7 +388,7 @@ impl Planner<'_> {
             return;
         };
         let ignore = missing_lines(&existing.ignore, &ignored(self.wishes.git));
-        self.entries.step(Step::Folder(FolderStep::Repository {
+        self.entries.step(InitStep::Folder(FolderStep::Repository {
             ignore,
             is_public: self.wishes.git != Git::Private,
             committer,
@@ -407,7 +412,7 @@ impl Planner<'_> {
     /// The command that comes after the plan.
     fn next(&self) -> String {
         let (command, domain) = (self.machine.command(), &self.wishes.domain);
-        let must_say = self.machine.place == Place::Machine && self.admin().is_none();
+        let must_say = self.machine.place == InstallPlace::Machine && self.admin().is_none();
         match must_say {
             true => format!("{command} init {domain} --forward-to YOU@ELSEWHERE"),
             false => format!("{command} doctor {domain}"),

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use super::machine::{Machine, Place, Supervisor, USUAL_BINARY};
+use super::machine::{InstallPlace, Machine, Supervisor, USUAL_BINARY};
 use super::ports::PORTS;
-use super::step::{Entries, Entry, FileKind, FolderStep, MachineStep, Step};
+use super::step::{Entries, FileKind, FolderStep, InitStep, MachineStep, PlanLine};
 
 /// The unit and the start are added to what is planned so far; `next` is the command that comes after them. Gives the
 /// command that comes next in the end.
 pub fn service(machine: &Machine, next: String, entries: &mut Entries) -> String {
-    if machine.place == Place::Folder {
+    if machine.place == InstallPlace::Folder {
         if machine.service.is_running {
             reload(entries);
             return next;
@@ -24,7 +24,7 @@ pub fn service(machine: &Machine, next: String, entries: &mut Entries) -> String
     };
     match (&machine.service.unit, file) {
         (Some(path), Some(_)) => entries.kept(format!("{}", path.display())),
-        (None, Some((path, text, kind))) => entries.step(Step::Machine(MachineStep::Write {
+        (None, Some((path, text, kind))) => entries.step(InitStep::Machine(MachineStep::Write {
             path: path.into(),
             text: text.replace(USUAL_BINARY, &machine.program().display().to_string()),
             kind,
@@ -40,7 +40,7 @@ pub fn service(machine: &Machine, next: String, entries: &mut Entries) -> String
         )
     {
         for (key, text) in SOCKETS {
-            entries.step(Step::Machine(MachineStep::Write {
+            entries.step(InitStep::Machine(MachineStep::Write {
                 path: format!("/etc/systemd/system/chopar-{key}.socket").into(),
                 text: text.to_owned(),
                 kind: FileKind::Text,
@@ -74,11 +74,11 @@ fn reload(entries: &mut Entries) {
     let is_changed = entries.0.iter().any(|entry| {
         matches!(
             entry,
-            Entry::Do(Step::Folder(FolderStep::Admin { .. }) | Step::Domain(_))
+            PlanLine::Do(InitStep::Folder(FolderStep::Admin { .. }) | InitStep::Domain(_))
         )
     });
     match is_changed {
-        true => entries.step(Step::Reload),
+        true => entries.step(InitStep::Reload),
         false => entries.kept("the daemon, which runs"),
     }
 }

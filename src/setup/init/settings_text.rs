@@ -36,7 +36,7 @@ pub const STATE: &str = ".state";
 pub const RUNTIME: &str = ".run";
 
 impl Settings {
-    /// The file.
+    /// The text of chopar.toml.
     pub fn text(&self) -> String {
         let hostname = &self.hostname;
         let mut text = format!(

@@ -3,27 +3,32 @@
 use std::collections::BTreeSet;
 
 use super::machine::ExistingDomain;
-use super::step::{DomainStep, Entry, Step};
+use super::step::{DomainStep, InitStep, PlanLine};
 use crate::address::Domain;
 use crate::date::Timestamp;
-use crate::setup::dkim_key::Kind;
+use crate::setup::dkim_key::KeyKind;
 
 /// Keys of both kinds, where they are missing.
-pub fn keys(domain: &Domain, existing: &ExistingDomain, now: Timestamp) -> Vec<Entry> {
+pub fn keys(domain: &Domain, existing: &ExistingDomain, now: Timestamp) -> Vec<PlanLine> {
     let kinds = [
         (
             existing.has_rsa,
             "the RSA key",
-            Kind::Rsa { bits: RSA_BITS },
+            KeyKind::Rsa { bits: RSA_BITS },
             'r',
         ),
-        (existing.has_ed25519, "the Ed25519 key", Kind::Ed25519, 'e'),
+        (
+            existing.has_ed25519,
+            "the Ed25519 key",
+            KeyKind::Ed25519,
+            'e',
+        ),
     ];
     kinds
         .into_iter()
         .map(|(is_there, what, kind, letter)| match is_there {
-            true => Entry::Kept(format!("{what} that signs for {domain}")),
-            false => Entry::Do(Step::Domain(DomainStep::Key {
+            true => PlanLine::Kept(format!("{what} that signs for {domain}")),
+            false => PlanLine::Do(InitStep::Domain(DomainStep::Key {
                 domain: domain.clone(),
                 selector: selector(now, letter, &existing.selectors),
                 kind,

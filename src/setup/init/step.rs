@@ -5,16 +5,15 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::address::{Domain, Mailbox};
-use crate::setup::dkim_key::Kind;
+use crate::setup::dkim_key::KeyKind;
 
 /// One thing that is done.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Step {
+pub enum InitStep {
     /// Outside of the configuration folder.
     Machine(MachineStep),
     /// To the configuration folder as a whole.
     Folder(FolderStep),
-    /// For a domain.
     Domain(DomainStep),
     /// The running daemon reads its configuration again.
     Reload,
@@ -32,13 +31,10 @@ pub enum MachineStep {
     },
     /// A file outside of the configuration folder.
     Write {
-        /// Where.
         path: PathBuf,
-        /// What it says.
         text: String,
         /// Whether it is run, or read.
         kind: FileKind,
-        /// What it is for.
         what: &'static str,
     },
     /// Files beside the binary, which it carries: manual pages and the like.
@@ -52,7 +48,6 @@ pub enum MachineStep {
     },
     /// A link to the binary.
     Link {
-        /// Where.
         path: PathBuf,
         /// What it leads to.
         binary: PathBuf,
@@ -74,16 +69,10 @@ pub enum FolderStep {
         admin: Option<Mailbox>,
         /// Whether the daemon obtains certificates.
         certificates: bool,
-        /// The file.
         text: String,
     },
     /// chopar.toml with `admin`.
-    Admin {
-        /// Who that is.
-        admin: Mailbox,
-        /// The file.
-        text: String,
-    },
+    Admin { admin: Mailbox, text: String },
     /// A repository with a first commit.
     Repository {
         /// The lines that `.gitignore` lacks.
@@ -102,16 +91,13 @@ pub enum DomainStep {
     Serve(Domain),
     /// A key that signs.
     Key {
-        /// The domain.
         domain: Domain,
         /// Its name in the DNS.
         selector: String,
-        /// What kind of key.
-        kind: Kind,
+        kind: KeyKind,
     },
     /// An alias; `*` catches the rest.
     Alias {
-        /// The domain.
         domain: Domain,
         /// The local part.
         name: String,
@@ -139,11 +125,10 @@ pub enum FileKind {
     Script,
 }
 
-/// One line of a plan.
+/// A line of the plan that `init` prints: a step, or a remark between them.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Entry {
-    /// It is done.
-    Do(Step),
+pub enum PlanLine {
+    Do(InitStep),
     /// It is there and stays as it is.
     Kept(String),
     /// The operator has to do it.
@@ -152,22 +137,22 @@ pub enum Entry {
 
 /// The lines of a plan, in their order.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Entries(pub Vec<Entry>);
+pub struct Entries(pub Vec<PlanLine>);
 
 impl Entries {
     /// Adds what is done.
-    pub fn step(&mut self, step: Step) {
-        self.0.push(Entry::Do(step));
+    pub fn step(&mut self, step: InitStep) {
+        self.0.push(PlanLine::Do(step));
     }
 
     /// Adds what stays as it is.
     pub fn kept(&mut self, text: impl Into<String>) {
-        self.0.push(Entry::Kept(text.into()));
+        self.0.push(PlanLine::Kept(text.into()));
     }
 
     /// Adds what the operator has to do.
     pub fn left(&mut self, text: impl Into<String>) {
-        self.0.push(Entry::Left(text.into()));
+        self.0.push(PlanLine::Left(text.into()));
     }
 
     /// Adds programs that are called, one after the other.
@@ -177,11 +162,11 @@ impl Entries {
             .map(|words| words.iter().map(|&word| word.to_owned()).collect())
             .collect();
         let what = what.to_owned();
-        self.step(Step::Machine(MachineStep::Call { what, commands }));
+        self.step(InitStep::Machine(MachineStep::Call { what, commands }));
     }
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for InitStep {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Machine(step) => step.fmt(out),
@@ -281,8 +266,8 @@ impl fmt::Display for DomainStep {
                 kind,
             } => {
                 let kind = match kind {
-                    Kind::Rsa { bits } => format!("an RSA key of {bits} bits"),
-                    Kind::Ed25519 => "an Ed25519 key".to_owned(),
+                    KeyKind::Rsa { bits } => format!("an RSA key of {bits} bits"),
+                    KeyKind::Ed25519 => "an Ed25519 key".to_owned(),
                 };
                 write!(out, "make {kind} that signs for {domain}, {selector}")
             }

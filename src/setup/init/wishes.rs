@@ -5,7 +5,6 @@ use crate::address::{Domain, Mailbox};
 /// What the operator asks for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Wishes {
-    /// The domain.
     pub domain: Domain,
     /// The name of the host, where it is said.
     pub hostname: Option<Domain>,
@@ -18,7 +17,7 @@ pub struct Wishes {
     /// Whether the folder becomes a repository.
     pub git: Git,
     /// Whether a certificate is wanted.
-    pub certificate: Certificate,
+    pub certificate: CertificateWish,
 }
 
 /// Whether the configuration folder becomes a git repository.
@@ -35,9 +34,8 @@ pub enum Git {
 
 /// Whether a certificate is wanted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Certificate {
+pub enum CertificateWish {
     /// It is.
     Wanted,
-    /// It is not.
     Unwanted,
 }

@@ -1,16 +1,16 @@
 //! The record of a DKIM key, and what web panels make of it.
 
-use super::{Facts, Need, PublicKey, Purpose, Row, Seen, State};
-use crate::auth::dkim::record::{KeyRecord, RecordError};
-use crate::setup::record::Value;
+use super::{PublishedKey, Purpose, RecordState, WantedRecord, ZoneFacts, ZoneNeed, ZoneView};
+use crate::auth::dkim::record::{KeyRecord, KeyRecordError};
+use crate::setup::record::RecordValue;
 
 /// The row of a key; none where its name would be too long.
-pub(super) fn row(facts: &Facts, key: &PublicKey, seen: &Seen) -> Option<Row> {
+pub(super) fn row(facts: &ZoneFacts, key: &PublishedKey, seen: &ZoneView) -> Option<WantedRecord> {
     let name = key.name(&facts.domain)?;
-    let value = Value::Text(key.text.clone());
-    let mut row = Row::new(Purpose::Dkim, Need::Required, &name, value);
+    let value = RecordValue::Text(key.text.clone());
+    let mut row = WantedRecord::new(Purpose::Dkim, ZoneNeed::Required, &name, value);
     let found = row.judge_texts(seen.texts(&name, |_| true), |text| is_same(&key.text, text));
-    if row.state == State::Differs {
+    if row.state == RecordState::Differs {
         let note = match found.as_slice() {
             [text] => difference(&key.text, text),
             texts if texts.iter().any(|text| is_same(&key.text, text)) => {
@@ -20,7 +20,7 @@ pub(super) fn row(facts: &Facts, key: &PublicKey, seen: &Seen) -> Option<Row> {
         };
         row.notes.push(note);
     }
-    if row.state == State::There
+    if row.state == RecordState::There
         && found
             .iter()
             .any(|text| KeyRecord::parse(text.as_bytes()).is_ok_and(|record| record.testing))
@@ -48,8 +48,8 @@ fn difference(wanted: &str, found: &str) -> String {
     };
     let (ours, theirs) = (bare(wanted), bare(found));
     let read = KeyRecord::parse(found.as_bytes());
-    if read == Err(RecordError::Revoked) {
-        return format!("the key cannot be used: {}", RecordError::Revoked);
+    if read == Err(KeyRecordError::Revoked) {
+        return format!("the key cannot be used: {}", KeyRecordError::Revoked);
     }
     if found.contains(['"', '\\']) && ours == theirs {
         return "quotes or backslashes have become part of it: paste the value without them"

@@ -1,25 +1,25 @@
 //! The policy of a domain (RFC 9989) and where its reports go.
 
-use super::{Facts, Need, Purpose, Row, Seen, State};
+use super::{Purpose, RecordState, WantedRecord, ZoneFacts, ZoneNeed, ZoneView};
 use crate::auth::dkim::tag::TagList;
-use crate::setup::record::Value;
+use crate::setup::record::RecordValue;
 
 /// The row of the policy. One that is there and valid is left as it is.
-pub(super) fn row(facts: &Facts, seen: &Seen) -> Option<Row> {
+pub(super) fn row(facts: &ZoneFacts, seen: &ZoneView) -> Option<WantedRecord> {
     let name = facts.dmarc_name()?;
-    let value = Value::Text(fresh(facts, "none"));
-    let mut row = Row::new(Purpose::Dmarc, Need::Required, &name, value);
+    let value = RecordValue::Text(fresh(facts, "none"));
+    let mut row = WantedRecord::new(Purpose::Dmarc, ZoneNeed::Required, &name, value);
     let found = row.judge_texts(seen.texts(&name, is_one), |text| policy(text).is_some());
     match (row.state.clone(), found.as_slice()) {
-        (State::There, [text]) => {
-            row.record.value = Value::Text(text.clone());
+        (RecordState::There, [text]) => {
+            row.record.value = RecordValue::Text(text.clone());
             judge(facts, text, &mut row);
         }
-        (State::Differs, [_, _, ..]) => row.notes.push(
+        (RecordState::Differs, [_, _, ..]) => row.notes.push(
             "there is more than one policy, and receivers then take none of them (RFC 9989 section 4.7): leave this one"
                 .to_owned(),
         ),
-        (State::Differs, _) => row
+        (RecordState::Differs, _) => row
             .notes
             .push("it has no p= that can be read, so that it counts as none".to_owned()),
         _ => row.notes.push(
@@ -30,12 +30,12 @@ pub(super) fn row(facts: &Facts, seen: &Seen) -> Option<Row> {
 }
 
 /// The row by which another domain says that it takes the reports; none where they stay in the domain.
-pub(super) fn reports(facts: &Facts, seen: &Seen) -> Option<Row> {
+pub(super) fn reports(facts: &ZoneFacts, seen: &ZoneView) -> Option<WantedRecord> {
     let name = facts.reports_name()?;
-    let value = Value::Text("v=DMARC1".to_owned());
-    let mut row = Row::new(Purpose::DmarcReports, Need::Advised, &name, value);
+    let value = RecordValue::Text("v=DMARC1".to_owned());
+    let mut row = WantedRecord::new(Purpose::DmarcReports, ZoneNeed::Advised, &name, value);
     row.judge_texts(seen.texts(&name, is_one), |_| true);
-    if row.state != State::There {
+    if row.state != RecordState::There {
         row.notes.push(format!(
             "only who runs the zone of {} can add it; without it reports to {} are not sent. Where that is a mailbox provider, \
              take an address of {} instead and let an alias lead there",
@@ -48,14 +48,14 @@ pub(super) fn reports(facts: &Facts, seen: &Seen) -> Option<Row> {
 }
 
 /// A policy that asks for nothing but reports: how one begins.
-fn fresh(facts: &Facts, policy: &str) -> String {
+fn fresh(facts: &ZoneFacts, policy: &str) -> String {
     format!(
         "v=DMARC1; p={policy}; fo=1; rua=mailto:{0}; ruf=mailto:{0}",
         facts.reports
     )
 }
 
-fn judge(facts: &Facts, text: &str, row: &mut Row) {
+fn judge(facts: &ZoneFacts, text: &str, row: &mut WantedRecord) {
     let tags = TagList::parse(text.as_bytes()).ok();
     let tag = |name: &str| tags.as_ref().and_then(|tags| tags.value(name));
     match policy(text) {

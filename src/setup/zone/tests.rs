@@ -6,16 +6,16 @@ fn name(text: &str) -> Domain {
     Domain::parse(text).expect("a domain")
 }
 
-fn text(text: &str) -> Value {
-    Value::Text(text.to_owned())
+fn text(text: &str) -> RecordValue {
+    RecordValue::Text(text.to_owned())
 }
 
-fn address(text: &str) -> Value {
-    Value::Address(text.parse().expect("an address"))
+fn address(text: &str) -> RecordValue {
+    RecordValue::Address(text.parse().expect("an address"))
 }
 
-fn mx(preference: u16, host: &str) -> Value {
-    Value::Mx(Mx {
+fn mx(preference: u16, host: &str) -> RecordValue {
+    RecordValue::Mx(Mx {
         preference,
         host: Some(name(host)),
     })
@@ -26,8 +26,8 @@ const KEY: &str = "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPc
 /// Another one.
 const OTHER_KEY: &str = "v=DKIM1; k=ed25519; p=PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw=";
 
-fn facts() -> Facts {
-    Facts {
+fn facts() -> ZoneFacts {
+    ZoneFacts {
         host: name("mail.example.com"),
         addresses: vec![
             "192.0.2.1".parse().expect("an address"),
@@ -35,7 +35,7 @@ fn facts() -> Facts {
         ],
         domain: name("example.com"),
         receives: true,
-        keys: vec![PublicKey {
+        keys: vec![PublishedKey {
             selector: "s1".to_owned(),
             text: KEY.to_owned(),
         }],
@@ -49,38 +49,38 @@ fn facts() -> Facts {
 }
 
 /// A zone in which everything is right.
-fn right() -> Seen {
-    let mut seen = Seen {
+fn right() -> ZoneView {
+    let mut seen = ZoneView {
         spf_passes: Some(true),
         helo_passes: Some(true),
         spf_lookups: Some(1),
-        ..Seen::default()
+        ..ZoneView::default()
     };
     for question in questions(&facts()) {
-        seen.records.insert(question, Published::Nothing);
+        seen.records.insert(question, PublishedRecords::Nothing);
     }
     for row in compare(&facts(), &seen) {
-        let Record { name, value } = row.record;
+        let DnsRecord { name, value } = row.record;
         let entry = seen
             .records
             .entry((name, value.kind()))
-            .or_insert(Published::Nothing);
+            .or_insert(PublishedRecords::Nothing);
         match entry {
-            Published::Records(values) => values.push(value),
-            entry => *entry = Published::Records(vec![value]),
+            PublishedRecords::Records(values) => values.push(value),
+            entry => *entry = PublishedRecords::Records(vec![value]),
         }
     }
     seen
 }
 
-fn put(seen: &mut Seen, owner: &str, kind: ZoneKind, values: Vec<Value>) {
+fn put(seen: &mut ZoneView, owner: &str, kind: ZoneKind, values: Vec<RecordValue>) {
     seen.records
-        .insert((name(owner), kind), Published::Records(values));
+        .insert((name(owner), kind), PublishedRecords::Records(values));
 }
 
 /// The first row for this purpose.
 #[track_caller]
-fn row(seen: &Seen, purpose: Purpose) -> Row {
+fn row(seen: &ZoneView, purpose: Purpose) -> WantedRecord {
     let rows = compare(&facts(), seen);
     rows.into_iter()
         .find(|row| row.purpose == purpose)
@@ -89,18 +89,18 @@ fn row(seen: &Seen, purpose: Purpose) -> Row {
 
 #[test]
 fn an_empty_zone_lacks_everything_and_says_what() {
-    let mut seen = Seen::default();
+    let mut seen = ZoneView::default();
     for question in questions(&facts()) {
-        seen.records.insert(question, Published::Nothing);
+        seen.records.insert(question, PublishedRecords::Nothing);
     }
     let rows = compare(&facts(), &seen);
     assert!(
-        rows.iter().all(|row| row.state == State::Missing),
+        rows.iter().all(|row| row.state == RecordState::Missing),
         "{rows:?}"
     );
     let required: Vec<String> = rows
         .iter()
-        .filter(|row| row.need == Need::Required)
+        .filter(|row| row.need == ZoneNeed::Required)
         .map(|row| format!("{} {}", row.record.value.kind(), row.record.name))
         .collect();
     let v6 = format!(
@@ -127,7 +127,7 @@ fn an_empty_zone_lacks_everything_and_says_what() {
 fn a_zone_that_holds_what_was_asked_for_is_complete_and_nothing_is_said_against_it() {
     let rows = compare(&facts(), &right());
     for row in &rows {
-        assert_eq!(row.state, State::There, "{row:?}");
+        assert_eq!(row.state, RecordState::There, "{row:?}");
         assert_eq!(row.found, [], "{row:?}");
     }
     assert!(is_complete(&rows));
@@ -138,7 +138,7 @@ fn whatever_required_record_is_taken_out_is_missed_alone() {
     for row in compare(&facts(), &right()) {
         let mut seen = right();
         let key = (row.record.name.clone(), row.record.value.kind());
-        seen.records.insert(key, Published::Nothing);
+        seen.records.insert(key, PublishedRecords::Nothing);
         if row.purpose == Purpose::Spf {
             seen.spf_passes = Some(false);
         }
@@ -148,23 +148,23 @@ fn whatever_required_record_is_taken_out_is_missed_alone() {
         let rows = compare(&facts(), &seen);
         let lacking: Vec<Purpose> = rows
             .iter()
-            .filter(|row| row.state != State::There)
+            .filter(|row| row.state != RecordState::There)
             .map(|row| row.purpose)
             .collect();
         assert_eq!(lacking, [row.purpose]);
-        assert_eq!(is_complete(&rows), row.need != Need::Required);
+        assert_eq!(is_complete(&rows), row.need != ZoneNeed::Required);
     }
 }
 
 #[test]
 fn an_unknown_answer_is_never_taken_for_there() {
-    let mut seen = Seen::default();
+    let mut seen = ZoneView::default();
     for question in questions(&facts()) {
         seen.records
-            .insert(question, Published::Unknown("no answer".to_owned()));
+            .insert(question, PublishedRecords::Unknown("no answer".to_owned()));
     }
     let rows = compare(&facts(), &seen);
-    assert!(rows.iter().all(|row| row.state == State::Unknown));
+    assert!(rows.iter().all(|row| row.state == RecordState::Unknown));
     assert!(
         rows.iter()
             .all(|row| row.notes.contains(&"no answer".to_owned()))
@@ -176,14 +176,14 @@ fn an_unknown_answer_is_never_taken_for_there() {
 fn a_record_that_only_some_servers_have_is_on_its_way() {
     let mut seen = right();
     let key = text(KEY);
-    let divided = Published::Divided(vec![
+    let divided = PublishedRecords::Divided(vec![
         ("ns1.example.com".to_owned(), vec![key]),
         ("ns2.example.com".to_owned(), Vec::new()),
     ]);
     seen.records
         .insert((name("s1._domainkey.example.com"), ZoneKind::Txt), divided);
-    assert_eq!(row(&seen, Purpose::Dkim).state, State::OnItsWay);
-    let divided = Published::Divided(vec![
+    assert_eq!(row(&seen, Purpose::Dkim).state, RecordState::OnItsWay);
+    let divided = PublishedRecords::Divided(vec![
         (
             "ns1.example.com".to_owned(),
             vec![mx(10, "mail.example.com")],
@@ -195,7 +195,7 @@ fn a_record_that_only_some_servers_have_is_on_its_way() {
     ]);
     seen.records
         .insert((name("example.com"), ZoneKind::Mx), divided);
-    assert_eq!(row(&seen, Purpose::Mx).state, State::OnItsWay);
+    assert_eq!(row(&seen, Purpose::Mx).state, RecordState::OnItsWay);
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn other_texts_under_the_domain_are_nobodys_business() {
         vec![verification, spf],
     );
     let row = row(&seen, Purpose::Spf);
-    assert_eq!((row.state, row.found), (State::There, Vec::new()));
+    assert_eq!((row.state, row.found), (RecordState::There, Vec::new()));
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn a_policy_that_is_published_is_kept_and_this_host_put_in_front() {
         vec![text(published)],
     );
     let row = row(&seen, Purpose::Spf);
-    assert_eq!(row.state, State::Differs);
+    assert_eq!(row.state, RecordState::Differs);
     assert_eq!(
         row.record.value,
         text("v=spf1 a:mail.example.com include:_spf.google.com ~all")
@@ -243,7 +243,7 @@ fn plus_all_two_records_and_too_many_lookups_are_pointed_out() {
         vec![text("v=spf1 mx +all")],
     );
     let open = row(&seen, Purpose::Spf);
-    assert_eq!(open.state, State::Differs);
+    assert_eq!(open.state, RecordState::Differs);
     assert_eq!(open.record.value, text("v=spf1 mx ~all"));
     let two = vec![text("v=spf1 mx -all"), text("v=spf1 a ~all")];
     put(&mut seen, "example.com", ZoneKind::Txt, two);
@@ -295,7 +295,7 @@ fn what_a_panel_did_to_a_key_is_told() {
             vec![text(&found)],
         );
         let row = row(&seen, Purpose::Dkim);
-        assert_eq!(row.state, State::Differs, "{found}");
+        assert_eq!(row.state, RecordState::Differs, "{found}");
         assert!(
             row.notes.iter().any(|note| note.contains(expected)),
             "{found}: {row:?}"
@@ -314,19 +314,19 @@ fn a_key_written_otherwise_is_the_same_key() {
         vec![text(&found)],
     );
     let row = row(&seen, Purpose::Dkim);
-    assert_eq!(row.state, State::There);
+    assert_eq!(row.state, RecordState::There);
     assert!(row.notes.iter().any(|note| note.contains("t=y")), "{row:?}");
 }
 
 #[test]
 fn an_alias_is_fine_for_a_key_and_in_the_way_of_a_mail_server() {
     let mut seen = right();
-    let alias = |to: &str, value: Value| Published::Alias(name(to), vec![value]);
+    let alias = |to: &str, value: RecordValue| PublishedRecords::Alias(name(to), vec![value]);
     seen.records.insert(
         (name("s1._domainkey.example.com"), ZoneKind::Txt),
         alias("key.example.net", text(KEY)),
     );
-    assert_eq!(row(&seen, Purpose::Dkim).state, State::There);
+    assert_eq!(row(&seen, Purpose::Dkim).state, RecordState::There);
     seen.records.insert(
         (name("mail.example.com"), ZoneKind::A),
         alias("web.example.net", address("192.0.2.1")),
@@ -350,7 +350,7 @@ fn mail_that_goes_elsewhere_is_not_taken_over_without_a_word() {
         vec![mx(1, "aspmx.l.google.com")],
     );
     let elsewhere = row(&seen, Purpose::Mx);
-    assert_eq!(elsewhere.state, State::Differs);
+    assert_eq!(elsewhere.state, RecordState::Differs);
     assert!(
         elsewhere
             .notes
@@ -360,7 +360,7 @@ fn mail_that_goes_elsewhere_is_not_taken_over_without_a_word() {
     let both = vec![mx(1, "aspmx.l.google.com"), mx(20, "mail.example.com")];
     put(&mut seen, "example.com", ZoneKind::Mx, both);
     let second = row(&seen, Purpose::Mx);
-    assert_eq!(second.state, State::There);
+    assert_eq!(second.state, RecordState::There);
     assert!(
         second.notes.iter().any(|note| note.contains("come first")),
         "{second:?}"
@@ -373,7 +373,7 @@ fn an_address_of_another_machine_beside_ours_is_pointed_out() {
     let both = vec![address("192.0.2.1"), address("203.0.113.9")];
     put(&mut seen, "mail.example.com", ZoneKind::A, both);
     let row = row(&seen, Purpose::Address);
-    assert_eq!(row.state, State::There);
+    assert_eq!(row.state, RecordState::There);
     assert!(
         row.notes.iter().any(|note| note.contains("203.0.113.9")),
         "{row:?}"
@@ -409,7 +409,7 @@ fn a_policy_of_dmarc_is_left_as_it_is_and_led_on() {
         vec![text("v=DMARC1; p=none")],
     );
     let none = row(&seen, Purpose::Dmarc);
-    assert_eq!(none.state, State::There);
+    assert_eq!(none.state, RecordState::There);
     assert!(none.notes.iter().any(|note| note.contains("p=quarantine")));
     assert!(
         none.notes
@@ -430,10 +430,10 @@ fn a_policy_of_dmarc_is_left_as_it_is_and_led_on() {
         ZoneKind::Txt,
         vec![text("v=DMARC1; p=all")],
     );
-    assert_eq!(row(&seen, Purpose::Dmarc).state, State::Differs);
+    assert_eq!(row(&seen, Purpose::Dmarc).state, RecordState::Differs);
     let two = vec![text("v=DMARC1; p=none"), text("v=DMARC1; p=reject")];
     put(&mut seen, "_dmarc.example.com", ZoneKind::Txt, two);
-    assert_eq!(row(&seen, Purpose::Dmarc).state, State::Differs);
+    assert_eq!(row(&seen, Purpose::Dmarc).state, RecordState::Differs);
 }
 
 #[test]
@@ -442,7 +442,9 @@ fn reports_to_another_domain_need_its_leave() {
     facts.reports = "me@example.net".to_owned();
     let mut seen = right();
     for question in questions(&facts) {
-        seen.records.entry(question).or_insert(Published::Nothing);
+        seen.records
+            .entry(question)
+            .or_insert(PublishedRecords::Nothing);
     }
     let rows = compare(&facts, &seen);
     let row = rows
@@ -453,7 +455,7 @@ fn reports_to_another_domain_need_its_leave() {
         row.record.name,
         name("example.com._report._dmarc.example.net")
     );
-    assert_eq!(row.state, State::Missing);
+    assert_eq!(row.state, RecordState::Missing);
 }
 
 #[test]
@@ -465,8 +467,8 @@ fn a_wrong_certificate_association_stops_mail_and_none_is_wanted_without_signatu
             .any(|row| row.purpose == Purpose::Association)
     );
     seen.signed = true;
-    assert_eq!(row(&seen, Purpose::Association).state, State::Missing);
-    let wrong = Value::Association(Tlsa {
+    assert_eq!(row(&seen, Purpose::Association).state, RecordState::Missing);
+    let wrong = RecordValue::Association(Tlsa {
         usage: 3,
         selector: 1,
         matching: 1,
@@ -479,7 +481,10 @@ fn a_wrong_certificate_association_stops_mail_and_none_is_wanted_without_signatu
         vec![wrong],
     );
     let row = row(&seen, Purpose::Association);
-    assert_eq!((row.state, row.need), (State::Differs, Need::Required));
+    assert_eq!(
+        (row.state, row.need),
+        (RecordState::Differs, ZoneNeed::Required)
+    );
 }
 
 #[test]
@@ -493,7 +498,7 @@ fn a_wildcard_that_answers_is_named() {
         vec![text("v=spf1 -all")],
     );
     let row = row(&seen, Purpose::Dmarc);
-    assert_eq!(row.state, State::Missing);
+    assert_eq!(row.state, RecordState::Missing);
     assert!(
         row.notes.iter().any(|note| note.contains("*.example.com")),
         "{row:?}"
@@ -506,10 +511,12 @@ fn a_host_that_is_the_domain_itself_has_one_policy() {
     facts.host = name("example.com");
     let mut seen = right();
     for question in questions(&facts) {
-        seen.records.entry(question).or_insert(Published::Nothing);
+        seen.records
+            .entry(question)
+            .or_insert(PublishedRecords::Nothing);
     }
     let rows = compare(&facts, &seen);
-    let texts: Vec<&Row> = rows
+    let texts: Vec<&WantedRecord> = rows
         .iter()
         .filter(|row| matches!(row.purpose, Purpose::Spf | Purpose::SpfHelo))
         .collect();
@@ -534,9 +541,9 @@ fn what_is_served_over_https_has_its_names_and_the_policy_its_record() {
         (name("_mta-sts.example.com"), ZoneKind::Txt),
     ] {
         assert!(asked.contains(&question), "{question:?}");
-        seen.records.insert(question, Published::Nothing);
+        seen.records.insert(question, PublishedRecords::Nothing);
     }
-    let states = |seen: &Seen| -> Vec<(String, State)> {
+    let states = |seen: &ZoneView| -> Vec<(String, RecordState)> {
         let rows = compare(&facts, seen).into_iter();
         let web = rows.filter(|row| matches!(row.purpose, Purpose::Web | Purpose::MtaSts));
         web.map(|row| (row.record.value.line(), row.state))
@@ -547,22 +554,25 @@ fn what_is_served_over_https_has_its_names_and_the_policy_its_record() {
     assert!(
         all_missing
             .iter()
-            .all(|(_, state)| *state == State::Missing),
+            .all(|(_, state)| *state == RecordState::Missing),
         "{all_missing:?}"
     );
     seen.records.insert(
         (name("mta-sts.example.com"), ZoneKind::A),
-        Published::Records(vec![address("192.0.2.1")]),
+        PublishedRecords::Records(vec![address("192.0.2.1")]),
     );
     // An alias to the host does as well.
     seen.records.insert(
         (name("mta-sts.example.com"), ZoneKind::Aaaa),
-        Published::Alias(name("mail.example.com"), vec![address("2001:db8::1")]),
+        PublishedRecords::Alias(name("mail.example.com"), vec![address("2001:db8::1")]),
     );
     seen.records.insert(
         (name("_mta-sts.example.com"), ZoneKind::Txt),
-        Published::Records(vec![text("v=STSv1; id=1")]),
+        PublishedRecords::Records(vec![text("v=STSv1; id=1")]),
     );
-    let found: Vec<State> = states(&seen).into_iter().map(|(_, state)| state).collect();
-    assert_eq!(found, [State::There, State::There, State::Differs]);
+    let found: Vec<RecordState> = states(&seen).into_iter().map(|(_, state)| state).collect();
+    assert_eq!(
+        found,
+        [RecordState::There, RecordState::There, RecordState::Differs]
+    );
 }

@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
-use super::{Facts, Need, Purpose, Row, Seen, State, below};
+use super::{Purpose, RecordState, WantedRecord, ZoneFacts, ZoneNeed, ZoneView, below};
 use crate::address::Domain;
 use crate::dns::ZoneKind;
-use crate::setup::record::Value;
+use crate::setup::record::RecordValue;
 
 /// What is asked for the domain.
-pub(super) fn questions(facts: &Facts) -> Vec<(Domain, ZoneKind)> {
+pub(super) fn questions(facts: &ZoneFacts) -> Vec<(Domain, ZoneKind)> {
     let policy = policy_name(facts).map(|name| (name, ZoneKind::Txt));
     let names = facts
         .web
@@ -18,7 +18,7 @@ pub(super) fn questions(facts: &Facts) -> Vec<(Domain, ZoneKind)> {
 }
 
 /// The rows of the names and of the policy.
-pub(super) fn rows(facts: &Facts, seen: &Seen) -> Vec<Row> {
+pub(super) fn rows(facts: &ZoneFacts, seen: &ZoneView) -> Vec<WantedRecord> {
     let mut rows = Vec::new();
     for name in &facts.web {
         for address in &facts.addresses {
@@ -26,11 +26,11 @@ pub(super) fn rows(facts: &Facts, seen: &Seen) -> Vec<Row> {
         }
     }
     if let (Some(name), Some(record)) = (policy_name(facts), &facts.policy_record) {
-        let mut row = Row::new(
+        let mut row = WantedRecord::new(
             Purpose::MtaSts,
-            Need::Advised,
+            ZoneNeed::Advised,
             &name,
-            Value::Text(record.clone()),
+            RecordValue::Text(record.clone()),
         );
         let is_one = |text: &str| {
             text.trim_start()
@@ -38,7 +38,7 @@ pub(super) fn rows(facts: &Facts, seen: &Seen) -> Vec<Row> {
                 .starts_with("v=stsv1")
         };
         row.judge_texts(seen.texts(&name, is_one), |text| text == record);
-        if row.state == State::Differs {
+        if row.state == RecordState::Differs {
             row.note("the policy has changed: senders go on with the one that they know until the id is this one");
         }
         rows.push(row);
@@ -46,19 +46,23 @@ pub(super) fn rows(facts: &Facts, seen: &Seen) -> Vec<Row> {
     rows
 }
 
-fn policy_name(facts: &Facts) -> Option<Domain> {
+fn policy_name(facts: &ZoneFacts) -> Option<Domain> {
     facts.policy_record.as_ref()?;
     below("_mta-sts", &facts.domain)
 }
 
-fn address_row(facts: &Facts, name: &Domain, address: IpAddr, seen: &Seen) -> Row {
-    let mut row = Row::new(Purpose::Web, Need::Advised, name, Value::Address(address));
+fn address_row(facts: &ZoneFacts, name: &Domain, address: IpAddr, seen: &ZoneView) -> WantedRecord {
+    let mut row = WantedRecord::new(
+        Purpose::Web,
+        ZoneNeed::Advised,
+        name,
+        RecordValue::Address(address),
+    );
     row.judge(seen.get(name, row.record.value.kind()));
-    let is_ours =
-        |value: &Value| matches!(value, Value::Address(other) if facts.addresses.contains(other));
+    let is_ours = |value: &RecordValue| matches!(value, RecordValue::Address(other) if facts.addresses.contains(other));
     row.found.retain(|value| !is_ours(value));
-    if row.state == State::Differs && row.found.is_empty() {
-        row.state = State::Missing;
+    if row.state == RecordState::Differs && row.found.is_empty() {
+        row.state = RecordState::Missing;
     }
     row
 }

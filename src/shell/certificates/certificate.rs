@@ -24,19 +24,18 @@ pub use self::standing::Standing;
 use self::standing::leads_to_root;
 use crate::acme::jws::base64url;
 use crate::date::Timestamp;
-use crate::shell::certificates::pairs::Pair;
+use crate::shell::certificates::pairs::PairFiles;
 use crate::shell::certificates::roots::root_store_with;
 
 /// A pair that can be served.
 #[derive(Clone, Debug)]
-pub(in crate::shell) struct Certificate {
+pub(in crate::shell) struct ServableCertificate {
     /// For handshakes.
     pub(in crate::shell) certified: Arc<CertifiedKey>,
     /// From when to when it is valid, where that can be read.
     pub(in crate::shell) validity: Option<Validity>,
-    /// Whether its chain leads to a root that is known here, as far as [`Certificate::verify`] was asked.
+    /// Whether its chain leads to a root that is known here, as far as [`ServableCertificate::verify`] was asked.
     is_trusted: bool,
-    /// The names that it is for.
     pub(in crate::shell) names: Vec<Box<str>>,
     /// The file has an issuer before a certificate of its.
     pub(in crate::shell) is_out_of_order: bool,
@@ -46,8 +45,7 @@ pub(in crate::shell) struct Certificate {
 
 /// What a person, and an ACME server, know a certificate by.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Summary {
-    /// The names that it is for.
+pub struct CertificateSummary {
     pub names: Vec<Box<str>>,
     /// Not before.
     pub from: Timestamp,
@@ -61,16 +59,16 @@ pub struct Summary {
     pub der: Vec<u8>,
 }
 
-impl Summary {
+impl CertificateSummary {
     /// Of a pair that can be served.
-    pub fn of(pair: &Pair) -> Result<Self, Fault> {
-        let certificate = Certificate::judge(pair, &ring::default_provider())?;
+    pub fn of(pair: &PairFiles) -> Result<Self, PairFault> {
+        let certificate = ServableCertificate::judge(pair, &ring::default_provider())?;
         let der = certificate
             .certified
             .cert
             .first()
-            .ok_or(Fault::NoCertificate)?;
-        let unread = || Fault::Chain("the certificate cannot be read".to_owned());
+            .ok_or(PairFault::NoCertificate)?;
+        let unread = || PairFault::Chain("the certificate cannot be read".to_owned());
         let identity = Identity::of(der).ok_or_else(unread)?;
         let validity = identity.validity.ok_or_else(unread)?;
         let serial = base64url(identity.serial);
@@ -115,7 +113,7 @@ enum Kind {
 
 /// Why a pair cannot be served.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Fault {
+pub enum PairFault {
     /// The chain cannot be read; with what the parser says.
     Chain(String),
     /// There is no certificate in the chain.
@@ -130,7 +128,7 @@ pub enum Fault {
     Mismatch,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for PairFault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Chain(error) => write!(
@@ -158,14 +156,17 @@ impl fmt::Display for Fault {
     }
 }
 
-impl Certificate {
-    /// Looks at a pair.
-    pub(in crate::shell) fn judge(pair: &Pair, provider: &CryptoProvider) -> Result<Self, Fault> {
+impl ServableCertificate {
+    /// PeriodicChecks at a pair.
+    pub(in crate::shell) fn judge(
+        pair: &PairFiles,
+        provider: &CryptoProvider,
+    ) -> Result<Self, PairFault> {
         let mut chain = CertificateDer::pem_slice_iter(&divided(&pair.chain))
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| Fault::Chain(error.to_string()))?;
+            .map_err(|error| PairFault::Chain(error.to_string()))?;
         if chain.is_empty() {
-            return Err(Fault::NoCertificate);
+            return Err(PairFault::NoCertificate);
         }
         let key = signing_key(&pair.key, provider)?;
         let at = own(&chain, &key)?;
@@ -248,17 +249,20 @@ impl Certificate {
 }
 
 /// What a client makes of a pair that can be served, with the known roots and those in `authorities`.
-pub fn standing(pair: &Pair, authorities: &[u8], now: Timestamp) -> Result<Standing, Fault> {
+pub fn standing(
+    pair: &PairFiles,
+    authorities: &[u8],
+    now: Timestamp,
+) -> Result<Standing, PairFault> {
     let provider = ring::default_provider();
-    let mut certificate = Certificate::judge(pair, &provider)?;
+    let mut certificate = ServableCertificate::judge(pair, &provider)?;
     certificate.verify(&root_store_with(authorities).0, &provider, now);
     Ok(certificate.standing(now))
 }
 
 /// What can be read of a certificate that a server has shown.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(in crate::shell) struct Seen {
-    /// The names that it is for.
+pub(in crate::shell) struct SeenCertificate {
     pub(in crate::shell) names: Vec<Box<str>>,
     /// From when to when it is valid.
     pub(in crate::shell) validity: Option<Validity>,
@@ -267,9 +271,9 @@ pub(in crate::shell) struct Seen {
 }
 
 /// Reads a certificate; nothing where it cannot be read.
-pub(in crate::shell) fn seen(certificate: &[u8]) -> Option<Seen> {
+pub(in crate::shell) fn seen(certificate: &[u8]) -> Option<SeenCertificate> {
     let identity = Identity::of(certificate)?;
-    Some(Seen {
+    Some(SeenCertificate {
         is_self_issued: identity.is_self_issued(),
         validity: identity.validity,
         names: identity.names,
@@ -296,28 +300,29 @@ fn divided(pem: &[u8]) -> Vec<u8> {
     divided
 }
 
-fn signing_key(pem: &[u8], provider: &CryptoProvider) -> Result<Arc<dyn SigningKey>, Fault> {
+fn signing_key(pem: &[u8], provider: &CryptoProvider) -> Result<Arc<dyn SigningKey>, PairFault> {
     let has = |words: &[u8]| pem.windows(words.len()).any(|window| window == words);
     if has(b"BEGIN ENCRYPTED PRIVATE KEY") || has(b"Proc-Type: 4,ENCRYPTED") {
-        return Err(Fault::Encrypted);
+        return Err(PairFault::Encrypted);
     }
-    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| Fault::Key(error.to_string()))?;
+    let key =
+        PrivateKeyDer::from_pem_slice(pem).map_err(|error| PairFault::Key(error.to_string()))?;
     provider
         .key_provider
         .load_private_key(key)
-        .map_err(|_| Fault::Kind)
+        .map_err(|_| PairFault::Kind)
 }
 
 /// Where in the chain the certificate of the key is.
-fn own(chain: &[CertificateDer<'static>], key: &Arc<dyn SigningKey>) -> Result<usize, Fault> {
+fn own(chain: &[CertificateDer<'static>], key: &Arc<dyn SigningKey>) -> Result<usize, PairFault> {
     for (at, certificate) in chain.iter().enumerate() {
         match CertifiedKey::new(vec![certificate.clone()], Arc::clone(key)).keys_match() {
             Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => return Ok(at),
             Err(Error::InconsistentKeys(_)) => {}
-            Err(error) => return Err(Fault::Chain(error.to_string())),
+            Err(error) => return Err(PairFault::Chain(error.to_string())),
         }
     }
-    Err(Fault::Mismatch)
+    Err(PairFault::Mismatch)
 }
 
 /// Puts each certificate behind the first before it that it has issued, as far as there is one; gives whether any had to be

@@ -26,20 +26,20 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 use crate::limits::{CERTIFICATES_KEPT_MAX, CONFIG_FILE_BYTES_MAX};
-use crate::shell::certificates::pairs::Pair;
+use crate::shell::certificates::pairs::PairFiles;
 use crate::shell::files::replace::replace;
 
 /// What an earlier run has kept.
 #[derive(Default)]
-pub struct Kept {
+pub struct LastGood {
     /// The last good pairs, by the name of their folder under `tls/`.
-    pub(in crate::shell) pairs: Vec<(Box<str>, Pair)>,
+    pub(in crate::shell) pairs: Vec<(Box<str>, PairFiles)>,
     /// The self-signed one.
-    pub(in crate::shell) made: Option<Pair>,
+    pub(in crate::shell) made: Option<PairFiles>,
 }
 
 /// Reads what is there; what cannot be read is not.
-pub(in crate::shell) fn read(state_dir: &Path) -> Kept {
+pub(in crate::shell) fn read(state_dir: &Path) -> LastGood {
     let folder = state_dir.join(FOLDER);
     let mut names: Vec<OsString> = fs::read_dir(&folder)
         .into_iter()
@@ -52,7 +52,7 @@ pub(in crate::shell) fn read(state_dir: &Path) -> Kept {
         let name = file.to_str()?.strip_suffix(END)?;
         Some((name.into(), read_pair(&folder.join(file))?))
     });
-    Kept {
+    LastGood {
         pairs: pairs.take(CERTIFICATES_KEPT_MAX).collect(),
         made: read_pair(&state_dir.join(MADE)),
     }
@@ -119,7 +119,10 @@ pub(in crate::shell) fn pem(
 }
 
 /// The same for a pair that can be served, with its chain in order.
-pub(in crate::shell) fn pem_of(pair: &Pair, chain: &[CertificateDer<'_>]) -> Zeroizing<Vec<u8>> {
+pub(in crate::shell) fn pem_of(
+    pair: &PairFiles,
+    chain: &[CertificateDer<'_>],
+) -> Zeroizing<Vec<u8>> {
     PrivateKeyDer::from_pem_slice(&pair.key)
         .map_or_else(|_| Zeroizing::default(), |key| pem(&key, chain))
 }
@@ -135,9 +138,9 @@ fn block(label: &str, der: &[u8]) -> Zeroizing<Vec<u8>> {
     block
 }
 
-fn read_pair(path: &Path) -> Option<Pair> {
+fn read_pair(path: &Path) -> Option<PairFiles> {
     let bytes = read_own(path)?;
-    Some(Pair {
+    Some(PairFiles {
         chain: bytes.to_vec(),
         key: bytes,
         bare_key: None,

@@ -6,12 +6,12 @@ use crate::clock::Instant;
 use crate::engine::log::{Level, Line};
 use crate::limits::CERTIFICATE_WARNING_INTERVAL;
 use crate::shell::process::log;
-use crate::shell::tls::{Finding, Tls};
+use crate::shell::tls::{CertificateFinding, Tls};
 
 /// What has been said, and when. No longer than what is wrong.
 #[derive(Debug, Default)]
 pub(in crate::shell) struct CertificateLog {
-    said: Vec<(Finding, Instant)>,
+    said: Vec<(CertificateFinding, Instant)>,
     has_spoken: bool,
 }
 
@@ -22,7 +22,11 @@ impl CertificateLog {
     }
 
     /// What of all that is wrong now is to be said now.
-    pub(in crate::shell) fn due(&mut self, findings: Vec<Finding>, now: Instant) -> Vec<Finding> {
+    pub(in crate::shell) fn due(
+        &mut self,
+        findings: Vec<CertificateFinding>,
+        now: Instant,
+    ) -> Vec<CertificateFinding> {
         self.has_spoken = true;
         self.said.retain(|(finding, _)| findings.contains(finding));
         let mut due = Vec::new();
@@ -62,19 +66,19 @@ mod tests {
 
     use super::*;
     use crate::date::Timestamp;
-    use crate::shell::tls::{Cause, Shown};
+    use crate::shell::tls::{CertificateCause, ShownMeanwhile};
 
-    fn finding(cause: Cause) -> Finding {
+    fn finding(cause: CertificateCause) -> CertificateFinding {
         let name = "a".into();
-        let shown = Shown::LastGood;
-        Finding { name, cause, shown }
+        let shown = ShownMeanwhile::LastGood;
+        CertificateFinding { name, cause, shown }
     }
 
     #[test]
     fn what_is_wrong_is_said_at_once_and_daily_and_a_stage_of_expiry_once() {
         let to = Timestamp::from_seconds(1_000_000);
-        let gone = || finding(Cause::Gone);
-        let expires = |days| finding(Cause::Expires { to, days });
+        let gone = || finding(CertificateCause::Gone);
+        let expires = |days| finding(CertificateCause::Expires { to, days });
         let mut log = CertificateLog::default();
         assert!(log.is_new());
         let start = Instant::START;

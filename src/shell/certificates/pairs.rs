@@ -17,11 +17,10 @@ use crate::shell::files::access;
 use crate::shell::files::folder::is_passed_over;
 
 /// What tells one state of the files from another. The change time covers modes, owners and renames.
-pub(in crate::shell) type Fingerprint = Vec<(PathBuf, Option<State>)>;
+pub(in crate::shell) type Fingerprint = Vec<(PathBuf, Option<FileState>)>;
 
-/// The state of one file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::shell) struct State {
+pub(in crate::shell) struct FileState {
     inode: u64,
     len: u64,
     modified: (i64, i64),
@@ -30,15 +29,15 @@ pub(in crate::shell) struct State {
 
 /// Where pairs lie.
 #[derive(Clone, Copy, Debug)]
-pub struct Places<'a> {
+pub struct PairPlaces<'a> {
     /// The configuration folder, with the operator's under `tls/`.
     pub config: &'a Path,
     /// `state_dir`, with those that were obtained.
     pub state: &'a Path,
 }
 
-impl Places<'_> {
-    /// The folder with this name, as [`Found`] has it.
+impl PairPlaces<'_> {
+    /// The folder with this name, as [`FoundPair`] has it.
     fn folder(&self, name: &str) -> PathBuf {
         match name.strip_prefix(OBTAINED) {
             Some(name) => self.state.join(OBTAINED_FOLDER).join(name),
@@ -55,19 +54,19 @@ pub fn shown(name: &str) -> String {
     }
 }
 
-/// A pair.
-pub struct Found {
+/// A pair of certificate and key that was found, with the state of its files.
+pub struct FoundPair {
     /// The name of its folder, with [`OBTAINED`] in front where it is none of `tls/`; empty where a folder of folders
     /// cannot be listed.
     pub name: Box<str>,
     /// Its two files, as far as they could be read.
-    pub pair: Option<Pair>,
+    pub pair: Option<PairFiles>,
     /// What is wrong with them.
     pub error: Option<PairError>,
 }
 
 /// The two files of a pair.
-pub struct Pair {
+pub struct PairFiles {
     /// `fullchain.pem`.
     pub chain: Vec<u8>,
     /// `privkey.pem`.
@@ -89,7 +88,6 @@ pub enum PairError {
     Read(PathBuf, ErrorKind),
     /// It is not a file.
     Kind(PathBuf),
-    /// It is too long.
     TooLong(PathBuf),
     /// Everybody may write to it.
     Writable(PathBuf),
@@ -132,7 +130,7 @@ impl fmt::Display for PairError {
 }
 
 /// The state of the files, whether they can be read or not.
-pub(in crate::shell) fn fingerprint(places: Places<'_>) -> Fingerprint {
+pub(in crate::shell) fn fingerprint(places: PairPlaces<'_>) -> Fingerprint {
     let mut paths = Vec::new();
     for (root, _) in roots(places) {
         let folders = folders(&root).unwrap_or_default();
@@ -143,7 +141,7 @@ pub(in crate::shell) fn fingerprint(places: Places<'_>) -> Fingerprint {
         }
     }
     let state = |path: PathBuf| {
-        let state = fs::metadata(&path).ok().map(|about| State {
+        let state = fs::metadata(&path).ok().map(|about| FileState {
             inode: about.ino(),
             len: about.len(),
             modified: (about.mtime(), about.mtime_nsec()),
@@ -154,8 +152,8 @@ pub(in crate::shell) fn fingerprint(places: Places<'_>) -> Fingerprint {
     paths.into_iter().map(state).collect()
 }
 
-/// Reads all pairs.
-pub fn read(places: Places<'_>) -> Vec<Found> {
+/// Reads `tls/` and what ACME has obtained; a pair that cannot be read is among them, with its state.
+pub fn read(places: PairPlaces<'_>) -> Vec<FoundPair> {
     let mut found = Vec::new();
     for (root, front) in roots(places) {
         read_root(&root, front, &mut found);
@@ -163,12 +161,12 @@ pub fn read(places: Places<'_>) -> Vec<Found> {
     found
 }
 
-fn read_root(root: &Path, front: &str, found: &mut Vec<Found>) {
+fn read_root(root: &Path, front: &str, found: &mut Vec<FoundPair>) {
     let folders = match folders(root) {
         Ok(folders) => folders,
         Err(error) if error.kind() == ErrorKind::NotFound => return,
         Err(error) => {
-            return found.push(Found {
+            return found.push(FoundPair {
                 name: "".into(),
                 pair: None,
                 error: Some(of_root(failed(root, &error), front)),
@@ -186,7 +184,7 @@ fn read_root(root: &Path, front: &str, found: &mut Vec<Found>) {
             Ok(pair) => (Some(pair), None),
             Err(error) => (None, Some(of_root(error, front))),
         };
-        Some(Found { name, pair, error })
+        Some(FoundPair { name, pair, error })
     }));
 }
 
@@ -203,7 +201,7 @@ fn of_root(error: PairError, front: &str) -> PairError {
 
 /// What the account could not read, read by the caller, who may: served until it has to be read again. Nothing is read
 /// below `state_dir`, nor by a way that leads through it: the account can put links there to whatever it likes.
-pub(in crate::shell) fn read_for(found: &mut [Found], places: Places<'_>) {
+pub(in crate::shell) fn read_for(found: &mut [FoundPair], places: PairPlaces<'_>) {
     for found in found {
         let is_operators = !found.name.is_empty() && !found.name.starts_with(OBTAINED);
         if !is_operators || !matches!(found.error, Some(PairError::Denied(..))) {
@@ -218,7 +216,7 @@ pub(in crate::shell) fn read_for(found: &mut [Found], places: Places<'_>) {
 }
 
 /// The folders of folders, each with what is in front of the names in it.
-fn roots(places: Places<'_>) -> [(PathBuf, &'static str); 2] {
+fn roots(places: PairPlaces<'_>) -> [(PathBuf, &'static str); 2] {
     [
         (places.config.join("tls"), ""),
         (places.state.join(OBTAINED_FOLDER), OBTAINED),
@@ -243,7 +241,7 @@ fn folders(root: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Reads the pair of one folder.
-pub fn read_pair(path: &Path) -> Result<Pair, PairError> {
+pub fn read_pair(path: &Path) -> Result<PairFiles, PairError> {
     let (chain, key) = (path.join(CHAIN), path.join(KEY));
     let (chain_file, key_file) = (open(&chain), open(&key));
     if let (Err(PairError::Missing(_)), Err(PairError::Missing(_))) = (&chain_file, &key_file) {
@@ -253,7 +251,7 @@ pub fn read_pair(path: &Path) -> Result<Pair, PairError> {
         });
     }
     let ((chain_file, _), (key_file, about)) = (chain_file?, key_file?);
-    Ok(Pair {
+    Ok(PairFiles {
         chain: contents(chain_file, &chain)?,
         key: Zeroizing::new(contents(key_file, &key)?),
         bare_key: (about.mode() & 0o004 != 0).then_some(key),
@@ -325,7 +323,7 @@ mod tests {
         let link = root.join("live/fullchain.pem");
         symlink("../archive/1.pem", &link).expect("a link");
         symlink(root.join("live"), root.join("tls/a")).expect("a link");
-        let places = Places {
+        let places = PairPlaces {
             config: root,
             state: &root.join("state"),
         };
@@ -369,7 +367,7 @@ mod tests {
                     .expect("a mode");
             }
         }
-        let places = Places {
+        let places = PairPlaces {
             config: root,
             state: &state,
         };
@@ -409,11 +407,11 @@ mod tests {
             symlink(&secret, root.join("tls/a.test").join(file)).expect("a link");
             symlink(obtained.join(file), root.join("tls/c.test").join(file)).expect("a link");
         }
-        let places = Places {
+        let places = PairPlaces {
             config: root,
             state: &state,
         };
-        let denied = |name: &str| Found {
+        let denied = |name: &str| FoundPair {
             name: name.into(),
             pair: None,
             error: Some(PairError::Denied(root.into(), String::new())),
@@ -451,7 +449,7 @@ mod tests {
         symlink(root.join("nowhere"), root.join("tls/dangling")).expect("a link");
         fs::create_dir_all(root.join("tls/pipe/privkey.pem")).expect("a folder");
         fs::write(root.join("tls/pipe/fullchain.pem"), "x").expect("a file");
-        let places = Places {
+        let places = PairPlaces {
             config: root,
             state: &root.join("state"),
         };

@@ -5,14 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use mio::net::{TcpStream, UnixStream};
 
-use super::state::{EventLoop, Later, Source};
+use super::state::{EventLoop, Later, TokenSource};
 use crate::engine::event::{ConnId, Endpoint, Event, Listener, Lost, Peer};
 use crate::engine::log::{Level, Line};
 use crate::limits::{
     ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, CLOSE_TIMEOUT, LINGER_TIMEOUT, READ_TURN_BYTES_MAX,
 };
 use crate::shell::net::listen::Accepted;
-use crate::shell::net::stream::{Input, Output, Socket, Stream};
+use crate::shell::net::stream::{ReadResult, Socket, Stream, WriteResult};
 use crate::shell::net::streams::Use;
 use crate::shell::process::log;
 use crate::smtp::reply::Reply;
@@ -62,7 +62,7 @@ impl EventLoop {
         }
         let key = self.state.streams.next_key();
         if socket
-            .register(self.poll.registry(), Source::Stream.token(key))
+            .register(self.poll.registry(), TokenSource::Stream.token(key))
             .is_err()
         {
             return;
@@ -99,7 +99,7 @@ impl EventLoop {
             Endpoint::Helper(target) => Socket::Unix(self.helper.connect(&target)?),
         };
         let key = self.state.streams.next_key();
-        socket.register(self.poll.registry(), Source::Stream.token(key))?;
+        socket.register(self.poll.registry(), TokenSource::Stream.token(key))?;
         let stream = Stream::connecting(socket, conn);
         self.state.streams.insert(conn, stream, Use::Session);
         Ok(())
@@ -137,7 +137,7 @@ impl EventLoop {
             }
             let now = self.now;
             match stream.read(&self.tls, scratch) {
-                Input::Bytes(len) => {
+                ReadResult::Bytes(len) => {
                     budget = budget.saturating_sub(len.max(STEP_COST_BYTES));
                     let bytes = scratch.get(..len).unwrap_or_default();
                     self.engine.handle(Event::Bytes { conn, bytes }, now);
@@ -146,13 +146,15 @@ impl EventLoop {
                         bytes.fill(0);
                     }
                 }
-                Input::Progress(len) => budget = budget.saturating_sub(len.max(STEP_COST_BYTES)),
-                Input::Connected => self.engine.handle(Event::Connected { conn }, now),
-                Input::Secured(session) => {
+                ReadResult::Progress(len) => {
+                    budget = budget.saturating_sub(len.max(STEP_COST_BYTES))
+                }
+                ReadResult::Connected => self.engine.handle(Event::Connected { conn }, now),
+                ReadResult::Secured(session) => {
                     self.engine.handle(Event::TlsReady { conn, session }, now)
                 }
-                Input::Nothing => {}
-                Input::Lost(cause) => self.lose(key, cause),
+                ReadResult::Nothing => {}
+                ReadResult::Lost(cause) => self.lose(key, cause),
             }
             self.settle();
         }
@@ -165,14 +167,14 @@ impl EventLoop {
         };
         let (was_closing, was_lingering) = (stream.is_closing(), stream.is_lingering());
         match stream.write(&self.tls) {
-            Output::Drained => {
+            WriteResult::Drained => {
                 let conn = stream.conn;
                 self.state
                     .later
                     .push_back(Later::Event(Event::Drained { conn }));
             }
-            Output::Idle => {}
-            Output::Lost(cause) => return self.lose(key, cause),
+            WriteResult::Idle => {}
+            WriteResult::Lost(cause) => return self.lose(key, cause),
         }
         let readable = stream.is_readable();
         if !was_lingering && stream.is_lingering() {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, Listen, Listeners};
-use crate::shell::process::sandbox::Rules;
+use crate::shell::process::sandbox::SandboxRules;
 
 /// What stays as it was at the start, whatever a later configuration says.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -13,7 +13,7 @@ pub(super) struct Fixed {
     pub(super) user: String,
     pub(super) listen: Listeners,
     /// What may be read; all of it where the kernel enforces nothing.
-    pub(super) rules: Option<Rules>,
+    pub(super) rules: Option<SandboxRules>,
 }
 
 impl Fixed {
@@ -23,7 +23,7 @@ impl Fixed {
     }
 
     /// Of the configuration of the start.
-    pub(super) fn new(config: &Config, rules: Option<Rules>) -> Self {
+    pub(super) fn new(config: &Config, rules: Option<SandboxRules>) -> Self {
         Self {
             state_dir: config.state_dir.clone(),
             runtime_dir: config.runtime_dir.clone(),
@@ -36,7 +36,8 @@ impl Fixed {
     /// The keys that this configuration has otherwise: they need a restart.
     pub(super) fn differing(&self, config: &Config, folder: &Path) -> Vec<&'static str> {
         let is_closed = |file: Option<&PathBuf>| {
-            let opens = |rules: &Rules| file.is_none_or(|file| rules.opens(&folder.join(file)));
+            let opens =
+                |rules: &SandboxRules| file.is_none_or(|file| rules.opens(&folder.join(file)));
             self.rules.as_ref().is_some_and(|rules| !opens(rules))
         };
         let acme = &config.acme;
@@ -111,7 +112,7 @@ mod tests {
         }
         let [etc, _] = &folders;
         let start = config("");
-        let rules = Rules::new(&start, etc, &root.join("spool"));
+        let rules = SandboxRules::new(&start, etc, &root.join("spool"));
         let fixed = Fixed::new(&start, Some(rules));
         let with = |key: &str, path: &str| {
             let more = match key {

@@ -20,12 +20,12 @@ use crate::shell::certificates::log::CertificateLog;
 use crate::shell::certificates::pairs::Fingerprint;
 use crate::shell::files::folder::resolv_conf_changed;
 use crate::shell::helper::Helper;
-use crate::shell::net::listen::{Port, Reserve};
+use crate::shell::net::listen::{ListeningPort, Reserve};
 use crate::shell::net::streams::Streams;
 use crate::shell::net::udp::DnsSockets;
-use crate::shell::process::sandbox::Rules;
+use crate::shell::process::sandbox::SandboxRules;
 use crate::shell::process::signals::Signals;
-use crate::shell::process::systemd::Supervisor;
+use crate::shell::process::systemd::Systemd;
 use crate::shell::process::time::Clock;
 use crate::shell::renewals::Renewals;
 use crate::shell::run_error::RunError;
@@ -47,10 +47,9 @@ pub(in crate::shell) struct EventLoop {
     pub(in crate::shell) now: Now,
     /// The configuration folder.
     pub(in crate::shell) folder: PathBuf,
-    /// What is in it.
     pub(in crate::shell) config: Arc<Config>,
     /// Where peers come in.
-    pub(in crate::shell) ports: Vec<Port>,
+    pub(in crate::shell) ports: Vec<ListeningPort>,
     /// The descriptor for the time in which there is no other.
     pub(in crate::shell) reserve: Reserve,
     /// SIGTERM and its like.
@@ -72,19 +71,19 @@ pub(in crate::shell) struct EventLoop {
     /// Where the greylist waits for the next run.
     pub(in crate::shell) greylist: PathBuf,
     /// What systemd is told from time to time.
-    pub(in crate::shell) supervisor: Supervisor,
+    pub(in crate::shell) supervisor: Systemd,
     /// The rest, which begins empty.
-    pub(in crate::shell) state: State,
+    pub(in crate::shell) state: LoopState,
 }
 
 /// What the loop remembers from turn to turn.
-pub(in crate::shell) struct State {
+pub(in crate::shell) struct LoopState {
     pub(super) streams: Streams,
     pub(super) dns: DnsSockets,
     pub(super) later: VecDeque<Later>,
     pub(super) scratch: Vec<u8>,
     pub(super) accept_again: Option<Instant>,
-    pub(super) looks: [(Look, Instant); 3],
+    pub(super) looks: [(PeriodicCheck, Instant); 3],
     pub(super) certificates: Fingerprint,
     pub(super) certificate_log: CertificateLog,
     pub(super) resolv_conf: Option<std::time::SystemTime>,
@@ -95,12 +94,12 @@ pub(in crate::shell) struct State {
     pub(super) stopped_by: Option<RunError>,
 }
 
-impl State {
+impl LoopState {
     /// The state of a loop that begins.
     pub(in crate::shell) fn new(
         certificates: Fingerprint,
         config: &Config,
-        rules: Option<Rules>,
+        rules: Option<SandboxRules>,
     ) -> Self {
         Self {
             streams: Streams::new(),
@@ -108,8 +107,12 @@ impl State {
             later: VecDeque::new(),
             scratch: vec![0; READ_TURN_BYTES_MAX],
             accept_again: None,
-            looks: [Look::ResolvConf, Look::DropFolder, Look::Certificates]
-                .map(|look| (look, Instant::START)),
+            looks: [
+                PeriodicCheck::ResolvConf,
+                PeriodicCheck::DropFolder,
+                PeriodicCheck::Certificates,
+            ]
+            .map(|look| (look, Instant::START)),
             certificates,
             certificate_log: CertificateLog::default(),
             resolv_conf: resolv_conf_changed(),
@@ -131,13 +134,13 @@ pub(super) enum Later {
 
 /// What is looked at from time to time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Look {
+pub(super) enum PeriodicCheck {
     ResolvConf,
     DropFolder,
     Certificates,
 }
 
-impl Look {
+impl PeriodicCheck {
     /// How often.
     pub(super) const fn interval(self) -> Duration {
         match self {
@@ -150,22 +153,19 @@ impl Look {
 
 /// What a token stands for; the rest of it is an index.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::shell) enum Source {
-    /// The signals.
+pub(in crate::shell) enum TokenSource {
     Signals,
     /// Other threads.
     Waker,
     /// A listening socket.
     Port,
-    /// A connection.
     Stream,
     /// A DNS socket.
     Dns,
-    /// The helper.
     Helper,
 }
 
-impl Source {
+impl TokenSource {
     /// The token of the source at this index.
     pub(in crate::shell) const fn token(self, index: usize) -> Token {
         Token(index.wrapping_mul(SOURCES).wrapping_add(self as usize))
@@ -186,7 +186,7 @@ impl Source {
 
 /// The waker that other threads have.
 pub(in crate::shell) fn waker(poll: &Poll) -> io::Result<Arc<Waker>> {
-    Waker::new(poll.registry(), Source::Waker.token(0)).map(Arc::new)
+    Waker::new(poll.registry(), TokenSource::Waker.token(0)).map(Arc::new)
 }
 
 const SOURCES: usize = 6;

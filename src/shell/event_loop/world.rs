@@ -2,15 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::state::{EventLoop, Later, Source};
+use super::state::{EventLoop, Later, TokenSource};
 use crate::dns::SocketId;
 use crate::engine::Engine;
 use crate::engine::driver::{self, Unsent, World};
 use crate::engine::event::{
-    ConnId, Endpoint, Event, JobId, Kept, Lost, Reader, TlsSide, Work, WorkResult,
+    ConnId, Endpoint, Event, JobId, Lost, MessageReader, StateFile, TlsSide, Work, WorkResult,
 };
 use crate::engine::log::Line;
-use crate::queue::{self, Command, Content, Location, Part, ReadError};
+use crate::queue::{self, JournalCommand, Location, Part, ReadContent, ReadError};
 use crate::queue_id::QueueId;
 use crate::shell::files::plain_file;
 use crate::shell::net::stream::lost;
@@ -66,7 +66,7 @@ impl World for EventLoop {
             .map_err(|error| lost(&error))
     }
 
-    fn store(&mut self, command: Command) {
+    fn store(&mut self, command: JournalCommand) {
         if self.journal.send(command).is_err() {
             self.state.failed = Some(RunError::Writer);
         }
@@ -74,11 +74,11 @@ impl World for EventLoop {
 
     fn read(
         &mut self,
-        _: Reader,
+        _: MessageReader,
         id: QueueId,
         location: Location,
         part: Part,
-    ) -> Option<Result<Content, ReadError>> {
+    ) -> Option<Result<ReadContent, ReadError>> {
         Some(queue::read(&mut self.reader, location, id, part))
     }
 
@@ -88,14 +88,15 @@ impl World for EventLoop {
         id: QueueId,
         offset: u64,
         len: u32,
-    ) -> Option<Result<Content, ReadError>> {
+    ) -> Option<Result<ReadContent, ReadError>> {
         Some(queue::read_unfinished(&mut self.reader, id, offset, len))
     }
 
     fn dns_send(&mut self, socket: SocketId, to: SocketAddr, bytes: Vec<u8>) -> Result<(), Unsent> {
         let registry = self.poll.registry();
-        let sent =
-            (self.state.dns).send(socket, to, &bytes, registry, |key| Source::Dns.token(key));
+        let sent = (self.state.dns).send(socket, to, &bytes, registry, |key| {
+            TokenSource::Dns.token(key)
+        });
         sent.map_err(|_| Unsent)
     }
 
@@ -106,8 +107,9 @@ impl World for EventLoop {
         bytes: Vec<u8>,
     ) -> Result<(), Unsent> {
         let registry = self.poll.registry();
-        let sent =
-            (self.state.dns).connect(socket, to, bytes, registry, |key| Source::Dns.token(key));
+        let sent = (self.state.dns).connect(socket, to, bytes, registry, |key| {
+            TokenSource::Dns.token(key)
+        });
         sent.map_err(|_| Unsent)
     }
 
@@ -124,7 +126,7 @@ impl World for EventLoop {
         self.state.later.push_back(Later::Reload(conn));
     }
 
-    fn read_kept(&mut self, kept: Kept) -> Option<Vec<u8>> {
+    fn read_kept(&mut self, kept: StateFile) -> Option<Vec<u8>> {
         let path = self.state.fixed.state_dir().join(kept.file());
         plain_file::bytes(&path).ok()
     }

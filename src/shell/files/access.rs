@@ -207,10 +207,10 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
-    use crate::shell::process::privilege::{self, Account};
+    use crate::shell::process::privilege::{self, SystemAccount};
 
-    fn account() -> Account {
-        Account {
+    fn account() -> SystemAccount {
+        SystemAccount {
             uid: 65_534,
             gid: 65_534,
             groups: vec![65_534],

@@ -11,14 +11,14 @@ use std::path::Path;
 
 use rustix::fs::{Access, access};
 
-use crate::config::{Config, ServedDomain, Target};
+use crate::config::{AliasTarget, Config, ServedDomain};
 use crate::destination::{Destination, words};
 use crate::policy::advice::{Advice, Severity};
 use crate::shell::files::access::account_name;
-use crate::shell::process::privilege::{Account, as_account};
+use crate::shell::process::privilege::{SystemAccount, as_account};
 
 /// What is missing of the targets of aliases, with the place of the alias. Each target is named once.
-pub(in crate::shell) fn findings(config: &Config, account: Option<&Account>) -> Vec<Advice> {
+pub(in crate::shell) fn findings(config: &Config, account: Option<&SystemAccount>) -> Vec<Advice> {
     let targets = places(config);
     let judged = as_account(account, || {
         let found = targets.iter().filter_map(|(place, target)| {
@@ -43,7 +43,7 @@ fn places(config: &Config) -> Vec<(String, &Destination)> {
         };
         let file = format!("domains/{domain}/aliases");
         for (line, target) in targets(served) {
-            if let Target::Here(destination) = target
+            if let AliasTarget::Here(destination) = target
                 && seen.insert(destination)
             {
                 found.push((format!("{file}:{line}:1"), destination));
@@ -53,7 +53,7 @@ fn places(config: &Config) -> Vec<(String, &Destination)> {
     found
 }
 
-fn targets(served: &ServedDomain) -> impl Iterator<Item = (usize, &Target)> {
+fn targets(served: &ServedDomain) -> impl Iterator<Item = (usize, &AliasTarget)> {
     let aliases = served.aliases.values().chain(&served.catch_all);
     aliases.flat_map(|alias| alias.targets.iter().map(|target| (alias.line, target)))
 }

@@ -13,9 +13,9 @@ use crate::date::Timestamp;
 use crate::engine::log::{Level, Line};
 use crate::policy::advice::{Advice, advice};
 use crate::policy::published::names;
-use crate::shell::certificates::last_good::{self, Kept};
+use crate::shell::certificates::last_good::{self, LastGood};
 use crate::shell::certificates::pairs;
-use crate::shell::certificates::pairs::Places;
+use crate::shell::certificates::pairs::PairPlaces;
 use crate::shell::certificates::roots::authorities;
 use crate::shell::files::alias_targets;
 use crate::shell::files::folder;
@@ -23,21 +23,21 @@ use crate::shell::files::own_folder;
 use crate::shell::files::ownership;
 use crate::shell::net::listen;
 use crate::shell::process::log;
-use crate::shell::process::privilege::{self, Account, PrivilegeError};
+use crate::shell::process::privilege::{self, PrivilegeError, SystemAccount};
 use crate::shell::tls::{Read, Tls, TlsError};
 
-pub use crate::shell::certificates::pairs::Found;
+pub use crate::shell::certificates::pairs::FoundPair;
 
 /// What a start begins with.
 pub struct Loaded {
     /// The account to change to, if there is one.
-    pub(in crate::shell) account: Option<Account>,
+    pub(in crate::shell) account: Option<SystemAccount>,
     /// The configuration.
     pub config: Config,
     /// The pairs under `tls/`.
-    pub certificates: Vec<Found>,
+    pub certificates: Vec<FoundPair>,
     /// The certificates of an earlier run.
-    pub kept: Kept,
+    pub kept: LastGood,
     /// Roots in PEM that are known beside those of the system.
     pub authorities: Vec<u8>,
 }
@@ -114,7 +114,7 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
             .as_ref()
             .map(|config| last_good::read(&config.state_dir));
         let certificates = config.as_ref().map(|config| {
-            pairs::read(Places {
+            pairs::read(PairPlaces {
                 config: path,
                 state: &config.state_dir,
             })
@@ -131,7 +131,7 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
         privilege::as_account(account.as_ref(), all).map_err(LoadError::Privilege)?;
     let config = config.map_err(LoadError::Config)?;
     if account.is_some() {
-        let places = Places {
+        let places = PairPlaces {
             config: path,
             state: &config.state_dir,
         };

@@ -14,7 +14,7 @@ use std::path::Path;
 use rustix::fs::OFlags;
 
 use crate::config::glance;
-use crate::shell::process::privilege::{self, Account};
+use crate::shell::process::privilege::{self, SystemAccount};
 
 /// The group for something in the folder `config` that would have the group `found`: another where the account of the
 /// daemon is not in that one. Only root can set it, and need not wherever somebody else runs this.
@@ -61,7 +61,7 @@ pub fn take_back(config: &Path) -> io::Result<()> {
     }
 }
 
-fn take_back_from(account: &Account, path: &Path) -> io::Result<()> {
+fn take_back_from(account: &SystemAccount, path: &Path) -> io::Result<()> {
     let about = fs::symlink_metadata(path)?;
     if !about.is_dir() && !about.is_file() {
         return Ok(());

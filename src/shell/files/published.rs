@@ -16,9 +16,9 @@ use crate::policy::relay::own_domain;
 use crate::shell::files::replace::replace;
 use crate::shell::process::log;
 
-/// What is published.
+/// What other programs of this machine may read of the configuration: the host name and who is local.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Names {
+pub struct PublishedNames {
     /// The configuration folder that it is of.
     pub config: PathBuf,
     /// The name of the host.
@@ -31,7 +31,7 @@ pub struct Names {
     pub max_message_size: u64,
 }
 
-impl Names {
+impl PublishedNames {
     /// Those of a configuration.
     pub(in crate::shell) fn of(config: &Config, folder: &Path) -> Self {
         Self {
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn names_are_read_by_everybody_and_only_for_the_folder_that_they_are_of() {
         let state = tempfile::tempdir().expect("a folder");
-        let names = Names {
+        let names = PublishedNames {
             config: "/etc/chopar".into(),
             hostname: "mail.example.com".to_owned(),
             mail_domain: "example.com".to_owned(),
@@ -92,7 +92,7 @@ mod tests {
         names.publish(state.path());
         let about = fs::metadata(state.path().join(FILE)).expect("a file");
         assert_eq!(about.permissions().mode() & 0o777, 0o644);
-        let read = |folder: &str| Names::read(state.path(), Path::new(folder));
+        let read = |folder: &str| PublishedNames::read(state.path(), Path::new(folder));
         assert_eq!(read("/etc/chopar"), Some(names));
         assert_eq!(read("/etc/other"), None);
         fs::write(state.path().join(FILE), "{").expect("a file");

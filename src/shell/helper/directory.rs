@@ -10,14 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, Target};
+use crate::config::{AliasTarget, Config};
 use crate::destination::{self, words};
 use crate::shell::files::loading;
 
 /// Where a delivery goes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Destination {
-    /// A maildir.
     Maildir(PathBuf),
     /// A program and its arguments.
     Program(Vec<String>),
@@ -37,9 +36,7 @@ pub(super) enum Unknown {
 /// The account that programs run as.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Account {
-    /// Its name.
     pub(super) user: String,
-    /// Its home.
     pub(super) home: String,
 }
 
@@ -97,7 +94,7 @@ impl Directory {
         }
     }
 
-    /// Looks a target up, in what is known or else in the folder.
+    /// PeriodicChecks a target up, in what is known or else in the folder.
     pub(super) fn find(&self, target: &str) -> Result<Found, Unknown> {
         // Nothing panics under the lock, and what is in it is replaced as a whole.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -150,7 +147,7 @@ fn targets(config: &Config) -> HashMap<String, Destination> {
     let aliases = domains.flat_map(|domain| domain.aliases.values().chain(&domain.catch_all));
     let aliased = aliases.flat_map(|alias| &alias.targets);
     let aliased = aliased.filter_map(|target| match target {
-        Target::Here(target) => Some(target),
+        AliasTarget::Here(target) => Some(target),
         _ => None,
     });
     let routed = config.routes.iter().flat_map(|route| &route.via);

@@ -34,7 +34,6 @@ pub const FILE: &str = "hooks/dns-01";
 pub enum Verb {
     /// Add the record.
     Add,
-    /// Remove it.
     Remove,
 }
 

@@ -55,7 +55,6 @@ pub(super) fn serve(stream: &UnixStream, target: &str, shared: &Shared) -> io::R
     .run()
 }
 
-/// The connection.
 struct Wire<'a> {
     stream: &'a UnixStream,
     input: Vec<u8>,

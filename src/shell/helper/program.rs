@@ -25,18 +25,15 @@ pub(super) struct Program<'a> {
     pub(super) words: &'a [String],
     /// Where it runs.
     pub(super) folder: &'a Path,
-    /// All of its environment.
     pub(super) environment: &'a [(&'a str, String)],
     /// How long it may take.
     pub(super) timeout: Duration,
 }
 
-/// How it ended.
 #[derive(Debug)]
 pub(super) enum Ended {
     /// By itself, with this code.
     Exit(u8),
-    /// By a signal.
     Signal(i32),
     /// It took too long, and was killed.
     Late,

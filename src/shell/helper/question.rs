@@ -8,7 +8,7 @@ use super::content::{BLOCK_BYTES, Content};
 use super::program::{self, Ended, Program};
 use super::shared::Shared;
 use crate::engine::log::{Level, Line};
-use crate::hook::{Progress, Request, last_line, write_exit, write_failed};
+use crate::hook::{HookProgress, HookRequest, last_line, write_exit, write_failed};
 use crate::limits::HOOK_TIMEOUT;
 use crate::shell::process::interruption::uninterrupted;
 use crate::shell::process::log;
@@ -19,7 +19,7 @@ const HOOK_FILE: &str = "hooks/post-data";
 /// Answers one question.
 pub(super) fn serve(mut stream: &UnixStream, shared: &Shared) -> io::Result<()> {
     let folder = &shared.directory.folder;
-    let mut request = Request::default();
+    let mut request = HookRequest::default();
     let mut content = Content::default();
     let mut block = vec![0; BLOCK_BYTES];
     loop {
@@ -29,9 +29,9 @@ pub(super) fn serve(mut stream: &UnixStream, shared: &Shared) -> io::Result<()> 
         // A long message waits where temporary files do: a hook is asked before any state of the relay is known here.
         content.push(&piece, &std::env::temp_dir())?;
         match progress {
-            Progress::Whole => break,
-            Progress::More if len > 0 => {}
-            Progress::More | Progress::Malformed => return Ok(()),
+            HookProgress::Whole => break,
+            HookProgress::More if len > 0 => {}
+            HookProgress::More | HookProgress::Malformed => return Ok(()),
         }
     }
     content.finish()?;

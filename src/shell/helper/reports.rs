@@ -25,7 +25,7 @@ use crate::address::{Domain, Mailbox, ReversePath};
 use crate::auth::results::{claims_id, says_dmarc_passed};
 use crate::config::Config;
 use crate::date::Timestamp;
-use crate::engine::event::Kept;
+use crate::engine::event::StateFile;
 use crate::engine::log::{Level, Line};
 use crate::escape::one_line;
 use crate::limits::{
@@ -35,7 +35,8 @@ use crate::limits::{
 use crate::mail::authors::authors;
 use crate::mail::header::{Header, HeaderEnd, header_end};
 use crate::report::{
-    self, Added, Known, Ledger, Page, Reading, Refusal, Report, Reporter, Summary, Tally,
+    self, DomainSummary, KnownAddress, Ledger, LedgerAddition, Page, ReceivedReport, ReportReading,
+    ReportRefusal, Reporter, Tally,
 };
 use crate::shell::files::loading;
 use crate::shell::files::replace::replace;
@@ -71,15 +72,15 @@ pub(super) fn deliver(
     let bytes = front(content).map_err(|error| Untaken::Io(folder.path.clone(), error))?;
     let header = header(&bytes);
     match report::read(&bytes, content.len()) {
-        Reading::Other => {
+        ReportReading::Other => {
             pass_on(&config, sender, mailbox, &header, content)?;
             folder.tally(&config, &[], |tally| {
                 tally.passed_on = tally.passed_on.saturating_add(1);
             })?;
             Ok("no report; passed on to admin")
         }
-        Reading::Refused(refusal) => folder.refuse(&config, &header, refusal),
-        Reading::Report(report) => {
+        ReportReading::Refused(refusal) => folder.refuse(&config, &header, refusal),
+        ReportReading::Report(report) => {
             let reporter = reporter(&config, &header);
             folder.count(&config, &header, &report, &reporter)
         }
@@ -195,37 +196,37 @@ impl Place {
         &self,
         config: &Config,
         header: &Header,
-        report: &Report,
+        report: &ReceivedReport,
         reporter: &Reporter,
     ) -> Result<&'static str, Untaken> {
         let about = report::served(report, |domain| served(config, domain));
-        let mut added = Added::Refused(Refusal::Foreign);
+        let mut added = LedgerAddition::Refused(ReportRefusal::Foreign);
         for domain in &about {
             let mut ledger = self.ledger(domain)?;
             let is_ours = |other: &Domain| served(config, other) == Some(*domain);
             let here = ledger.add(report, reporter, self.now, &is_ours);
-            if here == Added::Counted {
+            if here == LedgerAddition::Counted {
                 self.write(&file_of(domain), &ledger.to_json())?;
             }
             added = match (added, here) {
-                (Added::Counted, _) => Added::Counted,
+                (LedgerAddition::Counted, _) => LedgerAddition::Counted,
                 (_, here) => here,
             };
         }
         match added {
-            Added::Counted => {
+            LedgerAddition::Counted => {
                 self.tally(config, &about, |tally| {
                     tally.counted = tally.counted.saturating_add(1);
                 })?;
                 Ok("the report is counted")
             }
-            Added::Known => {
+            LedgerAddition::Known => {
                 self.tally(config, &about, |tally| {
                     tally.known = tally.known.saturating_add(1);
                 })?;
                 Ok("the report was counted before")
             }
-            Added::Refused(refusal) => self.refuse(config, header, refusal),
+            LedgerAddition::Refused(refusal) => self.refuse(config, header, refusal),
         }
     }
 
@@ -233,7 +234,7 @@ impl Place {
         &self,
         config: &Config,
         header: &Header,
-        refusal: Refusal,
+        refusal: ReportRefusal,
     ) -> Result<&'static str, Untaken> {
         let author = authors(header).ok();
         let author = author.and_then(|authors| authors.into_iter().next());
@@ -260,7 +261,7 @@ impl Place {
         let mut tally = tally_of(&self.path);
         change(&mut tally);
         self.write(TALLY, &serde_json::to_vec(&tally).unwrap_or_default())?;
-        let path = Path::new(Kept::Reports.file());
+        let path = Path::new(StateFile::Reports.file());
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let before = bounded(&self.path.join(&*name)).ok();
         let before = before.and_then(|bytes| Page::parse(&bytes, self.now));
@@ -276,10 +277,11 @@ impl Place {
                 None if self.path.join(file_of(domain)).exists() => {
                     let ledger = self.ledger(domain)?;
                     let about = (self.now, REPORT_SUMMARY_DAYS as u64);
-                    let summary = Summary::new(domain, &ledger, about, &mut |address| Known {
-                        is_own: is_own(config, address),
-                        ..Known::default()
-                    });
+                    let summary =
+                        DomainSummary::new(domain, &ledger, about, &mut |address| KnownAddress {
+                            is_own: is_own(config, address),
+                            ..KnownAddress::default()
+                        });
                     domains.push(summary.into());
                 }
                 None => {}

@@ -16,7 +16,7 @@ use crate::address::Domain;
 use crate::date::Timestamp;
 use crate::shell::certificates::certificate;
 use crate::shell::certificates::roots::root_store;
-use crate::shell::net::timed::Timed;
+use crate::shell::net::timed::DeadlineStream;
 use crate::shell::tls::{Unverified, server_name};
 
 /// Which versions are offered.
@@ -41,14 +41,13 @@ pub enum Old {
 
 /// What the server has shown.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Shown {
+pub struct HandshakeResult {
     /// The version that was agreed on.
     pub version: &'static str,
     /// Whether the chain leads to a root of the system, its times left aside; else why not.
     pub chain: Result<(), String>,
     /// Whether the certificate is for the name that was asked for.
     pub has_name: bool,
-    /// The names that it is for.
     pub names: Vec<Box<str>>,
     /// From when to when it is valid, where that can be read.
     pub validity: Option<(Timestamp, Timestamp)>,
@@ -65,7 +64,7 @@ pub fn shake(
     name: &Domain,
     offer: Offer,
     now: Timestamp,
-) -> Result<(Secured, Shown), String> {
+) -> Result<(Secured, HandshakeResult), String> {
     let asked = server_name(name).ok_or_else(|| format!("{name} cannot be asked for"))?;
     let config = taking_every_certificate(offer).map_err(|error| error.to_string())?;
     let connection =
@@ -83,7 +82,7 @@ pub fn shake(
     let seen = certificate::seen(end);
     let validity = seen.as_ref().and_then(|seen| seen.validity);
     let validity = validity.map(|validity| (validity.from, validity.to));
-    let shown = Shown {
+    let shown = HandshakeResult {
         version,
         has_name: has_name(end, &asked),
         chain: judged(end, rest, &asked, while_valid(validity, now))?,
@@ -155,7 +154,7 @@ fn finish(secured: &mut Secured) -> io::Result<()> {
         match until {
             Some(until) => secured
                 .conn
-                .complete_io(&mut Timed::new(&secured.sock, until))?,
+                .complete_io(&mut DeadlineStream::new(&secured.sock, until))?,
             None => secured.conn.complete_io(&mut secured.sock)?,
         };
     }

@@ -27,8 +27,7 @@ use crate::shell::process::log;
 
 /// One listening socket.
 #[derive(Debug)]
-pub(in crate::shell) struct Port {
-    /// What it is for.
+pub(in crate::shell) struct ListeningPort {
     pub(in crate::shell) listener: Listener,
     /// Whether somebody may be waiting at it.
     pub(in crate::shell) ready: bool,
@@ -40,7 +39,6 @@ pub(in crate::shell) struct Port {
 /// Who bound a socket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::shell) enum Binder {
-    /// The daemon.
     Daemon,
     /// systemd, which passed it.
     Systemd,
@@ -72,7 +70,6 @@ pub enum ListenError {
     Address {
         /// The key under `[listen]`.
         key: &'static str,
-        /// The address.
         address: SocketAddr,
         /// What the system said.
         error: io::Error,
@@ -189,7 +186,7 @@ pub fn is_held_for_us(key: &str) -> bool {
 /// Binds the addresses that the configuration names.
 pub(in crate::shell) fn bind(
     listen: &Listeners,
-) -> Result<(Vec<Port>, ChallengeSockets), ListenError> {
+) -> Result<(Vec<ListeningPort>, ChallengeSockets), ListenError> {
     let mut ports = Vec::new();
     let mut passed = Passed::take();
     let keys = [
@@ -240,15 +237,15 @@ fn addresses(listen: &Listen) -> &[SocketAddr] {
     }
 }
 
-fn tcp_ports(listener: Listener, sockets: Vec<TcpListener>, binder: Binder) -> Vec<Port> {
+fn tcp_ports(listener: Listener, sockets: Vec<TcpListener>, binder: Binder) -> Vec<ListeningPort> {
     let ports = sockets.into_iter();
     ports
-        .map(|socket| Port::new(listener, binder, Bound::Tcp(socket)))
+        .map(|socket| ListeningPort::new(listener, binder, Bound::Tcp(socket)))
         .collect()
 }
 
 /// Binds what the status is seen at. Where that cannot be, mail goes its way all the same.
-fn bind_status(listen: &Listen, passed: &mut Passed) -> Vec<Port> {
+fn bind_status(listen: &Listen, passed: &mut Passed) -> Vec<ListeningPort> {
     let key = "status";
     match passed_for(key, listen, passed) {
         Ok(Some(sockets)) => return tcp_ports(Listener::Status, sockets, Binder::Systemd),
@@ -272,11 +269,11 @@ fn note_unbound(error: &ListenError) {
 }
 
 /// Binds the sockets of programs of this machine.
-pub(in crate::shell) fn bind_local(runtime_dir: &Path) -> Result<Vec<Port>, ListenError> {
+pub(in crate::shell) fn bind_local(runtime_dir: &Path) -> Result<Vec<ListeningPort>, ListenError> {
     let bound = UNIX_SOCKETS.iter().map(|&(name, listener, mode)| {
         let path = runtime_dir.join(name);
         let socket = bind_unix(&path, mode)?;
-        Ok(Port::new(
+        Ok(ListeningPort::new(
             listener,
             Binder::Daemon,
             Bound::Unix(socket, path),
@@ -292,7 +289,7 @@ const UNIX_SOCKETS: [(&str, Listener, u32); 2] = [
     ("control.sock", Listener::Control, 0o666),
 ];
 
-impl Port {
+impl ListeningPort {
     fn new(listener: Listener, binder: Binder, socket: Bound) -> Self {
         Self {
             listener,
@@ -381,7 +378,7 @@ impl Reserve {
     }
 
     /// Gives the descriptor to whoever is first in line, for as long as it takes to say `reply`.
-    pub(in crate::shell) fn refuse(&mut self, port: &mut Port, reply: &[u8]) {
+    pub(in crate::shell) fn refuse(&mut self, port: &mut ListeningPort, reply: &[u8]) {
         self.0 = None;
         if let Accepted::Connection(Socket::Tcp(mut stream), _) = port.accept() {
             // Who cannot be told is told by the close.

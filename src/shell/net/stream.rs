@@ -24,13 +24,11 @@ use crate::shell::tls::Tls;
 /// A socket of either kind.
 #[derive(Debug)]
 pub(in crate::shell) enum Socket {
-    /// TCP.
     Tcp(TcpStream),
     /// A process of this machine.
     Unix(UnixStream),
 }
 
-/// A connection.
 #[derive(Debug)]
 pub(in crate::shell) struct Stream {
     /// Its name for the engine.
@@ -79,7 +77,7 @@ enum Stage {
 
 /// What came of one attempt to read.
 #[derive(Debug, Eq, PartialEq)]
-pub(in crate::shell) enum Input {
+pub(in crate::shell) enum ReadResult {
     /// So many bytes were read.
     Bytes(usize),
     /// So many bytes went into TLS, and gave none.
@@ -96,7 +94,7 @@ pub(in crate::shell) enum Input {
 
 /// What came of writing.
 #[derive(Debug, Eq, PartialEq)]
-pub(in crate::shell) enum Output {
+pub(in crate::shell) enum WriteResult {
     /// Everything is out, and somebody is to hear of it.
     Drained,
     /// Nothing to tell.
@@ -263,33 +261,33 @@ impl Stream {
     }
 
     /// Reads once, or takes the next step of a handshake.
-    pub(in crate::shell) fn read(&mut self, tls: &Tls, into: &mut [u8]) -> Input {
+    pub(in crate::shell) fn read(&mut self, tls: &Tls, into: &mut [u8]) -> ReadResult {
         match self.stage {
             Stage::Connecting => self.connect(),
-            Stage::Upgrading(_) => Input::Nothing,
+            Stage::Upgrading(_) => ReadResult::Nothing,
             Stage::Closing | Stage::Lingering { .. } => self.discard(into),
             Stage::Open | Stage::Securing(_) if self.tls.is_some() => self.read_tls(tls, into),
             Stage::Open | Stage::Securing(_) => match self.read_socket(into) {
-                Ok(0) => Input::Lost(Lost::Eof),
-                Ok(len) => Input::Bytes(len),
+                Ok(0) => ReadResult::Lost(Lost::Eof),
+                Ok(len) => ReadResult::Bytes(len),
                 Err(error) => self.failed(&error),
             },
         }
     }
 
     /// Writes what the kernel takes.
-    pub(in crate::shell) fn write(&mut self, tls: &Tls) -> Output {
+    pub(in crate::shell) fn write(&mut self, tls: &Tls) -> WriteResult {
         if matches!(self.stage, Stage::Connecting) || !self.writable {
-            return Output::Idle;
+            return WriteResult::Idle;
         }
         match self.write_all(tls) {
             Ok(()) if self.output.is_empty() && std::mem::take(&mut self.drain_owed) => {
-                Output::Drained
+                WriteResult::Drained
             }
-            Ok(()) => Output::Idle,
+            Ok(()) => WriteResult::Idle,
             Err(WriteError::Socket(error)) if error.kind() == ErrorKind::WouldBlock => {
                 self.writable = false;
-                Output::Idle
+                WriteResult::Idle
             }
             Err(WriteError::Socket(_))
                 if self.side == Side::Ours && matches!(self.stage, Stage::Open) =>
@@ -300,84 +298,84 @@ impl Stream {
                 self.drain_owed = false;
                 self.writable = false;
                 self.inflow = Inflow::Ending;
-                Output::Idle
+                WriteResult::Idle
             }
-            Err(WriteError::Socket(error)) => Output::Lost(lost(&error)),
-            Err(WriteError::Tls(cause)) => Output::Lost(Lost::Tls(cause)),
+            Err(WriteError::Socket(error)) => WriteResult::Lost(lost(&error)),
+            Err(WriteError::Tls(cause)) => WriteResult::Lost(Lost::Tls(cause)),
         }
     }
 
-    fn connect(&mut self) -> Input {
+    fn connect(&mut self) -> ReadResult {
         match self.socket.is_connected() {
             Ok(true) => {
                 self.stage = Stage::Open;
-                Input::Connected
+                ReadResult::Connected
             }
             Ok(false) => {
                 self.inflow = Inflow::Empty;
-                Input::Nothing
+                ReadResult::Nothing
             }
-            Err(error) => Input::Lost(lost(&error)),
+            Err(error) => ReadResult::Lost(lost(&error)),
         }
     }
 
-    fn discard(&mut self, into: &mut [u8]) -> Input {
+    fn discard(&mut self, into: &mut [u8]) -> ReadResult {
         match (self.read_socket(into), &mut self.stage) {
             (Ok(0), _) => {
                 // While there is output the peer may still read it.
                 self.inflow = Inflow::Empty;
                 if self.is_lingering() {
-                    Input::Lost(Lost::Eof)
+                    ReadResult::Lost(Lost::Eof)
                 } else {
-                    Input::Nothing
+                    ReadResult::Nothing
                 }
             }
             (Ok(len), Stage::Lingering { discarded }) => {
                 *discarded = discarded.saturating_add(len);
                 if *discarded > LINGER_BYTES_MAX {
-                    return Input::Lost(Lost::Reset);
+                    return ReadResult::Lost(Lost::Reset);
                 }
-                Input::Progress(len)
+                ReadResult::Progress(len)
             }
-            (Ok(len), _) => Input::Progress(len),
+            (Ok(len), _) => ReadResult::Progress(len),
             (Err(error), _) => self.failed(&error),
         }
     }
 
-    fn read_tls(&mut self, tls: &Tls, into: &mut [u8]) -> Input {
+    fn read_tls(&mut self, tls: &Tls, into: &mut [u8]) -> ReadResult {
         let Some(connection) = self.tls.as_deref_mut() else {
-            return Input::Nothing;
+            return ReadResult::Nothing;
         };
         match connection.reader().read(into) {
-            Ok(0) => return Input::Lost(Lost::Eof),
-            Ok(len) => return Input::Bytes(len),
+            Ok(0) => return ReadResult::Lost(Lost::Eof),
+            Ok(len) => return ReadResult::Bytes(len),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             // The stream ended without a close_notify: what came may have been cut by somebody.
-            Err(_) => return Input::Lost(Lost::Reset),
+            Err(_) => return ReadResult::Lost(Lost::Reset),
         }
         let len = match connection.read_tls(&mut self.socket) {
             Ok(len) => len,
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Input::Progress(0),
+            Err(error) if error.kind() == ErrorKind::Interrupted => return ReadResult::Progress(0),
             Err(error) => return self.failed(&error),
         };
         if let Err(error) = connection.process_new_packets() {
             // The alert that says why; if it does not fit it is not worth waiting for.
             drop(connection.write_tls(&mut self.socket));
-            return Input::Lost(Lost::Tls(error.to_string()));
+            return ReadResult::Lost(Lost::Tls(error.to_string()));
         }
         let Stage::Securing(side) = &self.stage else {
-            return Input::Progress(len);
+            return ReadResult::Progress(len);
         };
         if connection.is_handshaking() {
             return if len == 0 {
-                Input::Lost(Lost::Eof)
+                ReadResult::Lost(Lost::Eof)
             } else {
-                Input::Progress(len)
+                ReadResult::Progress(len)
             };
         }
         let session = tls.session(connection, side);
         self.stage = Stage::Open;
-        Input::Secured(session)
+        ReadResult::Secured(session)
     }
 
     fn look_again(&mut self) {
@@ -401,12 +399,12 @@ impl Stream {
         }
     }
 
-    fn failed(&mut self, error: &io::Error) -> Input {
+    fn failed(&mut self, error: &io::Error) -> ReadResult {
         if error.kind() == ErrorKind::WouldBlock {
             self.inflow = Inflow::Empty;
-            return Input::Nothing;
+            return ReadResult::Nothing;
         }
-        Input::Lost(lost(error))
+        ReadResult::Lost(lost(error))
     }
 
     fn write_all(&mut self, tls: &Tls) -> Result<(), WriteError> {

@@ -105,7 +105,6 @@ impl Streams {
         (named == conn).then_some(key)
     }
 
-    /// A connection.
     pub(in crate::shell) fn get_mut(&mut self, key: usize) -> Option<&mut Stream> {
         Some(&mut self.streams.get_mut(key)?.stream)
     }
@@ -276,7 +275,6 @@ impl Streams {
         }
     }
 
-    /// How many there are.
     pub(in crate::shell) fn len(&self) -> usize {
         self.streams.len()
     }

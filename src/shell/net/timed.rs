@@ -7,14 +7,14 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Instant;
 
-/// The connection.
+/// A blocking connection whose reads and writes fail once the deadline has passed.
 #[derive(Debug)]
-pub struct Timed<S> {
+pub struct DeadlineStream<S> {
     stream: S,
     until: Instant,
 }
 
-impl<S: Borrow<TcpStream>> Timed<S> {
+impl<S: Borrow<TcpStream>> DeadlineStream<S> {
     /// With this deadline.
     pub fn new(stream: S, until: Instant) -> Self {
         Self { stream, until }
@@ -33,13 +33,13 @@ impl<S: Borrow<TcpStream>> Timed<S> {
     }
 }
 
-impl<S: Borrow<TcpStream>> Read for Timed<S> {
+impl<S: Borrow<TcpStream>> Read for DeadlineStream<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.held()?.read(buffer)
     }
 }
 
-impl<S: Borrow<TcpStream>> Write for Timed<S> {
+impl<S: Borrow<TcpStream>> Write for DeadlineStream<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.held()?.write(bytes)
     }
@@ -70,7 +70,7 @@ mod tests {
         });
         let stream = TcpStream::connect(address).expect("connected");
         let begun = Instant::now();
-        let mut timed = Timed::new(stream, begun + Duration::from_millis(300));
+        let mut timed = DeadlineStream::new(stream, begun + Duration::from_millis(300));
         let mut all = [0; 100_000];
         let error = timed.read_exact(&mut all).expect_err("late");
         let is_late = matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock);

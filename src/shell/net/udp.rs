@@ -25,7 +25,6 @@ pub(in crate::shell) enum Arrival {
     Nothing,
 }
 
-/// The sockets.
 #[derive(Debug, Default)]
 pub(in crate::shell) struct DnsSockets {
     sockets: Slab<Socket>,

@@ -26,7 +26,7 @@ use crate::shell::files::own_folder;
 
 /// An account of this machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Account {
+pub struct SystemAccount {
     /// The user.
     pub(in crate::shell) uid: u32,
     /// The user's own group.
@@ -63,7 +63,7 @@ impl fmt::Display for PrivilegeError {
 impl std::error::Error for PrivilegeError {}
 
 /// The account to change to: none when we are not root, or are to stay so.
-pub(in crate::shell) fn account(user: &str) -> Result<Option<Account>, PrivilegeError> {
+pub(in crate::shell) fn account(user: &str) -> Result<Option<SystemAccount>, PrivilegeError> {
     match geteuid().is_root() {
         true => find_account(user, Path::new("/etc")),
         false => Ok(None),
@@ -71,7 +71,7 @@ pub(in crate::shell) fn account(user: &str) -> Result<Option<Account>, Privilege
 }
 
 /// The account that `user` names: by its name in the files of this folder, or by numbers, which need no files.
-fn find_account(user: &str, etc: &Path) -> Result<Option<Account>, PrivilegeError> {
+fn find_account(user: &str, etc: &Path) -> Result<Option<SystemAccount>, PrivilegeError> {
     if matches!(user, "root" | "none") {
         return Ok(None);
     }
@@ -87,7 +87,7 @@ fn find_account(user: &str, etc: &Path) -> Result<Option<Account>, PrivilegeErro
     };
     if let (Ok(uid), Ok(gid)) = (name.parse(), group.parse()) {
         let groups = vec![gid];
-        return Ok(Some(Account { uid, gid, groups }));
+        return Ok(Some(SystemAccount { uid, gid, groups }));
     }
     find(&passwd, &read("group").unwrap_or_default(), name)
         .map(Some)
@@ -97,7 +97,7 @@ fn find_account(user: &str, etc: &Path) -> Result<Option<Account>, PrivilegeErro
 /// Does `work` as the account that may bind low ports, in a thread that ends with it; as the caller, where there is none to
 /// change to.
 pub(in crate::shell) fn as_binding_account<T: Send>(
-    account: Option<&Account>,
+    account: Option<&SystemAccount>,
     work: impl FnOnce() -> T + Send,
 ) -> Result<T, PrivilegeError> {
     in_thread(account, become_binding_account, work)
@@ -105,15 +105,15 @@ pub(in crate::shell) fn as_binding_account<T: Send>(
 
 /// Does `work` as the account, in a thread that ends with it; as the caller, where there is none to change to.
 pub(in crate::shell) fn as_account<T: Send>(
-    account: Option<&Account>,
+    account: Option<&SystemAccount>,
     work: impl FnOnce() -> T + Send,
 ) -> Result<T, PrivilegeError> {
     in_thread(account, become_account, work)
 }
 
 fn in_thread<T: Send>(
-    account: Option<&Account>,
-    change: fn(&Account) -> Result<(), PrivilegeError>,
+    account: Option<&SystemAccount>,
+    change: fn(&SystemAccount) -> Result<(), PrivilegeError>,
     work: impl FnOnce() -> T + Send,
 ) -> Result<T, PrivilegeError> {
     let Some(account) = account else {
@@ -147,14 +147,14 @@ pub fn as_service<T: Send>(
 pub(in crate::shell) fn hand_over(
     folder: &OwnedFd,
     path: &Path,
-    account: &Account,
+    account: &SystemAccount,
 ) -> Result<(), PrivilegeError> {
     fchown(folder, Some(account.uid), Some(account.gid))
         .map_err(|error| PrivilegeError::File(path.display().to_string(), error))
 }
 
 /// Becomes the account, for good.
-pub(in crate::shell) fn become_account(account: &Account) -> Result<(), PrivilegeError> {
+pub(in crate::shell) fn become_account(account: &SystemAccount) -> Result<(), PrivilegeError> {
     let refused = |error: rustix::io::Errno| PrivilegeError::Refused(error.into());
     let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
     let groups: Vec<Gid> = account.groups.iter().copied().map(Gid::from_raw).collect();
@@ -165,7 +165,9 @@ pub(in crate::shell) fn become_account(account: &Account) -> Result<(), Privileg
 
 /// The same, but of root's rights the calling thread keeps one: to bind ports below 1024, which challenges of ACME come to.
 /// Threads that it begins have it too; a program that it starts does not.
-pub(in crate::shell) fn become_binding_account(account: &Account) -> Result<(), PrivilegeError> {
+pub(in crate::shell) fn become_binding_account(
+    account: &SystemAccount,
+) -> Result<(), PrivilegeError> {
     let refused = |error: rustix::io::Errno| PrivilegeError::Refused(error.into());
     // Where all of them would be kept and none could be given up, none is kept.
     let can_give_up = capabilities(None).and_then(|sets| set_capabilities(None, sets));
@@ -222,7 +224,7 @@ pub(in crate::shell) fn renounce() -> Result<(), PrivilegeError> {
     set_no_new_privs(true).map_err(|error| PrivilegeError::Refused(error.into()))
 }
 
-fn find(passwd: &str, group: &str, name: &str) -> Option<Account> {
+fn find(passwd: &str, group: &str, name: &str) -> Option<SystemAccount> {
     let (uid, gid) = passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
         let found = fields.next()? == name;
@@ -238,7 +240,7 @@ fn find(passwd: &str, group: &str, name: &str) -> Option<Account> {
             .any(|member| member == name)
             .then_some(id)
     });
-    Some(Account {
+    Some(SystemAccount {
         uid,
         gid,
         groups: std::iter::once(gid).chain(groups).collect(),
@@ -253,7 +255,7 @@ mod tests {
     fn an_account_by_numbers_needs_no_files_and_one_by_name_says_what_else_to_write() {
         let nowhere = tempfile::tempdir().expect("a folder");
         let find = |user| find_account(user, nowhere.path());
-        let account = Account {
+        let account = SystemAccount {
             uid: 65_534,
             gid: 65_533,
             groups: vec![65_533],
@@ -271,7 +273,7 @@ mod tests {
         let group = "root:x:0:\nssl-cert:x:105:www-data,chopar\nmail:x:8:chopar2\n";
         assert_eq!(
             find(passwd, group, "chopar"),
-            Some(Account {
+            Some(SystemAccount {
                 uid: 990,
                 gid: 991,
                 groups: vec![991, 105]

@@ -34,7 +34,7 @@ use crate::shell::files::access;
 
 /// What may be opened.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(in crate::shell) struct Rules {
+pub(in crate::shell) struct SandboxRules {
     read: Vec<PathBuf>,
     write: Vec<PathBuf>,
 }
@@ -42,15 +42,13 @@ pub(in crate::shell) struct Rules {
 /// How much of the rules is in force.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::shell) enum Enforced {
-    /// All.
     Full,
     /// What the kernel knows of them.
     Partial,
-    /// Nothing.
     None,
 }
 
-impl Rules {
+impl SandboxRules {
     /// For a relay with this configuration, read from `folder`.
     pub(in crate::shell) fn new(config: &Config, folder: &Path, spool: &Path) -> Self {
         let mut read = vec![folder.to_owned(), "/etc".into(), "/dev/null".into()];
@@ -203,7 +201,7 @@ mod tests {
     }
 
     /// A configuration folder with a certificate as certbot links it: folder, then file, then file.
-    fn world() -> (tempfile::TempDir, PathBuf, Rules) {
+    fn world() -> (tempfile::TempDir, PathBuf, SandboxRules) {
         let temporary = tempfile::tempdir().expect("a folder");
         let root = fs::canonicalize(temporary.path()).expect("a path");
         for folder in [
@@ -223,7 +221,7 @@ mod tests {
         let link = root.join("live/a/privkey.pem");
         symlink("../../archive/a/privkey1.pem", link).expect("a link");
         let (etc, spool) = (root.join("etc"), root.join("state/spool"));
-        let rules = Rules::new(&config(&root), &etc, &spool);
+        let rules = SandboxRules::new(&config(&root), &etc, &spool);
         (temporary, root, rules)
     }
 

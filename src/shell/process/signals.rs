@@ -14,7 +14,7 @@ pub fn end_by_pipe() -> ! {
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::shell) enum Asked {
+pub(in crate::shell) enum SignalRequest {
     /// An orderly end.
     Stop,
     /// The configuration again.
@@ -33,14 +33,14 @@ impl Signals {
     }
 
     /// What came since the last call.
-    pub(in crate::shell) fn take(&mut self) -> Vec<Asked> {
+    pub(in crate::shell) fn take(&mut self) -> Vec<SignalRequest> {
         self.0
             .pending()
             .map(|signal| {
                 if signal == SIGHUP {
-                    Asked::Reload
+                    SignalRequest::Reload
                 } else {
-                    Asked::Stop
+                    SignalRequest::Stop
                 }
             })
             .collect()

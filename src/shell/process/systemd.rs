@@ -19,13 +19,13 @@ use crate::limits::SUPERVISOR_INTERVAL;
 /// What the supervisor is told while the relay runs: that the event loop turns (WatchdogSec= of the unit), and a line for
 /// `systemctl status`. Both go in one datagram, and the line only where it changed.
 #[derive(Debug)]
-pub(in crate::shell) struct Supervisor {
+pub(in crate::shell) struct Systemd {
     watchdog: Option<Duration>,
     next: Option<Instant>,
     told: String,
 }
 
-impl Supervisor {
+impl Systemd {
     /// As the environment has it; without a supervisor that listens it is never due.
     pub(in crate::shell) fn new() -> Self {
         let listens = std::env::var_os("NOTIFY_SOCKET").is_some();

@@ -36,7 +36,7 @@ pub fn make_folder(spool: &Path) -> io::Result<PathBuf> {
 
 /// A message that waits, as far as the caller may read it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Waiting {
+pub struct WaitingFile {
     /// The name of its file.
     pub name: String,
     /// Bytes of its file.
@@ -45,12 +45,11 @@ pub struct Waiting {
     pub written: Timestamp,
     /// Its sender.
     pub from: String,
-    /// Its recipients.
     pub to: Vec<String>,
 }
 
 /// The messages that wait in the folder, the oldest first.
-pub fn waiting(folder: &Path) -> io::Result<Vec<Waiting>> {
+pub fn waiting(folder: &Path) -> io::Result<Vec<WaitingFile>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -62,7 +61,7 @@ pub fn waiting(folder: &Path) -> io::Result<Vec<Waiting>> {
             continue;
         }
         let (from, to) = envelope(&entry.path()).unwrap_or_default();
-        found.push(Waiting {
+        found.push(WaitingFile {
             name,
             size: about.len(),
             written: Timestamp::from_seconds(u64::try_from(about.mtime()).unwrap_or(0)),

@@ -11,7 +11,7 @@ use mio::Waker;
 
 use crate::clock::Instant;
 use crate::config::Config;
-use crate::engine::drop_folder::Rules;
+use crate::engine::drop_folder::DropRules;
 use crate::engine::log::Line;
 use crate::limits::{SET_ASIDE_INTERVAL, SET_ASIDE_LINES_MAX};
 use crate::shell::process::time::Clock;
@@ -22,7 +22,7 @@ pub(in crate::shell) struct DropRuns {
     folder: PathBuf,
     /// Wakes the thread.
     wake: SyncSender<()>,
-    rules: Arc<Mutex<Arc<Rules>>>,
+    rules: Arc<Mutex<Arc<DropRules>>>,
     said: Receiver<FromRun>,
     /// What `admin` has not been told yet.
     untold: Vec<String>,
@@ -44,7 +44,7 @@ pub(in crate::shell) enum FromRun {
 struct Side {
     say: Sender<FromRun>,
     waker: Arc<Waker>,
-    rules: Arc<Mutex<Arc<Rules>>>,
+    rules: Arc<Mutex<Arc<DropRules>>>,
 }
 
 impl DropRuns {
@@ -58,7 +58,7 @@ impl DropRuns {
     ) -> io::Result<Self> {
         let (say, said) = mpsc::channel();
         let (wake, woken) = mpsc::sync_channel(1);
-        let rules = Arc::new(Mutex::new(Arc::new(Rules::of(config))));
+        let rules = Arc::new(Mutex::new(Arc::new(DropRules::of(config))));
         let mut side = Side {
             say,
             waker,
@@ -84,7 +84,7 @@ impl DropRuns {
 
     /// Has the folder gone through if there is something in it.
     pub(in crate::shell) fn look(&self, config: &Config) {
-        let rules = Arc::new(Rules::of(config));
+        let rules = Arc::new(DropRules::of(config));
         *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = rules;
         if is_anything_there(&self.folder) {
             match self.wake.try_send(()) {
@@ -140,7 +140,7 @@ impl Relay for Side {
         drop(self.say(FromRun::SetAside(what)));
     }
 
-    fn rules(&mut self) -> Arc<Rules> {
+    fn rules(&mut self) -> Arc<DropRules> {
         let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&rules)
     }

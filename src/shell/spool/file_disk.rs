@@ -18,7 +18,7 @@ use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, FlockOperation, Mode, O
 use rustix::io::Errno;
 
 use crate::limits::SPOOL_FILES_OPEN_MAX;
-use crate::queue::{Disk, DiskError, DiskRead, Entry, SpoolFile, SpoolFolder};
+use crate::queue::{DirEntry, Disk, DiskError, DiskRead, SpoolFile, SpoolFolder};
 
 /// The writing handle of a spool; there is one a spool.
 #[derive(Debug)]
@@ -319,7 +319,7 @@ impl Disk for FileDisk {
         }
     }
 
-    fn list(&mut self, folder: SpoolFolder) -> Result<Vec<Entry>, DiskError> {
+    fn list(&mut self, folder: SpoolFolder) -> Result<Vec<DirEntry>, DiskError> {
         let descriptor = self.reader.folders.of(folder);
         let mut entries = Vec::new();
         for entry in Dir::read_from(descriptor).map_err(disk_error)? {
@@ -334,8 +334,8 @@ impl Disk for FileDisk {
                 _ => None,
             };
             entries.push(match ours {
-                Some(file) => Entry::File(file),
-                None => Entry::Foreign(text.into()),
+                Some(file) => DirEntry::File(file),
+                None => DirEntry::Foreign(text.into()),
             });
         }
         Ok(entries)
@@ -347,7 +347,7 @@ impl Disk for FileDisk {
     }
 }
 
-/// Whether the name is that of a regular file. A file that cannot be looked at is not taken for a stranger's.
+/// Whether the name is that of a regular file. A file that cannot be looked at is not taken for an unauthenticated client's.
 fn is_regular(folder: &OwnedFd, name: &CStr) -> Result<bool, DiskError> {
     match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile),
@@ -379,7 +379,8 @@ mod tests {
     use crate::date::Timestamp;
     use crate::envelope::{BodyKind, Envelope};
     use crate::queue::{
-        Body, Command, Completion, Journal, JournalError, MessageRecord, Record, Ticket,
+        Journal, JournalCommand, JournalCompletion, JournalError, MessageBody, MessageRecord,
+        Record, Ticket,
     };
     use crate::queue_id::QueueId;
 
@@ -405,7 +406,10 @@ mod tests {
         let mut bytes = [0; 16];
         assert_eq!(reader.read_at(body(1), 4, &mut bytes), Ok(6));
         assert_eq!(&bytes[..6], b"456789");
-        assert_eq!(disk.list(SpoolFolder::Body), Ok(vec![Entry::File(body(1))]));
+        assert_eq!(
+            disk.list(SpoolFolder::Body),
+            Ok(vec![DirEntry::File(body(1))])
+        );
         disk.remove(body(1)).expect("removed");
         assert_eq!(disk.len(body(1)), Err(DiskError::Missing));
         reader.forget_removed();
@@ -433,7 +437,7 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", journal.join("00000001.seg")).expect("a link");
         std::fs::create_dir(journal.join("00000002.seg")).expect("a folder");
         let entries = disk.list(SpoolFolder::Journal).expect("a list");
-        assert!(entries.len() == 2 && entries.iter().all(|e| matches!(e, Entry::Foreign(_))));
+        assert!(entries.len() == 2 && entries.iter().all(|e| matches!(e, DirEntry::Foreign(_))));
         let mut bytes = [0; 4];
         assert!(disk.read_at(SpoolFile::Segment(1), 0, &mut bytes).is_err());
     }
@@ -455,9 +459,9 @@ mod tests {
             let mut append = |number| {
                 let ticket = Ticket(number);
                 let record = Record::Done(QueueId::new(number));
-                journal.execute(vec![Command::Append { ticket, record }])
+                journal.execute(vec![JournalCommand::Append { ticket, record }])
             };
-            let committed = Completion::Committed {
+            let committed = JournalCompletion::Committed {
                 ticket: Ticket(1),
                 location: None,
             };
@@ -465,7 +469,7 @@ mod tests {
             spoil(&spool).expect("spoiled");
             for number in 2..4 {
                 let (ticket, error) = (Ticket(number), JournalError::Displaced);
-                assert!(append(number).contains(&Completion::Failed { ticket, error }));
+                assert!(append(number).contains(&JournalCompletion::Failed { ticket, error }));
             }
         }
     }
@@ -481,8 +485,8 @@ mod tests {
         for number in 1..10 {
             let ticket = Ticket(number);
             let record = Record::Done(QueueId::new(number));
-            let done = journal.execute(vec![Command::Append { ticket, record }]);
-            let committed = Completion::Committed {
+            let done = journal.execute(vec![JournalCommand::Append { ticket, record }]);
+            let committed = JournalCompletion::Committed {
                 ticket,
                 location: None,
             };
@@ -521,16 +525,19 @@ mod tests {
             id,
             envelope: envelope(),
             fields: Vec::new(),
-            body: Body::File {
+            body: MessageBody::File {
                 len: 1_000,
                 crc32: 0,
             },
         });
-        let append = |number, record| Command::Append {
+        let append = |number, record| JournalCommand::Append {
             ticket: Ticket(number),
             record,
         };
-        journal.execute(vec![Command::BodyAppend { id, bytes }, append(1, message)]);
+        journal.execute(vec![
+            JournalCommand::BodyAppend { id, bytes },
+            append(1, message),
+        ]);
         for file in [SpoolFile::Segment(1), SpoolFile::Body(id)] {
             reader.read_at(file, 0, &mut [0; 16]).expect("read");
         }
@@ -562,11 +569,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let disk = FileDisk::open(folder.path()).expect("a spool");
         let (mut journal, _) = Journal::open(disk, &mut |_| {}).expect("a journal");
-        let done = journal.execute(vec![Command::Append {
+        let done = journal.execute(vec![JournalCommand::Append {
             ticket: Ticket(1),
             record: Record::Done(QueueId::new(9)),
         }]);
-        assert!(done.contains(&Completion::Committed {
+        assert!(done.contains(&JournalCompletion::Committed {
             ticket: Ticket(1),
             location: None
         }));

@@ -11,7 +11,6 @@ use crate::policy::greylist::IMAGE_BYTES_MAX;
 use crate::shell::files::replace::replace;
 use crate::shell::process::log;
 
-/// Where it lies.
 pub(in crate::shell) fn path(state_dir: &Path) -> PathBuf {
     state_dir.join("greylist")
 }

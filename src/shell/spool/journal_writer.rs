@@ -13,14 +13,14 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::limits::{JOURNAL_BATCH_BYTES_MAX, JOURNAL_BATCH_COMMANDS_MAX};
-use crate::queue::{Body, Command, Completion, Disk, Journal, Record};
-use crate::shell::handover::{Giver, Taker, Waited, handover};
+use crate::queue::{Disk, Journal, JournalCommand, JournalCompletion, MessageBody, Record};
+use crate::shell::channel::{Giver, Taker, Waited, channel};
 
 /// The event loop's side of the journal.
 #[derive(Debug)]
 pub struct JournalWriter {
-    commands: Giver<Command>,
-    completions: Taker<Completion>,
+    commands: Giver<JournalCommand>,
+    completions: Taker<JournalCompletion>,
     batches: Taker<Duration>,
     thread: JoinHandle<()>,
 }
@@ -43,9 +43,9 @@ impl JournalWriter {
         journal: Journal<D>,
         wake: Box<dyn Fn() + Send>,
     ) -> io::Result<Self> {
-        let (commands, inbox) = handover();
-        let (outbox, completions) = handover();
-        let (timings, batches) = handover();
+        let (commands, inbox) = channel();
+        let (outbox, completions) = channel();
+        let (timings, batches) = channel();
         let thread = Builder::new()
             .name("journal".into())
             .spawn(move || serve(journal, &inbox, (&outbox, &timings), &*wake))?;
@@ -58,12 +58,12 @@ impl JournalWriter {
     }
 
     /// Hands a command to the journal.
-    pub fn send(&self, command: Command) -> Result<(), WriterGone> {
+    pub fn send(&self, command: JournalCommand) -> Result<(), WriterGone> {
         self.commands.give(command).map_err(|_| WriterGone)
     }
 
     /// The next completion that has arrived.
-    pub fn next_completion(&self) -> Option<Completion> {
+    pub fn next_completion(&self) -> Option<JournalCompletion> {
         self.completions.take()
     }
 
@@ -78,7 +78,7 @@ impl JournalWriter {
     }
 
     /// Takes no more commands, waits until all are executed, and returns the completions that nobody has taken.
-    pub fn shut_down(self) -> Result<Vec<Completion>, WriterGone> {
+    pub fn shut_down(self) -> Result<Vec<JournalCompletion>, WriterGone> {
         drop(self.commands);
         self.thread.join().map_err(|_| WriterGone)?;
         let mut left = Vec::new();
@@ -89,8 +89,8 @@ impl JournalWriter {
 
 fn serve<D: Disk>(
     mut journal: Journal<D>,
-    inbox: &Taker<Command>,
-    (outbox, timings): (&Giver<Completion>, &Giver<Duration>),
+    inbox: &Taker<JournalCommand>,
+    (outbox, timings): (&Giver<JournalCompletion>, &Giver<Duration>),
     wake: &dyn Fn(),
 ) {
     loop {
@@ -119,7 +119,7 @@ fn serve<D: Disk>(
 }
 
 /// What has arrived, as far as a batch goes.
-fn batch(inbox: &Taker<Command>) -> Vec<Command> {
+fn batch(inbox: &Taker<JournalCommand>) -> Vec<JournalCommand> {
     let (mut commands, mut taken, mut bytes) = (Vec::new(), 0, 0_usize);
     inbox.take_while(&mut commands, |command| {
         let room = taken < JOURNAL_BATCH_COMMANDS_MAX && bytes < JOURNAL_BATCH_BYTES_MAX;
@@ -131,16 +131,16 @@ fn batch(inbox: &Taker<Command>) -> Vec<Command> {
 }
 
 /// Bytes of message that a command carries.
-fn weight(command: &Command) -> usize {
+fn weight(command: &JournalCommand) -> usize {
     match command {
-        Command::Append {
+        JournalCommand::Append {
             record: Record::Message(message),
             ..
         } => match &message.body {
-            Body::Inline(bytes) => bytes.len().saturating_add(message.fields.len()),
-            Body::File { .. } => message.fields.len(),
+            MessageBody::Inline(bytes) => bytes.len().saturating_add(message.fields.len()),
+            MessageBody::File { .. } => message.fields.len(),
         },
-        Command::BodyAppend { bytes, .. } => bytes.len(),
+        JournalCommand::BodyAppend { bytes, .. } => bytes.len(),
         _ => 0,
     }
 }
@@ -167,7 +167,7 @@ mod tests {
         let writer = JournalWriter::start(journal, wake).expect("a thread");
         for number in 1..=1_000 {
             writer
-                .send(Command::Append {
+                .send(JournalCommand::Append {
                     ticket: Ticket(number),
                     record: Record::Done(QueueId::new(number)),
                 })
@@ -176,7 +176,7 @@ mod tests {
         let completions = writer.shut_down().expect("a clean end");
         let committed = completions
             .iter()
-            .filter(|completion| matches!(completion, Completion::Committed { .. }));
+            .filter(|completion| matches!(completion, JournalCompletion::Committed { .. }));
         assert_eq!(committed.count(), 1_000);
         assert!(woken.load(Ordering::Relaxed) > 0);
     }
@@ -190,7 +190,7 @@ mod tests {
         let ticket = Ticket(1);
         let record = Record::Done(QueueId::new(1));
         writer
-            .send(Command::Append { ticket, record })
+            .send(JournalCommand::Append { ticket, record })
             .expect("taken");
         while writer.is_alive() {
             std::thread::yield_now();
@@ -207,12 +207,12 @@ mod tests {
         let ticket = Ticket(1);
         let record = Record::Done(QueueId::new(1));
         writer
-            .send(Command::Append { ticket, record })
+            .send(JournalCommand::Append { ticket, record })
             .expect("taken");
         let told = || {
             loop {
                 match writer.next_completion() {
-                    Some(Completion::Space { free }) => break Some(free),
+                    Some(JournalCompletion::Space { free }) => break Some(free),
                     Some(_) => {}
                     None => {
                         writer.completions.wait(SPACE_INTERVAL);

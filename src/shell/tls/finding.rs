@@ -7,27 +7,26 @@ use super::{Served, Tls};
 use crate::address::Domain;
 use crate::date::Timestamp;
 use crate::policy::advice::Severity;
-use crate::shell::certificates::certificate::{Certificate, Fault};
+use crate::shell::certificates::certificate::{PairFault, ServableCertificate};
 use crate::shell::certificates::pairs::{PairError, shown};
 
 /// Something about a certificate that an operator should know.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Finding {
+pub struct CertificateFinding {
     /// The folder under `tls/`; empty where it is about all of them.
     pub name: Box<str>,
-    /// What it is.
-    pub cause: Cause,
+    pub cause: CertificateCause,
     /// What clients are shown meanwhile.
-    pub shown: Shown,
+    pub shown: ShownMeanwhile,
 }
 
 /// What it is about a certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Cause {
+pub enum CertificateCause {
     /// The files cannot be read.
     Files(PairError),
     /// They cannot be served.
-    Unusable(Fault),
+    Unusable(PairFault),
     /// The folder is gone.
     Gone,
     /// It ends within this many days.
@@ -58,10 +57,7 @@ pub enum Cause {
     /// The chain is not in order.
     OutOfOrder,
     /// The file does not have the issuer of the certificate.
-    NoIssuer {
-        /// The issuer.
-        issuer: String,
-    },
+    NoIssuer { issuer: String },
     /// It has ended, and another pair is served in its stead.
     Superseded {
         /// When it ended.
@@ -73,7 +69,7 @@ pub enum Cause {
 
 /// What clients are shown meanwhile.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Shown {
+pub enum ShownMeanwhile {
     /// The pair of that name which was read last.
     LastGood,
     /// The other pairs.
@@ -82,12 +78,12 @@ pub enum Shown {
     SelfSigned,
 }
 
-impl Finding {
+impl CertificateFinding {
     /// How bad it is.
     pub fn severity(&self) -> Severity {
         match &self.cause {
-            Cause::Files(PairError::Nothing(_)) => Severity::Advice,
-            Cause::Files(_) | Cause::Unusable(_) => Severity::Fault,
+            CertificateCause::Files(PairError::Nothing(_)) => Severity::Advice,
+            CertificateCause::Files(_) | CertificateCause::Unusable(_) => Severity::Fault,
             _ => Severity::Advice,
         }
     }
@@ -95,7 +91,7 @@ impl Finding {
     /// What to do about it, where that is not part of the sentence: a command may be longer than a line of the log takes.
     pub(in crate::shell) fn cure(&self) -> Option<&str> {
         match &self.cause {
-            Cause::Files(PairError::Denied(_, cure)) => Some(cure),
+            CertificateCause::Files(PairError::Denied(_, cure)) => Some(cure),
             _ => None,
         }
     }
@@ -103,54 +99,54 @@ impl Finding {
     /// Whether it is said again each day.
     pub(in crate::shell) fn is_pressing(&self) -> bool {
         match &self.cause {
-            Cause::Files(PairError::Nothing(_)) => false,
-            Cause::Files(_)
-            | Cause::Unusable(_)
-            | Cause::Gone
-            | Cause::Untrusted
-            | Cause::Lacking(_)
-            | Cause::Expired { .. } => true,
+            CertificateCause::Files(PairError::Nothing(_)) => false,
+            CertificateCause::Files(_)
+            | CertificateCause::Unusable(_)
+            | CertificateCause::Gone
+            | CertificateCause::Untrusted
+            | CertificateCause::Lacking(_)
+            | CertificateCause::Expired { .. } => true,
             _ => false,
         }
     }
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for CertificateFinding {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = shown(&self.name);
         match &self.cause {
-            Cause::Files(error) => {
+            CertificateCause::Files(error) => {
                 write!(out, "{error}; {}", self.shown)?;
                 match self.cure() {
                     Some(cure) => write!(out, "; {cure}"),
                     None => Ok(()),
                 }
             }
-            Cause::Unusable(fault) => write!(out, "{name}/{fault}; {}", self.shown),
-            Cause::Gone => write!(
+            CertificateCause::Unusable(fault) => write!(out, "{name}/{fault}; {}", self.shown),
+            CertificateCause::Gone => write!(
                 out,
                 "{name}: the folder is gone; put it back, or run chopar reload to have its certificate dropped where \
                  there is another (where there is none, empty tls-last-good in state_dir and restart chopar); {}",
                 self.shown
             ),
-            Cause::Hostname(hostname) => write!(
+            CertificateCause::Hostname(hostname) => write!(
                 out,
                 "tls: no certificate is for {hostname}, and clients that verify it refuse the one that they get; obtain one \
                  for that name, or correct hostname"
             ),
-            Cause::BareKey(path) => write!(
+            CertificateCause::BareKey(path) => write!(
                 out,
                 "{}: everybody on this machine may read the private key; run chmod o-r {0}",
                 path.display()
             ),
-            Cause::Expires { .. }
-            | Cause::Expired { .. }
-            | Cause::Untrusted
-            | Cause::Lacking(_)
-            | Cause::NotYet { .. }
-            | Cause::OutOfOrder
-            | Cause::NoIssuer { .. }
-            | Cause::Superseded { .. } => {
+            CertificateCause::Expires { .. }
+            | CertificateCause::Expired { .. }
+            | CertificateCause::Untrusted
+            | CertificateCause::Lacking(_)
+            | CertificateCause::NotYet { .. }
+            | CertificateCause::OutOfOrder
+            | CertificateCause::NoIssuer { .. }
+            | CertificateCause::Superseded { .. } => {
                 write!(out, "{name}/fullchain.pem: ")?;
                 self.fmt_of_chain(out)
             }
@@ -158,28 +154,28 @@ impl fmt::Display for Finding {
     }
 }
 
-impl Finding {
+impl CertificateFinding {
     /// What it is about the certificate that is read, or its chain.
     fn fmt_of_chain(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.cause {
-            Cause::Expires { to, days } => write!(
+            CertificateCause::Expires { to, days } => write!(
                 out,
                 "the certificate ends at {}, in less than {days} {}; see to its renewal",
                 to.rfc3339(),
                 if *days == 1 { "day" } else { "days" }
             ),
-            Cause::Expired { to } => write!(
+            CertificateCause::Expired { to } => write!(
                 out,
                 "the certificate ended at {}, and clients that verify it refuse it; renew it",
                 to.rfc3339()
             ),
-            Cause::Untrusted => write!(
+            CertificateCause::Untrusted => write!(
                 out,
                 "no root of this system and none of acme.ca_file stands behind the certificate; {} as \
                  long as it is valid; if clients trust this one, name its root in acme.ca_file",
                 self.shown
             ),
-            Cause::Lacking(names) => {
+            CertificateCause::Lacking(names) => {
                 let names: Vec<&str> = names.iter().map(Domain::as_str).collect();
                 write!(
                     out,
@@ -189,39 +185,39 @@ impl Finding {
                     self.shown
                 )
             }
-            Cause::NotYet { from } => write!(
+            CertificateCause::NotYet { from } => write!(
                 out,
                 "the certificate begins at {}; see to the clock, or wait",
                 from.rfc3339()
             ),
-            Cause::OutOfOrder => write!(
+            CertificateCause::OutOfOrder => write!(
                 out,
                 "the certificate of the server should come first and each issuer behind what it has \
                  issued; it is served in that order"
             ),
-            Cause::NoIssuer { issuer } => write!(
+            CertificateCause::NoIssuer { issuer } => write!(
                 out,
                 "the file does not hold the certificate of {issuer}, which has issued that of the \
                  server: clients that do not have it either refuse the connection; write the whole chain there (certbot: \
                  fullchain.pem, not cert.pem; acme.sh: --fullchain-file, not --cert-file; lego: NAME.crt with its issuer)"
             ),
-            Cause::Superseded { to, by } => write!(
+            CertificateCause::Superseded { to, by } => write!(
                 out,
                 "the certificate ended at {}, and clients are shown that of {}; remove the \
                  folder if it is not renewed any more",
                 to.rfc3339(),
                 shown(by)
             ),
-            Cause::Files(_)
-            | Cause::Unusable(_)
-            | Cause::Gone
-            | Cause::Hostname(_)
-            | Cause::BareKey(_) => Ok(()),
+            CertificateCause::Files(_)
+            | CertificateCause::Unusable(_)
+            | CertificateCause::Gone
+            | CertificateCause::Hostname(_)
+            | CertificateCause::BareKey(_) => Ok(()),
         }
     }
 }
 
-impl fmt::Display for Shown {
+impl fmt::Display for ShownMeanwhile {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::LastGood => "the pair that was read before stays in force",
@@ -233,17 +229,17 @@ impl fmt::Display for Shown {
 
 impl Tls {
     /// What an operator should know, at this time.
-    pub fn findings(&self, hostname: &Domain, now: Timestamp) -> Vec<Finding> {
+    pub fn findings(&self, hostname: &Domain, now: Timestamp) -> Vec<CertificateFinding> {
         let mut findings = Vec::new();
         let mut push = |name: &str, cause| {
             let is_served = self.served.iter().any(|served| &*served.name == name);
             let shown = match (is_served, self.is_self_signed()) {
-                (true, _) => Shown::LastGood,
-                (false, true) => Shown::SelfSigned,
-                (false, false) => Shown::Others,
+                (true, _) => ShownMeanwhile::LastGood,
+                (false, true) => ShownMeanwhile::SelfSigned,
+                (false, false) => ShownMeanwhile::Others,
             };
             let name = name.into();
-            findings.push(Finding { name, cause, shown });
+            findings.push(CertificateFinding { name, cause, shown });
         };
         for (name, cause) in &self.found {
             push(name, cause.clone());
@@ -257,34 +253,34 @@ impl Tls {
                 !standing.may_replace(other) && other.is_trusted && !standing.is_trusted
             });
             if is_behind {
-                push(name, Cause::Untrusted);
+                push(name, CertificateCause::Untrusted);
             }
             let lacking = self.lacking(served, now);
             if !lacking.is_empty() {
-                push(name, Cause::Lacking(lacking));
+                push(name, CertificateCause::Lacking(lacking));
             }
             if let Some(cause) = expiry(&served.certificate, now) {
                 push(name, self.superseded(served, now).unwrap_or(cause));
             }
             if let Some(issuer) = served.missing_issuer.clone() {
-                push(name, Cause::NoIssuer { issuer });
+                push(name, CertificateCause::NoIssuer { issuer });
             }
             if served.certificate.is_out_of_order {
-                push(name, Cause::OutOfOrder);
+                push(name, CertificateCause::OutOfOrder);
             }
             if let Some(path) = &served.bare_key {
-                push(name, Cause::BareKey(path.clone()));
+                push(name, CertificateCause::BareKey(path.clone()));
             }
         }
         let mut certificates = self.served.iter().map(|served| &served.certificate);
         if !self.served.is_empty() && !certificates.any(|one| one.has_name(hostname.as_str())) {
-            push("", Cause::Hostname(hostname.clone()));
+            push("", CertificateCause::Hostname(hostname.clone()));
         }
         findings
     }
 
     /// The pair that is served in the stead of one that has ended, for all of its names.
-    fn superseded(&self, served: &Served, now: Timestamp) -> Option<Cause> {
+    fn superseded(&self, served: &Served, now: Timestamp) -> Option<CertificateCause> {
         let to = served.certificate.validity?.to;
         let has_ended = |served: &Served| {
             let validity = served.certificate.validity;
@@ -299,26 +295,26 @@ impl Tls {
             names.all(|name| other.certificate.names.contains(name))
         })?;
         let by = by.name.clone();
-        (to <= now).then_some(Cause::Superseded { to, by })
+        (to <= now).then_some(CertificateCause::Superseded { to, by })
     }
 }
 
 /// What the time says about a certificate.
-fn expiry(certificate: &Certificate, now: Timestamp) -> Option<Cause> {
+fn expiry(certificate: &ServableCertificate, now: Timestamp) -> Option<CertificateCause> {
     let validity = certificate.validity?;
     let (from, to) = (validity.from, validity.to);
     if now < from {
-        return Some(Cause::NotYet { from });
+        return Some(CertificateCause::NotYet { from });
     }
     if now >= to {
-        return Some(Cause::Expired { to });
+        return Some(CertificateCause::Expired { to });
     }
     let left = to.since(now);
     let days = CERTIFICATE_EXPIRY_DAYS
         .into_iter()
         .filter(|days| left.as_secs() < days.saturating_mul(86_400))
         .min()?;
-    Some(Cause::Expires { to, days })
+    Some(CertificateCause::Expires { to, days })
 }
 
 /// Days before the end of a certificate at which an operator is warned of it.

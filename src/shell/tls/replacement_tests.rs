@@ -5,7 +5,7 @@ use super::*;
 
 const NAMES: [&str; 4] = ["mail.example.com", "mta-sts.a.test", "b.test", "c.test"];
 
-fn read<'a>(found: &'a [Found], names: &'a [Domain]) -> Read<'a> {
+fn read<'a>(found: &'a [FoundPair], names: &'a [Domain]) -> Read<'a> {
     Read {
         found,
         names,
@@ -18,7 +18,7 @@ fn a_pair_for_another_name_does_not_take_the_one_of_the_hostname_away_across_a_r
     let hostname = domain(NAMES[0]);
     let place = tempfile::tempdir().unwrap();
     let good = [files("mail", &["mail.example.com"])];
-    let mut tls = Tls::start(&good[..], &Kept::default(), &hostname, NOW).unwrap();
+    let mut tls = Tls::start(&good[..], &LastGood::default(), &hostname, NOW).unwrap();
     let key = tls.key_digest(&hostname, NOW);
     let wrong = [files("mail", &["b.test"])];
     for _ in 0..2 {
@@ -30,8 +30,8 @@ fn a_pair_for_another_name_does_not_take_the_one_of_the_hostname_away_across_a_r
         assert_eq!(tls.left().len(), 1, "a name has one figure");
         let said = (
             "mail".to_owned(),
-            Cause::Lacking(vec![hostname.clone()]),
-            Shown::LastGood,
+            CertificateCause::Lacking(vec![hostname.clone()]),
+            ShownMeanwhile::LastGood,
         );
         assert_eq!(causes(&tls), [said]);
         let kept = restart(&tls, place.path());
@@ -53,12 +53,15 @@ fn a_name_counts_as_long_as_it_is_wanted() {
     let (hostname, published) = (domain(NAMES[0]), [domain(NAMES[1])]);
     let both = [files("a", &NAMES[..2])];
     let one = [files("a", &NAMES[..1])];
-    let start = |names| Tls::start(read(&both, names), &Kept::default(), &hostname, NOW).unwrap();
+    let start =
+        |names| Tls::start(read(&both, names), &LastGood::default(), &hostname, NOW).unwrap();
     let mut tls = start(&published);
     tls.take(read(&one, &published), &hostname, Gone::Kept, NOW)
         .unwrap();
     assert_eq!(shown(&tls, NAMES[1], &NAMES[1..]), Some(NAMES[1]));
-    assert!(matches!(&causes(&tls)[..], [(_, Cause::Lacking(names), _)] if *names == published));
+    assert!(
+        matches!(&causes(&tls)[..], [(_, CertificateCause::Lacking(names), _)] if *names == published)
+    );
     // The domain is not served any more.
     tls.take(read(&one, &[]), &hostname, Gone::Kept, NOW)
         .unwrap();
@@ -68,7 +71,7 @@ fn a_name_counts_as_long_as_it_is_wanted() {
 #[test]
 fn however_pairs_come_and_go_those_of_a_folder_are_no_more_than_the_names() {
     let (hostname, published) = (domain(NAMES[0]), [domain(NAMES[1])]);
-    let mut tls = Tls::start(&[][..], &Kept::default(), &hostname, NOW).unwrap();
+    let mut tls = Tls::start(&[][..], &LastGood::default(), &hostname, NOW).unwrap();
     for names in [
         &NAMES[..2],
         &NAMES[..1],

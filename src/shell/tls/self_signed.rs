@@ -8,9 +8,9 @@ use super::Made;
 use crate::address::Domain;
 use crate::date::Timestamp;
 use crate::limits::SELF_SIGNED_LIFETIME;
-use crate::shell::certificates::certificate::Certificate;
+use crate::shell::certificates::certificate::ServableCertificate;
 use crate::shell::certificates::last_good;
-use crate::shell::certificates::pairs::Pair;
+use crate::shell::certificates::pairs::PairFiles;
 
 /// Makes a certificate for the hostname, of the hostname.
 pub(super) fn self_signed(
@@ -22,12 +22,13 @@ pub(super) fn self_signed(
     let (certificate, key) = made;
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let pem = last_good::pem(&key, &[certificate.der().clone()]);
-    let pair = Pair {
+    let pair = PairFiles {
         chain: certificate.pem().into_bytes(),
         key: pem,
         bare_key: None,
     };
-    let certificate = Certificate::judge(&pair, provider).map_err(|fault| fault.to_string())?;
+    let certificate =
+        ServableCertificate::judge(&pair, provider).map_err(|fault| fault.to_string())?;
     Ok(Made::new(&pair, certificate))
 }
 

@@ -7,20 +7,20 @@ use rcgen::{DistinguishedName, DnType, KeyPair};
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::shell::certificates::certificate::Fault;
-use crate::shell::certificates::pairs::Pair;
+use crate::shell::certificates::certificate::PairFault;
 use crate::shell::certificates::pairs::PairError;
+use crate::shell::certificates::pairs::PairFiles;
 
 pub(super) fn domain(name: &str) -> Domain {
     Domain::parse(name).unwrap()
 }
 
-pub(super) fn files(folder: &str, names: &[&str]) -> Found {
+pub(super) fn files(folder: &str, names: &[&str]) -> FoundPair {
     let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
     let made = rcgen::generate_simple_self_signed(names).unwrap();
-    Found {
+    FoundPair {
         name: folder.into(),
-        pair: Some(Pair {
+        pair: Some(PairFiles {
             chain: made.cert.pem().into_bytes(),
             key: Zeroizing::new(made.signing_key.serialize_pem().into_bytes()),
             bare_key: None,
@@ -30,16 +30,16 @@ pub(super) fn files(folder: &str, names: &[&str]) -> Found {
 }
 
 /// A pair whose key is that of another.
-fn mismatched(folder: &str) -> Found {
+fn mismatched(folder: &str) -> FoundPair {
     let mut found = files(folder, &["x.example"]);
     let other = files("other", &["y.example"]).pair.unwrap();
     found.pair.as_mut().unwrap().key = other.key;
     found
 }
 
-fn unreadable(folder: &str) -> Found {
+fn unreadable(folder: &str) -> FoundPair {
     let path = PathBuf::from(format!("/etc/chopar/tls/{folder}/privkey.pem"));
-    Found {
+    FoundPair {
         name: folder.into(),
         pair: None,
         error: Some(PairError::Denied(path, "run chmod g+r on it".into())),
@@ -48,7 +48,9 @@ fn unreadable(folder: &str) -> Found {
 
 /// The name that a client is shown who asks for this one.
 pub(super) fn shown(tls: &Tls, asked: &str, names: &[&'static str]) -> Option<&'static str> {
-    let mut client = tls.connection(&client_side(asked, Trust::Any)).unwrap();
+    let mut client = tls
+        .connection(&client_side(asked, CertificateTrust::Any))
+        .unwrap();
     drop(handshake(tls, &mut client).unwrap());
     let chain = client.peer_certificates().unwrap().to_vec();
     let parsed = rustls::server::ParsedCertificate::try_from(&chain[0]).unwrap();
@@ -61,9 +63,9 @@ pub(super) fn shown(tls: &Tls, asked: &str, names: &[&'static str]) -> Option<&'
 
 pub(super) const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
-pub(super) fn causes(tls: &Tls) -> Vec<(String, Cause, Shown)> {
+pub(super) fn causes(tls: &Tls) -> Vec<(String, CertificateCause, ShownMeanwhile)> {
     let findings = tls.findings(&domain("mail.example.com"), NOW);
-    let of = |finding: Finding| (finding.name.into(), finding.cause, finding.shown);
+    let of = |finding: CertificateFinding| (finding.name.into(), finding.cause, finding.shown);
     findings.into_iter().map(of).collect()
 }
 
@@ -97,7 +99,7 @@ fn handshake(tls: &Tls, client: &mut Connection) -> Result<Connection, String> {
     Ok(server)
 }
 
-fn client_side(name: &str, trust: Trust) -> TlsSide {
+fn client_side(name: &str, trust: CertificateTrust) -> TlsSide {
     TlsSide::Client {
         name: domain(name),
         trust,
@@ -124,10 +126,10 @@ fn the_certificate_is_chosen_by_the_name_that_is_asked_for() {
 fn a_certificate_that_cannot_be_used_is_named_and_the_others_serve() {
     let good = files("good", &["mail.example.com"]);
     let tls = Tls::new(&[mismatched("broken"), good], &domain("mail.example.com")).unwrap();
-    let expected = Cause::Unusable(Fault::Mismatch);
+    let expected = CertificateCause::Unusable(PairFault::Mismatch);
     assert_eq!(
         causes(&tls),
-        [("broken".to_owned(), expected, Shown::Others)]
+        [("broken".to_owned(), expected, ShownMeanwhile::Others)]
     );
     assert_eq!(tls.served(), 1);
 }
@@ -138,12 +140,12 @@ fn nothing_but_a_pair_that_works_replaces_one_that_works() {
     let names = ["mail.example.com", "new.example"];
     let good = files("a", &["mail.example.com"]);
     let mut tls = Tls::new(&[good], &hostname).unwrap();
-    let cut = |keep: fn(&mut Pair)| {
+    let cut = |keep: fn(&mut PairFiles)| {
         let mut found = files("a", &["new.example"]);
         keep(found.pair.as_mut().unwrap());
         found
     };
-    let bad: Vec<(&str, Vec<Found>)> = vec![
+    let bad: Vec<(&str, Vec<FoundPair>)> = vec![
         ("cannot be read", vec![unreadable("a")]),
         ("does not match", vec![mismatched("a")]),
         (
@@ -209,7 +211,7 @@ fn pair(
     name: &str,
     kind: &'static rcgen::SignatureAlgorithm,
     days: [(u8, u8); 2],
-) -> Found {
+) -> FoundPair {
     let key = match kind == &rcgen::PKCS_RSA_SHA256 {
         true => rcgen::KeyPair::from_pem(RSA_KEY).unwrap(),
         false => rcgen::KeyPair::generate_for(kind).unwrap(),
@@ -218,9 +220,9 @@ fn pair(
     let [from, to] = days.map(|(month, day)| rcgen::date_time_ymd(2026, month, day));
     (made.not_before, made.not_after) = (from, to);
     let made = made.self_signed(&key).unwrap();
-    Found {
+    FoundPair {
         name: folder.into(),
-        pair: Some(Pair {
+        pair: Some(PairFiles {
             chain: made.pem().into_bytes(),
             key: Zeroizing::new(key.serialize_pem().into_bytes()),
             bare_key: None,
@@ -266,7 +268,8 @@ fn of_pairs_of_a_name_the_one_that_serves_the_client_best_is_shown() {
         [(7, 1), (9, 1)],
     );
     let name = "mail.example.com";
-    let start = |found: &[Found]| Tls::start(found, &Kept::default(), &domain(name), JUNE).unwrap();
+    let start =
+        |found: &[FoundPair]| Tls::start(found, &LastGood::default(), &domain(name), JUNE).unwrap();
 
     let tls = start(&[pair("ec", name, &ECDSA, now), pair("rsa", name, &RSA, now)]);
     assert_eq!(chosen(&tls, name, &both), "ec");
@@ -299,7 +302,7 @@ fn of_pairs_of_a_name_the_one_that_serves_the_client_best_is_shown() {
     let tls = start(&[pair("a", name, &ECDSA, past), pair("b", name, &ECDSA, now)]);
     let findings = tls.findings(&domain(name), JUNE);
     let to = Timestamp::from_seconds(1_772_323_200);
-    let expected = Cause::Superseded { to, by: "b".into() };
+    let expected = CertificateCause::Superseded { to, by: "b".into() };
     assert_eq!(findings[0].cause, expected);
     assert_eq!(findings.len(), 1);
 
@@ -317,7 +320,7 @@ fn of_pairs_of_a_name_the_one_that_serves_the_client_best_is_shown() {
 }
 
 /// What is kept, as the next start reads it.
-pub(super) fn restart(tls: &Tls, state: &Path) -> Kept {
+pub(super) fn restart(tls: &Tls, state: &Path) -> LastGood {
     tls.keep(state).unwrap();
     last_good::read(state)
 }
@@ -330,11 +333,12 @@ fn the_last_good_pair_outlasts_a_restart() {
     let state = place.path();
     let first = Tls::new(&[files("a", &["mail.example.com"])], &hostname).unwrap();
     let kept = restart(&first, state);
-    let start = |found: &[Found], kept: &Kept| Tls::start(found, kept, &hostname, NOW).unwrap();
+    let start =
+        |found: &[FoundPair], kept: &LastGood| Tls::start(found, kept, &hostname, NOW).unwrap();
     for found in [vec![unreadable("a")], vec![mismatched("a")], vec![]] {
         let tls = start(&found, &kept);
         assert_eq!(shown(&tls, names[0], &names), Some(names[0]));
-        assert_eq!(causes(&tls)[0].2, Shown::LastGood);
+        assert_eq!(causes(&tls)[0].2, ShownMeanwhile::LastGood);
         // And the next one.
         let kept = restart(&tls, state);
         assert!(!start(&found, &kept).is_self_signed());
@@ -366,7 +370,7 @@ fn a_key_that_root_has_read_is_served_and_not_kept() {
     let first = Tls::new(&[files("a", &["mail.example.com"])], &hostname).unwrap();
     let kept = restart(&first, state);
     assert_eq!(kept.pairs.len(), 1);
-    let read_by_root = Found {
+    let read_by_root = FoundPair {
         pair: files("a", &["mail.example.com"]).pair,
         ..unreadable("a")
     };
@@ -404,7 +408,7 @@ fn the_self_signed_certificate_is_made_once_for_a_name() {
     let hostname = domain("mail.example.com");
     let place = tempfile::tempdir().unwrap();
     let state = place.path();
-    let mut tls = Tls::start(&[], &Kept::default(), &hostname, NOW).unwrap();
+    let mut tls = Tls::start(&[], &LastGood::default(), &hostname, NOW).unwrap();
     let made = tls.made().unwrap().to_vec();
     tls.take(&[], &hostname, Gone::Dropped, NOW).unwrap();
     assert_eq!(tls.made(), Some(&*made));
@@ -468,9 +472,9 @@ fn a_leaf_without_its_issuer_is_said_once_and_one_of_a_known_root_is_not() {
     for is_root in [false, true] {
         let server = rcgen::CertificateParams::new(vec!["mail.example.com".into()]).unwrap();
         let server = server.signed_by(&key, &issuer(is_root)).unwrap();
-        let found = Found {
+        let found = FoundPair {
             name: "a".into(),
-            pair: Some(Pair {
+            pair: Some(PairFiles {
                 chain: server.pem().into_bytes(),
                 key: Zeroizing::new(key.serialize_pem().into_bytes()),
                 bare_key: None,
@@ -481,7 +485,7 @@ fn a_leaf_without_its_issuer_is_said_once_and_one_of_a_known_root_is_not() {
         let issuer = "\"R99\"".to_owned();
         let found = causes(&tls).iter().any(|(_, cause, _)| {
             *cause
-                == Cause::NoIssuer {
+                == CertificateCause::NoIssuer {
                     issuer: issuer.clone(),
                 }
         });
@@ -497,9 +501,9 @@ fn the_end_of_a_certificate_is_seen_from_20_7_and_1_days_before() {
     made.not_before = rcgen::date_time_ymd(2026, 1, 1);
     made.not_after = rcgen::date_time_ymd(2026, 3, 1);
     let made = made.self_signed(&key).unwrap();
-    let found = Found {
+    let found = FoundPair {
         name: "a".into(),
-        pair: Some(Pair {
+        pair: Some(PairFiles {
             chain: made.pem().into_bytes(),
             key: Zeroizing::new(key.serialize_pem().into_bytes()),
             bare_key: None,
@@ -514,23 +518,26 @@ fn the_end_of_a_certificate_is_seen_from_20_7_and_1_days_before() {
         let findings = tls.findings(&hostname, Timestamp::from_seconds(to.seconds() - seconds));
         findings.into_iter().next().map(|finding| finding.cause)
     };
-    let expires = |days| Some(Cause::Expires { to, days });
+    let expires = |days| Some(CertificateCause::Expires { to, days });
     let day = 86_400;
     assert_eq!(before(20 * day), None);
     assert_eq!(before(20 * day - 1), expires(20));
     assert_eq!(before(7 * day), expires(20));
     assert_eq!(before(7 * day - 1), expires(7));
     assert_eq!(before(day - 1), expires(1));
-    assert_eq!(before(0), Some(Cause::Expired { to }));
+    assert_eq!(before(0), Some(CertificateCause::Expired { to }));
     let from = Timestamp::from_seconds(to.seconds() - 59 * day);
-    assert_eq!(before(59 * day + 1), Some(Cause::NotYet { from }));
+    assert_eq!(
+        before(59 * day + 1),
+        Some(CertificateCause::NotYet { from })
+    );
 }
 
 #[test]
 fn without_certificates_one_is_made_and_opportunistic_clients_say_it_is_not_verified() {
     let tls = Tls::new(&[], &domain("mail.example.com")).unwrap();
     assert!(tls.is_self_signed());
-    let side = client_side("mail.example.com", Trust::Any);
+    let side = client_side("mail.example.com", CertificateTrust::Any);
     let mut client = tls.connection(&side).unwrap();
     let server = handshake(&tls, &mut client).unwrap();
     let session = tls.session(&client, &side);
@@ -543,7 +550,7 @@ fn without_certificates_one_is_made_and_opportunistic_clients_say_it_is_not_veri
 fn a_client_that_insists_refuses_a_self_signed_certificate() {
     let tls = Tls::new(&[], &domain("mail.example.com")).unwrap();
     let mut client = tls
-        .connection(&client_side("mail.example.com", Trust::Verified))
+        .connection(&client_side("mail.example.com", CertificateTrust::Verified))
         .unwrap();
     let error = handshake(&tls, &mut client).map(drop).unwrap_err();
     assert!(error.contains("certificate"), "{error}");
@@ -553,7 +560,7 @@ fn a_client_that_insists_refuses_a_self_signed_certificate() {
 fn names_that_no_certificate_can_have_still_get_opportunistic_tls() {
     let tls = Tls::new(&[], &domain("mail.example.com")).unwrap();
     for name in ["[192.0.2.1]", "[IPv6:2001:db8::1]", "mail_1.example.com"] {
-        let side = client_side(name, Trust::Any);
+        let side = client_side(name, CertificateTrust::Any);
         let mut client = tls.connection(&side).unwrap();
         handshake(&tls, &mut client).unwrap();
         assert!(!tls.session(&client, &side).verified, "{name}");

@@ -7,7 +7,7 @@ use rcgen::{CertificateParams, CertifiedIssuer, DnType, KeyPair};
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::shell::certificates::pairs::Pair;
+use crate::shell::certificates::pairs::PairFiles;
 
 /// 2026-06-15T00:00:00Z
 const JUNE: Timestamp = Timestamp::from_seconds(1_781_481_600);
@@ -52,7 +52,7 @@ impl Recipe {
         from <= 6 && 6 < to
     }
 
-    fn make(self, folder: &str) -> Found {
+    fn make(self, folder: &str) -> FoundPair {
         let key = match self.is_ed25519 {
             true => KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap(),
             false => KeyPair::generate().unwrap(),
@@ -68,9 +68,9 @@ impl Recipe {
             By::Unknown => params.signed_by(&key, unknown),
             By::Itself => params.self_signed(&key),
         };
-        Found {
+        FoundPair {
             name: folder.into(),
-            pair: Some(Pair {
+            pair: Some(PairFiles {
                 chain: made.unwrap().pem().into_bytes(),
                 key: Zeroizing::new(key.serialize_pem().into_bytes()),
                 bare_key: None,
@@ -144,13 +144,13 @@ proptest! {
         recipes in proptest::collection::vec(recipe(), 1..5),
     ) {
         let made = recipes.iter().enumerate();
-        let found: Vec<Found> = made.map(|(at, one)| one.make(&format!("p{at}"))).collect();
+        let found: Vec<FoundPair> = made.map(|(at, one)| one.make(&format!("p{at}"))).collect();
         let root = known_root();
         let read = Read { found: &found, authorities: &root, names: &[] };
-        let tls = Tls::start(read, &Kept::default(), &host(), JUNE).unwrap();
+        let tls = Tls::start(read, &LastGood::default(), &host(), JUNE).unwrap();
         prop_assert_eq!(is_taken(&shown(&tls)), recipes.iter().any(|one| one.is_verified()));
         // Without an authority nothing is verified, and what is valid goes first.
-        let tls = Tls::start(&found, &Kept::default(), &host(), JUNE).unwrap();
+        let tls = Tls::start(&found, &LastGood::default(), &host(), JUNE).unwrap();
         let chosen = shown(&tls);
         let valid = crate::shell::certificates::certificate::seen(&chosen).unwrap().validity.unwrap();
         let is_valid = valid.from <= JUNE && JUNE < valid.to;
@@ -163,7 +163,7 @@ proptest! {
     ) {
         let root = known_root();
         let state = tempfile::tempdir().unwrap();
-        let mut tls = Tls::start(&[][..], &Kept::default(), &host(), JUNE).unwrap();
+        let mut tls = Tls::start(&[][..], &LastGood::default(), &host(), JUNE).unwrap();
         let (mut verified, mut valid) = (false, false);
         for (recipe, restarts) in recipes {
             let found = [recipe.make("same")];
@@ -201,12 +201,12 @@ fn a_pair_of_an_unknown_authority_is_said_and_shown_once_the_good_one_has_ended(
         authorities: &root,
         names: &[],
     };
-    let mut tls = Tls::start(read(&good), &Kept::default(), &host(), JUNE).unwrap();
+    let mut tls = Tls::start(read(&good), &LastGood::default(), &host(), JUNE).unwrap();
     tls.take(read(&bad), &host(), Gone::Dropped, JUNE).unwrap();
     assert!(is_taken(&shown(&tls)));
     let untrusted = |tls: &Tls, now| {
         let mut findings = tls.findings(&host(), now).into_iter();
-        findings.find(|finding| finding.cause == Cause::Untrusted)
+        findings.find(|finding| finding.cause == CertificateCause::Untrusted)
     };
     let text = untrusted(&tls, JUNE).expect("it is said").to_string();
     assert!(
@@ -220,7 +220,7 @@ fn a_pair_of_an_unknown_authority_is_said_and_shown_once_the_good_one_has_ended(
         .unwrap();
     assert_eq!(tls.served.len(), 1);
     // Where nothing better was there it serves.
-    let tls = Tls::start(read(&bad), &Kept::default(), &host(), JUNE).unwrap();
+    let tls = Tls::start(read(&bad), &LastGood::default(), &host(), JUNE).unwrap();
     assert!(!is_taken(&shown(&tls)) && !tls.is_self_signed());
     assert_eq!(untrusted(&tls, JUNE), None);
 }

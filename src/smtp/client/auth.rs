@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::login::{AuthAt, Exchange, Way, say_base64, ways};
-use super::{Refusal, Session, State, Tls};
+use super::{Session, SessionRefusal, State, TlsPolicy};
 use crate::smtp::reply::RemoteReply;
 
 impl Session {
@@ -13,12 +13,12 @@ impl Session {
             return self.ready();
         };
         // A password goes over TLS, or to this machine, or not at all.
-        if self.tls != Tls::Active && !self.terms.private {
-            return self.refuse(Refusal::NoTls(None));
+        if self.tls != TlsPolicy::Active && !self.terms.private {
+            return self.refuse(SessionRefusal::NoTls(None));
         }
         match Exchange::begin(ways(&self.extensions), login, out) {
             Some(exchange) => self.state = State::Auth(exchange),
-            None => self.refuse(Refusal::NoAuth),
+            None => self.refuse(SessionRefusal::NoAuth),
         }
     }
 
@@ -30,7 +30,7 @@ impl Session {
         out: &mut Vec<u8>,
     ) {
         let Some(login) = &self.terms.login else {
-            return self.refuse(Refusal::Login(reply));
+            return self.refuse(SessionRefusal::Login(reply));
         };
         let at = match (exchange.at, reply.code) {
             (AuthAt::End, 235) => return self.ready(),
@@ -61,7 +61,7 @@ impl Session {
                 self.unheeded = Some(reply);
                 self.state = State::Auth(exchange);
             }
-            None => self.refuse(Refusal::Login(reply)),
+            None => self.refuse(SessionRefusal::Login(reply)),
         }
     }
 }

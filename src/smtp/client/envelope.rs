@@ -3,11 +3,11 @@
 
 use std::collections::VecDeque;
 
-use super::fate::{About, Fate, is_farewell, too_many_recipients};
-use super::transaction::{Mail, Rcpt, Sending, Sent};
-use super::{Protocol, Readiness, Request, Session, State};
+use super::result::{RecipientResult, RefusalScope, is_farewell, too_many_recipients};
+use super::transaction::{ClientMail, Rcpt, Sending, Sent};
+use super::{ClientProtocol, ClientRequest, Readiness, Session, State};
 use crate::address::{Mailbox, ReversePath};
-use crate::cause::Words;
+use crate::cause::QuotedWords;
 use crate::envelope::{BodyKind, DsnReturn, Notify};
 use crate::smtp::data::Encoder;
 use crate::smtp::reply::RemoteReply;
@@ -15,13 +15,13 @@ use crate::status::EnhancedCode;
 use crate::xtext::{encode_utf8_address, encode_xtext};
 
 impl Session {
-    /// Answers [`Request::Ready`] with a message.
-    pub fn begin(&mut self, mail: Mail, out: &mut Vec<u8>) {
+    /// Answers [`ClientRequest::Ready`] with a message.
+    pub fn begin(&mut self, mail: ClientMail, out: &mut Vec<u8>) {
         self.moves();
         let mut sending = Box::new(Sending {
             awaited: VecDeque::new(),
             waiting: VecDeque::new(),
-            fates: mail
+            results: mail
                 .recipients
                 .iter()
                 .map(|rcpt| self.unsendable(&mail, rcpt))
@@ -32,11 +32,11 @@ impl Session {
         });
         self.messages = self.messages.saturating_add(1);
         let open: Vec<usize> = (0..)
-            .zip(&sending.fates)
-            .filter_map(|(index, fate)| fate.is_none().then_some(index))
+            .zip(&sending.results)
+            .filter_map(|(index, result)| result.is_none().then_some(index))
             .collect();
         if open.is_empty() {
-            return self.end_transaction(*sending, Fate::Again);
+            return self.end_transaction(*sending, RecipientResult::Again);
         }
         if matches!(self.state, State::Ready(Readiness::AfterFailure)) {
             sending.waiting.push_back(Sent::Rset);
@@ -58,8 +58,8 @@ impl Session {
         }
         sending.mail.smtputf8 &= self.extensions.smtputf8;
         for index in later {
-            if let Some(fate) = sending.fates.get_mut(*index) {
-                *fate = Some(Fate::Again);
+            if let Some(result) = sending.results.get_mut(*index) {
+                *result = Some(RecipientResult::Again);
             }
         }
         sending.waiting.push_back(Sent::Data);
@@ -69,17 +69,17 @@ impl Session {
 
     /// Why this server cannot take the message for a recipient, where that is known before it is offered. Another host
     /// may be able to.
-    fn unsendable(&self, mail: &Mail, rcpt: &Rcpt) -> Option<Fate> {
+    fn unsendable(&self, mail: &ClientMail, rcpt: &Rcpt) -> Option<RecipientResult> {
         if self
             .extensions
             .size
             .is_some_and(|max| max > 0 && mail.size > max)
         {
             let text = format!("the message has {} bytes, the server takes less", mail.size);
-            return Some(Fate::Failed {
-                about: About::Host,
+            return Some(RecipientResult::Failed {
+                about: RefusalScope::Host,
                 status: EnhancedCode::new(5, 3, 4),
-                words: Words::ours(text),
+                words: QuotedWords::ours(text),
             });
         }
         // A domain can be written in A-labels, a header has no other form: only a local part needs the extension.
@@ -89,10 +89,10 @@ impl Session {
         let needed = addresses.any(Mailbox::needs_smtputf8);
         if needed && !self.extensions.smtputf8 {
             let text = "the address needs SMTPUTF8, which the server does not offer";
-            return Some(Fate::Failed {
-                about: About::Host,
+            return Some(RecipientResult::Failed {
+                about: RefusalScope::Host,
                 status: EnhancedCode::new(5, 6, 7),
-                words: Words::ours(text),
+                words: QuotedWords::ours(text),
             });
         }
         None
@@ -111,7 +111,7 @@ impl Session {
         }
     }
 
-    pub(super) fn write(&self, command: Sent, mail: &Mail, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, command: Sent, mail: &ClientMail, out: &mut Vec<u8>) {
         match command {
             Sent::Rset => out.extend_from_slice(b"RSET\r\n"),
             Sent::Data => out.extend_from_slice(b"DATA\r\n"),
@@ -124,7 +124,7 @@ impl Session {
         }
     }
 
-    pub(super) fn write_mail(&self, mail: &Mail, out: &mut Vec<u8>) {
+    pub(super) fn write_mail(&self, mail: &ClientMail, out: &mut Vec<u8>) {
         let path = match &mail.reverse_path {
             ReversePath::Null => String::new(),
             ReversePath::Mailbox(mailbox) => wire_form(mailbox, mail.smtputf8),
@@ -155,7 +155,7 @@ impl Session {
 
     /// Writes RCPT, with its parameters where the server has DSN.
     /// Decides RFC 3461 section 5.2.1.
-    pub(super) fn write_rcpt(&self, rcpt: &Rcpt, mail: &Mail, out: &mut Vec<u8>) {
+    pub(super) fn write_rcpt(&self, rcpt: &Rcpt, mail: &ClientMail, out: &mut Vec<u8>) {
         let mut line = format!("RCPT TO:<{}>", wire_form(&rcpt.mailbox, mail.smtputf8));
         if self.extensions.dsn {
             match rcpt.notify {
@@ -198,13 +198,13 @@ impl Session {
         out: &mut Vec<u8>,
     ) {
         let Some(command) = sending.awaited.pop_front() else {
-            let fate = self.refused_with(&reply);
-            return self.end_transaction(*sending, fate);
+            let result = self.refused_with(&reply);
+            return self.end_transaction(*sending, result);
         };
         if is_farewell(&reply) {
-            let fate = self.refused_with(&reply);
-            self.give_fates(*sending, fate);
-            self.requests.push_back(Request::Close);
+            let result = self.refused_with(&reply);
+            self.give_results(*sending, result);
+            self.requests.push_back(ClientRequest::Close);
             return;
         }
         match command {
@@ -215,11 +215,11 @@ impl Session {
                 sending.waiting.clear();
             }
             Sent::Rcpt(index) => {
-                let fate = if reply.is_positive() {
+                let result = if reply.is_positive() {
                     sending.accepted = sending.accepted.saturating_add(1);
                     None
                 } else if sending.accepted > 0 && too_many_recipients(&reply) {
-                    Some(Fate::Again)
+                    Some(RecipientResult::Again)
                 } else {
                     Some(
                         sending
@@ -228,8 +228,8 @@ impl Session {
                             .unwrap_or_else(|| self.refused_with(&reply)),
                     )
                 };
-                if let Some(slot) = sending.fates.get_mut(index) {
-                    *slot = fate;
+                if let Some(slot) = sending.results.get_mut(index) {
+                    *slot = result;
                 }
                 if sending.accepted == 0 && sending.waiting.front() == Some(&Sent::Data) {
                     sending.waiting.clear(); // nobody to send it to, and DATA has not been said
@@ -239,7 +239,7 @@ impl Session {
         }
         self.send_waiting(&mut sending, out);
         if sending.awaited.is_empty() {
-            let everybody = sending.refused.clone().unwrap_or(Fate::Again);
+            let everybody = sending.refused.clone().unwrap_or(RecipientResult::Again);
             return self.end_transaction(*sending, everybody);
         }
         self.state = State::Envelope(sending);
@@ -252,22 +252,22 @@ impl Session {
         out: &mut Vec<u8>,
     ) {
         if reply.code != 354 {
-            let fate = sending
+            let result = sending
                 .refused
                 .clone()
                 .unwrap_or_else(|| self.refused_with(reply));
-            return self.end_transaction(*sending, fate);
+            return self.end_transaction(*sending, result);
         }
         let nobody = sending.accepted == 0 || sending.refused.is_some();
-        if nobody && self.terms.protocol == Protocol::Lmtp {
+        if nobody && self.terms.protocol == ClientProtocol::Lmtp {
             // RFC 2033 section 4.2 forbids this 354, and leaves open how many replies an empty message would get.
-            let fate = Fate::deferred(
+            let result = RecipientResult::deferred(
                 EnhancedCode::new(4, 5, 0),
-                Words::ours("the server began a message without recipients"),
+                QuotedWords::ours("the server began a message without recipients"),
             );
-            let fate = sending.refused.clone().unwrap_or(fate);
-            self.give_fates(*sending, fate);
-            self.requests.push_back(Request::Close);
+            let result = sending.refused.clone().unwrap_or(result);
+            self.give_results(*sending, result);
+            self.requests.push_back(ClientRequest::Close);
             return;
         }
         if nobody {
@@ -275,69 +275,69 @@ impl Session {
             // answered, nothing was delivered.
             out.extend_from_slice(b".\r\n");
             let nobody = EnhancedCode::new(4, 5, 0);
-            let fate = Fate::deferred(
+            let result = RecipientResult::deferred(
                 nobody,
-                Words::ours("the server began a message without recipients"),
+                QuotedWords::ours("the server began a message without recipients"),
             );
-            sending.refused.get_or_insert(fate);
+            sending.refused.get_or_insert(result);
             self.state = State::Dot(sending);
             return;
         }
         self.state = State::Body(sending, Encoder::default());
-        self.requests.push_back(Request::Body);
+        self.requests.push_back(ClientRequest::Body);
     }
 
     /// Takes a reply to the final dot: of SMTP the one for all, of LMTP the next recipient's.
     /// Decides RFC 2033 section 4.2.
     pub(super) fn on_dot_reply(&mut self, mut sending: Box<Sending>, reply: &RemoteReply) {
-        let fate = match &sending.refused {
-            Some(fate) => fate.clone(),
-            None if reply.is_positive() => Fate::Delivered {
+        let result = match &sending.refused {
+            Some(result) => result.clone(),
+            None if reply.is_positive() => RecipientResult::Delivered {
                 text: reply.to_text(),
                 dsn: self.extensions.dsn,
             },
             None => self.refused_with(reply),
         };
         if is_farewell(reply) {
-            self.give_fates(*sending, fate);
-            self.requests.push_back(Request::Close);
+            self.give_results(*sending, result);
+            self.requests.push_back(ClientRequest::Close);
             return;
         }
-        if self.terms.protocol == Protocol::Smtp {
-            return self.end_transaction(*sending, fate);
+        if self.terms.protocol == ClientProtocol::Smtp {
+            return self.end_transaction(*sending, result);
         }
         // RFC 2033 section 4.2: a reply for each recipient that was accepted, in their order.
-        if let Some(slot) = sending.fates.iter_mut().find(|fate| fate.is_none()) {
-            *slot = Some(fate);
+        if let Some(slot) = sending.results.iter_mut().find(|result| result.is_none()) {
+            *slot = Some(result);
         }
-        if sending.fates.iter().all(Option::is_some) {
-            self.give_fates(*sending, Fate::Again);
+        if sending.results.iter().all(Option::is_some) {
+            self.give_results(*sending, RecipientResult::Again);
             return self.ready();
         }
         self.state = State::Dot(sending);
     }
 
     /// Ends a transaction in a session that goes on.
-    pub(super) fn end_transaction(&mut self, sending: Sending, everybody: Fate) {
+    pub(super) fn end_transaction(&mut self, sending: Sending, everybody: RecipientResult) {
         let readiness = match everybody {
-            Fate::Delivered { .. } => Readiness::Fresh,
+            RecipientResult::Delivered { .. } => Readiness::Fresh,
             _ => Readiness::AfterFailure,
         };
-        self.give_fates(sending, everybody);
+        self.give_results(sending, everybody);
         self.ready_again(readiness);
     }
 
     /// Gives `everybody` to those who have no fate of their own.
-    pub(super) fn give_fates(&mut self, sending: Sending, everybody: Fate) {
+    pub(super) fn give_results(&mut self, sending: Sending, everybody: RecipientResult) {
         // The reply that ends a transaction may come in one piece with the one that asked for the body.
         self.requests
-            .retain(|request| !matches!(request, Request::Body));
-        let fates = sending
-            .fates
+            .retain(|request| !matches!(request, ClientRequest::Body));
+        let results = sending
+            .results
             .into_iter()
-            .map(|fate| fate.unwrap_or_else(|| everybody.clone()))
+            .map(|result| result.unwrap_or_else(|| everybody.clone()))
             .collect();
-        self.requests.push_back(Request::Done(fates));
+        self.requests.push_back(ClientRequest::Done(results));
     }
 }
 

@@ -6,10 +6,8 @@ use super::extensions::Extensions;
 
 /// Login and password for a next hop.
 #[derive(Clone)]
-pub struct Login {
-    /// The login.
+pub struct ClientLogin {
     pub user: zeroize::Zeroizing<String>,
-    /// The password.
     pub password: zeroize::Zeroizing<String>,
 }
 
@@ -42,7 +40,11 @@ pub(super) enum AuthAt {
 
 impl Exchange {
     /// Begins to log in by the first way.
-    pub(super) fn begin(mut ways: VecDeque<Way>, login: &Login, out: &mut Vec<u8>) -> Option<Self> {
+    pub(super) fn begin(
+        mut ways: VecDeque<Way>,
+        login: &ClientLogin,
+        out: &mut Vec<u8>,
+    ) -> Option<Self> {
         let way = ways.pop_front()?;
         let (command, at) = match way {
             Way::PlainAtOnce => ("AUTH PLAIN ", AuthAt::End),
@@ -57,7 +59,7 @@ impl Exchange {
     }
 }
 
-impl Login {
+impl ClientLogin {
     /// The response of PLAIN (RFC 4616).
     pub(super) fn say_plain(&self, out: &mut Vec<u8>) {
         let (user, password) = (self.user.as_str(), self.password.as_str());

@@ -11,7 +11,7 @@ struct Play {
 }
 
 impl Play {
-    fn new(tls: Tls) -> Self {
+    fn new(tls: TlsPolicy) -> Self {
         Self {
             session: Session::new("client.example", tls, None),
             sent: Vec::new(),
@@ -27,16 +27,16 @@ impl Play {
         String::from_utf8(mem::take(&mut self.sent)).expect("ASCII")
     }
 
-    fn wanted(&mut self) -> Vec<Request> {
+    fn wanted(&mut self) -> Vec<ClientRequest> {
         std::iter::from_fn(|| self.session.next_request()).collect()
     }
 
-    fn fates(&mut self) -> Vec<Fate> {
+    fn results(&mut self) -> Vec<RecipientResult> {
         self.wanted()
             .into_iter()
             .find_map(|request| {
-                if let Request::Done(fates) = request {
-                    Some(fates)
+                if let ClientRequest::Done(results) = request {
+                    Some(results)
                 } else {
                     None
                 }
@@ -45,10 +45,10 @@ impl Play {
     }
 
     fn ready(extensions: &str) -> Self {
-        let mut play = Self::new(Tls::Opportunistic);
+        let mut play = Self::new(TlsPolicy::Opportunistic);
         play.server("220 mx\r\n")
             .server(&format!("250-mx\r\n{extensions}250 HELP\r\n"));
-        assert!(matches!(play.wanted().as_slice(), [Request::Ready]));
+        assert!(matches!(play.wanted().as_slice(), [ClientRequest::Ready]));
         play.sent();
         play
     }
@@ -59,8 +59,8 @@ impl Play {
     }
 }
 
-fn mail(recipients: &[&str]) -> Mail {
-    Mail {
+fn mail(recipients: &[&str]) -> ClientMail {
+    ClientMail {
         reverse_path: ReversePath::parse("from@a.example").expect("a path"),
         recipients: recipients
             .iter()
@@ -87,23 +87,23 @@ fn pipelines_a_whole_envelope() {
         "MAIL FROM:<from@a.example> SIZE=5\r\nRCPT TO:<x@b.example>\r\nRCPT TO:<y@b.example>\r\nDATA\r\n"
     );
     play.server("250 ok\r\n250 ok\r\n550 5.1.1 who\r\n354 go\r\n");
-    assert!(matches!(play.wanted().as_slice(), [Request::Body]));
+    assert!(matches!(play.wanted().as_slice(), [ClientRequest::Body]));
     let mut out = Vec::new();
     play.session.on_body(b".a\r\n", &mut out);
     play.session.on_body_end(&mut out);
     assert_eq!(out, b"..a\r\n.\r\n");
     play.server("250 2.0.0 taken\r\n");
     assert_eq!(
-        play.fates(),
+        play.results(),
         [
-            Fate::Delivered {
+            RecipientResult::Delivered {
                 text: "250 2.0.0 taken".into(),
                 dsn: false
             },
-            Fate::Failed {
-                about: About::Recipient,
+            RecipientResult::Failed {
+                about: RefusalScope::Recipient,
                 status: EnhancedCode::new(5, 1, 1),
-                words: crate::cause::Words::Reply("550 5.1.1 who".into())
+                words: crate::cause::QuotedWords::Reply("550 5.1.1 who".into())
             }
         ]
     );
@@ -118,7 +118,10 @@ fn without_pipelining_says_one_command_at_a_time() {
     assert_eq!(play.sent(), "RCPT TO:<x@b.example>\r\n");
     play.server("450 4.2.1 later\r\n");
     assert_eq!(play.sent(), "", "no DATA without a recipient");
-    assert!(matches!(play.fates().as_slice(), [Fate::Deferred { .. }]));
+    assert!(matches!(
+        play.results().as_slice(),
+        [RecipientResult::Deferred { .. }]
+    ));
 }
 
 #[test]
@@ -129,7 +132,10 @@ fn a_354_without_recipients_delivers_nothing() {
     play.server("250 ok\r\n550 no\r\n354 go\r\n");
     assert_eq!(play.sent(), ".\r\n");
     play.server("250 ok\r\n");
-    assert!(matches!(play.fates().as_slice(), [Fate::Failed { .. }]));
+    assert!(matches!(
+        play.results().as_slice(),
+        [RecipientResult::Failed { .. }]
+    ));
 }
 
 #[test]
@@ -145,7 +151,7 @@ fn a_link_lost_behind_the_dot_is_unknown_and_before_it_deferred() {
         play.wanted();
         play.session.on_lost("reset");
         assert_eq!(
-            matches!(play.fates().as_slice(), [Fate::Unknown { .. }]),
+            matches!(play.results().as_slice(), [RecipientResult::Unknown { .. }]),
             unknown
         );
     }
@@ -156,12 +162,12 @@ fn refusal_of_mail_reaches_every_recipient() {
     let mut play = Play::ready("250-PIPELINING\r\n");
     play.begin(&["x@b.example", "y@b.example"]);
     play.server("550 5.7.1 not you\r\n503 no\r\n503 no\r\n503 no\r\n");
-    let fates = play.fates();
+    let results = play.results();
     assert!(
-        fates
+        results
             .iter()
-            .all(|fate| matches!(fate, Fate::Failed { words, .. } if words.as_str() == "550 5.7.1 not you")),
-        "{fates:?}"
+            .all(|result| matches!(result, RecipientResult::Failed { words, .. } if words.as_str() == "550 5.7.1 not you")),
+        "{results:?}"
     );
     play.sent();
     play.begin(&["z@b.example"]);
@@ -170,23 +176,26 @@ fn refusal_of_mail_reaches_every_recipient() {
 
 #[test]
 fn bytes_behind_starttls_end_the_session() {
-    let mut play = Play::new(Tls::Opportunistic);
+    let mut play = Play::new(TlsPolicy::Opportunistic);
     play.server("220 mx\r\n")
         .server("250-mx\r\n250 STARTTLS\r\n")
         .server("220 go\r\n250 injected\r\n");
     assert!(matches!(
         play.wanted().as_slice(),
-        [Request::Refused(Refusal::Injection)]
+        [ClientRequest::Refused(SessionRefusal::Injection)]
     ));
 }
 
 #[test]
 fn forgets_extensions_at_tls_and_greets_again() {
-    let mut play = Play::new(Tls::Opportunistic);
+    let mut play = Play::new(TlsPolicy::Opportunistic);
     play.server("220 mx\r\n")
         .server("250-mx\r\n250-PIPELINING\r\n250 STARTTLS\r\n")
         .server("220 go\r\n");
-    assert!(matches!(play.wanted().as_slice(), [Request::StartTls]));
+    assert!(matches!(
+        play.wanted().as_slice(),
+        [ClientRequest::StartTls]
+    ));
     play.sent();
     play.session.on_tls(&mut play.sent);
     assert_eq!(play.sent(), "EHLO client.example\r\n");
@@ -201,24 +210,24 @@ fn forgets_extensions_at_tls_and_greets_again() {
 
 #[test]
 fn required_tls_that_is_not_offered_refuses() {
-    let mut play = Play::new(Tls::Required);
+    let mut play = Play::new(TlsPolicy::Required);
     play.server("220 mx\r\n").server("250 mx\r\n");
     assert!(matches!(
         play.wanted().as_slice(),
-        [Request::Refused(Refusal::NoTls(None))]
+        [ClientRequest::Refused(SessionRefusal::NoTls(None))]
     ));
 }
 
 #[test]
 fn a_server_without_ehlo_gets_helo() {
-    let mut play = Play::new(Tls::Opportunistic);
+    let mut play = Play::new(TlsPolicy::Opportunistic);
     play.server("220 mx\r\n").server("502 what\r\n");
     assert_eq!(
         play.sent(),
         "EHLO client.example\r\nHELO client.example\r\n"
     );
     play.server("250 mx\r\n");
-    assert!(matches!(play.wanted().as_slice(), [Request::Ready]));
+    assert!(matches!(play.wanted().as_slice(), [ClientRequest::Ready]));
 }
 
 #[test]
@@ -231,13 +240,17 @@ fn a_full_transaction_is_continued_in_another() {
     play.session.on_body_end(&mut out);
     play.wanted();
     play.server("250 ok\r\n");
-    let fates = play.fates();
+    let results = play.results();
     assert!(
         matches!(
-            fates.as_slice(),
-            [Fate::Delivered { .. }, Fate::Again, Fate::Again]
+            results.as_slice(),
+            [
+                RecipientResult::Delivered { .. },
+                RecipientResult::Again,
+                RecipientResult::Again
+            ]
         ),
-        "{fates:?}"
+        "{results:?}"
     );
 }
 
@@ -259,12 +272,16 @@ fn too_many_recipients_are_sent_again_however_the_server_says_it() {
         play.session.on_body_end(&mut out);
         play.wanted();
         play.server("250 ok\r\n");
-        assert_eq!(play.fates()[1] == Fate::Again, again, "{reply}");
+        assert_eq!(
+            play.results()[1] == RecipientResult::Again,
+            again,
+            "{reply}"
+        );
     }
 }
 
-fn logging_in(tls: Tls) -> Play {
-    let login = Login {
+fn logging_in(tls: TlsPolicy) -> Play {
+    let login = ClientLogin {
         user: zeroize::Zeroizing::new("u".into()),
         password: zeroize::Zeroizing::new("p".into()),
     };
@@ -310,7 +327,7 @@ fn a_server_that_does_not_like_one_way_to_log_in_gets_the_next() {
             ],
         ),
     ] {
-        let mut play = logging_in(Tls::Active);
+        let mut play = logging_in(TlsPolicy::Active);
         play.server("220 mx\r\n").sent();
         play.server(&format!("250-mx\r\n250 {offer}\r\n"));
         for (command, reply) in talk {
@@ -318,7 +335,7 @@ fn a_server_that_does_not_like_one_way_to_log_in_gets_the_next() {
             play.server(reply);
         }
         assert!(
-            matches!(play.wanted().as_slice(), [Request::Ready]),
+            matches!(play.wanted().as_slice(), [ClientRequest::Ready]),
             "{offer}"
         );
     }
@@ -326,27 +343,27 @@ fn a_server_that_does_not_like_one_way_to_log_in_gets_the_next() {
 
 #[test]
 fn a_wrong_password_is_said_once() {
-    let mut play = logging_in(Tls::Active);
+    let mut play = logging_in(TlsPolicy::Active);
     play.server("220 mx\r\n")
         .server("250-mx\r\n250 AUTH PLAIN LOGIN\r\n")
         .sent();
     play.server("535 5.7.8 no\r\n");
     assert!(matches!(
         play.wanted().as_slice(),
-        [Request::Refused(Refusal::Login(_))]
+        [ClientRequest::Refused(SessionRefusal::Login(_))]
     ));
     assert_eq!(play.sent(), "");
 }
 
 #[test]
 fn somebody_on_this_machine_may_be_told_a_password_in_clear() {
-    let mut play = logging_in(Tls::Opportunistic);
+    let mut play = logging_in(TlsPolicy::Opportunistic);
     play.session = play.session.on_this_machine();
     play.server("220 bridge\r\n")
         .server("250-bridge\r\n250 AUTH PLAIN\r\n");
     assert!(play.sent().ends_with("AUTH PLAIN AHUAcA==\r\n"));
     play.server("235 ok\r\n");
-    assert!(matches!(play.wanted().as_slice(), [Request::Ready]));
+    assert!(matches!(play.wanted().as_slice(), [ClientRequest::Ready]));
 }
 
 #[test]
@@ -356,37 +373,40 @@ fn a_421_defers_and_closes() {
     play.server("421 4.3.2 going down\r\n");
     let wanted = play.wanted();
     assert!(
-        matches!(wanted.as_slice(), [Request::Done(_), Request::Close]),
+        matches!(
+            wanted.as_slice(),
+            [ClientRequest::Done(_), ClientRequest::Close]
+        ),
         "{wanted:?}"
     );
 }
 
 #[test]
 fn a_password_never_goes_in_clear() {
-    let login = Login {
+    let login = ClientLogin {
         user: zeroize::Zeroizing::new("u".into()),
         password: zeroize::Zeroizing::new("p".into()),
     };
     let mut play = Play {
-        session: Session::new("c", Tls::Opportunistic, Some(login)),
+        session: Session::new("c", TlsPolicy::Opportunistic, Some(login)),
         sent: Vec::new(),
     };
     play.server("220 mx\r\n")
         .server("250-mx\r\n250 AUTH PLAIN\r\n");
     assert!(matches!(
         play.wanted().as_slice(),
-        [Request::Refused(Refusal::NoTls(None))]
+        [ClientRequest::Refused(SessionRefusal::NoTls(None))]
     ));
     assert!(!play.sent().contains("AUTH"));
 }
 
 #[test]
 fn a_banner_with_our_own_name_is_a_loop() {
-    let mut play = Play::new(Tls::Opportunistic);
+    let mut play = Play::new(TlsPolicy::Opportunistic);
     play.server("220 Client.Example ESMTP\r\n");
     assert!(matches!(
         play.wanted().as_slice(),
-        [Request::Refused(Refusal::Ourselves)]
+        [ClientRequest::Refused(SessionRefusal::Ourselves)]
     ));
     assert_eq!(play.sent(), "");
 }
@@ -398,19 +418,22 @@ fn no_body_is_wanted_once_the_transaction_is_over() {
         .server("250 ok\r\n250 ok\r\n354 go\r\n451 no\r\n");
     let wanted = play.wanted();
     assert!(
-        matches!(wanted.as_slice(), [Request::Done(_), Request::Close]),
+        matches!(
+            wanted.as_slice(),
+            [ClientRequest::Done(_), ClientRequest::Close]
+        ),
         "{wanted:?}"
     );
 }
 
 #[test]
 fn a_login_that_is_refused_is_told_from_a_refusal_of_the_mail() {
-    let login = Login {
+    let login = ClientLogin {
         user: zeroize::Zeroizing::new("u".into()),
         password: zeroize::Zeroizing::new("old".into()),
     };
     let mut play = Play {
-        session: Session::new("c", Tls::Active, Some(login)),
+        session: Session::new("c", TlsPolicy::Active, Some(login)),
         sent: Vec::new(),
     };
     play.server("220 mx\r\n")
@@ -418,7 +441,7 @@ fn a_login_that_is_refused_is_told_from_a_refusal_of_the_mail() {
         .server("535 5.7.8 no\r\n");
     assert!(matches!(
         play.wanted().as_slice(),
-        [Request::Refused(Refusal::Login(_))]
+        [ClientRequest::Refused(SessionRefusal::Login(_))]
     ));
 }
 
@@ -427,21 +450,22 @@ mod lmtp {
 
     fn ready() -> Play {
         let mut play = Play {
-            session: Session::new("client.example", Tls::Unneeded, None).speaking(Protocol::Lmtp),
+            session: Session::new("client.example", TlsPolicy::Unneeded, None)
+                .speaking(ClientProtocol::Lmtp),
             sent: Vec::new(),
         };
         // The name is ours: it is a server of this host.
         play.server("220 client.example LMTP\r\n");
         assert_eq!(play.sent(), "LHLO client.example\r\n");
         play.server("250-client.example\r\n250 PIPELINING\r\n");
-        assert!(matches!(play.wanted().as_slice(), [Request::Ready]));
+        assert!(matches!(play.wanted().as_slice(), [ClientRequest::Ready]));
         play
     }
 
     fn at_the_dot(recipients: &[&str], replies: &str) -> Play {
         let mut play = ready();
         play.begin(recipients).server(replies);
-        assert!(matches!(play.wanted().as_slice(), [Request::Body]));
+        assert!(matches!(play.wanted().as_slice(), [ClientRequest::Body]));
         let mut out = Vec::new();
         play.session.on_body_end(&mut out);
         play
@@ -458,16 +482,16 @@ mod lmtp {
         assert_eq!(play.session.timeout(), Some(DATA_END_TIMEOUT));
         play.server("452 4.2.2 full\r\n554 5.7.1 no\r\n");
         let wanted = play.wanted();
-        let [Request::Done(fates), Request::Ready] = wanted.as_slice() else {
+        let [ClientRequest::Done(results), ClientRequest::Ready] = wanted.as_slice() else {
             panic!("{wanted:?}");
         };
         assert!(matches!(
-            fates.as_slice(),
+            results.as_slice(),
             [
-                Fate::Delivered { .. },
-                Fate::Failed { status: who, .. },
-                Fate::Deferred { .. },
-                Fate::Failed { status: no, .. }
+                RecipientResult::Delivered { .. },
+                RecipientResult::Failed { status: who, .. },
+                RecipientResult::Deferred { .. },
+                RecipientResult::Failed { status: no, .. }
             ] if *who == EnhancedCode::new(5, 1, 1) && *no == EnhancedCode::new(5, 7, 1)
         ));
         play.begin(&["e@b.example"]);
@@ -483,22 +507,25 @@ mod lmtp {
         play.server("250 2.0.0 in\r\n");
         play.session.on_lost("gone");
         assert!(matches!(
-            play.fates().as_slice(),
-            [Fate::Delivered { .. }, Fate::Unknown { .. }]
+            play.results().as_slice(),
+            [
+                RecipientResult::Delivered { .. },
+                RecipientResult::Unknown { .. }
+            ]
         ));
     }
 
     #[test]
     fn a_server_that_does_not_know_lhlo_is_not_greeted_otherwise() {
         let mut play = Play {
-            session: Session::new("c", Tls::Unneeded, None).speaking(Protocol::Lmtp),
+            session: Session::new("c", TlsPolicy::Unneeded, None).speaking(ClientProtocol::Lmtp),
             sent: Vec::new(),
         };
         play.server("220 mx\r\n").server("500 5.5.1 what\r\n");
         assert_eq!(play.sent(), "LHLO c\r\n");
         assert!(matches!(
             play.wanted().as_slice(),
-            [Request::Refused(Refusal::Reply(_))]
+            [ClientRequest::Refused(SessionRefusal::Reply(_))]
         ));
     }
 
@@ -509,7 +536,10 @@ mod lmtp {
             .server("250 ok\r\n550 5.1.1 who\r\n354 go\r\n");
         let wanted = play.wanted();
         assert!(
-            matches!(wanted.as_slice(), [Request::Done(_), Request::Close]),
+            matches!(
+                wanted.as_slice(),
+                [ClientRequest::Done(_), ClientRequest::Close]
+            ),
             "{wanted:?}"
         );
     }

@@ -2,20 +2,18 @@
 
 use std::collections::VecDeque;
 
-use super::fate::Fate;
+use super::result::RecipientResult;
 use crate::address::{Mailbox, ReversePath};
 use crate::envelope::{BodyKind, DsnReturn, Notify};
 
 /// One message as the session has to know it.
 #[derive(Clone, Debug)]
-pub struct Mail {
-    /// The reverse-path.
+pub struct ClientMail {
     pub reverse_path: ReversePath,
     /// Who gets it; the fates come in this order.
     pub recipients: Vec<Rcpt>,
     /// Bytes of the message.
     pub size: u64,
-    /// BODY.
     pub body: BodyKind,
     /// Whether the message itself needs SMTPUTF8, whoever gets it; what its addresses need is seen from them.
     pub smtputf8: bool,
@@ -28,9 +26,7 @@ pub struct Mail {
 /// One forward-path.
 #[derive(Clone, Debug)]
 pub struct Rcpt {
-    /// The mailbox.
     pub mailbox: Mailbox,
-    /// NOTIFY.
     pub notify: Notify,
     /// ORCPT.
     pub original: Option<Box<str>>,
@@ -38,15 +34,15 @@ pub struct Rcpt {
 
 /// A transaction under way.
 pub(super) struct Sending {
-    pub(super) mail: Mail,
+    pub(super) mail: ClientMail,
     /// Commands whose replies have not come, oldest first.
     pub(super) awaited: VecDeque<Sent>,
     /// Commands not sent yet (without PIPELINING).
     pub(super) waiting: VecDeque<Sent>,
-    pub(super) fates: Vec<Option<Fate>>,
+    pub(super) results: Vec<Option<RecipientResult>>,
     pub(super) accepted: usize,
     /// The refusal of MAIL or DATA, for everybody.
-    pub(super) refused: Option<Fate>,
+    pub(super) refused: Option<RecipientResult>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -3,7 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::state::{State, Waiting};
-use super::{AuthStep, Encryption, Request, Role, Session};
+use super::{AuthStep, Encryption, PortRole, ServerRequest, Session};
 use crate::limits::SESSION_AUTH_FAILURES_MAX;
 use crate::smtp::reply::Reply;
 
@@ -16,8 +16,8 @@ impl Session {
         mechanism: Box<str>,
         initial: Option<Box<str>>,
         out: &mut Vec<u8>,
-    ) -> Option<Request> {
-        if self.role != Role::Submission {
+    ) -> Option<ServerRequest> {
+        if self.role != PortRole::Submission {
             return self.stay(state, &Reply::AUTH_NOT_OFFERED, out);
         }
         if self.encryption != Encryption::Active {
@@ -39,25 +39,25 @@ impl Session {
             },
         };
         self.state = State::Waiting(Waiting::Auth);
-        Some(Request::Authenticate { mechanism, initial })
+        Some(ServerRequest::Authenticate { mechanism, initial })
     }
 
     /// Takes a response of the client; `*` cancels the exchange.
     /// Decides RFC 4954 section 4.
-    pub(super) fn on_auth_line(&mut self, line: &[u8], out: &mut Vec<u8>) -> Option<Request> {
+    pub(super) fn on_auth_line(&mut self, line: &[u8], out: &mut Vec<u8>) -> Option<ServerRequest> {
         if line == b"*" {
             return self.stay(State::Greeted, &Reply::AUTH_CANCELLED, out);
         }
         match decode_base64(line) {
             Some(response) => {
                 self.state = State::Waiting(Waiting::Auth);
-                Some(Request::Respond(response))
+                Some(ServerRequest::Respond(response))
             }
             None => self.stay(State::Greeted, &Reply::AUTH_MALFORMED, out),
         }
     }
 
-    /// Answers [`Request::Authenticate`] and [`Request::Respond`].
+    /// Answers [`ServerRequest::Authenticate`] and [`ServerRequest::Respond`].
     pub fn on_auth(&mut self, step: AuthStep, out: &mut Vec<u8>) {
         if !matches!(self.state, State::Waiting(Waiting::Auth)) {
             return;

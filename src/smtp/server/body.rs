@@ -3,19 +3,19 @@
 use std::mem;
 
 use super::state::{Chunk, Incoming, Opening, State, Waiting};
-use super::{Request, Session, Settings, Subject, Tolerance};
+use super::{RefusalSubject, ServerRequest, ServerSettings, Session, Tolerance};
 use crate::smtp::data::{Decoder, Framing, LineEnd, LineEnds};
 use crate::smtp::reply::Reply;
 
 impl Session {
-    /// Answers [`Request::BeginBody`]: whether there is room for a body.
+    /// Answers [`ServerRequest::BeginBody`]: whether there is room for a body.
     pub fn on_body_ready(
         &mut self,
         verdict: Result<(), Reply>,
-        settings: &Settings,
+        settings: &ServerSettings,
         out: &mut Vec<u8>,
     ) {
-        self.subject = Subject::Message;
+        self.subject = RefusalSubject::Message;
         let line_ends = self.line_ends();
         let State::Waiting(Waiting::Body(transaction, opening)) =
             mem::replace(&mut self.state, State::Closed)
@@ -49,10 +49,10 @@ impl Session {
     pub(super) fn data(
         &mut self,
         input: &mut &[u8],
-        settings: &Settings,
+        settings: &ServerSettings,
         out: &mut Vec<u8>,
         body: &mut Vec<u8>,
-    ) -> Option<Request> {
+    ) -> Option<ServerRequest> {
         let State::Data(incoming) = &mut self.state else {
             return None;
         };
@@ -63,7 +63,7 @@ impl Session {
             body.truncate(before);
             self.swallow(offered.saturating_sub(input.len()), out);
             if matches!(self.state, State::Closed) {
-                return Some(Request::RefuseAndClose(reply.clone()));
+                return Some(ServerRequest::RefuseAndClose(reply.clone()));
             }
         }
         if !is_whole {
@@ -75,15 +75,15 @@ impl Session {
         match refusal {
             None => {
                 self.state = State::Waiting(Waiting::Store);
-                Some(Request::Store(incoming.transaction))
+                Some(ServerRequest::Store(incoming.transaction))
             }
             Some(reply) if incoming.may_smuggle() => {
-                self.say(&reply, Subject::Message, out);
-                Some(Request::RefuseAndClose(reply))
+                self.say(&reply, RefusalSubject::Message, out);
+                Some(ServerRequest::RefuseAndClose(reply))
             }
             Some(reply) => {
                 self.stay(State::Greeted, &reply, out);
-                Some(Request::Refuse(reply))
+                Some(ServerRequest::Refuse(reply))
             }
         }
     }
@@ -93,10 +93,10 @@ impl Session {
     pub(super) fn chunk(
         &mut self,
         input: &mut &[u8],
-        settings: &Settings,
+        settings: &ServerSettings,
         out: &mut Vec<u8>,
         body: &mut Vec<u8>,
-    ) -> Option<Request> {
+    ) -> Option<ServerRequest> {
         let State::Chunk(chunk) = &mut self.state else {
             return None;
         };
@@ -105,7 +105,7 @@ impl Session {
             let reply = reply.clone();
             self.swallow(len, out);
             if matches!(self.state, State::Closed) {
-                return Some(Request::RefuseAndClose(reply));
+                return Some(ServerRequest::RefuseAndClose(reply));
             }
         }
         match mem::replace(&mut self.state, State::Closed) {
@@ -118,7 +118,7 @@ impl Session {
     }
 
     /// Answers a chunk that is whole.
-    fn end_chunk(&mut self, chunk: Chunk, out: &mut Vec<u8>) -> Option<Request> {
+    fn end_chunk(&mut self, chunk: Chunk, out: &mut Vec<u8>) -> Option<ServerRequest> {
         match chunk.message {
             // The chunk is known by its length, so that nothing behind it can be smuggled: the session goes on.
             Err(reply) => {
@@ -127,11 +127,11 @@ impl Session {
                     None => State::Connected,
                 };
                 self.stay(next, &reply, out);
-                Some(Request::Refuse(reply))
+                Some(ServerRequest::Refuse(reply))
             }
             Ok(incoming) if chunk.last => {
                 self.state = State::Waiting(Waiting::Store);
-                Some(Request::Store(incoming.transaction))
+                Some(ServerRequest::Store(incoming.transaction))
             }
             Ok(incoming) => self.stay(State::Bdat(incoming), &Reply::CHUNK_OK, out),
         }
@@ -146,7 +146,7 @@ impl Session {
         }
     }
 
-    /// Answers [`Request::Store`]: the reply says whether the message is on the disk.
+    /// Answers [`ServerRequest::Store`]: the reply says whether the message is on the disk.
     pub fn on_stored(&mut self, reply: &Reply, out: &mut Vec<u8>) {
         if matches!(self.state, State::Waiting(Waiting::Store)) {
             if reply.is_positive() {
@@ -159,7 +159,7 @@ impl Session {
 
 impl Chunk {
     /// Takes bytes off the input, at most up to the end of the chunk, and says how many.
-    fn take(&mut self, input: &mut &[u8], settings: &Settings, body: &mut Vec<u8>) -> usize {
+    fn take(&mut self, input: &mut &[u8], settings: &ServerSettings, body: &mut Vec<u8>) -> usize {
         let left = usize::try_from(self.left).unwrap_or(usize::MAX);
         let len = left.min(input.len());
         let (mut part, rest) = input.split_at_checked(len).unwrap_or((input, &[]));

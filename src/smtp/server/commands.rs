@@ -3,7 +3,9 @@
 use std::mem;
 
 use super::state::{Chunk, ChunkSize, Incoming, Opening, State, Waiting};
-use super::{Asks, Encryption, Request, Role, Session, Settings, Subject, Transaction};
+use super::{
+    Asks, Encryption, PortRole, RefusalSubject, ServerRequest, ServerSettings, Session, Transaction,
+};
 use crate::address::ReversePath;
 use crate::envelope::{Notify, Recipient};
 use crate::limits::SESSION_IDLE_COMMANDS_MAX;
@@ -15,15 +17,15 @@ impl Session {
     pub(super) fn on_line(
         &mut self,
         line: &[u8],
-        settings: &Settings,
+        settings: &ServerSettings,
         out: &mut Vec<u8>,
-    ) -> Option<Request> {
+    ) -> Option<ServerRequest> {
         let mark = self.refusals.mark();
         let request = if matches!(self.state, State::Auth) {
-            self.subject = Subject::Auth;
+            self.subject = RefusalSubject::Auth;
             self.on_auth_line(line, out)
         } else {
-            self.subject = Subject::of(line);
+            self.subject = RefusalSubject::of(line);
             match Command::parse(line, self.grammar()) {
                 Ok(command) => self.on_command(command, settings, out),
                 Err(error) => self.on_bad_line(line, error, out),
@@ -37,14 +39,14 @@ impl Session {
     fn on_command(
         &mut self,
         command: Command,
-        settings: &Settings,
+        settings: &ServerSettings,
         out: &mut Vec<u8>,
-    ) -> Option<Request> {
+    ) -> Option<ServerRequest> {
         if is_idle(&command) {
             self.counts.idle_commands = self.counts.idle_commands.saturating_add(1);
             if self.counts.idle_commands > SESSION_IDLE_COMMANDS_MAX {
                 self.end(&Reply::TOO_MANY_COMMANDS, out);
-                return Some(Request::Close);
+                return Some(ServerRequest::Close);
             }
         }
         // Any early exit below leaves the session closed, never half-open.
@@ -58,9 +60,9 @@ impl Session {
         &mut self,
         state: State,
         command: Command,
-        settings: &Settings,
+        settings: &ServerSettings,
         out: &mut Vec<u8>,
-    ) -> Option<Request> {
+    ) -> Option<ServerRequest> {
         match (state, command) {
             (_, Command::Quit) => self.bye(out),
             (state, Command::Hello { extended, name }) => {
@@ -108,9 +110,9 @@ impl Session {
         line: &[u8],
         error: CommandError,
         out: &mut Vec<u8>,
-    ) -> Option<Request> {
+    ) -> Option<ServerRequest> {
         let reply = match error {
-            CommandError::Address(_) if self.subject == Subject::Sender => Reply::BAD_SENDER,
+            CommandError::Address(_) if self.subject == RefusalSubject::Sender => Reply::BAD_SENDER,
             error => Reply::from(error),
         };
         // Another protocol: nothing of this connection is run. What can only be a foreign hello (TLS, SSH) counts.
@@ -118,16 +120,16 @@ impl Session {
             || (self.greeting.is_none() && (line.contains(&0) || line.starts_with(b"SSH-")));
         if foreign {
             self.end(&Reply::FOREIGN_PROTOCOL, out);
-            return Some(Request::Close);
+            return Some(ServerRequest::Close);
         }
         self.reply(&reply, out);
         None
     }
 
     /// QUIT: the session stays closed.
-    fn bye(&mut self, out: &mut Vec<u8>) -> Option<Request> {
+    fn bye(&mut self, out: &mut Vec<u8>) -> Option<ServerRequest> {
         Reply::BYE.write(out);
-        Some(Request::Close)
+        Some(ServerRequest::Close)
     }
 
     /// EHLO and HELO, which the owner may want to decide on.
@@ -136,9 +138,9 @@ impl Session {
         state: State,
         greeting: Greeting,
         name: Box<str>,
-        settings: &Settings,
+        settings: &ServerSettings,
         out: &mut Vec<u8>,
-    ) -> Option<Request> {
+    ) -> Option<ServerRequest> {
         match self.asks {
             Asks::Hello => {
                 self.state = State::Waiting(Waiting::Hello {
@@ -146,17 +148,22 @@ impl Session {
                     greeting,
                     name: name.clone(),
                 });
-                Some(Request::Hello { name })
+                Some(ServerRequest::Hello { name })
             }
             Asks::Nothing => {
                 self.greet(greeting, name, settings, out);
-                state.has_transaction().then_some(Request::Forget)
+                state.has_transaction().then_some(ServerRequest::Forget)
             }
         }
     }
 
-    /// Answers [`Request::Hello`]. Where it is good, whatever was kept of a body can go.
-    pub fn on_hello(&mut self, verdict: Result<(), Reply>, settings: &Settings, out: &mut Vec<u8>) {
+    /// Answers [`ServerRequest::Hello`]. Where it is good, whatever was kept of a body can go.
+    pub fn on_ehlo(
+        &mut self,
+        verdict: Result<(), Reply>,
+        settings: &ServerSettings,
+        out: &mut Vec<u8>,
+    ) {
         let State::Waiting(Waiting::Hello {
             before,
             greeting,
@@ -179,7 +186,7 @@ impl Session {
         &mut self,
         greeting: Greeting,
         name: Box<str>,
-        settings: &Settings,
+        settings: &ServerSettings,
         out: &mut Vec<u8>,
     ) {
         self.greeting = Some((greeting, name));
@@ -196,7 +203,7 @@ impl Session {
         if self.encryption == Encryption::Offered {
             lines.push_str("250-STARTTLS\r\n");
         }
-        if self.role == Role::Submission && self.encryption == Encryption::Active {
+        if self.role == PortRole::Submission && self.encryption == Encryption::Active {
             lines.push_str("250-AUTH PLAIN LOGIN SCRAM-SHA-256\r\n");
         }
         lines.push_str("250 HELP\r\n");
@@ -205,8 +212,8 @@ impl Session {
 
     /// RSET, which gives up the transaction and keeps the greeting.
     /// Decides RFC 5321 section 4.1.1.5.
-    fn rset(&mut self, state: State, out: &mut Vec<u8>) -> Option<Request> {
-        let forget = state.has_transaction().then_some(Request::Forget);
+    fn rset(&mut self, state: State, out: &mut Vec<u8>) -> Option<ServerRequest> {
+        let forget = state.has_transaction().then_some(ServerRequest::Forget);
         let next = match state {
             State::Connected => State::Connected,
             _ => State::Greeted,
@@ -216,19 +223,19 @@ impl Session {
     }
 
     /// STARTTLS between transactions.
-    fn starttls(&mut self, state: State, out: &mut Vec<u8>) -> Option<Request> {
+    fn starttls(&mut self, state: State, out: &mut Vec<u8>) -> Option<ServerRequest> {
         match self.encryption {
             Encryption::Offered => {
                 Reply::START_TLS.write(out);
                 self.state = State::Waiting(Waiting::Tls);
-                Some(Request::StartTls)
+                Some(ServerRequest::StartTls)
             }
             Encryption::Active => self.stay(state, &Reply::TLS_NOT_NOW, out),
             Encryption::Unavailable => self.stay(state, &Reply::TLS_UNAVAILABLE, out),
         }
     }
 
-    /// Answers [`Request::StartTls`]: the handshake is done. All that was said before is forgotten.
+    /// Answers [`ServerRequest::StartTls`]: the handshake is done. All that was said before is forgotten.
     /// Decides RFC 3207 section 4.2.
     pub fn on_tls(&mut self) {
         let mut forgetful = Self::new(self.role, Encryption::Active);
@@ -246,10 +253,10 @@ impl Session {
         &mut self,
         from: ReversePath,
         parameters: MailParameters,
-        settings: &Settings,
+        settings: &ServerSettings,
         out: &mut Vec<u8>,
-    ) -> Option<Request> {
-        if self.role == Role::Submission && !self.authenticated {
+    ) -> Option<ServerRequest> {
+        if self.role == PortRole::Submission && !self.authenticated {
             let reply = match self.encryption {
                 Encryption::Offered => Reply::STARTTLS_REQUIRED,
                 _ => Reply::AUTH_REQUIRED,
@@ -269,10 +276,10 @@ impl Session {
             recipients: Vec::new(),
             accepted: 0,
         })));
-        Some(Request::Sender { from, size })
+        Some(ServerRequest::Sender { from, size })
     }
 
-    /// Answers [`Request::Sender`].
+    /// Answers [`ServerRequest::Sender`].
     pub fn on_sender(&mut self, verdict: Result<(), Reply>, out: &mut Vec<u8>) {
         let State::Waiting(Waiting::Sender(transaction)) =
             mem::replace(&mut self.state, State::Closed)
@@ -291,9 +298,9 @@ impl Session {
         &mut self,
         transaction: Box<Transaction>,
         (to, notify, original): (ForwardPath, Notify, Option<Box<str>>),
-        settings: &Settings,
+        settings: &ServerSettings,
         out: &mut Vec<u8>,
-    ) -> Option<Request> {
+    ) -> Option<ServerRequest> {
         if transaction.recipients.len() >= settings.recipients_max {
             return self.stay(State::Mail(transaction), &Reply::TOO_MANY_RECIPIENTS, out);
         }
@@ -301,14 +308,14 @@ impl Session {
             return self.stay(State::Mail(transaction), &Reply::NEEDS_SMTPUTF8, out);
         }
         self.state = State::Waiting(Waiting::Recipient(transaction));
-        Some(Request::Recipient {
+        Some(ServerRequest::Recipient {
             to,
             notify,
             original,
         })
     }
 
-    /// Answers [`Request::Recipient`]: the mailboxes that the forward-path leads to, or the refusal.
+    /// Answers [`ServerRequest::Recipient`]: the mailboxes that the forward-path leads to, or the refusal.
     pub fn on_recipient(&mut self, verdict: Result<Vec<Recipient>, Reply>, out: &mut Vec<u8>) {
         let State::Waiting(Waiting::Recipient(mut transaction)) =
             mem::replace(&mut self.state, State::Closed)
@@ -331,11 +338,11 @@ impl Session {
         transaction: Box<Transaction>,
         opening: Opening,
         out: &mut Vec<u8>,
-    ) -> Option<Request> {
+    ) -> Option<ServerRequest> {
         match opening {
             _ if transaction.accepted > 0 => {
                 self.state = State::Waiting(Waiting::Body(transaction, opening));
-                Some(Request::BeginBody)
+                Some(ServerRequest::BeginBody)
             }
             Opening::Data => self.stay(State::Mail(transaction), &Reply::NO_RECIPIENTS, out),
             Opening::Bdat(chunk) => self.swallow_chunk(chunk.len, Reply::NO_RECIPIENTS),
@@ -343,7 +350,7 @@ impl Session {
     }
 
     /// A chunk of a message that is coming in.
-    fn take_chunk(&mut self, message: Box<Incoming>, chunk: ChunkSize) -> Option<Request> {
+    fn take_chunk(&mut self, message: Box<Incoming>, chunk: ChunkSize) -> Option<ServerRequest> {
         self.state = State::Chunk(Box::new(Chunk {
             message: Ok(message),
             left: chunk.len,
@@ -354,7 +361,7 @@ impl Session {
 
     /// A chunk that belongs to no message. It comes whatever is answered, and must not be read as commands (RFC 3030
     /// section 2).
-    fn swallow_chunk(&mut self, len: u64, reply: Reply) -> Option<Request> {
+    fn swallow_chunk(&mut self, len: u64, reply: Reply) -> Option<ServerRequest> {
         self.state = State::Chunk(Box::new(Chunk {
             message: Err(reply),
             left: len,

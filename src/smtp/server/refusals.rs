@@ -7,11 +7,11 @@ use crate::smtp::reply::Reply;
 
 /// A refusal that the session has sent: every reply of 4xx and 5xx, whoever decided on it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Refused {
+pub struct SentRefusal {
     /// What was sent.
     pub reply: Reply,
     /// What it was the answer to.
-    pub what: Subject,
+    pub what: RefusalSubject,
     /// What the client had said, where no secret can be in that.
     pub said: Option<Box<str>>,
     /// How often it was sent in a row.
@@ -20,7 +20,7 @@ pub struct Refused {
 
 /// What a refusal is the answer to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Subject {
+pub enum RefusalSubject {
     /// EHLO and HELO.
     Hello,
     /// MAIL.
@@ -42,13 +42,13 @@ pub enum Subject {
 /// What the owner has not taken note of.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    kept: Vec<Refused>,
+    kept: Vec<SentRefusal>,
 }
 
 impl Refusals {
     /// Keeps a reply if it is a refusal. One that is sent again in a row, or that there is no room for, is counted at the
     /// last.
-    pub(super) fn keep(&mut self, reply: &Reply, what: Subject) {
+    pub(super) fn keep(&mut self, reply: &Reply, what: RefusalSubject) {
         if reply.code() < 400 {
             return;
         }
@@ -59,7 +59,7 @@ impl Refusals {
             last.times = last.times.saturating_add(1);
             return;
         }
-        self.kept.push(Refused {
+        self.kept.push(SentRefusal {
             reply: reply.clone(),
             what,
             said: None,
@@ -73,7 +73,7 @@ impl Refusals {
     }
 
     /// Notes at the refusals behind a mark what the client had said.
-    pub(super) fn answered(&mut self, mark: usize, what: Subject, line: &[u8]) {
+    pub(super) fn answered(&mut self, mark: usize, what: RefusalSubject, line: &[u8]) {
         if let Some(said) = what.shown(line) {
             let new = self.kept.iter_mut().skip(mark);
             new.for_each(|refused| refused.said = Some(said.clone()));
@@ -81,12 +81,12 @@ impl Refusals {
     }
 
     /// Takes all of them.
-    pub(super) fn take(&mut self) -> Vec<Refused> {
+    pub(super) fn take(&mut self) -> Vec<SentRefusal> {
         mem::take(&mut self.kept)
     }
 }
 
-impl Subject {
+impl RefusalSubject {
     /// What a line is about, by its verb.
     pub(super) fn of(line: &[u8]) -> Self {
         let verb = line.split(|byte| matches!(byte, b' ' | b'\t')).next();

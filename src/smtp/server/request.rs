@@ -8,9 +8,7 @@ use crate::smtp::reply::Reply;
 /// A transaction that is being built: it lives from MAIL to the end of the body, or to RSET.
 #[derive(Clone, Debug)]
 pub struct Transaction {
-    /// The reverse-path.
     pub reverse_path: ReversePath,
-    /// The parameters of MAIL.
     pub parameters: MailParameters,
     /// Who gets the message, as the owner resolved the forward-paths.
     pub recipients: Vec<Recipient>,
@@ -37,24 +35,21 @@ impl Transaction {
 /// What the session asks of its owner.
 #[must_use]
 #[derive(Debug)]
-pub enum Request {
-    /// Decide on a hello; answer with `Session::on_hello`. Only where `Session::ask_about_hello` was called.
+pub enum ServerRequest {
+    /// Decide on a hello; answer with `Session::on_ehlo`. Only where `Session::ask_about_ehlo` was called.
     Hello {
         /// What the client calls itself.
         name: Box<str>,
     },
     /// Decide on a reverse-path; answer with `Session::on_sender`.
     Sender {
-        /// The reverse-path.
         from: ReversePath,
         /// SIZE, where it was given.
         size: Option<u64>,
     },
     /// Decide on a forward-path; answer with `Session::on_recipient`.
     Recipient {
-        /// The forward-path.
         to: ForwardPath,
-        /// NOTIFY.
         notify: Notify,
         /// ORCPT.
         original: Option<Box<str>>,

@@ -2,9 +2,9 @@
 
 use crate::smtp::data::LongLines;
 
-/// What a port is for.
+/// What a port is for: mail from other hosts, submission, or local programs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Role {
+pub enum PortRole {
     /// Port 25: anybody, without AUTH.
     Relay,
     /// Ports 587 and 465: users, after AUTH under TLS.
@@ -26,7 +26,7 @@ pub enum Encryption {
 
 /// What the session must know of the server's configuration.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ServerSettings {
     /// Our name in the banner and in the reply to EHLO.
     pub hostname: Box<str>,
     /// Bytes of a message (SIZE).
@@ -40,7 +40,6 @@ pub struct Settings {
 /// What a client may get wrong. Users and programs of this machine may get the form of commands wrong anyway.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Tolerance {
-    /// Nothing.
     #[default]
     None,
     /// The form of commands.

@@ -1,7 +1,7 @@
 //! The states of a session; each owns what there is only in it.
 
 use super::request::Transaction;
-use super::settings::Settings;
+use super::settings::ServerSettings;
 
 use crate::smtp::command::Greeting;
 use crate::smtp::data::{BodyFault, Decoder};
@@ -140,7 +140,7 @@ impl Incoming {
     }
 
     /// Why the message is refused for its bytes or its size.
-    pub(super) fn refusal(&self, settings: &Settings) -> Option<Reply> {
+    pub(super) fn refusal(&self, settings: &ServerSettings) -> Option<Reply> {
         match self.decoder.fault() {
             Some(fault) => Some(Reply::from(fault)),
             None if self.size > settings.message_bytes_max => Some(Reply::TOO_BIG),

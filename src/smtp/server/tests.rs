@@ -19,8 +19,8 @@ struct Play {
     forgotten: usize,
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> ServerSettings {
+    ServerSettings {
         hostname: "mx.example".into(),
         message_bytes_max: 1000,
         recipients_max: 3,
@@ -29,7 +29,7 @@ fn settings() -> Settings {
 }
 
 impl Play {
-    fn new(role: Role, encryption: Encryption) -> Self {
+    fn new(role: PortRole, encryption: Encryption) -> Self {
         let mut play = Self {
             session: Session::new(role, encryption),
             out: Vec::new(),
@@ -44,7 +44,7 @@ impl Play {
     }
 
     fn relay() -> Self {
-        Self::new(Role::Relay, Encryption::Offered)
+        Self::new(PortRole::Relay, Encryption::Offered)
     }
 
     /// Sends `wire` in pieces of `piece` bytes, as the engine would feed it; gives the codes of the replies.
@@ -60,7 +60,7 @@ impl Play {
                 self.session
                     .advance(&mut input, &settings(), &mut self.out, &mut self.body)
             {
-                if matches!(request, Request::StartTls) {
+                if matches!(request, ServerRequest::StartTls) {
                     input = &[];
                 }
                 if self.answer(request) {
@@ -80,17 +80,17 @@ impl Play {
         self.pieces(wire.as_bytes(), wire.len())
     }
 
-    fn answer(&mut self, request: Request) -> bool {
+    fn answer(&mut self, request: ServerRequest) -> bool {
         match request {
-            Request::Hello { name } => {
+            ServerRequest::Hello { name } => {
                 let verdict = match &*name {
                     "bad" => Err(Reply::BAD_HELLO),
                     _ => Ok(()),
                 };
-                self.session.on_hello(verdict, &settings(), &mut self.out);
+                self.session.on_ehlo(verdict, &settings(), &mut self.out);
             }
-            Request::Sender { .. } => self.session.on_sender(Ok(()), &mut self.out),
-            Request::Recipient {
+            ServerRequest::Sender { .. } => self.session.on_sender(Ok(()), &mut self.out),
+            ServerRequest::Recipient {
                 to,
                 notify,
                 original,
@@ -109,7 +109,7 @@ impl Play {
                 };
                 self.session.on_recipient(verdict, &mut self.out);
             }
-            Request::Authenticate { mechanism, initial } => {
+            ServerRequest::Authenticate { mechanism, initial } => {
                 let step = match (&*mechanism, initial.as_deref()) {
                     ("PLAIN", None) => AuthStep::Challenge(Vec::new()),
                     ("PLAIN", Some(b"\0u\0right")) => AuthStep::Success,
@@ -117,7 +117,7 @@ impl Play {
                 };
                 self.session.on_auth(step, &mut self.out);
             }
-            Request::Respond(bytes) => {
+            ServerRequest::Respond(bytes) => {
                 let step = if bytes == b"\0u\0right" {
                     AuthStep::Success
                 } else {
@@ -125,20 +125,22 @@ impl Play {
                 };
                 self.session.on_auth(step, &mut self.out);
             }
-            Request::StartTls => self.session.on_tls(),
-            Request::BeginBody => (self.session).on_body_ready(Ok(()), &settings(), &mut self.out),
-            Request::Store(transaction) => {
+            ServerRequest::StartTls => self.session.on_tls(),
+            ServerRequest::BeginBody => {
+                (self.session).on_body_ready(Ok(()), &settings(), &mut self.out)
+            }
+            ServerRequest::Store(transaction) => {
                 self.stored.push((transaction, mem::take(&mut self.body)));
                 self.session.on_stored(
                     &Reply::queued(crate::queue_id::QueueId::new(1)),
                     &mut self.out,
                 );
             }
-            Request::Forget | Request::Refuse(_) => {
+            ServerRequest::Forget | ServerRequest::Refuse(_) => {
                 self.body.clear();
                 self.forgotten += 1;
             }
-            Request::Close | Request::RefuseAndClose(_) => {
+            ServerRequest::Close | ServerRequest::RefuseAndClose(_) => {
                 self.closed = true;
                 return true;
             }
@@ -242,7 +244,7 @@ fn what_is_said_before_starttls_is_forgotten() {
 
 #[test]
 fn submission_needs_tls_then_auth() {
-    let mut play = Play::new(Role::Submission, Encryption::Offered);
+    let mut play = Play::new(PortRole::Submission, Encryption::Offered);
     assert_eq!(
         play.say("EHLO c\r\nMAIL FROM:<a@b>\r\nAUTH PLAIN AHUAcmlnaHQ=\r\n"),
         [250, 530, 538]
@@ -260,7 +262,7 @@ fn submission_needs_tls_then_auth() {
 
 #[test]
 fn auth_exchanges_can_be_cancelled_and_malformed() {
-    let mut play = Play::new(Role::Submission, Encryption::Active);
+    let mut play = Play::new(PortRole::Submission, Encryption::Active);
     assert_eq!(
         play.say("EHLO c\r\nAUTH PLAIN\r\n*\r\nNOOP\r\n"),
         [250, 334, 501, 250]
@@ -278,7 +280,7 @@ fn auth_exchanges_can_be_cancelled_and_malformed() {
 
 #[test]
 fn three_failures_of_auth_close() {
-    let mut play = Play::new(Role::Submission, Encryption::Active);
+    let mut play = Play::new(PortRole::Submission, Encryption::Active);
     assert_eq!(play.say("EHLO c\r\n"), [250]);
     assert_eq!(
         play.say(&"AUTH PLAIN AHUAd3Jvbmc=\r\n".repeat(4)),
@@ -289,7 +291,7 @@ fn three_failures_of_auth_close() {
 
 #[test]
 fn auth_is_not_offered_on_port_25() {
-    let mut play = Play::new(Role::Relay, Encryption::Active);
+    let mut play = Play::new(PortRole::Relay, Encryption::Active);
     assert_eq!(
         play.say("EHLO c\r\nAUTH PLAIN AHUAcmlnaHQ=\r\n"),
         [250, 502]
@@ -408,7 +410,7 @@ fn a_session_that_ends_at_a_line_that_is_too_long_is_closed_at_once() {
 #[test]
 fn a_hello_that_is_refused_changes_nothing() {
     let mut play = Play::relay();
-    play.session.ask_about_hello();
+    play.session.ask_about_ehlo();
     assert_eq!(
         play.say("EHLO bad\r\nMAIL FROM:<a@b>\r\nEHLO good\r\nMAIL FROM:<a@b>\r\n"),
         [501, 503, 250, 250]

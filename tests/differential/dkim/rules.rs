@@ -2,15 +2,15 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chopar::auth::dkim::record::{KeyRecord, RecordError};
+use chopar::auth::dkim::record::{KeyRecord, KeyRecordError};
 use chopar::auth::dkim::tag::TagListError;
-use chopar::auth::dkim::verdict::Failure;
+use chopar::auth::dkim::verdict::DkimFailure;
 use mail_auth::common::crypto::CryptoError;
 use mail_auth::dkim::DkimError;
 use mail_auth::{DkimResult, Error};
 
 use super::{AT, Case};
-use crate::letter::name_of;
+use crate::message::name_of;
 use crate::referee;
 use crate::tally::Rule;
 
@@ -55,7 +55,7 @@ pub(crate) const RULES: &[Rule<Case>] = &[
             let names = case.tags.iter().map(|(name, _)| name);
             let mut names: Vec<&String> = names.collect();
             names.sort_unstable();
-            case.ours == Err(Failure::Tags(TagListError::Duplicate))
+            case.ours == Err(DkimFailure::Tags(TagListError::Duplicate))
                 && names.windows(2).any(|pair| pair[0] == pair[1])
         },
     },
@@ -66,7 +66,9 @@ pub(crate) const RULES: &[Rule<Case>] = &[
         applies: |case| {
             matches!(
                 case.ours,
-                Err(Failure::Tags(TagListError::Syntax | TagListError::Encoding))
+                Err(DkimFailure::Tags(
+                    TagListError::Syntax | TagListError::Encoding
+                ))
             ) && !referee::is_tag_list(&case.value)
         },
     },
@@ -74,7 +76,7 @@ pub(crate) const RULES: &[Rule<Case>] = &[
         name: "required tag",
         text: "RFC 6376 section 6.1.1: if any tag listed as required is omitted, the Verifier MUST ignore the field",
         applies: |case| {
-            matches!(case.ours, Err(Failure::Tag { name })
+            matches!(case.ours, Err(DkimFailure::Tag { name })
                 if ["v", "b", "bh", "d", "h", "s", "a"].contains(&name) && case.tag(name).is_none())
         },
     },
@@ -83,7 +85,7 @@ pub(crate) const RULES: &[Rule<Case>] = &[
         text: "RFC 6376 section 6.1.1: implementers MUST meticulously validate the format and values; section 3.2: \
             values MUST be processed as case sensitive unless the description says otherwise",
         applies: |case| {
-            matches!(case.ours, Err(Failure::Tag { name })
+            matches!(case.ours, Err(DkimFailure::Tag { name })
                 if case.tag(name).is_some_and(|value| !is_value(name, value)))
         },
     },
@@ -91,7 +93,7 @@ pub(crate) const RULES: &[Rule<Case>] = &[
         name: "algorithm",
         text: "RFC 6376 section 3.2: values MUST be processed as case sensitive; section 3.5: a= has no default",
         applies: |case| {
-            case.ours == Err(Failure::UnknownAlgorithm)
+            case.ours == Err(DkimFailure::UnknownAlgorithm)
                 && case
                     .tag("a")
                     .is_some_and(|a| !["rsa-sha256", "ed25519-sha256", "rsa-sha1"].contains(&a))
@@ -101,7 +103,7 @@ pub(crate) const RULES: &[Rule<Case>] = &[
         name: "rsa-sha1",
         text: "RFC 8301 section 3.1: rsa-sha1 MUST NOT be used for signing or verifying",
         applies: |case| {
-            case.ours == Err(Failure::RetiredAlgorithm) && case.tag("a") == Some("rsa-sha1")
+            case.ours == Err(DkimFailure::RetiredAlgorithm) && case.tag("a") == Some("rsa-sha1")
         },
     },
     Rule {
@@ -109,7 +111,7 @@ pub(crate) const RULES: &[Rule<Case>] = &[
         text: "RFC 6376 section 3.5: q= lists the query methods used to retrieve the public key; dns/txt is the only \
             one that is defined",
         applies: |case| {
-            case.ours == Err(Failure::QueryMethod)
+            case.ours == Err(DkimFailure::QueryMethod)
                 && case
                     .tag("q")
                     .is_some_and(|q| q.split(':').all(|method| method.trim() != "dns/txt"))
@@ -120,7 +122,7 @@ pub(crate) const RULES: &[Rule<Case>] = &[
         text: "RFC 6376 section 6.1.1: if h= does not include From, the Verifier MUST ignore the field and return \
             PERMFAIL (From field not signed)",
         applies: |case| {
-            case.ours == Err(Failure::FromNotSigned)
+            case.ours == Err(DkimFailure::FromNotSigned)
                 && case.tag("h").is_some_and(|h| {
                     h.split(':')
                         .all(|name| !name.trim().eq_ignore_ascii_case("from"))
@@ -142,7 +144,7 @@ pub(crate) const RULES: &[Rule<Case>] = &[
                 .iter()
                 .flatten()
                 .any(|text| KeyRecord::parse(text).is_ok_and(|key| key.strict));
-            case.ours == Err(Failure::Identity) && (!under || (strict && identity != d))
+            case.ours == Err(DkimFailure::Identity) && (!under || (strict && identity != d))
         },
     },
     Rule {
@@ -150,7 +152,7 @@ pub(crate) const RULES: &[Rule<Case>] = &[
         text: "RFC 6376 section 3.5: implementations MAY ignore signatures that have a timestamp in the future",
         applies: |case| {
             let t: Option<u64> = case.tag("t").and_then(|t| t.parse().ok());
-            case.ours == Err(Failure::Future) && t.is_some_and(|t| t > AT.seconds() + 300)
+            case.ours == Err(DkimFailure::Future) && t.is_some_and(|t| t > AT.seconds() + 300)
         },
     },
     Rule {
@@ -160,7 +162,7 @@ pub(crate) const RULES: &[Rule<Case>] = &[
         applies: |case| {
             let x: Option<u64> = case.tag("x").and_then(|x| x.parse().ok());
             let zero = x == Some(0);
-            case.ours == Err(Failure::Expired)
+            case.ours == Err(DkimFailure::Expired)
                 && x.is_some_and(|x| x < AT.seconds())
                 && (zero
                     || matches!(
@@ -177,7 +179,7 @@ pub(crate) const RULES: &[Rule<Case>] = &[
             is no exception",
         applies: |case| {
             let number = |name| case.tag(name).and_then(|value| value.parse::<u64>().ok());
-            case.ours == Err(Failure::Tag { name: "x" })
+            case.ours == Err(DkimFailure::Tag { name: "x" })
                 && number("x").zip(number("t")).is_some_and(|(x, t)| x <= t)
         },
     },
@@ -186,7 +188,7 @@ pub(crate) const RULES: &[Rule<Case>] = &[
         text: "RFC 8601 section 2.7.1: fail is for signatures that were acceptable but failed the verification test; \
             RFC 6376 section 6.1.3: where the hashes do not match, PERMFAIL (body hash did not verify)",
         applies: |case| {
-            case.ours == Err(Failure::BodyHash)
+            case.ours == Err(DkimFailure::BodyHash)
                 && !case.body_holds()
                 && matches!(
                     case.theirs(),
@@ -200,7 +202,9 @@ pub(crate) const RULES: &[Rule<Case>] = &[
         name: "l= is more than the body",
         text: "RFC 6376 section 3.5: l= MUST NOT be larger than the actual number of octets in the canonicalized body",
         applies: |case| {
-            case.ours == Err(Failure::BodyTooShort) && case.tag("l").is_some() && !case.body_holds()
+            case.ours == Err(DkimFailure::BodyTooShort)
+                && case.tag("l").is_some()
+                && !case.body_holds()
         },
     },
     Rule {
@@ -227,7 +231,7 @@ pub(crate) const RULES: &[Rule<Case>] = &[
         text: "RFC 6376 section 6.1.2 step 7: where the key is not suitable for the algorithm of a=, PERMFAIL \
             (inappropriate key algorithm)",
         applies: |case| {
-            case.ours == Err(Failure::KeyType)
+            case.ours == Err(DkimFailure::KeyType)
                 && matches!(
                     case.theirs(),
                     Some(DkimResult::Fail(Error::Crypto(
@@ -241,7 +245,7 @@ pub(crate) const RULES: &[Rule<Case>] = &[
         text: "RFC 6376 section 3.2: values MUST be processed as case sensitive; section 3.6.1: unrecognized key types \
             MUST be ignored",
         applies: |case| {
-            case.ours == Err(Failure::Key(RecordError::KeyType))
+            case.ours == Err(DkimFailure::Key(KeyRecordError::KeyType))
                 && case.has_record_with("k", |k| !["rsa", "ed25519"].contains(&k))
         },
     },
@@ -250,7 +254,7 @@ pub(crate) const RULES: &[Rule<Case>] = &[
         text: "RFC 6376 section 3.6.1: p= is base64 of a SubjectPublicKeyInfo (RFC 5280 section 4.1) of an RSA key, whose \
             algorithm is rsaEncryption (RFC 3279 section 2.3.1) and whose numbers are positive (RFC 8017 appendix A.1.1)",
         applies: |case| {
-            case.ours == Err(Failure::Key(RecordError::Key))
+            case.ours == Err(DkimFailure::Key(KeyRecordError::Key))
                 && case.has_record_with("p", |p| {
                     let key = STANDARD.decode(p.split_ascii_whitespace().collect::<String>());
                     key.map_or(true, |key| key.get(4..KEY.len() + 4) != Some(KEY))
@@ -261,7 +265,7 @@ pub(crate) const RULES: &[Rule<Case>] = &[
         name: "hash that the key is not for",
         text: "RFC 6376 section 6.1.2 step 6: if the hash algorithm implied by a= is not in h= of the record, PERMFAIL",
         applies: |case| {
-            case.ours == Err(Failure::Key(RecordError::Hash))
+            case.ours == Err(DkimFailure::Key(KeyRecordError::Hash))
                 && case.has_record_with("h", |h| h.split(':').all(|hash| hash.trim() != "sha256"))
         },
     },
@@ -269,7 +273,7 @@ pub(crate) const RULES: &[Rule<Case>] = &[
         name: "service that the key is not for",
         text: "RFC 6376 section 3.6.1: verifiers MUST ignore this record if the appropriate type is not listed in s=",
         applies: |case| {
-            case.ours == Err(Failure::Key(RecordError::Service))
+            case.ours == Err(DkimFailure::Key(KeyRecordError::Service))
                 && case.has_record_with("s", |s| {
                     s.split(':')
                         .all(|kind| !["*", "email"].contains(&kind.trim()))
@@ -281,7 +285,7 @@ pub(crate) const RULES: &[Rule<Case>] = &[
         text: "RFC 6376 section 3.6.1: v= MUST be the first tag in the record; records beginning with a v= tag with \
             any other value MUST be discarded",
         applies: |case| {
-            case.ours == Err(Failure::Key(RecordError::Syntax))
+            case.ours == Err(DkimFailure::Key(KeyRecordError::Syntax))
                 && (case.has_record_with("v", |v| v != "DKIM1")
                     || case.texts.iter().flatten().any(|text| {
                         referee::tags(text)
@@ -296,7 +300,7 @@ pub(crate) const RULES: &[Rule<Case>] = &[
         text: "RFC 6376 section 6.1.2 step 5: if the result is not parsable, PERMFAIL (key syntax error); section 3.2 \
             for duplicates and for the case of names",
         applies: |case| {
-            case.ours == Err(Failure::Key(RecordError::Syntax))
+            case.ours == Err(DkimFailure::Key(KeyRecordError::Syntax))
                 && case.texts.iter().flatten().any(|text| {
                     let tags = referee::tags(text);
                     let mut names: Vec<&String> = tags.iter().map(|(name, _)| name).collect();
@@ -312,7 +316,7 @@ pub(crate) const RULES: &[Rule<Case>] = &[
         text: "RFC 8601 section 2.7.1: fail is for what failed the verification test, which is where a key of the right \
             form is found to be no point (RFC 8032 section 5.1.7: the signature is invalid) or to have an even modulus",
         applies: |case| {
-            case.ours == Err(Failure::Signature)
+            case.ours == Err(DkimFailure::Signature)
                 && matches!(
                     case.theirs(),
                     Some(DkimResult::PermError(Error::Crypto(CryptoError::Library(

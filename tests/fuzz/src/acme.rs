@@ -1,7 +1,7 @@
-use chopar::acme::http::{Body, Response, Rest, response};
+use chopar::acme::http::{AcmeResponse, BodyWanted, Rest, response};
 use chopar::acme::wire::{RenewalInfo, Url, retry_after};
-use chopar::acme::work::{Order, Terms};
-use chopar::acme::{AccountKey, Action, ChallengeKind, Client, Name, Work};
+use chopar::acme::work::{CertificateOrder, Terms};
+use chopar::acme::{AccountKey, AcmeAction, AcmeClient, AcmeWork, ChallengeKind, Name};
 use chopar::date::Timestamp;
 use chopar::limits::{ACME_NAMES_MAX, ACME_TEXT_CHARS_MAX};
 use ring::rand::SystemRandom;
@@ -20,7 +20,7 @@ pub fn acme(data: &[u8]) {
     let _ = retry_after(&String::from_utf8_lossy(text), now);
     let url = Url::try_from("https://ca.test/directory".to_owned()).expect("a URL");
     let chance = SystemRandom::new();
-    let order = Order {
+    let order = CertificateOrder {
         names: Name::parse("a.test").into_iter().collect(),
         kind: ChallengeKind::Http01,
         request: Vec::new(),
@@ -29,14 +29,15 @@ pub fn acme(data: &[u8]) {
         external: None,
         replaces: Some("a.b".to_owned()),
     };
-    let (mut client, mut action) = Client::new(url, key(&chance), Work::Obtain(Box::new(order)));
+    let (mut client, mut action) =
+        AcmeClient::new(url, key(&chance), AcmeWork::Obtain(Box::new(order)));
     let mut bodies = text.split(|byte| *byte == 0);
     let mut now = AT;
     let mut shown = None;
     for _ in 0..STEPS_MAX {
         let at = Timestamp::from_seconds(now);
         action = match action {
-            Action::Send(request) => {
+            AcmeAction::Send(request) => {
                 assert!(request.url.starts_with("https://"), "{}", request.url);
                 now += 1;
                 match bodies.next() {
@@ -44,22 +45,22 @@ pub fn acme(data: &[u8]) {
                     None => client.on_failure("it is gone"),
                 }
             }
-            Action::Present(challenge) => {
+            AcmeAction::Present(challenge) => {
                 assert_eq!(challenge.domain, "a.test");
                 assert_eq!(shown, None);
                 shown = Some(challenge);
                 client.on_presented(&chance)
             }
-            Action::Withdraw(challenge) => {
+            AcmeAction::Withdraw(challenge) => {
                 assert_eq!(shown.take(), Some(challenge));
                 client.on_withdrawn(&chance)
             }
-            Action::Wait(pause) => {
+            AcmeAction::Wait(pause) => {
                 now += pause.as_secs();
                 client.on_waited(&chance)
             }
-            Action::Done(_) => return assert_eq!(shown, None),
-            Action::Failed(error) => {
+            AcmeAction::Done(_) => return assert_eq!(shown, None),
+            AcmeAction::Failed(error) => {
                 assert_eq!(shown, None);
                 let said = error.to_string();
                 assert!(!said.chars().any(char::is_control), "{said:?}");
@@ -73,9 +74,9 @@ pub fn acme(data: &[u8]) {
 }
 
 /// The first character is the status, in hundreds.
-fn played(text: &[u8]) -> Response {
+fn played(text: &[u8]) -> AcmeResponse {
     let (first, body) = super::variant(text);
-    Response {
+    AcmeResponse {
         status: match first {
             b'4' => 400,
             b'5' => 503,
@@ -90,9 +91,9 @@ fn played(text: &[u8]) -> Response {
 }
 
 fn in_pieces(text: &[u8], cut: usize) {
-    let whole = response(text, Body::Expected, Rest::Closed);
+    let whole = response(text, BodyWanted::Expected, Rest::Closed);
     let part = text.get(..cut.min(text.len())).unwrap_or_default();
-    if let Ok(Some(found)) = response(part, Body::Expected, Rest::MayFollow) {
+    if let Ok(Some(found)) = response(part, BodyWanted::Expected, Rest::MayFollow) {
         assert_eq!(whole, Ok(Some(found)), "what follows does not change it");
     }
 }

@@ -2,7 +2,7 @@ use chopar::address::Mailbox;
 use chopar::config::{Config, Folder, SystemDefaults};
 use chopar::destination::Destination;
 use chopar::limits::ALIAS_TARGETS_MAX;
-use chopar::policy::relay::{Refusal, expand};
+use chopar::policy::relay::{RecipientRefusal, expand};
 
 /// The aliases of two domains that lead to each other, with a line `--` between the two. Every address ends somewhere:
 /// at a bounded number of others that lead no further, or with a refusal, and the same each time.
@@ -35,23 +35,23 @@ fn holds(config: &Config, address: &Mailbox) {
     match found {
         Ok(targets) => {
             assert!((1..=ALIAS_TARGETS_MAX).contains(&targets.len()));
-            for (at, goal) in targets.iter().enumerate() {
-                let mailbox = &goal.mailbox;
+            for (at, wanted) in targets.iter().enumerate() {
+                let mailbox = &wanted.mailbox;
                 assert!(Mailbox::parse(&mailbox.to_string()).as_ref() == Ok(mailbox));
                 // What is written into the queue reads back.
-                if let Some(destination) = &goal.destination {
+                if let Some(destination) = &wanted.destination {
                     let read = Destination::parse(&destination.to_string());
                     assert!(read.as_ref() == Some(destination));
                 }
                 let mut others = targets.iter().skip(at + 1);
                 assert!(!others.any(|other| {
-                    other.mailbox.is_equal(mailbox) && other.destination == goal.destination
+                    other.mailbox.is_equal(mailbox) && other.destination == wanted.destination
                 }));
             }
         }
         Err(refusal) => assert!(matches!(
             refusal,
-            Refusal::Unknown | Refusal::Loop | Refusal::TooWide
+            RecipientRefusal::Unknown | RecipientRefusal::Loop | RecipientRefusal::TooWide
         )),
     }
 }

@@ -2,8 +2,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chopar::address::Domain;
-use chopar::auth::arc::{Failure, Outcome, Status, Verdict, Verification, prepare};
-use chopar::auth::dkim::canonical::{BodyHasher, Form};
+use chopar::auth::arc::{
+    ArcFailure, ArcResult, ArcVerdict, ArcVerification, ChainValidation, prepare,
+};
+use chopar::auth::dkim::canonical::{BodyHasher, Canonicalization};
 use chopar::auth::dkim::key::{SigningKey, ed25519_pem};
 use chopar::auth::dkim::record::record_text;
 use chopar::auth::dkim::sign::Signer;
@@ -30,7 +32,7 @@ pub fn arc(data: &[u8]) {
     let verdict = verify(&header, record, &key, &mut [BODY].into_iter());
     assert_eq!(verify(&header, record, &key, &mut BODY.chunks(1)), verdict);
     let altered = verify(&header, record, &key, &mut [b"x", BODY].into_iter());
-    if altered.status() == Status::Pass {
+    if altered.status() == ChainValidation::Pass {
         assert!(altered.partial.is_some_and(|partial| partial.signed == 0));
     }
 
@@ -39,7 +41,7 @@ pub fn arc(data: &[u8]) {
     for field in header.fields() {
         let _ = claims_id(field.value(), "mx.own.test");
     }
-    let mut hasher = BodyHasher::new(Form::Relaxed);
+    let mut hasher = BodyHasher::new(Canonicalization::Relaxed);
     hasher.update(BODY);
     let domain = Domain::parse("own.test").expect("a domain");
     let signer = Signer {
@@ -60,9 +62,11 @@ pub fn arc(data: &[u8]) {
     assert_eq!(sealed.fields().len(), header.fields().len() + 3);
     let after = verify(&sealed, record, &key, &mut [BODY].into_iter());
     match verdict.status() {
-        Status::None | Status::Pass => assert_eq!(after.status(), Status::Pass, "{after:?}"),
-        Status::Fail => assert!(
-            matches!(after.outcome, Outcome::Fail(Failure::Reported { .. })),
+        ChainValidation::None | ChainValidation::Pass => {
+            assert_eq!(after.status(), ChainValidation::Pass, "{after:?}")
+        }
+        ChainValidation::Fail => assert!(
+            matches!(after.outcome, ArcResult::Fail(ArcFailure::Reported { .. })),
             "{after:?}"
         ),
     }
@@ -74,8 +78,8 @@ fn verify(
     record: &[u8],
     key: &SigningKey,
     body: &mut dyn Iterator<Item = &[u8]>,
-) -> Verdict {
-    let mut verification = Verification::new(header, AT);
+) -> ArcVerdict {
+    let mut verification = ArcVerification::new(header, AT);
     body.for_each(|part| verification.on_body(part));
     let questions = match verification.resume(header, &[]) {
         Step::Done(verdict) => return verdict,

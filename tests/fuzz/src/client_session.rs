@@ -1,20 +1,26 @@
 use chopar::address::{Mailbox, ReversePath};
 use chopar::envelope::{BodyKind, Notify};
-use chopar::smtp::client::{Login, Mail, Protocol, Rcpt, Request, Session, Tls};
+use chopar::smtp::client::{
+    ClientLogin, ClientMail, ClientProtocol, ClientRequest, Rcpt, Session, TlsPolicy,
+};
 
 /// A server's whole side of a session; the first byte chooses what the client wants and speaks (LMTP in place of a login
 /// that is never sent), and the size of the pieces. Each message ends in one fate for each recipient, whatever the server says, and also if it says no more.
 pub fn client_session(data: &[u8]) {
     let (variant, wire) = super::variant(data);
     let tls = match variant % 4 {
-        0 => Tls::Opportunistic,
-        1 => Tls::Required,
-        2 => Tls::Avoided,
-        _ => Tls::Active,
+        0 => TlsPolicy::Opportunistic,
+        1 => TlsPolicy::Required,
+        2 => TlsPolicy::Avoided,
+        _ => TlsPolicy::Active,
     };
-    let lmtp = tls == Tls::Avoided && variant & 4 != 0;
-    let protocol = if lmtp { Protocol::Lmtp } else { Protocol::Smtp };
-    let login = (variant & 4 != 0 && !lmtp).then(|| Login {
+    let lmtp = tls == TlsPolicy::Avoided && variant & 4 != 0;
+    let protocol = if lmtp {
+        ClientProtocol::Lmtp
+    } else {
+        ClientProtocol::Smtp
+    };
+    let login = (variant & 4 != 0 && !lmtp).then(|| ClientLogin {
         user: String::from("user").into(),
         password: String::from("password").into(),
     });
@@ -53,7 +59,7 @@ impl Play {
     fn answer(&mut self, out: &mut Vec<u8>) {
         while let Some(request) = self.session.next_request() {
             match request {
-                Request::Ready => {
+                ClientRequest::Ready => {
                     assert!(!self.under_way);
                     if self.session.messages() < 3 {
                         self.under_way = true;
@@ -62,23 +68,25 @@ impl Play {
                         self.session.quit(out);
                     }
                 }
-                Request::Body => {
+                ClientRequest::Body => {
                     assert!(self.session.wants_body());
                     self.session.on_body(b"Subject: x\r\n\r\n.dot\r\n", out);
                     self.session.on_body_end(out);
                 }
-                Request::Done(fates) => {
+                ClientRequest::Done(results) => {
                     assert!(self.under_way);
-                    assert_eq!(fates.len(), self.recipients);
+                    assert_eq!(results.len(), self.recipients);
                     self.under_way = false;
                 }
-                Request::StartTls => self.session.on_tls(out),
-                Request::Refused(_) | Request::Parted(_) | Request::Close => self.over = true,
+                ClientRequest::StartTls => self.session.on_tls(out),
+                ClientRequest::Refused(_) | ClientRequest::Parted(_) | ClientRequest::Close => {
+                    self.over = true
+                }
             }
         }
     }
 
-    fn mail(&self) -> Mail {
+    fn mail(&self) -> ClientMail {
         let recipients = (0..self.recipients)
             .filter_map(|number| Mailbox::parse(&format!("r{number}@example.org")).ok())
             .map(|mailbox| Rcpt {
@@ -87,7 +95,7 @@ impl Play {
                 original: Some("rfc822;x y@example.org".into()),
             })
             .collect();
-        Mail {
+        ClientMail {
             reverse_path: ReversePath::Null,
             recipients,
             size: 20,

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use chopar::auth::dkim::record::KeyRecord;
 use chopar::auth::dkim::verdict::SignatureVerdict;
-use chopar::auth::dkim::verify::Verification;
+use chopar::auth::dkim::verify::DkimVerification;
 use chopar::date::Timestamp;
 use chopar::dns::{Answer, Records, Step};
 use chopar::limits::DKIM_SIGNATURES_MAX;
@@ -40,7 +40,7 @@ fn verify(
     record: &[u8],
     body: &mut dyn Iterator<Item = &[u8]>,
 ) -> Vec<SignatureVerdict> {
-    let mut verification = Verification::new(header, Timestamp::from_seconds(1_528_640_000));
+    let mut verification = DkimVerification::new(header, Timestamp::from_seconds(1_528_640_000));
     body.for_each(|part| verification.on_body(part));
     let answers = match verification.resume(header, &[]) {
         Step::Done(verdicts) => return verdicts,

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use chopar::address::Domain;
-use chopar::auth::dmarc::{Evidence, Outcome, Policy, Verdict, evaluate};
+use chopar::auth::dmarc::{DmarcPolicy, DmarcResult, DmarcVerdict, Evidence, evaluate};
 use chopar::dns::{Answer, NoRecords, Question, RecordKind, Records, Step};
 use chopar::limits::DMARC_WALK_MAX;
 
@@ -26,19 +26,19 @@ pub fn dmarc(data: &[u8]) {
     let aligned = zone.verdict(&author, Some(&spf), &[dkim, author.clone()]);
     for verdict in [&unaligned, &aligned] {
         assert_eq!(
-            verdict.outcome == Outcome::Pass,
+            verdict.outcome == DmarcResult::Pass,
             verdict.spf || verdict.dkim
         );
-        assert!(verdict.policy == Policy::None || verdict.outcome == Outcome::Fail);
-        if matches!(verdict.outcome, Outcome::Pass | Outcome::Fail) {
+        assert!(verdict.policy == DmarcPolicy::None || verdict.outcome == DmarcResult::Fail);
+        if matches!(verdict.outcome, DmarcResult::Pass | DmarcResult::Fail) {
             let record = verdict.record.as_ref().expect("a record");
             assert!(author.is_under(record), "{record}");
         }
     }
     match unaligned.outcome {
-        Outcome::None => assert_eq!(aligned.outcome, Outcome::None),
-        Outcome::Pass | Outcome::Fail => assert_eq!(aligned.outcome, Outcome::Pass),
-        Outcome::TempError => assert_ne!(aligned.outcome, Outcome::Fail),
+        DmarcResult::None => assert_eq!(aligned.outcome, DmarcResult::None),
+        DmarcResult::Pass | DmarcResult::Fail => assert_eq!(aligned.outcome, DmarcResult::Pass),
+        DmarcResult::TempError => assert_ne!(aligned.outcome, DmarcResult::Fail),
     }
 }
 
@@ -48,7 +48,7 @@ struct Zone<'a> {
 }
 
 impl Zone<'_> {
-    fn verdict(&self, author: &Domain, spf: Option<&Domain>, dkim: &[Domain]) -> Verdict {
+    fn verdict(&self, author: &Domain, spf: Option<&Domain>, dkim: &[Domain]) -> DmarcVerdict {
         let evidence = Evidence { author, spf, dkim };
         let mut answers: Vec<(Question, Answer)> = Vec::new();
         loop {

@@ -7,14 +7,15 @@ use chopar::config::{Config, SystemDefaults};
 use chopar::dns::SocketId;
 use chopar::engine::Counters;
 use chopar::engine::event::{
-    ConnId, Endpoint, Event, JobId, Lost, Reader, Reloaded, Work, WorkResult,
+    ConnId, Endpoint, Event, JobId, Lost, MessageReader, Reloaded, Work, WorkResult,
 };
 use chopar::limits::{
     ABUSE_TABLE_ENTRIES_MAX, DNS_CACHE_ENTRIES_MAX, DNS_QUESTIONS_MAX, GREYLIST_ENTRIES_MAX,
     HOOKS_MAX, HOOKS_WAITING_MAX, NOTICES_AT_WORK_MAX, RETURN_TABLE_ENTRIES_MAX,
 };
 use chopar::queue::{
-    Command, Completion, Content, JournalError, Location, Part, ReadError, Record, Ticket,
+    JournalCommand, JournalCompletion, JournalError, Location, Part, ReadContent, ReadError,
+    Record, Ticket,
 };
 use chopar::queue_id::QueueId;
 
@@ -60,12 +61,12 @@ struct Play {
     /// All connections that there ever were.
     conns: Vec<ConnId>,
     works: VecDeque<(JobId, Work)>,
-    stores: VecDeque<Command>,
-    reads: VecDeque<(Reader, Result<Content, ReadError>)>,
+    stores: VecDeque<JournalCommand>,
+    reads: VecDeque<(MessageReader, Result<ReadContent, ReadError>)>,
     queries: VecDeque<(SocketId, SocketAddr, Vec<u8>)>,
     sockets: Vec<SocketId>,
     /// The last answer of its kind, to give it again.
-    told: Option<(Reader, Result<Content, ReadError>)>,
+    told: Option<(MessageReader, Result<ReadContent, ReadError>)>,
     /// Whether disk, workers and name servers answer at once.
     is_prompt: bool,
     /// Messages on their way to the disk, and those that are there.
@@ -158,7 +159,7 @@ impl Play {
             }),
             20 => {
                 let free = u64::from(a) << (b % 48);
-                self.tell(Event::Stored(Completion::Space { free }));
+                self.tell(Event::Stored(JournalCompletion::Space { free }));
             }
             21 if b == 255 => self.tell(Event::Stop),
             21 => self.pass(Duration::from_secs(u64::from(a) * u64::from(b))),
@@ -223,15 +224,20 @@ impl Play {
             // For nobody.
             let ticket = Ticket(u64::MAX);
             let location = None;
-            return self.tell(Event::Stored(Completion::Committed { ticket, location }));
+            return self.tell(Event::Stored(JournalCompletion::Committed {
+                ticket,
+                location,
+            }));
         };
         let error = JournalError::NoSpace;
         let refused = match &command {
-            Command::Append { ticket, .. } => Completion::Failed {
+            JournalCommand::Append { ticket, .. } => JournalCompletion::Failed {
                 ticket: *ticket,
                 error,
             },
-            Command::BodyAppend { id, .. } => Completion::BodyFailed { id: *id, error },
+            JournalCommand::BodyAppend { id, .. } => {
+                JournalCompletion::BodyFailed { id: *id, error }
+            }
             _ => return self.commit(command),
         };
         match how % 4 {
@@ -240,7 +246,7 @@ impl Play {
         }
     }
 
-    fn commit(&mut self, command: Command) {
+    fn commit(&mut self, command: JournalCommand) {
         self.write(command);
         act(self);
     }
@@ -252,8 +258,8 @@ impl Play {
         }
     }
 
-    fn write(&mut self, command: Command) {
-        if let Command::Append { ticket, .. } = &command
+    fn write(&mut self, command: JournalCommand) {
+        if let JournalCommand::Append { ticket, .. } = &command
             && let Some(id) = self.tickets.remove(ticket)
         {
             self.stored.insert(id.to_string());
@@ -269,8 +275,8 @@ impl Play {
                 None => return,
             },
             1 => match self.told.clone() {
-                Some((_, result)) => (Reader::Conn(conn), result),
-                None => (Reader::Dsn(how.into()), Err(ReadError::Damaged)),
+                Some((_, result)) => (MessageReader::Conn(conn), result),
+                None => (MessageReader::Dsn(how.into()), Err(ReadError::Damaged)),
             },
             how => match self.reads.pop_front() {
                 Some((reader, _)) if how == 2 => (reader, Err(ReadError::Damaged)),
@@ -424,8 +430,8 @@ impl Scene for Play {
         self.conns.push(conn);
     }
 
-    fn on_store(&mut self, command: Command) {
-        if let Command::Append {
+    fn on_store(&mut self, command: JournalCommand) {
+        if let JournalCommand::Append {
             ticket,
             record: Record::Message(message),
         } = &command
@@ -440,11 +446,11 @@ impl Scene for Play {
 
     fn on_read(
         &mut self,
-        reader: Reader,
+        reader: MessageReader,
         id: QueueId,
         location: Location,
         part: Part,
-    ) -> Option<Result<Content, ReadError>> {
+    ) -> Option<Result<ReadContent, ReadError>> {
         let result = self.stage.read(id, location, part);
         if self.is_prompt {
             return Some(result);

@@ -1,4 +1,4 @@
-use chopar::hook::{Fact, Hook, Progress, Request, Verdict};
+use chopar::hook::{Fact, Hook, HookProgress, HookRequest, HookVerdict};
 
 /// What comes from a hook's helper, or (odd first byte) from a relay that has fallen into other hands; in two pieces. What
 /// is added to a message is whole header fields, what is said to a client is printable, and a request brings no variable
@@ -9,12 +9,12 @@ pub fn hook(data: &[u8]) {
     if variant & 1 == 0 {
         return answer(front, back);
     }
-    let (mut request, mut body) = (Request::default(), Vec::new());
+    let (mut request, mut body) = (HookRequest::default(), Vec::new());
     let mut progress = request.on_bytes(front, &mut body);
-    if progress == Progress::More {
+    if progress == HookProgress::More {
         progress = request.on_bytes(back, &mut body);
     }
-    if progress != Progress::Malformed {
+    if progress != HookProgress::Malformed {
         assert!(super::is_clean(&body), "{}", body.escape_ascii());
     }
     for (fact, value) in request.facts() {
@@ -27,7 +27,7 @@ fn answer(front: &[u8], back: &[u8]) {
     let verdict = hook.on_bytes(front).or_else(|| hook.on_bytes(back));
     let printable = |text: &str| text.chars().all(chopar::escape::is_shown);
     match verdict {
-        Some(Verdict::Accept { fields, junk }) => {
+        Some(HookVerdict::Accept { fields, junk }) => {
             assert!(super::is_clean(&fields));
             assert!(fields.is_empty() || !junk && fields.ends_with(b"\r\n"));
             for line in String::from_utf8(fields).expect("UTF-8").lines() {
@@ -38,7 +38,9 @@ fn answer(front: &[u8], back: &[u8]) {
                 assert!(!line.trim().is_empty());
             }
         }
-        Some(Verdict::Refuse { text } | Verdict::Defer { text }) => assert!(printable(&text)),
+        Some(HookVerdict::Refuse { text } | HookVerdict::Defer { text }) => {
+            assert!(printable(&text))
+        }
         None => {}
     }
 }

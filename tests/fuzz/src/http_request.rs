@@ -1,4 +1,4 @@
-use chopar::http::{Method, Refusal, Request, RequestReader, Response};
+use chopar::http::{HttpMethod, HttpRefusal, HttpRequest, HttpResponse, RequestReader};
 
 /// What a client sends to a page is read the same however it is cut, within bounds, and what it names is what it may be.
 pub fn http_request(data: &[u8]) {
@@ -20,7 +20,7 @@ pub fn http_request(data: &[u8]) {
     assert_eq!(once, cut);
     match once {
         Ok(Some(request)) => {
-            assert!(request.method != Method::Post || at % 2 == 1);
+            assert!(request.method != HttpMethod::Post || at % 2 == 1);
             hold(&request);
         }
         Ok(None) => {}
@@ -28,7 +28,7 @@ pub fn http_request(data: &[u8]) {
     }
 }
 
-fn hold(request: &Request) {
+fn hold(request: &HttpRequest) {
     assert!(
         request.path.starts_with('/') && request.path.bytes().all(|byte| byte.is_ascii_graphic())
     );
@@ -41,8 +41,8 @@ fn hold(request: &Request) {
     }
 }
 
-fn answer(refusal: Refusal) {
+fn answer(refusal: HttpRefusal) {
     let (status, _) = refusal.status();
-    let response = Response::refused(refusal);
+    let response = HttpResponse::refused(refusal);
     assert!((400..600).contains(&status) && response.status() == status);
 }

@@ -1,13 +1,13 @@
 use std::collections::BTreeMap;
 
 use chopar::config::{Config, Folder, SystemDefaults};
-use chopar::setup::import::gather::Source;
-use chopar::setup::import::{Import, chasquid, postfix, report, settle};
+use chopar::setup::import::gather::ImportSource;
+use chopar::setup::import::{ImportResult, chasquid, postfix, report, settle};
 
 /// chasquid's folder, as files behind lines `=== PATH`: what is made of it is a configuration that can be read.
 pub fn import_chasquid(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let mut source = Source::default();
+    let mut source = ImportSource::default();
     for (path, text) in files(&text) {
         let mut front = path.as_str();
         while let Some((folder, _)) = front.rsplit_once('/') {
@@ -41,7 +41,7 @@ fn files(text: &str) -> BTreeMap<String, String> {
     found
 }
 
-fn holds(mut import: Import) {
+fn holds(mut import: ImportResult) {
     let defaults = SystemDefaults {
         hostname: "host.example.com".to_owned(),
         resolv_conf: String::new(),

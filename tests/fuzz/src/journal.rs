@@ -1,12 +1,13 @@
 use std::collections::BTreeMap;
 
 use chopar::address::{Mailbox, ReversePath};
-use chopar::cause::Cause;
+use chopar::cause::FailureCause;
 use chopar::date::Timestamp;
 use chopar::envelope::{BodyKind, Envelope, Notify, Recipient};
 use chopar::queue::{
-    Body, Command, Completion, Journal, MemoryDisk, MessageRecord, OpenError, OpenReport, Outcome,
-    OutcomeRecord, Part, Record, Recovered, SpoolFile, Ticket, read,
+    DeliveryResult, Journal, JournalCommand, JournalCompletion, MemoryDisk, MessageBody,
+    MessageRecord, OpenError, OpenReport, OutcomeRecord, Part, Record, Recovered, SpoolFile,
+    Ticket, read,
 };
 use chopar::queue_id::QueueId;
 use chopar::status::EnhancedCode;
@@ -41,7 +42,7 @@ pub fn journal(data: &[u8]) {
         return; // there are no higher ids
     }
     let done = journal.execute(vec![append(message(id))]);
-    let committed = |done: &Completion| matches!(done, Completion::Committed { .. });
+    let committed = |done: &JournalCompletion| matches!(done, JournalCompletion::Committed { .. });
     assert!(done.iter().any(committed), "{done:?}");
     drop(journal);
     let (_, mut after, _) = open(&disk).expect("it opened before");
@@ -136,8 +137,8 @@ fn crafted(mut bytes: &[u8]) -> MemoryDisk {
     disk
 }
 
-fn append(record: Record) -> Command {
-    Command::Append {
+fn append(record: Record) -> JournalCommand {
+    JournalCommand::Append {
         ticket: Ticket(1),
         record,
     }
@@ -163,16 +164,16 @@ fn message(id: QueueId) -> Record {
             origin: "uid=1000".into(),
         },
         fields: b"Received: here\r\n".to_vec(),
-        body: Body::Inline(b"Subject: x\r\n\r\nhello\r\n".to_vec()),
+        body: MessageBody::Inline(b"Subject: x\r\n\r\nhello\r\n".to_vec()),
     })
 }
 
 fn outcome(id: QueueId) -> OutcomeRecord {
-    let deferred = Outcome::Deferred {
+    let deferred = DeliveryResult::Deferred {
         attempts: 1,
         until: Timestamp::from_seconds(9),
         status: Some(EnhancedCode::new(4, 2, 1)),
-        why: Cause::here("busy").into(),
+        why: FailureCause::here("busy").into(),
     };
     OutcomeRecord {
         id,

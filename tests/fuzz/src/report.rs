@@ -6,7 +6,8 @@ use chopar::limits::{
     REPORT_DOMAINS_MAX, REPORT_ROWS_MAX, REPORT_SUMMARY_BYTES_MAX, REPORT_TEXT_CHARS_MAX,
 };
 use chopar::report::{
-    Added, Content, Known, Ledger, Page, Reading, Report, Reporter, Summary, Tally, read, served,
+    DomainSummary, KnownAddress, Ledger, LedgerAddition, Page, ReceivedReport, ReportContent,
+    ReportReading, Reporter, Tally, read, served,
 };
 
 /// Whatever comes for `reports:` is read within its bounds, counted once, and told in words that are bounded too.
@@ -22,19 +23,19 @@ pub fn report(data: &[u8]) {
     };
     let message = [head, data].concat();
     match read(&message, message.len() as u64) {
-        Reading::Report(report) => hold(&report),
-        Reading::Other => {}
-        Reading::Refused(refusal) => assert!(!refusal.as_str().is_empty()),
+        ReportReading::Report(report) => hold(&report),
+        ReportReading::Other => {}
+        ReportReading::Refused(refusal) => assert!(!refusal.as_str().is_empty()),
     }
 }
 
-fn hold(report: &Report) {
+fn hold(report: &ReceivedReport) {
     for text in [&report.organisation, &report.id] {
         assert!(text.chars().count() <= REPORT_TEXT_CHARS_MAX);
         assert!(!text.contains(char::is_control));
     }
     assert!(!report.id.is_empty() && report.span.0 <= report.span.1);
-    if let Content::Dmarc { rows, .. } = &report.content {
+    if let ReportContent::Dmarc { rows, .. } = &report.content {
         assert!(rows.len() <= REPORT_ROWS_MAX);
     }
     assert!(served(report, |_| None).is_empty());
@@ -51,12 +52,12 @@ fn hold(report: &Report) {
     assert_eq!(again, ledger);
     let second = again.add(report, &Reporter::Unverified, now, &is_ours);
     match first {
-        Added::Counted => assert_eq!((second, &again), (Added::Known, &ledger)),
+        LedgerAddition::Counted => assert_eq!((second, &again), (LedgerAddition::Known, &ledger)),
         other => assert_eq!(second, other),
     }
     let shown = Reporter::Verified(Domain::parse("reporter.example").expect("a domain"));
     again.add(report, &shown, now, &is_ours);
-    let summary = Summary::new(&ours, &again, (now, 30), &mut |_| Known::default());
+    let summary = DomainSummary::new(&ours, &again, (now, 30), &mut |_| KnownAddress::default());
     let page = Page {
         at: now.seconds(),
         tally: Tally::default(),

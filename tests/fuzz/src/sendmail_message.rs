@@ -2,7 +2,7 @@ use std::io::Read as _;
 
 use chopar::address::{Domain, Mailbox};
 use chopar::cli::sendmail::flags::{MessageEnd, RecipientSource};
-use chopar::cli::sendmail::message::{Caller, Reading, prepare};
+use chopar::cli::sendmail::message::{Caller, HeaderReading, prepare};
 use chopar::limits::TEXT_LINE_BYTES_MAX;
 use chopar::mail::header::{Header, HeaderEnd, header_end};
 
@@ -31,7 +31,7 @@ pub fn sendmail_message(data: &[u8]) {
         full_name: (variant & 4 != 0).then(|| String::from_utf8_lossy(input).into_owned()),
         domain,
     };
-    let reading = Reading {
+    let reading = HeaderReading {
         end,
         source,
         caller: &caller,

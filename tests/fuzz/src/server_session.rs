@@ -3,7 +3,9 @@ use chopar::queue_id::QueueId;
 use chopar::smtp::command::ForwardPath;
 use chopar::smtp::data::LongLines;
 use chopar::smtp::reply::Reply;
-use chopar::smtp::server::{AuthStep, Encryption, Request, Role, Session, Settings, Tolerance};
+use chopar::smtp::server::{
+    AuthStep, Encryption, PortRole, ServerRequest, ServerSettings, Session, Tolerance,
+};
 
 /// A client's whole side of a session, on a port that the first byte chooses. However it is cut into pieces, the
 /// replies and the messages are the same; what is stored holds no lone CR, no lone LF and no NUL.
@@ -28,7 +30,7 @@ pub fn server_session(data: &[u8]) {
 /// A session whose owner agrees to almost everything.
 struct Play {
     session: Session,
-    settings: Settings,
+    settings: ServerSettings,
     replies: Vec<u8>,
     body: Vec<u8>,
     stored: Vec<Vec<u8>>,
@@ -38,14 +40,14 @@ struct Play {
 impl Play {
     fn run(variant: u8, wire: &[u8], piece: usize) -> Self {
         let (role, encryption) = match variant % 4 {
-            0 => (Role::Relay, Encryption::Offered),
-            1 => (Role::Submission, Encryption::Active),
-            2 => (Role::Submission, Encryption::Offered),
-            _ => (Role::Local, Encryption::Unavailable),
+            0 => (PortRole::Relay, Encryption::Offered),
+            1 => (PortRole::Submission, Encryption::Active),
+            2 => (PortRole::Submission, Encryption::Offered),
+            _ => (PortRole::Local, Encryption::Unavailable),
         };
         let mut play = Self {
             session: Session::new(role, encryption),
-            settings: Settings {
+            settings: ServerSettings {
                 hostname: "mx.example".into(),
                 message_bytes_max: 1_000,
                 recipients_max: 3,
@@ -65,7 +67,7 @@ impl Play {
             _ => Tolerance::None,
         });
         if variant & 4 != 0 {
-            play.session.ask_about_hello();
+            play.session.ask_about_ehlo();
         }
         play.session.start(&play.settings, &mut play.replies);
         let mut kept: Vec<u8> = Vec::new();
@@ -95,18 +97,18 @@ impl Play {
         input
     }
 
-    fn answer(&mut self, request: Request) {
+    fn answer(&mut self, request: ServerRequest) {
         let out = &mut self.replies;
         match request {
-            Request::Hello { name } => {
+            ServerRequest::Hello { name } => {
                 let verdict = match name.len() % 2 {
                     0 => Ok(()),
                     _ => Err(Reply::BAD_HELLO),
                 };
-                self.session.on_hello(verdict, &self.settings, out);
+                self.session.on_ehlo(verdict, &self.settings, out);
             }
-            Request::Sender { .. } => self.session.on_sender(Ok(()), out),
-            Request::Recipient {
+            ServerRequest::Sender { .. } => self.session.on_sender(Ok(()), out),
+            ServerRequest::Recipient {
                 to,
                 notify,
                 original,
@@ -123,14 +125,14 @@ impl Play {
                 };
                 self.session.on_recipient(verdict, out);
             }
-            Request::Authenticate { initial: None, .. } => {
+            ServerRequest::Authenticate { initial: None, .. } => {
                 self.session.on_auth(AuthStep::Challenge(b"?".into()), out);
             }
-            Request::Authenticate {
+            ServerRequest::Authenticate {
                 initial: Some(response),
                 ..
             }
-            | Request::Respond(response) => {
+            | ServerRequest::Respond(response) => {
                 let step = if response.ends_with(b"right") {
                     AuthStep::Success
                 } else {
@@ -138,16 +140,18 @@ impl Play {
                 };
                 self.session.on_auth(step, out);
             }
-            Request::BeginBody => self.session.on_body_ready(Ok(()), &self.settings, out),
-            Request::Store(transaction) => {
+            ServerRequest::BeginBody => self.session.on_body_ready(Ok(()), &self.settings, out),
+            ServerRequest::Store(transaction) => {
                 assert!(transaction.accepted > 0);
                 self.stored.push(std::mem::take(&mut self.body));
                 let reply = Reply::queued(QueueId::new(1));
                 self.session.on_stored(&reply, out);
             }
-            Request::Forget | Request::Refuse(_) => self.body.clear(),
+            ServerRequest::Forget | ServerRequest::Refuse(_) => self.body.clear(),
             // Behind STARTTLS the client speaks TLS, of which the session sees nothing.
-            Request::StartTls | Request::Close | Request::RefuseAndClose(_) => self.over = true,
+            ServerRequest::StartTls | ServerRequest::Close | ServerRequest::RefuseAndClose(_) => {
+                self.over = true
+            }
         }
     }
 }

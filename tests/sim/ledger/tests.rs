@@ -1,10 +1,10 @@
 //! Forged histories: each check is able to fail.
 
 use chopar::address::{Mailbox, ReversePath};
-use chopar::cause::Cause;
+use chopar::cause::FailureCause;
 use chopar::date::Timestamp;
 use chopar::envelope::{BodyKind, Envelope, Notify, Recipient};
-use chopar::queue::Body;
+use chopar::queue::MessageBody;
 use chopar::status::EnhancedCode;
 
 use super::*;
@@ -38,7 +38,7 @@ fn record(id: QueueId, to: &str, origin: &str) -> MessageRecord {
             origin: origin.into(),
         },
         fields: Vec::new(),
-        body: Body::Inline(Vec::new()),
+        body: MessageBody::Inline(Vec::new()),
     }
 }
 
@@ -47,25 +47,25 @@ fn arrived() -> Vec<u8> {
     [fields, LETTER].concat()
 }
 
-fn delivered() -> [(u32, Outcome); 1] {
-    [(0, Outcome::Delivered)]
+fn delivered() -> [(u32, DeliveryResult); 1] {
+    [(0, DeliveryResult::Delivered)]
 }
 
-fn failed(text: &str) -> [(u32, Outcome); 1] {
+fn failed(text: &str) -> [(u32, DeliveryResult); 1] {
     let status = EnhancedCode::new(5, 4, 7);
-    let why = Cause::here(text).into();
-    [(0, Outcome::Failed { status, why })]
+    let why = FailureCause::here(text).into();
+    [(0, DeliveryResult::Failed { status, why })]
 }
 
-/// A letter whose dot was sent and that was given an id.
+/// A message whose dot was sent and that was given an id.
 fn stored() -> Ledger {
     let mut ledger = Ledger::default();
-    ledger.offered(Letter {
+    ledger.offered(ClientMessage {
         marker: "letter".into(),
         from: String::new(),
         recipients: vec![TO.into()],
         text: LETTER.to_vec(),
-        stranger: false,
+        unauthenticated: false,
         forged: false,
     });
     hold(ledger.stored(&record(ID, TO, "198.51.100.1"), LETTER, 0));
@@ -89,7 +89,7 @@ fn recovered() -> Recovered {
     let disk = chopar::queue::MemoryDisk::new();
     let (mut journal, _) =
         chopar::queue::Journal::open(disk.clone(), &mut |_| {}).expect("a journal");
-    journal.execute(vec![chopar::queue::Command::Append {
+    journal.execute(vec![chopar::queue::JournalCommand::Append {
         ticket: chopar::queue::Ticket(1),
         record: chopar::queue::Record::Message(record(ID, TO, "198.51.100.1")),
     }]);
@@ -245,8 +245,8 @@ fn i4_a_failure_that_nobody_is_told_of() {
 fn i4_a_failure_that_is_recorded_before_its_notification() {
     let mut ledger = accepted();
     let text = format!("Final-Recipient: rfc822; {TO}\r\nAction: failed\r\n");
-    let notice = record(NOTICE, "author@sender.example", &format!("notice={ID}"));
-    hold(ledger.stored(&notice, text.as_bytes(), 0));
+    let dsn = record(NOTICE, "author@sender.example", &format!("notice={ID}"));
+    hold(ledger.stored(&dsn, text.as_bytes(), 0));
     breaks(ledger.recorded(ID, &failed("no"), false, true), Rule::I4);
     ledger.committed(NOTICE);
     hold(ledger.recorded(ID, &failed("no"), false, true));
@@ -258,12 +258,12 @@ fn i4_a_failure_that_is_recorded_before_its_notification() {
 fn i4_a_delay_that_is_told_twice() {
     let mut ledger = accepted();
     let text = format!("Final-Recipient: rfc822; {TO}\r\nAction: delayed\r\n");
-    let notice = |id| record(id, "author@sender.example", &format!("notice={ID}"));
-    hold(ledger.stored(&notice(NOTICE), text.as_bytes(), 0));
+    let dsn = |id| record(id, "author@sender.example", &format!("notice={ID}"));
+    hold(ledger.stored(&dsn(NOTICE), text.as_bytes(), 0));
     breaks(ledger.recorded(ID, &[], true, false), Rule::I4);
     ledger.committed(NOTICE);
     hold(ledger.recorded(ID, &[], true, false));
-    let second = notice(QueueId::new(9));
+    let second = dsn(QueueId::new(9));
     breaks(ledger.stored(&second, text.as_bytes(), 0), Rule::I4);
 }
 
@@ -287,7 +287,7 @@ fn clock_a_message_that_is_given_up_untried() {
     hold(ledger.heard(ID, &outcome));
 }
 
-/// A stranger's letter to `ann@home.example`, stored under the reverse-path that `home.example` gives it or another.
+/// An unauthenticated client's message to `ann@home.example`, stored under the reverse-path that `home.example` gives it or another.
 fn forwarded(path: Option<&str>) -> Result<Ledger, Broken> {
     let sender = Mailbox::parse("w@outside.example").expect("a mailbox");
     let home = chopar::address::Domain::parse("home.example").expect("a domain");
@@ -301,12 +301,12 @@ fn forwarded(path: Option<&str>) -> Result<Ledger, Broken> {
         None => rewritten,
     }));
     let mut ledger = Ledger::default();
-    ledger.offered(Letter {
+    ledger.offered(ClientMessage {
         marker: "letter".into(),
         from: sender.to_string(),
         recipients: vec!["ann@home.example".into()],
         text: STRANGE.to_vec(),
-        stranger: true,
+        unauthenticated: true,
         forged: true,
     });
     ledger.stored(&record, STRANGE, 0)?;

@@ -8,12 +8,12 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::*;
 use crate::address::Domain;
-use crate::auth::dkim::canonical::{BodyHasher, Form};
+use crate::auth::dkim::canonical::{BodyHasher, Canonicalization};
 use crate::auth::dkim::key::{Algorithm, SigningKey, ed25519_pem};
-use crate::auth::dkim::record::{RecordError, record_text};
+use crate::auth::dkim::record::{KeyRecordError, record_text};
 use crate::auth::dkim::sign::{Signer, prepare};
 use crate::auth::dkim::tag::TagListError;
-use crate::auth::dkim::verdict::{Partial, Verdict};
+use crate::auth::dkim::verdict::{DkimResult, Partial};
 use crate::dns::{NoRecords, RecordKind, Records};
 use crate::limits::{HEADER_BYTES_MAX, SIGNED_BYTES_MAX};
 use crate::mail::header::header_and_body;
@@ -27,7 +27,7 @@ type Lookup<'a> = &'a dyn Fn(&str) -> Result<Vec<Vec<u8>>, NoRecords>;
 
 fn verify(message: &[u8], at: Timestamp, lookup: Lookup<'_>) -> Vec<SignatureVerdict> {
     let (header, body) = header_and_body(message).expect("a header");
-    let mut verification = Verification::new(&header, at);
+    let mut verification = DkimVerification::new(&header, at);
     for piece in body.chunks(7) {
         verification.on_body(piece);
     }
@@ -67,7 +67,7 @@ fn rsa_key() -> SigningKey {
 fn signed(message: &str, key: &SigningKey) -> Vec<u8> {
     let (header, body) = message.split_once("\r\n\r\n").expect("a body");
     let header = Header::parse(format!("{header}\r\n").into_bytes()).expect("a header");
-    let mut hasher = BodyHasher::new(Form::Relaxed);
+    let mut hasher = BodyHasher::new(Canonicalization::Relaxed);
     hasher.update(body.as_bytes());
     let domain = Domain::parse("example.com").expect("a domain");
     let signer = Signer {
@@ -86,13 +86,13 @@ fn signed(message: &str, key: &SigningKey) -> Vec<u8> {
 /// Signs a message with a field of one's own making: `tags` stand before `b=`, and `bh=` is put in for `{bh}`.
 fn crafted(tags: &str, message: &str) -> Vec<u8> {
     let (_, body) = message.split_once("\r\n\r\n").expect("a body");
-    let mut hasher = BodyHasher::new(Form::Simple);
+    let mut hasher = BodyHasher::new(Canonicalization::Simple);
     hasher.update(body.as_bytes());
     let tags = tags.replace("{bh}", &STANDARD.encode(hasher.finish().hash));
     let unsigned = format!("DKIM-Signature: {tags}; b=AAAAAAAAAAAA\r\n{message}");
     let header = unsigned.split_once("\r\n\r\n").expect("a body").0;
     let header = Header::parse(format!("{header}\r\n").into_bytes()).expect("a header");
-    let verification = Verification::new(&header, NOW);
+    let verification = DkimVerification::new(&header, NOW);
     let data = match &verification.slots[0].state {
         Ok(signature) => signature.data(&Fields::new(&header), 0),
         Err(_) => Vec::new(),
@@ -101,7 +101,7 @@ fn crafted(tags: &str, message: &str) -> Vec<u8> {
     unsigned.replace("AAAAAAAAAAAA", &b).into_bytes()
 }
 
-fn outcome(tags: &str, record: &str) -> Result<(), Failure> {
+fn outcome(tags: &str, record: &str) -> Result<(), DkimFailure> {
     let message = crafted(tags, MESSAGE);
     let lookup = |_: &str| Ok(vec![record.as_bytes().to_vec()]);
     let verdicts = verify(&message, NOW, &lookup);
@@ -112,7 +112,7 @@ fn outcome(tags: &str, record: &str) -> Result<(), Failure> {
 /// What is verified of a message whose every signature is wrong, and whose every key has these records.
 fn judge(message: &[u8], records: &[Vec<u8>]) -> (Vec<SignatureVerdict>, Effort) {
     let (header, body) = header_and_body(message).expect("a header");
-    let mut verification = Verification::new(&header, NOW);
+    let mut verification = DkimVerification::new(&header, NOW);
     verification.on_body(body);
     let answer = |question: Question| {
         let answer = Answer {
@@ -131,7 +131,7 @@ fn judge(message: &[u8], records: &[Vec<u8>]) -> (Vec<SignatureVerdict>, Effort)
 
 #[test]
 fn a_message_has_no_more_hashed_than_one_may() {
-    let mut hasher = BodyHasher::new(Form::Simple);
+    let mut hasher = BodyHasher::new(Canonicalization::Simple);
     hasher.update(b"x\r\n");
     let hash = STANDARD.encode(hasher.finish().hash);
     let long = format!("X-Long:{}\r\n", "\r\n 0123456789".repeat(18_000));
@@ -154,11 +154,11 @@ fn a_message_has_no_more_hashed_than_one_may() {
     let (verdicts, effort) = judge(message.as_bytes(), &records);
     assert!((SIGNED_BYTES_MAX..SIGNED_BYTES_MAX + HEADER_BYTES_MAX).contains(&effort.bytes));
     let outcomes: Vec<_> = verdicts.iter().map(|verdict| verdict.outcome).collect();
-    assert_eq!(outcomes.first(), Some(&Err(Failure::Signature)));
-    assert_eq!(outcomes.last(), Some(&Err(Failure::TooMuch)));
+    assert_eq!(outcomes.first(), Some(&Err(DkimFailure::Signature)));
+    assert_eq!(outcomes.last(), Some(&Err(DkimFailure::TooMuch)));
     assert_eq!(
         verdicts.last().map(SignatureVerdict::verdict),
-        Some(Verdict::Policy)
+        Some(DkimResult::Policy)
     );
 }
 
@@ -196,17 +196,17 @@ mod rfc8463_appendix_a {
     #[test]
     fn a_changed_byte_fails_both() {
         for (at, failure) in [
-            (EML.len() - 10, Failure::BodyHash),
+            (EML.len() - 10, DkimFailure::BodyHash),
             (
                 EML.windows(6).position(|w| w == b"Suzie ").expect("To"),
-                Failure::Signature,
+                DkimFailure::Signature,
             ),
         ] {
             let mut message = EML.to_vec();
             message[at] ^= 1;
             for verdict in verify(&message, NOW, &lookup) {
                 assert_eq!(verdict.outcome, Err(failure));
-                assert_eq!(verdict.verdict(), Verdict::Fail);
+                assert_eq!(verdict.verdict(), DkimResult::Fail);
             }
         }
     }
@@ -265,7 +265,7 @@ fn a_field_added_under_the_signature_breaks_it() {
         let mut message = format!("{added}\r\n").into_bytes();
         message.extend(signed(MESSAGE, &key()));
         let verdicts = verify(&message, NOW, &|_| Ok(vec![record.clone().into_bytes()]));
-        assert_eq!(verdicts[0].outcome, Err(Failure::Signature), "{added}");
+        assert_eq!(verdicts[0].outcome, Err(DkimFailure::Signature), "{added}");
     }
     let mut message = b"List-Unsubscribe: <mailto:x>\r\nReceived: y\r\n".to_vec();
     message.extend(signed(MESSAGE, &key()));
@@ -285,7 +285,7 @@ fn prepended_fields_are_signed() {
     };
     let header = Header::parse(b"From: a@example.com\r\n".to_vec()).expect("a header");
     let added = b"Date: Tue, 24 Nov 2026 13:32:11 +0000\r\n";
-    let hash = BodyHasher::new(Form::Relaxed).finish().hash;
+    let hash = BodyHasher::new(Canonicalization::Relaxed).finish().hash;
     let input = prepare(&header, added, &hash, &signer);
     let mut message = input
         .clone()
@@ -311,7 +311,7 @@ fn simple_and_relaxed_headers_pass() {
 
 #[test]
 fn tags_that_are_wrong_or_missing_are_named() {
-    let tag = |name| Err(Failure::Tag { name });
+    let tag = |name| Err(DkimFailure::Tag { name });
     let cases = [
         (
             "a=ed25519-sha256; d=example.com; s=s1; h=from; bh={bh}",
@@ -324,11 +324,11 @@ fn tags_that_are_wrong_or_missing_are_named() {
         ("v=1; d=example.com; s=s1; h=from; bh={bh}", tag("a")),
         (
             "v=1; a=rsa-sha1; d=example.com; s=s1; h=from; bh={bh}",
-            Err(Failure::RetiredAlgorithm),
+            Err(DkimFailure::RetiredAlgorithm),
         ),
         (
             "v=1; a=rsa-md5; d=example.com; s=s1; h=from; bh={bh}",
-            Err(Failure::UnknownAlgorithm),
+            Err(DkimFailure::UnknownAlgorithm),
         ),
         ("v=1; a=ed25519-sha256; s=s1; h=from; bh={bh}", tag("d")),
         (
@@ -349,7 +349,7 @@ fn tags_that_are_wrong_or_missing_are_named() {
         ),
         (
             "v=1; a=ed25519-sha256; d=example.com; s=s1; h=to; bh={bh}",
-            Err(Failure::FromNotSigned),
+            Err(DkimFailure::FromNotSigned),
         ),
         (
             "v=1; a=ed25519-sha256; d=example.com; s=s1; h=from::to; bh={bh}",
@@ -369,25 +369,28 @@ fn tags_that_are_wrong_or_missing_are_named() {
     }
     let more = [
         ("c=strict", tag("c")),
-        ("q=http", Err(Failure::QueryMethod)),
+        ("q=http", Err(DkimFailure::QueryMethod)),
         ("q=dns/txt:http", Ok(())),
         ("i=@sub.example.com", Ok(())),
-        ("i=x@example.org", Err(Failure::Identity)),
-        ("i=@badexample.com", Err(Failure::Identity)),
+        ("i=x@example.org", Err(DkimFailure::Identity)),
+        ("i=@badexample.com", Err(DkimFailure::Identity)),
         ("i=example.com", tag("i")),
         ("i=x@@example.com", tag("i")),
         ("i=\"x@y\"@example.com", Ok(())),
         ("l=x", tag("l")),
-        ("l=9999", Err(Failure::BodyTooShort)),
+        ("l=9999", Err(DkimFailure::BodyTooShort)),
         ("t=abc", tag("t")),
         ("t=1800000299", Ok(())),
-        ("t=1800000301", Err(Failure::Future)),
+        ("t=1800000301", Err(DkimFailure::Future)),
         ("x=1799999701", Ok(())),
-        ("x=1799999699", Err(Failure::Expired)),
+        ("x=1799999699", Err(DkimFailure::Expired)),
         ("x=1799999699; l=x", tag("l")),
         ("t=1799999999; x=1799999998", tag("x")),
         ("z=From:x; y=unknown", Ok(())),
-        ("d=example.com", Err(Failure::Tags(TagListError::Duplicate))),
+        (
+            "d=example.com",
+            Err(DkimFailure::Tags(TagListError::Duplicate)),
+        ),
     ];
     for (tags, expected) in more {
         assert_eq!(
@@ -404,28 +407,28 @@ fn key_records_are_judged() {
     let cases = [
         (
             "v=DKIM1; p=".to_owned(),
-            Failure::Key(RecordError::Revoked),
-            Verdict::PermError,
+            DkimFailure::Key(KeyRecordError::Revoked),
+            DkimResult::PermError,
         ),
         (
             "junk".to_owned(),
-            Failure::Key(RecordError::Syntax),
-            Verdict::PermError,
+            DkimFailure::Key(KeyRecordError::Syntax),
+            DkimResult::PermError,
         ),
         (
             format!("{record}; h=sha1"),
-            Failure::Key(RecordError::Hash),
-            Verdict::PermError,
+            DkimFailure::Key(KeyRecordError::Hash),
+            DkimResult::PermError,
         ),
         (
             format!("{record}; s=other"),
-            Failure::Key(RecordError::Service),
-            Verdict::PermError,
+            DkimFailure::Key(KeyRecordError::Service),
+            DkimResult::PermError,
         ),
         (
             record_text(&rsa_key()),
-            Failure::KeyType,
-            Verdict::PermError,
+            DkimFailure::KeyType,
+            DkimResult::PermError,
         ),
     ];
     for (record, failure, verdict) in cases {
@@ -438,7 +441,7 @@ fn key_records_are_judged() {
             &format!("{GOOD}; i=@sub.example.com"),
             &format!("{record}; t=y:s")
         ),
-        Err(Failure::Identity)
+        Err(DkimFailure::Identity)
     );
 }
 
@@ -446,10 +449,10 @@ fn key_records_are_judged() {
 fn the_dns_failing_is_told_from_no_key() {
     let message = crafted(GOOD, MESSAGE);
     for (reason, failure) in [
-        (NoRecords::Timeout, Failure::KeyUnavailable),
-        (NoRecords::ServerFailure, Failure::KeyUnavailable),
-        (NoRecords::NoDomain, Failure::NoKey),
-        (NoRecords::NoData, Failure::NoKey),
+        (NoRecords::Timeout, DkimFailure::KeyUnavailable),
+        (NoRecords::ServerFailure, DkimFailure::KeyUnavailable),
+        (NoRecords::NoDomain, DkimFailure::NoKey),
+        (NoRecords::NoData, DkimFailure::NoKey),
     ] {
         let verdicts = verify(&message, NOW, &|_| Err(reason));
         assert_eq!(verdicts[0].outcome, Err(failure));
@@ -465,7 +468,7 @@ fn a_length_limit_is_honoured_and_reported() {
     // "Hello  world \r\n" is 15 bytes in the simple form, so 16 are too many.
     assert_eq!(
         verify(&whole, NOW, &lookup)[0].outcome,
-        Err(Failure::BodyTooShort)
+        Err(DkimFailure::BodyTooShort)
     );
     let mut extended = crafted(&format!("{GOOD}; l=15"), MESSAGE);
     extended.extend_from_slice(b"appended\r\n");
@@ -481,7 +484,7 @@ fn a_length_limit_is_honoured_and_reported() {
     message.extend_from_slice(b"appended\r\n");
     assert_eq!(
         verify(&message, NOW, &lookup)[0].outcome,
-        Err(Failure::BodyHash)
+        Err(DkimFailure::BodyHash)
     );
 }
 
@@ -505,7 +508,7 @@ fn no_look_up_is_made_for_a_body_that_was_changed() {
     let mut message = signed(MESSAGE, &key());
     message.extend_from_slice(b"more\r\n");
     let verdicts = verify(&message, NOW, &|_| panic!("asked"));
-    assert_eq!(verdicts[0].outcome, Err(Failure::BodyHash));
+    assert_eq!(verdicts[0].outcome, Err(DkimFailure::BodyHash));
 }
 
 #[test]

@@ -39,18 +39,18 @@ impl World {
         }
     }
 
-    fn accept(&mut self, commands: &mut Vec<Command>) {
+    fn accept(&mut self, commands: &mut Vec<JournalCommand>) {
         let number = self.next;
         self.next += 1;
         let len = self.chance.below(1_500) as usize;
         let mut record = message(number, len);
         if self.chance.below(5) == 0 {
-            commands.push(Command::BodyAppend {
+            commands.push(JournalCommand::BodyAppend {
                 id: id(number),
                 bytes: text(number, len),
             });
             if let Record::Message(message) = &mut record {
-                message.body = Body::File {
+                message.body = MessageBody::File {
                     len: len as u64,
                     crc32: 0,
                 };
@@ -69,7 +69,7 @@ impl World {
         );
     }
 
-    fn batch(&mut self) -> Vec<Command> {
+    fn batch(&mut self) -> Vec<JournalCommand> {
         let mut commands = Vec::new();
         for _ in 0..=self.chance.below(6) {
             self.accept(&mut commands);
@@ -95,38 +95,44 @@ impl World {
     }
 
     /// Notes what was completed; answers with what the journal asks for.
-    fn note(&mut self, sent: &[Command], completions: Vec<Completion>) -> Vec<Command> {
+    fn note(
+        &mut self,
+        sent: &[JournalCommand],
+        completions: Vec<JournalCompletion>,
+    ) -> Vec<JournalCommand> {
         let mut answers = Vec::new();
         for completion in completions {
             match completion {
-                Completion::Committed { ticket, location } => {
+                JournalCompletion::Committed { ticket, location } => {
                     let known = self.known.get_mut(&id(ticket.0)).expect("known");
                     if location.is_some() {
                         known.accepted = Certainty::Yes;
                     }
                 }
-                Completion::Failed { ticket, error } => {
+                JournalCompletion::Failed { ticket, error } => {
                     assert_eq!(error, JournalError::NotFound, "{ticket:?}");
                 }
-                Completion::Crowded { messages } => {
+                JournalCompletion::Crowded { messages } => {
                     self.copies += 1;
-                    answers.extend(messages.into_iter().map(|id| Command::CopyForward {
+                    answers.extend(messages.into_iter().map(|id| JournalCommand::CopyForward {
                         ticket: Ticket(id.number()),
                         id,
                         progress: deferred(id.number(), self.known[&id].attempts_written),
                     }));
                 }
-                Completion::Retirable { segment } => answers.push(Command::Retire { segment }),
+                JournalCompletion::Retirable { segment } => {
+                    answers.push(JournalCommand::Retire { segment })
+                }
                 _ => {}
             }
         }
         for command in sent {
             match command {
-                Command::Append {
+                JournalCommand::Append {
                     record: Record::Done(id),
                     ..
                 } => self.known.get_mut(id).expect("known").done = Certainty::Yes,
-                Command::Append {
+                JournalCommand::Append {
                     record: Record::Outcome(outcome),
                     ..
                 } => {
@@ -149,8 +155,8 @@ impl World {
             };
             assert_ne!(known.accepted, Certainty::No, "{id} {known:?} came back");
             assert_ne!(known.done, Certainty::Yes, "{id} {known:?} rose");
-            let attempts = match &message.fates[1] {
-                Some(Outcome::Deferred { attempts, .. }) => *attempts,
+            let attempts = match &message.results[1] {
+                Some(DeliveryResult::Deferred { attempts, .. }) => *attempts,
                 _ => 0,
             };
             assert!(attempts >= known.attempts, "{id} {known:?} {attempts}");
@@ -162,7 +168,7 @@ impl World {
                 offset: 0,
                 len: u32::MAX,
             };
-            let Ok(Content::Body { bytes, crc32 }) =
+            let Ok(ReadContent::Body { bytes, crc32 }) =
                 read(&mut self.disk.clone(), message.location, *id, part)
             else {
                 panic!("{id} is unreadable");

@@ -100,7 +100,7 @@ fn a_future_version_is_refused_and_left_alone() {
 }
 
 #[test]
-fn strangers_in_the_spool_are_reported_and_left() {
+fn unauthenticated_clients_in_the_spool_are_reported_and_left() {
     let disk = five();
     disk.add_foreign(SpoolFolder::Journal, "core");
     disk.add_foreign(SpoolFolder::Body, "..");
@@ -117,7 +117,7 @@ fn a_message_cannot_forge_a_record() {
     let Record::Message(mut carrier) = message(7, 0) else {
         panic!("a message");
     };
-    carrier.body = Body::Inline(forged);
+    carrier.body = MessageBody::Inline(forged);
     drop(journal.execute(vec![append(Record::Message(carrier))]));
     let mut bytes = disk.bytes(SpoolFile::Segment(1)).expect("a segment");
     bytes[60 + 10] ^= 1;

@@ -30,15 +30,15 @@ fn body(id: QueueId) -> Vec<u8> {
 }
 
 /// The commands that bring a message in.
-fn arrival(id: QueueId) -> Vec<Command> {
+fn arrival(id: QueueId) -> Vec<JournalCommand> {
     let bytes = body(id);
     let len = bytes.len() as u64;
     let mut commands = Vec::new();
     let kept = if is_large(id) {
-        commands.push(Command::BodyAppend { id, bytes });
-        Body::File { len, crc32: 0 }
+        commands.push(JournalCommand::BodyAppend { id, bytes });
+        MessageBody::File { len, crc32: 0 }
     } else {
-        Body::Inline(bytes)
+        MessageBody::Inline(bytes)
     };
     let mut sender = envelope(1);
     sender.recipients[0].original = None;
@@ -61,7 +61,7 @@ fn history(records: u64) -> History {
         let settled = QueueId::new(next - 1);
         let commands = match record % 8 {
             3 => vec![append(Record::Outcome(OutcomeRecord {
-                recipients: vec![(0, Outcome::Delivered)],
+                recipients: vec![(0, DeliveryResult::Delivered)],
                 ..deferred(settled.number(), 1)
             }))],
             5 => vec![append(Record::Hold(settled))],
@@ -72,7 +72,7 @@ fn history(records: u64) -> History {
             }
         };
         for completion in journal.execute(commands) {
-            let Completion::Committed { ticket, location } = completion else {
+            let JournalCompletion::Committed { ticket, location } = completion else {
                 continue;
             };
             let id = id(ticket.0);
@@ -164,7 +164,9 @@ fn content(disk: &MemoryDisk, message: &Recovered) -> Option<Vec<u8>> {
         len: u32::MAX,
     };
     match read(&mut disk.clone(), message.location, message.id, part) {
-        Ok(Content::Body { bytes, crc32 }) => (crc32fast::hash(&bytes) == crc32).then_some(bytes),
+        Ok(ReadContent::Body { bytes, crc32 }) => {
+            (crc32fast::hash(&bytes) == crc32).then_some(bytes)
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -180,7 +182,7 @@ fn is_aside(disk: &MemoryDisk, location: Location, harm: Harm) -> bool {
     let mut listing = disk.clone();
     let entries = listing.list(SpoolFolder::Damaged).expect("a list");
     entries.into_iter().any(|entry| match entry {
-        Entry::File(file @ SpoolFile::Damaged { segment, offset }) => {
+        DirEntry::File(file @ SpoolFile::Damaged { segment, offset }) => {
             let len = disk.bytes(file).map_or(0, |bytes| bytes.len() as u64);
             segment == place.segment && offset <= place.offset && end <= u64::from(offset) + len
         }
@@ -204,7 +206,7 @@ fn starts(disk: &MemoryDisk, history: &History, harm: Harm) {
     assert_eq!(!report.untold.is_empty(), noticed, "{harm:?}: {report:?}");
     let names = report.untold.iter().map(Aside::name).collect();
     let new = QueueId::new(9_000);
-    let mut commands = vec![Command::Told { names }];
+    let mut commands = vec![JournalCommand::Told { names }];
     commands.extend(arrival(new));
     assert!(is_committed(&journal.execute(commands), 9_000), "{harm:?}");
     drop(journal);
@@ -214,7 +216,7 @@ fn starts(disk: &MemoryDisk, history: &History, harm: Harm) {
     assert_eq!(report.untold, [], "{harm:?}: told twice");
 }
 
-use super::super::super::disk::Entry;
+use super::super::super::disk::DirEntry;
 
 #[test]
 fn a_history_is_what_the_tests_below_need() {
@@ -384,8 +386,8 @@ fn names(disk: &MemoryDisk) -> std::collections::BTreeSet<SpoolFile> {
     let folders = [SpoolFolder::Journal, SpoolFolder::Body];
     let lists = folders.map(|folder| disk.clone().list(folder).expect("a list"));
     let files = lists.into_iter().flatten().filter_map(|entry| match entry {
-        Entry::File(file) => Some(file),
-        Entry::Foreign(_) => None,
+        DirEntry::File(file) => Some(file),
+        DirEntry::Foreign(_) => None,
     });
     files.collect()
 }

@@ -71,7 +71,7 @@ fn an_outcome_of_a_hundred_thousand_recipients_costs_what_its_message_has() {
     let outcome = OutcomeRecord {
         recipients: (0..100_000)
             .rev()
-            .map(|index| (index, Outcome::Delivered))
+            .map(|index| (index, DeliveryResult::Delivered))
             .collect(),
         ..deferred(1, 1)
     };
@@ -81,9 +81,9 @@ fn an_outcome_of_a_hundred_thousand_recipients_costs_what_its_message_has() {
     });
     let (journal, found, report) = open(&disk, SEGMENT);
     assert_eq!(report.damage, [], "{report:?}");
-    let fates = &found[&id(1)].fates;
-    assert_eq!(*fates, vec![Some(Outcome::Delivered); 3]);
-    assert!(fates.capacity() < 1_000, "{}", fates.capacity());
+    let results = &found[&id(1)].results;
+    assert_eq!(*results, vec![Some(DeliveryResult::Delivered); 3]);
+    assert!(results.capacity() < 1_000, "{}", results.capacity());
     assert!(found.contains_key(&id(2)));
     drop(journal);
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
-use super::super::super::disk::{DiskRead, Entry};
+use super::super::super::disk::{DirEntry, DiskRead};
 use super::super::super::recovery::{Aside, TipState};
 use super::*;
 
@@ -156,7 +156,7 @@ impl Disk for Recorder {
         self.disk.check_place(file)
     }
 
-    fn list(&mut self, folder: SpoolFolder) -> Result<Vec<Entry>, DiskError> {
+    fn list(&mut self, folder: SpoolFolder) -> Result<Vec<DirEntry>, DiskError> {
         self.disk.list(folder)
     }
 
@@ -239,7 +239,7 @@ impl Life {
         }
     }
 
-    fn ask(&mut self, ask: Ask, commands: &mut Vec<Command>) {
+    fn ask(&mut self, ask: Ask, commands: &mut Vec<JournalCommand>) {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         self.asked.insert(ticket, ask);
@@ -249,12 +249,12 @@ impl Life {
             Ask::Abandon(number, len) => {
                 self.arrive(number, len, true, commands);
                 self.promise(number).owed = Sure::No;
-                return commands.push(Command::BodyDiscard { id: id(number) });
+                return commands.push(JournalCommand::BodyDiscard { id: id(number) });
             }
             Ask::Deliver(number) => {
                 self.promise(number).delivered = Sure::Maybe;
                 Record::Outcome(OutcomeRecord {
-                    recipients: vec![(0, Outcome::Delivered)],
+                    recipients: vec![(0, DeliveryResult::Delivered)],
                     ..deferred(number, 1)
                 })
             }
@@ -275,24 +275,24 @@ impl Life {
                 let delivered = self.promise(number).delivered == Sure::Yes;
                 let progress = OutcomeRecord {
                     recipients: delivered
-                        .then_some((0, Outcome::Delivered))
+                        .then_some((0, DeliveryResult::Delivered))
                         .into_iter()
                         .collect(),
                     ..deferred(number, 1)
                 };
-                return commands.push(Command::CopyForward {
+                return commands.push(JournalCommand::CopyForward {
                     ticket,
                     id: id(number),
                     progress,
                 });
             }
-            Ask::Retire(segment) => return commands.push(Command::Retire { segment }),
+            Ask::Retire(segment) => return commands.push(JournalCommand::Retire { segment }),
             Ask::Tell => {
                 let names = self.untold.iter().map(Aside::name).collect();
-                return commands.push(Command::Told { names });
+                return commands.push(JournalCommand::Told { names });
             }
         };
-        commands.push(Command::Append { ticket, record });
+        commands.push(JournalCommand::Append { ticket, record });
     }
 
     fn promise(&mut self, number: u64) -> &mut Promise {
@@ -305,7 +305,7 @@ impl Life {
         number: u64,
         len: usize,
         large: bool,
-        commands: &mut Vec<Command>,
+        commands: &mut Vec<JournalCommand>,
     ) -> Record {
         let promise = Promise {
             len,
@@ -318,7 +318,7 @@ impl Life {
         let bytes = text(number, len);
         if large {
             let pieces = bytes.chunks(len.div_ceil(2));
-            commands.extend(pieces.map(|piece| Command::BodyAppend {
+            commands.extend(pieces.map(|piece| JournalCommand::BodyAppend {
                 id: id(number),
                 bytes: piece.to_vec(),
             }));
@@ -328,24 +328,24 @@ impl Life {
             envelope: envelope(1),
             fields: b"X: 1\r\n".to_vec(),
             body: match large {
-                true => Body::File {
+                true => MessageBody::File {
                     len: len as u64,
                     crc32: 0,
                 },
-                false => Body::Inline(bytes),
+                false => MessageBody::Inline(bytes),
             },
         })
     }
 
     /// Notes what was promised; returns what the journal asks for.
-    fn on_completion(&mut self, completion: Completion) -> Vec<Ask> {
+    fn on_completion(&mut self, completion: JournalCompletion) -> Vec<Ask> {
         let (ticket, is_done) = match completion {
-            Completion::Committed { ticket, .. } => (ticket, true),
-            Completion::Failed { ticket, .. } => (ticket, false),
-            Completion::Crowded { messages } => {
+            JournalCompletion::Committed { ticket, .. } => (ticket, true),
+            JournalCompletion::Failed { ticket, .. } => (ticket, false),
+            JournalCompletion::Crowded { messages } => {
                 return messages.iter().map(|id| Ask::Copy(id.number())).collect();
             }
-            Completion::Retirable { segment } => return vec![Ask::Retire(segment)],
+            JournalCompletion::Retirable { segment } => return vec![Ask::Retire(segment)],
             _ => return Vec::new(),
         };
         self.refused += usize::from(!is_done);
@@ -398,7 +398,7 @@ fn judge(
         if body_of(disk, message) != Some(text(id.number(), promise.len)) {
             return wrong(format!("{id} is not whole"));
         }
-        let is_delivered = message.fates.first() == Some(&Some(Outcome::Delivered));
+        let is_delivered = message.results.first() == Some(&Some(DeliveryResult::Delivered));
         for (sure, is_so, what) in [
             (promise.delivered, is_delivered, "delivered"),
             (promise.held, message.held, "held"),
@@ -481,8 +481,8 @@ fn files(disk: &MemoryDisk) -> BTreeMap<SpoolFile, Vec<u8>> {
     ];
     let lists = folders.map(|folder| disk.clone().list(folder).expect("a list"));
     let files = lists.into_iter().flatten().filter_map(|entry| match entry {
-        Entry::File(file) => Some((file, disk.bytes(file)?)),
-        Entry::Foreign(_) => None,
+        DirEntry::File(file) => Some((file, disk.bytes(file)?)),
+        DirEntry::Foreign(_) => None,
     });
     files.collect()
 }
@@ -493,7 +493,9 @@ fn body_of(disk: &MemoryDisk, message: &Recovered) -> Option<Vec<u8>> {
         len: u32::MAX,
     };
     match read(&mut disk.clone(), message.location, message.id, part) {
-        Ok(Content::Body { bytes, crc32 }) => (crc32fast::hash(&bytes) == crc32).then_some(bytes),
+        Ok(ReadContent::Body { bytes, crc32 }) => {
+            (crc32fast::hash(&bytes) == crc32).then_some(bytes)
+        }
         _ => None,
     }
 }
@@ -825,7 +827,7 @@ fn the_stories_are_what_they_are_named_after() {
 
 #[test]
 fn a_sync_that_is_left_out_breaks_a_promise() {
-    // Not that of a note written in place: a note that is too old costs the notice of a loss, and nothing else here.
+    // Not that of a note written in place: a note that is too old costs the DSN of a loss, and nothing else here.
     let omissions = [
         Omitted::Bytes(|file| matches!(file, SpoolFile::Segment(_))),
         Omitted::Bytes(|file| matches!(file, SpoolFile::Draft(_))),

@@ -7,9 +7,9 @@ use std::os::unix::net::UnixStream;
 
 use super::smtp::own_port;
 use crate::config::Config;
-use crate::engine::control::Request;
+use crate::engine::control::ControlRequest;
 use crate::limits::DOCTOR_REPLY_TIMEOUT;
-use crate::setup::doctor::judge::ports::Role;
+use crate::setup::doctor::judge::ports::CheckedRole;
 
 /// As long as this is held the daemon expects them.
 #[derive(Debug)]
@@ -20,12 +20,16 @@ pub struct Announced {
 /// Names the addresses from which this machine reaches its own ports: the system takes the address of the other end, where
 /// that is one of its own. Nothing where no daemon answers, or the caller may not ask it: the log then has the lines.
 pub fn announce(config: &Config) -> Option<Announced> {
-    let roles = [Role::Smtp, Role::Submission, Role::Submissions];
+    let roles = [
+        CheckedRole::Smtp,
+        CheckedRole::Submission,
+        CheckedRole::Submissions,
+    ];
     let addresses: BTreeSet<IpAddr> = roles
         .into_iter()
         .filter_map(|role| Some(own_port(config, role)?.ip().to_canonical()))
         .collect();
-    let request = Request::Examine {
+    let request = ControlRequest::Examine {
         addresses: addresses.into_iter().collect(),
     };
     let mut line = serde_json::to_vec(&request).ok()?;

@@ -6,15 +6,15 @@ use crate::address::{Domain, Mailbox};
 use crate::auth::spf::{self, Sender};
 use crate::dns::{ZoneData, ZoneKind};
 use crate::policy::relay;
-use crate::setup::doctor::Examination;
-use crate::setup::doctor::judge::dns::{Delivery, Facts, Policy, report_addresses};
-use crate::setup::record::Value;
+use crate::setup::doctor::DoctorScope;
+use crate::setup::doctor::judge::dns::{Facts, MailboxReach, StsView, report_addresses};
+use crate::setup::record::RecordValue;
 use crate::setup::zone::{Purpose, compare};
 use crate::setup::{survey, zone};
 use crate::shell::process::time::wall;
 
-/// What there is to know.
-pub fn gather(examination: &Examination, domain: &Domain) -> Facts {
+/// Asks the world for the facts of this subject; what cannot be told is kept as such.
+pub fn gather(examination: &DoctorScope, domain: &Domain) -> Facts {
     let config = &examination.config;
     let mut facts = survey::facts_of(config, domain, examination.addresses().to_vec());
     facts.key_digest.clone_from(&examination.key_digest);
@@ -27,9 +27,9 @@ pub fn gather(examination: &Examination, domain: &Domain) -> Facts {
         .collect();
     let published = rows
         .iter()
-        .find(|row| row.purpose == Purpose::Dmarc && row.state == zone::State::There);
+        .find(|row| row.purpose == Purpose::Dmarc && row.state == zone::RecordState::There);
     let reports = match published.map(|row| &row.record.value) {
-        Some(Value::Text(text)) => report_addresses(text),
+        Some(RecordValue::Text(text)) => report_addresses(text),
         _ => Vec::new(),
     };
     let reports = reports
@@ -52,7 +52,7 @@ pub fn gather(examination: &Examination, domain: &Domain) -> Facts {
     }
 }
 
-fn policy(examination: &Examination, facts: &zone::Facts, address: IpAddr) -> Policy {
+fn policy(examination: &DoctorScope, facts: &zone::ZoneFacts, address: IpAddr) -> StsView {
     let host = facts.host.as_str();
     let judge = |path: &str| {
         let sender = Sender::new(address, host, path, host, wall());
@@ -65,14 +65,14 @@ fn policy(examination: &Examination, facts: &zone::Facts, address: IpAddr) -> Po
         };
         (verdict.outcome, detail)
     };
-    Policy {
+    StsView {
         address,
         of_domain: judge(&format!("postmaster@{}", facts.domain)),
         of_host: judge(""),
     }
 }
 
-fn exchangers(examination: &Examination, domain: &Domain) -> Result<Vec<Domain>, String> {
+fn exchangers(examination: &DoctorScope, domain: &Domain) -> Result<Vec<Domain>, String> {
     let reply = examination.asker.resolve(domain, ZoneKind::Mx)?;
     let hosts = reply
         .answers
@@ -85,26 +85,26 @@ fn exchangers(examination: &Examination, domain: &Domain) -> Result<Vec<Domain>,
 }
 
 /// Whether mail to an address arrives, as far as can be told without sending any.
-pub(super) fn delivery_to(examination: &Examination, address: &str) -> Delivery {
+pub(super) fn delivery_to(examination: &DoctorScope, address: &str) -> MailboxReach {
     let Ok(mailbox) = Mailbox::parse(address) else {
-        return Delivery::Refused("it is not a mail address".to_owned());
+        return MailboxReach::Refused("it is not a mail address".to_owned());
     };
     let config = &examination.config;
     if config.receiving(mailbox.domain()).is_some() {
         return match relay::expand(config, &mailbox) {
-            Ok(_) => Delivery::Here,
-            Err(refusal) => Delivery::Refused(refusal.to_string()),
+            Ok(_) => MailboxReach::Here,
+            Err(refusal) => MailboxReach::Refused(refusal.to_string()),
         };
     }
     domain_takes_mail(examination, mailbox.domain())
 }
 
 /// Whether a domain has a host for mail (RFC 5321 section 5.1, RFC 7505).
-pub(super) fn domain_takes_mail(examination: &Examination, domain: &Domain) -> Delivery {
+pub(super) fn domain_takes_mail(examination: &DoctorScope, domain: &Domain) -> MailboxReach {
     let asker = &examination.asker;
     let reply = match asker.resolve(domain, ZoneKind::Mx) {
         Ok(reply) => reply,
-        Err(cause) => return Delivery::Unknown(cause),
+        Err(cause) => return MailboxReach::Unknown(cause),
     };
     let exchangers: Vec<Option<Domain>> = reply
         .answers
@@ -115,8 +115,8 @@ pub(super) fn domain_takes_mail(examination: &Examination, domain: &Domain) -> D
         })
         .collect();
     match exchangers.as_slice() {
-        [None] => Delivery::Refused(format!("{domain} takes no mail, as its MX record says")),
-        [_, ..] => Delivery::Elsewhere,
+        [None] => MailboxReach::Refused(format!("{domain} takes no mail, as its MX record says")),
+        [_, ..] => MailboxReach::Elsewhere,
         [] => {
             let kinds = [ZoneKind::A, ZoneKind::Aaaa];
             let replies: Result<Vec<_>, String> = kinds
@@ -124,11 +124,11 @@ pub(super) fn domain_takes_mail(examination: &Examination, domain: &Domain) -> D
                 .map(|kind| asker.resolve(domain, kind))
                 .collect();
             match replies {
-                Err(cause) => Delivery::Unknown(cause),
+                Err(cause) => MailboxReach::Unknown(cause),
                 Ok(replies) if replies.iter().any(|reply| !reply.answers.is_empty()) => {
-                    Delivery::Elsewhere
+                    MailboxReach::Elsewhere
                 }
-                Ok(_) => Delivery::Refused(format!("{domain} has no host for mail")),
+                Ok(_) => MailboxReach::Refused(format!("{domain} has no host for mail")),
             }
         }
     }

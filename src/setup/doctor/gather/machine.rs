@@ -11,11 +11,11 @@ use rustix::fs::{Mode, OFlags};
 
 use super::smtp;
 use crate::address::Domain;
-use crate::setup::doctor::Examination;
-use crate::setup::doctor::judge::machine::{Clock, Disk, Facts, clock_offset};
+use crate::setup::doctor::DoctorScope;
+use crate::setup::doctor::judge::machine::{ClockState, Facts, SpoolDisk, clock_offset};
 
-/// What there is to know.
-pub fn gather(examination: &Examination) -> Facts {
+/// Asks the world for the facts of this subject; what cannot be told is kept as such.
+pub fn gather(examination: &DoctorScope) -> Facts {
     let config = &examination.config;
     let state_dir = &config.state_dir;
     Facts {
@@ -30,9 +30,9 @@ pub fn gather(examination: &Examination) -> Facts {
     }
 }
 
-fn disk(state_dir: &Path) -> std::io::Result<Disk> {
+fn disk(state_dir: &Path) -> std::io::Result<SpoolDisk> {
     let about = rustix::fs::statvfs(state_dir)?;
-    Ok(Disk {
+    Ok(SpoolDisk {
         free: about.f_bavail.saturating_mul(about.f_frsize),
         total: about.f_blocks.saturating_mul(about.f_frsize),
         inodes_free: about.f_favail,
@@ -106,27 +106,27 @@ fn memory() -> Option<(u64, &'static str)> {
         .min_by_key(|(bytes, _)| *bytes)
 }
 
-fn clock(examination: &Examination) -> Clock {
+fn clock(examination: &DoctorScope) -> ClockState {
     let unknown = match time_server(examination) {
-        Ok(ahead) => return Clock::Server(ahead),
+        Ok(ahead) => return ClockState::Server(ahead),
         Err(unknown) => unknown,
     };
     // systemd-timesyncd and chrony's units keep it; see systemd-timesyncd.service(8).
     match Path::new("/run/systemd/timesync/synchronized").exists() {
-        true => Clock::System,
+        true => ClockState::System,
         false => unknown,
     }
 }
 
-fn time_server(examination: &Examination) -> Result<f64, Clock> {
-    let mut unknown = Clock::NoName(POOL.to_owned());
+fn time_server(examination: &DoctorScope) -> Result<f64, ClockState> {
+    let mut unknown = ClockState::NoName(POOL.to_owned());
     let pool = Domain::parse(POOL).map_err(|_| unknown.clone())?;
     let addresses = examination.asker.addresses(&pool);
     for address in addresses.into_iter().take(TRIES) {
         match ask(address) {
             Ok(ahead) => return Ok(ahead),
             Err(error) => {
-                unknown = Clock::Nothing(format!("{address}: {}", smtp::sentence(&error)));
+                unknown = ClockState::Nothing(format!("{address}: {}", smtp::sentence(&error)));
             }
         }
     }

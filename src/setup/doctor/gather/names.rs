@@ -3,23 +3,23 @@
 use std::fs;
 use std::net::IpAddr;
 
-use crate::config::Family;
+use crate::config::AddressFamily;
 use crate::dns::{ZoneKind, reverse_name};
-use crate::setup::doctor::Examination;
+use crate::setup::doctor::DoctorScope;
 use crate::setup::doctor::judge::names::Facts;
 use crate::setup::machine;
-use crate::setup::record::Value;
-use crate::setup::zone::Published;
+use crate::setup::record::RecordValue;
+use crate::setup::zone::PublishedRecords;
 
-/// What there is to know.
-pub fn gather(examination: &Examination) -> Facts {
+/// Asks the world for the facts of this subject; what cannot be told is kept as such.
+pub fn gather(examination: &DoctorScope) -> Facts {
     let host = &examination.config.hostname;
     let pointers = examination.addresses().iter().map(|address| {
         let name = reverse_name(*address);
         let names = values(examination.asker.published(&name, ZoneKind::Ptr));
         let names = names.map(|values| {
             let names = values.into_iter().filter_map(|value| match value {
-                Value::Pointer(name) => Some(name),
+                RecordValue::Pointer(name) => Some(name),
                 _ => None,
             });
             names.collect()
@@ -36,27 +36,27 @@ pub fn gather(examination: &Examination) -> Facts {
         pointers: pointers.collect(),
         published_v6: published.map(|values| {
             let addresses = values.into_iter().filter_map(|value| match value {
-                Value::Address(address) => Some(address),
+                RecordValue::Address(address) => Some(address),
                 _ => None,
             });
             addresses.collect()
         }),
         routed_v6: machine::routed(false).filter(|address| machine::is_public(*address)),
-        sends_v6: examination.config.delivery.ip != Family::Ipv4,
+        sends_v6: examination.config.delivery.ip != AddressFamily::Ipv4,
     }
 }
 
 /// The values under a name; those of the first server, where they do not agree.
-pub(super) fn values(published: Published) -> Result<Vec<Value>, String> {
+pub(super) fn values(published: PublishedRecords) -> Result<Vec<RecordValue>, String> {
     match published {
-        Published::Records(values) | Published::Alias(_, values) => Ok(values),
-        Published::Nothing => Ok(Vec::new()),
-        Published::Divided(servers) => Ok(servers
+        PublishedRecords::Records(values) | PublishedRecords::Alias(_, values) => Ok(values),
+        PublishedRecords::Nothing => Ok(Vec::new()),
+        PublishedRecords::Divided(servers) => Ok(servers
             .into_iter()
             .next()
             .map(|(_, values)| values)
             .unwrap_or_default()),
-        Published::Unknown(cause) => Err(cause),
+        PublishedRecords::Unknown(cause) => Err(cause),
     }
 }
 

@@ -10,19 +10,19 @@ use socket2::{Domain as SocketDomain, Protocol, Socket, Type};
 
 use super::smtp;
 use crate::address::Domain;
-use crate::config::Family;
+use crate::config::AddressFamily;
 use crate::dns::{ZoneData, ZoneKind};
 use crate::limits::{DOCTOR_REPLY_TIMEOUT, DOCTOR_TIMEOUT};
 use crate::setup::asking::Asker;
-use crate::setup::doctor::judge::outbound::{Attempt, Facts, Way};
-use crate::setup::doctor::{Examination, Probe};
+use crate::setup::doctor::judge::outbound::{ConnectAttempt, Facts, FamilyReach};
+use crate::setup::doctor::{DoctorScope, Probe};
 use crate::setup::machine;
 
 /// Large providers, whose mail exchangers answer everybody who may speak to port 25.
 const PROVIDERS: [&str; 3] = ["gmail.com", "yahoo.com", "outlook.com"];
 
-/// What there is to know.
-pub fn gather(examination: &Examination) -> Facts {
+/// Asks the world for the facts of this subject; what cannot be told is kept as such.
+pub fn gather(examination: &DoctorScope) -> Facts {
     let started = Instant::now();
     let targets = targets(examination);
     let config = &examination.config.delivery;
@@ -33,9 +33,14 @@ pub fn gather(examination: &Examination) -> Facts {
             true => config.bind4.map(IpAddr::V4),
             false => config.bind6.map(IpAddr::V6),
         };
-        let way = Way {
+        let way = FamilyReach {
             is_v4,
-            is_used: config.ip != if is_v4 { Family::Ipv6 } else { Family::Ipv4 },
+            is_used: config.ip
+                != if is_v4 {
+                    AddressFamily::Ipv6
+                } else {
+                    AddressFamily::Ipv4
+                },
             has_route: bound.or_else(|| machine::routed(is_v4)).is_some(),
             attempts: Vec::new(),
         };
@@ -47,7 +52,7 @@ pub fn gather(examination: &Examination) -> Facts {
                     // Nobody waits any longer for one that comes late.
                     drop(send.send((
                         is_v4,
-                        Attempt {
+                        ConnectAttempt {
                             target: name,
                             result,
                         },
@@ -60,7 +65,8 @@ pub fn gather(examination: &Examination) -> Facts {
     drop(send);
     // One host that answers is enough of each family.
     loop {
-        let is_known = |way: &Way| way.attempts.iter().any(|attempt| attempt.result.is_ok());
+        let is_known =
+            |way: &FamilyReach| way.attempts.iter().any(|attempt| attempt.result.is_ok());
         let left = DOCTOR_TIMEOUT.saturating_sub(started.elapsed() + MARGIN);
         if ways.iter().all(is_known) {
             break;
@@ -80,7 +86,7 @@ pub fn gather(examination: &Examination) -> Facts {
 }
 
 /// Whom to try: one host of each provider, with an address of each family.
-fn targets(examination: &Examination) -> Vec<(String, SocketAddr)> {
+fn targets(examination: &DoctorScope) -> Vec<(String, SocketAddr)> {
     let asker = &examination.asker;
     let port = examination.config.delivery.port;
     let (send, received) = mpsc::channel();

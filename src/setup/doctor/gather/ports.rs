@@ -5,36 +5,41 @@ use std::fs;
 use std::net::IpAddr;
 
 use crate::config::{Listen, Receive};
-use crate::setup::doctor::Examination;
-use crate::setup::doctor::judge::ports::{Facts, Listener, Port, Role, listening};
+use crate::setup::doctor::DoctorScope;
+use crate::setup::doctor::judge::ports::{
+    CheckedPort, CheckedRole, Facts, ListeningSocket, listening,
+};
 
-/// What there is to know.
-pub fn gather(examination: &Examination) -> Facts {
+/// Asks the world for the facts of this subject; what cannot be told is kept as such.
+pub fn gather(examination: &DoctorScope) -> Facts {
     let config = &examination.config;
     let holders = holders();
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| {
         let table = fs::read_to_string(path).unwrap_or_default();
         listening(&table)
     });
-    let listeners = tables.into_iter().flatten().map(|(at, inode)| Listener {
-        at,
-        holder: holders.get(&inode).cloned(),
-    });
-    let configured = |listen: &Listen, role: Role| match listen {
+    let listeners = tables
+        .into_iter()
+        .flatten()
+        .map(|(at, inode)| ListeningSocket {
+            at,
+            holder: holders.get(&inode).cloned(),
+        });
+    let configured = |listen: &Listen, role: CheckedRole| match listen {
         Listen::Addresses(list) => list.iter().map(|address| address.port()).collect(),
         Listen::Systemd => vec![role.port()],
     };
     let listen = &config.listen;
     let ports = [
-        (Role::Smtp, &listen.smtp),
-        (Role::Submission, &listen.submission),
-        (Role::Submissions, &listen.submissions),
+        (CheckedRole::Smtp, &listen.smtp),
+        (CheckedRole::Submission, &listen.submission),
+        (CheckedRole::Submissions, &listen.submissions),
     ];
     let addresses = examination.addresses();
     Facts {
         ports: ports
             .into_iter()
-            .map(|(role, listen)| Port {
+            .map(|(role, listen)| CheckedPort {
                 role,
                 configured: configured(listen, role),
             })

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::smtp::{command, connect, own_port, reply, sentence};
 use crate::limits::DOCTOR_TIMEOUT;
-use crate::setup::doctor::Examination;
-use crate::setup::doctor::judge::ports::Role;
-use crate::setup::doctor::judge::relay::{Disguise, Facts, PLAIN, Reply, disguises};
+use crate::setup::doctor::DoctorScope;
+use crate::setup::doctor::judge::ports::CheckedRole;
+use crate::setup::doctor::judge::relay::{AttemptReply, Disguise, Facts, PLAIN, disguises};
 
-/// What there is to know.
-pub fn gather(examination: &Examination) -> Facts {
+/// Asks the world for the facts of this subject; what cannot be told is kept as such.
+pub fn gather(examination: &DoctorScope) -> Facts {
     let config = &examination.config;
     let mut facts = Facts {
         from: None,
@@ -19,7 +19,7 @@ pub fn gather(examination: &Examination) -> Facts {
         tried: Vec::new(),
         is_open: false,
     };
-    let Some(at) = own_port(config, Role::Smtp) else {
+    let Some(at) = own_port(config, CheckedRole::Smtp) else {
         return facts;
     };
     facts.is_open = true;
@@ -49,7 +49,7 @@ pub fn gather(examination: &Examination) -> Facts {
             .collect();
         let joined = tried.into_iter().map(|(disguise, thread)| {
             let reply = thread.join();
-            let nothing = |_| Reply::Nothing("no answer".to_owned());
+            let nothing = |_| AttemptReply::Nothing("no answer".to_owned());
             (disguise, reply.unwrap_or_else(nothing))
         });
         joined.collect()
@@ -61,15 +61,17 @@ fn source(stream: TcpStream) -> std::io::Result<IpAddr> {
     Ok(stream.local_addr()?.ip())
 }
 
-fn attempt(at: SocketAddr, disguise: &Disguise) -> Reply {
-    let talk = || -> std::io::Result<Reply> {
+fn attempt(at: SocketAddr, disguise: &Disguise) -> AttemptReply {
+    let talk = || -> std::io::Result<AttemptReply> {
         let mut stream = connect(at)?;
         // Those that have been refused much wait for their replies.
         stream.set_read_timeout(Some(DOCTOR_TIMEOUT.saturating_sub(MARGIN)))?;
         let banner = reply(&mut stream)?;
         // Who talks to nobody has shown nothing.
         let unheard = |what: &str, code: u16, text: String| {
-            Ok(Reply::Nothing(format!("{what} was answered {code} {text}")))
+            Ok(AttemptReply::Nothing(format!(
+                "{what} was answered {code} {text}"
+            )))
         };
         if banner.code != 220 {
             return unheard("the connection", banner.code, banner.text());
@@ -90,9 +92,9 @@ fn attempt(at: SocketAddr, disguise: &Disguise) -> Reply {
             _ => sender,
         };
         drop(command(&mut stream, "QUIT"));
-        Ok(Reply::Said(decided.code, decided.text()))
+        Ok(AttemptReply::Said(decided.code, decided.text()))
     };
-    talk().unwrap_or_else(|error| Reply::Nothing(sentence(&error)))
+    talk().unwrap_or_else(|error| AttemptReply::Nothing(sentence(&error)))
 }
 
 const MARGIN: Duration = Duration::from_secs(1);

@@ -6,12 +6,12 @@ use std::thread;
 use crate::address::Domain;
 use crate::dns::{ZoneData, ZoneKind, reverse_name};
 use crate::setup::asking::Asker;
-use crate::setup::doctor::Examination;
-use crate::setup::doctor::judge::reputation::{Asked, LISTS, List, Word};
+use crate::setup::doctor::DoctorScope;
+use crate::setup::doctor::judge::reputation::{BlockList, LISTS, ListAnswer, ListQuestion};
 use crate::setup::machine::is_public;
 
-/// What there is to know.
-pub fn gather(examination: &Examination) -> Vec<Asked> {
+/// Asks the world for the facts of this subject; what cannot be told is kept as such.
+pub fn gather(examination: &DoctorScope) -> Vec<ListQuestion> {
     let asker = &examination.asker;
     let addresses: Vec<IpAddr> = examination
         .addresses()
@@ -19,12 +19,12 @@ pub fn gather(examination: &Examination) -> Vec<Asked> {
         .copied()
         .filter(|address| is_public(*address))
         .collect();
-    let of_list = |list: &'static List| {
+    let of_list = |list: &'static BlockList| {
         let of_test = ask(asker, list, IpAddr::V4(TEST));
         let asked = addresses
             .iter()
             .filter(|address| list.has_v6 || address.is_ipv4());
-        let asked = asked.map(|address| Asked {
+        let asked = asked.map(|address| ListQuestion {
             list,
             address: *address,
             word: ask(asker, list, *address),
@@ -44,17 +44,17 @@ pub fn gather(examination: &Examination) -> Vec<Asked> {
     })
 }
 
-fn ask(asker: &Asker, list: &List, address: IpAddr) -> Word {
+fn ask(asker: &Asker, list: &BlockList, address: IpAddr) -> ListAnswer {
     // In the order of a reverse name, below the list in place of in-addr.arpa or ip6.arpa.
     let reverse = reverse_name(address);
     let front = reverse.as_str().trim_end_matches(".in-addr.arpa");
     let front = front.trim_end_matches(".ip6.arpa");
     let name = match Domain::parse(&format!("{front}.{}", list.zone)) {
         Ok(name) => name,
-        Err(error) => return Word::Nothing(error.to_string()),
+        Err(error) => return ListAnswer::Nothing(error.to_string()),
     };
     match asker.resolve(&name, ZoneKind::A) {
-        Ok(reply) => Word::Answers(
+        Ok(reply) => ListAnswer::Answers(
             reply
                 .answers
                 .into_iter()
@@ -64,7 +64,7 @@ fn ask(asker: &Asker, list: &List, address: IpAddr) -> Word {
                 })
                 .collect(),
         ),
-        Err(cause) => Word::Nothing(cause),
+        Err(cause) => ListAnswer::Nothing(cause),
     }
 }
 

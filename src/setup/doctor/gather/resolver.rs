@@ -6,11 +6,11 @@ use std::thread;
 use crate::address::Domain;
 use crate::dns::{Recursion, ZoneKind};
 use crate::setup::asking::exchange;
-use crate::setup::doctor::judge::resolver::Asked;
-use crate::setup::doctor::{Examination, Heard};
+use crate::setup::doctor::judge::resolver::AskedResolver;
+use crate::setup::doctor::{DoctorScope, Heard};
 
-/// What there is to know.
-pub fn gather(examination: &Examination) -> Vec<Asked> {
+/// Asks the world for the facts of this subject; what cannot be told is kept as such.
+pub fn gather(examination: &DoctorScope) -> Vec<AskedResolver> {
     let host = &examination.config.hostname;
     let signed = Domain::parse("org");
     let ask = |(server, reply): &Heard| {
@@ -27,7 +27,7 @@ pub fn gather(examination: &Examination) -> Vec<Asked> {
                 .map(|reply| reply.authentic),
             _ => Err("it was not asked".to_owned()),
         };
-        Asked {
+        AskedResolver {
             server: *server,
             has_route: has_route(*server),
             answers,

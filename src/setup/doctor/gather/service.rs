@@ -9,19 +9,21 @@ use std::time::{Duration, Instant};
 use super::dns::{delivery_to, domain_takes_mail};
 use crate::address::Mailbox;
 use crate::config::{Config, HOOKS};
-use crate::engine::control::{Request, Response};
+use crate::engine::control::{ControlRequest, ControlResponse};
 use crate::limits::{DOCTOR_REPLY_BYTES_MAX, DOCTOR_REPLY_TIMEOUT};
 use crate::policy::advice::{Severity, advice};
 use crate::policy::relay;
 use crate::setup::acme::managed;
-use crate::setup::doctor::Examination;
-use crate::setup::doctor::judge::dns::Delivery;
-use crate::setup::doctor::judge::service::{Admin, Daemon, Facts, Queue, Unit, exposure};
+use crate::setup::doctor::DoctorScope;
+use crate::setup::doctor::judge::dns::MailboxReach;
+use crate::setup::doctor::judge::service::{
+    Admin, Daemon, Facts, QueueState, SystemdUnit, exposure,
+};
 use crate::shell::files::loading::{self, LoadError};
 use crate::shell::process::time::wall;
 
-/// What there is to know.
-pub fn gather(examination: &Examination) -> Facts {
+/// Asks the world for the facts of this subject; what cannot be told is kept as such.
+pub fn gather(examination: &DoctorScope) -> Facts {
     let config = &examination.config;
     let (errors, warnings) = configuration(&examination.folder);
     let accounts = ACCOUNTS.iter().filter_map(|account| {
@@ -88,22 +90,22 @@ fn daemon(runtime_dir: &Path) -> Daemon {
 }
 
 /// Asks for the queue; nothing where the caller may not see all of it.
-fn ask(socket: &Path) -> std::io::Result<Option<Queue>> {
+fn ask(socket: &Path) -> std::io::Result<Option<QueueState>> {
     let started = Instant::now();
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(DOCTOR_REPLY_TIMEOUT))?;
     stream.set_write_timeout(Some(DOCTOR_REPLY_TIMEOUT))?;
-    let mut line = serde_json::to_vec(&Request::List {}).map_err(std::io::Error::other)?;
+    let mut line = serde_json::to_vec(&ControlRequest::List {}).map_err(std::io::Error::other)?;
     line.push(b'\n');
     stream.write_all(&line)?;
     let now = wall().seconds();
-    let mut queue = Queue::default();
+    let mut queue = QueueState::default();
     for line in BufReader::new(stream).lines() {
         if started.elapsed() > QUEUE_TIMEOUT {
             break; // the oldest come first
         }
         match serde_json::from_str(&line?).map_err(std::io::Error::other)? {
-            Response::Message(listed) => {
+            ControlResponse::Message(listed) => {
                 queue.messages = queue.messages.saturating_add(1);
                 if queue.oldest.is_none() && !listed.held {
                     let age = Duration::from_secs(now.saturating_sub(listed.arrived));
@@ -115,8 +117,8 @@ fn ask(socket: &Path) -> std::io::Result<Option<Queue>> {
                     queue.oldest = Some((listed.id, age, why.unwrap_or_default()));
                 }
             }
-            Response::Denied { .. } => return Ok(None),
-            Response::End { .. } => {
+            ControlResponse::Denied { .. } => return Ok(None),
+            ControlResponse::End { .. } => {
                 // Others than root are shown their own messages only.
                 let sees_all = rustix::process::geteuid().is_root();
                 return Ok(sees_all.then_some(queue));
@@ -127,7 +129,7 @@ fn ask(socket: &Path) -> std::io::Result<Option<Queue>> {
     Ok(Some(queue))
 }
 
-fn unit() -> Option<Unit> {
+fn unit() -> Option<SystemdUnit> {
     if !Path::new("/run/systemd/system").is_dir() {
         return None;
     }
@@ -140,7 +142,7 @@ fn unit() -> Option<Unit> {
         "systemd-analyze",
         &["security", "--no-pager", "chopar.service"],
     );
-    Some(Unit {
+    Some(SystemdUnit {
         enabled: word("is-enabled"),
         active: word("is-active"),
         exposure: security.and_then(|text| exposure(&text)),
@@ -195,19 +197,22 @@ fn interpreter(script: &Path) -> Option<PathBuf> {
 }
 
 /// Where mail for an address goes in the end.
-fn ends(examination: &Examination, admin: &Mailbox) -> Vec<(String, Delivery)> {
+fn ends(examination: &DoctorScope, admin: &Mailbox) -> Vec<(String, MailboxReach)> {
     let config = &examination.config;
     if config.receiving(admin.domain()).is_none() {
         return vec![(admin.to_string(), delivery_to(examination, admin.as_str()))];
     }
     match relay::expand(config, admin) {
-        Err(refusal) => vec![(admin.to_string(), Delivery::Refused(refusal.to_string()))],
+        Err(refusal) => vec![(
+            admin.to_string(),
+            MailboxReach::Refused(refusal.to_string()),
+        )],
         Ok(goals) => goals
             .into_iter()
             .map(|goal| {
                 let delivery = match goal.destination {
-                    Some(_) => Delivery::Here,
-                    None if config.receiving(goal.mailbox.domain()).is_some() => Delivery::Here,
+                    Some(_) => MailboxReach::Here,
+                    None if config.receiving(goal.mailbox.domain()).is_some() => MailboxReach::Here,
                     None => domain_takes_mail(examination, goal.mailbox.domain()),
                 };
                 (goal.mailbox.to_string(), delivery)

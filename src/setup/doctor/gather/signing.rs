@@ -1,20 +1,20 @@
 //! Signs a message with each key and verifies it as a receiver would, through the DNS.
 
 use crate::address::Domain;
-use crate::auth::dkim::canonical::{BodyHasher, Form};
+use crate::auth::dkim::canonical::{BodyHasher, Canonicalization};
 use crate::auth::dkim::sign::{Signer, prepare};
-use crate::auth::dkim::verdict::{Failure, Verdict};
-use crate::auth::dkim::verify::Verification;
+use crate::auth::dkim::verdict::{DkimFailure, DkimResult};
+use crate::auth::dkim::verify::DkimVerification;
 use crate::auth::dmarc::{self, Evidence};
 use crate::config::DkimKey;
 use crate::date::Timestamp;
 use crate::mail::header::Header;
-use crate::setup::doctor::Examination;
+use crate::setup::doctor::DoctorScope;
 use crate::setup::doctor::judge::signing::{Facts, Signed};
 use crate::shell::process::time::wall;
 
-/// What there is to know.
-pub fn gather(examination: &Examination, domain: &Domain) -> Facts {
+/// Asks the world for the facts of this subject; what cannot be told is kept as such.
+pub fn gather(examination: &DoctorScope, domain: &Domain) -> Facts {
     let keys: Vec<Signed> = examination
         .config
         .signing_keys(domain)
@@ -29,7 +29,7 @@ pub fn gather(examination: &Examination, domain: &Domain) -> Facts {
         })
         .collect();
     let is_signed = keys.iter().any(|key| key.outcome.is_ok());
-    let unknown = |key: &Signed| matches!(key.outcome, Err((Verdict::TempError, _)));
+    let unknown = |key: &Signed| matches!(key.outcome, Err((DkimResult::TempError, _)));
     let passing = match is_signed {
         true => vec![domain.clone()],
         false => Vec::new(),
@@ -43,8 +43,8 @@ pub fn gather(examination: &Examination, domain: &Domain) -> Facts {
         .asker
         .verdict(|answers| dmarc::evaluate(&evidence, answers))
         .outcome;
-    if verdict == dmarc::Outcome::Fail && keys.iter().any(unknown) {
-        verdict = dmarc::Outcome::TempError;
+    if verdict == dmarc::DmarcResult::Fail && keys.iter().any(unknown) {
+        verdict = dmarc::DmarcResult::TempError;
     }
     Facts {
         domain: domain.clone(),
@@ -54,15 +54,15 @@ pub fn gather(examination: &Examination, domain: &Domain) -> Facts {
 }
 
 fn try_key(
-    examination: &Examination,
+    examination: &DoctorScope,
     domain: &Domain,
     key: &DkimKey,
-) -> Result<(), (Verdict, Failure)> {
+) -> Result<(), (DkimResult, DkimFailure)> {
     let now = wall();
     let host = &examination.config.hostname;
-    let unusable = (Verdict::Fail, Failure::Signature);
+    let unusable = (DkimResult::Fail, DkimFailure::Signature);
     let header = signed(domain, key, host, now).ok_or(unusable)?;
-    let mut verification = Verification::new(&header, now);
+    let mut verification = DkimVerification::new(&header, now);
     verification.on_body(BODY);
     let verdicts = examination
         .asker
@@ -80,7 +80,7 @@ fn signed(domain: &Domain, key: &DkimKey, host: &Domain, now: Timestamp) -> Opti
         now.rfc5322()
     );
     let header = Header::parse(fields.clone().into_bytes()).ok()?;
-    let mut hasher = BodyHasher::new(Form::Relaxed);
+    let mut hasher = BodyHasher::new(Canonicalization::Relaxed);
     hasher.update(BODY);
     let signer = Signer {
         domain,
@@ -125,7 +125,7 @@ mod tests {
             };
             let header = signed(&domain, &key, &domain, now).expect("a signature");
             for text in &texts {
-                let mut verification = Verification::new(&header, now);
+                let mut verification = DkimVerification::new(&header, now);
                 verification.on_body(BODY);
                 let records = Records::Txt(vec![text.clone().into_bytes()]);
                 let answer = Answer {

@@ -5,19 +5,17 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 
 use crate::config::{Config, Listen};
 use crate::limits::{DOCTOR_REPLY_BYTES_MAX, DOCTOR_REPLY_TIMEOUT};
-use crate::setup::doctor::judge::ports::Role;
+use crate::setup::doctor::judge::ports::CheckedRole;
 use crate::setup::machine;
 
 /// A reply: its code and its lines without it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Reply {
-    /// The code.
+pub struct SmtpReply {
     pub code: u16,
-    /// The lines.
     pub lines: Vec<String>,
 }
 
-impl Reply {
+impl SmtpReply {
     /// All of it on one line.
     pub(super) fn text(&self) -> String {
         self.lines.join(" / ")
@@ -25,7 +23,7 @@ impl Reply {
 }
 
 /// Reads one reply, however it comes in pieces.
-pub fn reply(from: &mut impl Read) -> io::Result<Reply> {
+pub fn reply(from: &mut impl Read) -> io::Result<SmtpReply> {
     let malformed = || io::Error::other("the reply cannot be read");
     let mut lines = Vec::new();
     let mut line = Vec::new();
@@ -41,7 +39,7 @@ pub fn reply(from: &mut impl Read) -> io::Result<Reply> {
                 let is_last = !rest.starts_with('-');
                 lines.push(rest.get(1..).unwrap_or_default().to_owned());
                 if is_last {
-                    return Ok(Reply { code, lines });
+                    return Ok(SmtpReply { code, lines });
                 }
             }
             [byte] => line.push(byte),
@@ -60,7 +58,7 @@ pub(super) fn sentence(error: &io::Error) -> String {
 }
 
 /// Says a command, and reads the reply.
-pub(super) fn command(stream: &mut (impl Read + Write), text: &str) -> io::Result<Reply> {
+pub(super) fn command(stream: &mut (impl Read + Write), text: &str) -> io::Result<SmtpReply> {
     stream.write_all(format!("{text}\r\n").as_bytes())?;
     stream.flush()?;
     reply(stream)
@@ -76,11 +74,11 @@ pub(super) fn connect(to: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Where this machine reaches a port of its own: by the address that others reach it at, if it has that.
-pub(super) fn own_port(config: &Config, role: Role) -> Option<SocketAddr> {
+pub(super) fn own_port(config: &Config, role: CheckedRole) -> Option<SocketAddr> {
     let listen = match role {
-        Role::Smtp => &config.listen.smtp,
-        Role::Submission => &config.listen.submission,
-        Role::Submissions => &config.listen.submissions,
+        CheckedRole::Smtp => &config.listen.smtp,
+        CheckedRole::Submission => &config.listen.submission,
+        CheckedRole::Submissions => &config.listen.submissions,
     };
     let any: SocketAddr = (std::net::Ipv4Addr::UNSPECIFIED, role.port()).into();
     let addresses = match listen {

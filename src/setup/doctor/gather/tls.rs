@@ -3,18 +3,22 @@
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 
-use super::smtp::{Reply, command, connect, own_port, reply, sentence};
+use super::smtp::{SmtpReply, command, connect, own_port, reply, sentence};
 use crate::entropy::Entropy as _;
 use crate::setup::acme::arrival::lead_to_missing;
-use crate::setup::doctor::Examination;
-use crate::setup::doctor::judge::ports::Role;
-use crate::setup::doctor::judge::tls::{Coming, Facts, Said};
+use crate::setup::doctor::DoctorScope;
+use crate::setup::doctor::judge::ports::CheckedRole;
+use crate::setup::doctor::judge::tls::{Coming, Facts, PortAnswer};
 use crate::shell::net::handshake::{Offer, Old, shake, speaks};
 use crate::shell::process::time::{SystemEntropy, wall};
 
-/// What there is to know.
-pub fn gather(examination: &Examination) -> Facts {
-    let roles = [Role::Smtp, Role::Submission, Role::Submissions];
+/// Asks the world for the facts of this subject; what cannot be told is kept as such.
+pub fn gather(examination: &DoctorScope) -> Facts {
+    let roles = [
+        CheckedRole::Smtp,
+        CheckedRole::Submission,
+        CheckedRole::Submissions,
+    ];
     let open = roles
         .into_iter()
         .filter_map(|role| Some((role, own_port(&examination.config, role)?)));
@@ -39,7 +43,10 @@ pub fn gather(examination: &Examination) -> Facts {
 }
 
 /// What the daemon does for a certificate by itself; asked where a port shows one that is self-signed.
-fn coming(examination: &Examination, ports: &[(Role, Result<Said, String>)]) -> Coming {
+fn coming(
+    examination: &DoctorScope,
+    ports: &[(CheckedRole, Result<PortAnswer, String>)],
+) -> Coming {
     let mut shown = ports.iter().filter_map(|(_, said)| said.as_ref().ok());
     let is_missing = shown.any(|said| {
         let shown = said.handshake.as_ref();
@@ -55,7 +62,11 @@ fn coming(examination: &Examination, ports: &[(Role, Result<Said, String>)]) -> 
     }
 }
 
-fn said(examination: &Examination, role: Role, at: SocketAddr) -> Result<Said, String> {
+fn said(
+    examination: &DoctorScope,
+    role: CheckedRole,
+    at: SocketAddr,
+) -> Result<PortAnswer, String> {
     thread::scope(|scope| {
         let tried = [
             (
@@ -82,7 +93,7 @@ fn said(examination: &Examination, role: Role, at: SocketAddr) -> Result<Said, S
                 .iter()
                 .any(|offer| offer.eq_ignore_ascii_case("STARTTLS"))
         });
-        let mut said = Said {
+        let mut said = PortAnswer {
             in_clear,
             handshake: Err("STARTTLS is not offered".to_owned()),
             under_tls: Vec::new(),
@@ -97,7 +108,7 @@ fn said(examination: &Examination, role: Role, at: SocketAddr) -> Result<Said, S
         said.handshake =
             shake(stream, host, Offer::Both, wall()).and_then(|(mut secured, shown)| {
                 let failed = |error: std::io::Error| sentence(&error);
-                if role == Role::Submissions {
+                if role == CheckedRole::Submissions {
                     reply(&mut secured).map_err(failed)?;
                 }
                 let offers = command(&mut secured, &hello(examination)).map_err(failed)?;
@@ -110,23 +121,23 @@ fn said(examination: &Examination, role: Role, at: SocketAddr) -> Result<Said, S
 }
 
 /// What a client says: the name of this host, as other programs of it do.
-fn hello(examination: &Examination) -> String {
+fn hello(examination: &DoctorScope) -> String {
     format!("EHLO {}", examination.config.hostname)
 }
 
-fn extensions(reply: Reply) -> Vec<String> {
+fn extensions(reply: SmtpReply) -> Vec<String> {
     reply.lines.into_iter().skip(1).collect()
 }
 
 /// Goes as far as the handshake; gives what was offered in clear, where TLS does not come first.
 fn before_tls(
-    examination: &Examination,
-    role: Role,
+    examination: &DoctorScope,
+    role: CheckedRole,
     at: SocketAddr,
 ) -> Result<(TcpStream, Option<Vec<String>>), String> {
     let failed = |error: std::io::Error| sentence(&error);
     let mut stream = connect(at).map_err(failed)?;
-    if role == Role::Submissions {
+    if role == CheckedRole::Submissions {
         return Ok((stream, None));
     }
     let banner = reply(&mut stream).map_err(failed)?;
@@ -150,14 +161,14 @@ fn before_tls(
     Ok((stream, Some(offers)))
 }
 
-fn old(examination: &Examination, role: Role, at: SocketAddr, old: Old) -> Option<bool> {
+fn old(examination: &DoctorScope, role: CheckedRole, at: SocketAddr, old: Old) -> Option<bool> {
     let (mut stream, _) = before_tls(examination, role, at).ok()?;
     let mut random = [0; 32];
     SystemEntropy::default().fill(&mut random);
     speaks(&mut stream, old, &random).ok()
 }
 
-fn new(examination: &Examination, role: Role, at: SocketAddr, offer: Offer) -> Option<bool> {
+fn new(examination: &DoctorScope, role: CheckedRole, at: SocketAddr, offer: Offer) -> Option<bool> {
     let (stream, _) = before_tls(examination, role, at).ok()?;
     Some(shake(stream, &examination.config.hostname, offer, wall()).is_ok())
 }

@@ -6,28 +6,27 @@ use crate::address::Domain;
 use crate::auth::dkim::tag::TagList;
 use crate::auth::spf;
 use crate::setup::doctor::checks::{
-    Check, DMARC_RUA, DNS_ADDRESS, DNS_DKIM, DNS_DMARC, DNS_DMARC_REPORTS, DNS_MX, DNS_PTR,
-    DNS_SPF, DNS_SPF_HELO, DNS_SUBMISSION, DNS_TLS_REPORTS, DNS_TLSA, DNS_WEB, Need, OUTBOUND_V4,
-    RESOLVER, SPF, SPF_HELO,
+    DMARC_RUA, DNS_ADDRESS, DNS_DKIM, DNS_DMARC, DNS_DMARC_REPORTS, DNS_MX, DNS_PTR, DNS_SPF,
+    DNS_SPF_HELO, DNS_SUBMISSION, DNS_TLS_REPORTS, DNS_TLSA, DNS_WEB, DoctorCheck, Need,
+    OUTBOUND_V4, RESOLVER, SPF, SPF_HELO,
 };
-use crate::setup::doctor::finding::{Finding, State as Outcome};
-use crate::setup::record::Value;
-use crate::setup::zone::{self, Purpose, Row, State};
+use crate::setup::doctor::finding::{CheckState as Outcome, Finding};
+use crate::setup::record::RecordValue;
+use crate::setup::zone::{self, Purpose, RecordState, WantedRecord};
 
 /// What a receiver finds for one address.
 #[derive(Clone, Debug)]
-pub struct Policy {
-    /// The address.
+pub struct StsView {
     pub address: IpAddr,
     /// For mail of the domain.
-    pub of_domain: (spf::Outcome, Option<String>),
+    pub of_domain: (spf::SpfResult, Option<String>),
     /// For the name of the host.
-    pub of_host: (spf::Outcome, Option<String>),
+    pub of_host: (spf::SpfResult, Option<String>),
 }
 
 /// Whether mail to an address arrives.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Delivery {
+pub enum MailboxReach {
     /// Here, at an address that is there.
     Here,
     /// Elsewhere, at a domain that has a host for mail.
@@ -38,22 +37,20 @@ pub enum Delivery {
     Unknown(String),
 }
 
-/// What there is to know.
+/// What was gathered about this subject.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// Of the zone.
-    pub zone: zone::Facts,
-    /// The records.
-    pub rows: Vec<Row>,
+    pub zone: zone::ZoneFacts,
+    pub rows: Vec<WantedRecord>,
     /// What receivers find.
-    pub policies: Vec<Policy>,
+    pub policies: Vec<StsView>,
     /// The hosts that get the domain's mail, where that is elsewhere.
     pub elsewhere: Result<Vec<Domain>, String>,
     /// Addresses that get reports about the domain, and what becomes of mail to them.
-    pub reports: Vec<(String, Delivery)>,
+    pub reports: Vec<(String, MailboxReach)>,
 }
 
-/// The findings.
+/// Decides from facts alone; pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let mut found: Vec<Finding> = facts.rows.iter().map(|row| record(facts, row)).collect();
     if facts.zone.addresses.is_empty() {
@@ -76,7 +73,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     found
 }
 
-const fn check_of(purpose: Purpose) -> &'static Check {
+const fn check_of(purpose: Purpose) -> &'static DoctorCheck {
     match purpose {
         Purpose::Address => &DNS_ADDRESS,
         Purpose::Pointer => &DNS_PTR,
@@ -93,49 +90,49 @@ const fn check_of(purpose: Purpose) -> &'static Check {
     }
 }
 
-fn record(facts: &Facts, row: &Row) -> Finding {
+fn record(facts: &Facts, row: &WantedRecord) -> Finding {
     let check = check_of(row.purpose);
     let name = &row.record.name;
     let about = match (&row.purpose, &row.record.value) {
-        (Purpose::Address, Value::Address(address)) => format!("{name} {address}"),
+        (Purpose::Address, RecordValue::Address(address)) => format!("{name} {address}"),
         _ => name.to_string(),
     };
     let line = row.record.value.line();
     // The right text, which leads to a record that is not.
-    let leads_astray = row.state == State::Differs && row.found == [row.record.value.clone()];
+    let leads_astray = row.state == RecordState::Differs && row.found == [row.record.value.clone()];
     let mut seen = match row.state {
-        State::There => line,
-        State::Differs if leads_astray => {
+        RecordState::There => line,
+        RecordState::Differs if leads_astray => {
             format!("{line} is there, and a record that it leads to does not name this host")
         }
-        State::Differs => {
-            let found: Vec<String> = row.found.iter().map(Value::line).collect();
+        RecordState::Differs => {
+            let found: Vec<String> = row.found.iter().map(RecordValue::line).collect();
             format!("something else is there: {}", found.join(" | "))
         }
-        State::Missing => "it is missing".to_owned(),
-        State::OnItsWay => "it is on its way".to_owned(),
-        State::Unknown => "it could not be looked up".to_owned(),
+        RecordState::Missing => "it is missing".to_owned(),
+        RecordState::OnItsWay => "it is on its way".to_owned(),
+        RecordState::Unknown => "it could not be looked up".to_owned(),
     };
     for note in &row.notes {
         seen.push_str("; ");
         seen.push_str(note);
     }
     let need = match row.need {
-        zone::Need::Required => Need::Required,
-        zone::Need::Advised => Need::Advised,
+        zone::ZoneNeed::Required => Need::Required,
+        zone::ZoneNeed::Advised => Need::Advised,
     };
     let finding = match row.state {
-        State::There => check.good(about, seen),
-        State::Differs if leads_astray => {
+        RecordState::There => check.good(about, seen),
+        RecordState::Differs if leads_astray => {
             check.bad(about, seen, "correct the address records of the host first")
         }
-        State::Differs | State::Missing => check.bad(about, seen, publish(facts, row)),
-        State::OnItsWay => check.bad(
+        RecordState::Differs | RecordState::Missing => check.bad(about, seen, publish(facts, row)),
+        RecordState::OnItsWay => check.bad(
             about,
             seen,
             "wait: chopar doctor --watch says when it is there",
         ),
-        State::Unknown => check
+        RecordState::Unknown => check
             .unknown(
                 about,
                 seen,
@@ -154,7 +151,7 @@ fn record(facts: &Facts, row: &Row) -> Finding {
     finding.with_need(need)
 }
 
-fn publish(facts: &Facts, row: &Row) -> String {
+fn publish(facts: &Facts, row: &WantedRecord) -> String {
     let record = &row.record;
     if row.purpose == Purpose::Pointer {
         let of_name = |address: &&IpAddr| crate::dns::reverse_name(**address) == record.name;
@@ -166,8 +163,8 @@ fn publish(facts: &Facts, row: &Row) -> String {
         );
     }
     let verb = match (&row.state, row.purpose) {
-        (State::Differs, Purpose::Address) => "publish beside or in place of what is there",
-        (State::Differs, _) => "publish in place of what is there",
+        (RecordState::Differs, Purpose::Address) => "publish beside or in place of what is there",
+        (RecordState::Differs, _) => "publish in place of what is there",
         _ => "publish",
     };
     format!(
@@ -178,7 +175,7 @@ fn publish(facts: &Facts, row: &Row) -> String {
     )
 }
 
-fn spf(facts: &Facts, policy: &Policy) -> Vec<Finding> {
+fn spf(facts: &Facts, policy: &StsView) -> Vec<Finding> {
     let judged = [
         (&SPF, &facts.zone.domain, &policy.of_domain, Purpose::Spf),
         (
@@ -198,19 +195,21 @@ fn spf(facts: &Facts, policy: &Policy) -> Vec<Finding> {
                 row.map_or_else(|| format!("chopar dns {domain}"), |row| publish(facts, row))
             };
             match outcome {
-                spf::Outcome::Pass => check.good(about, format!("pass ({detail})")),
-                spf::Outcome::TempError => check
+                spf::SpfResult::Pass => check.good(about, format!("pass ({detail})")),
+                spf::SpfResult::TempError => check
                     .unknown(
                         about,
                         format!("a record could not be looked up: {detail}"),
                         "run chopar doctor again once the servers of the zone answer",
                     )
                     .for_want_of(&RESOLVER),
-                spf::Outcome::None => check.bad(about, "none: there is no policy", mend()),
-                spf::Outcome::Neutral => check.bad(about, format!("neutral ({detail})"), mend()),
-                spf::Outcome::Fail => check.bad(about, format!("fail ({detail})"), mend()),
-                spf::Outcome::SoftFail => check.bad(about, format!("softfail ({detail})"), mend()),
-                spf::Outcome::PermError => check.bad(
+                spf::SpfResult::None => check.bad(about, "none: there is no policy", mend()),
+                spf::SpfResult::Neutral => check.bad(about, format!("neutral ({detail})"), mend()),
+                spf::SpfResult::Fail => check.bad(about, format!("fail ({detail})"), mend()),
+                spf::SpfResult::SoftFail => {
+                    check.bad(about, format!("softfail ({detail})"), mend())
+                }
+                spf::SpfResult::PermError => check.bad(
                     about,
                     format!("the policy cannot be understood: {detail}"),
                     mend(),
@@ -253,17 +252,17 @@ fn elsewhere(facts: &Facts) -> Finding {
     }
 }
 
-fn reports(facts: &Facts, to: &str, delivery: &Delivery) -> Finding {
+fn reports(facts: &Facts, to: &str, delivery: &MailboxReach) -> Finding {
     let about = format!("{} to {to}", facts.zone.domain);
     match delivery {
-        Delivery::Here => DMARC_RUA.good(about, "the address is one of this host"),
-        Delivery::Elsewhere => DMARC_RUA.good(about, "its domain has a host for mail"),
-        Delivery::Refused(why) => DMARC_RUA.bad(
+        MailboxReach::Here => DMARC_RUA.good(about, "the address is one of this host"),
+        MailboxReach::Elsewhere => DMARC_RUA.good(about, "its domain has a host for mail"),
+        MailboxReach::Refused(why) => DMARC_RUA.bad(
             about,
             format!("mail to it does not arrive: {why}"),
             format!("chopar alias add {to} YOU@ELSEWHERE, or name another address in rua= of the DMARC record"),
         ),
-        Delivery::Unknown(why) => DMARC_RUA.unknown(
+        MailboxReach::Unknown(why) => DMARC_RUA.unknown(
             about,
             format!("it could not be found out: {why}"),
             "run chopar doctor again once the resolver answers",

@@ -10,7 +10,7 @@ use crate::setup::doctor::finding::Finding;
 
 /// What says how far the clock is off.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Clock {
+pub enum ClockState {
     /// A time server: seconds by which the clock is ahead of it.
     Server(f64),
     /// The system says that it is synchronized.
@@ -23,7 +23,7 @@ pub enum Clock {
 
 /// The file system of the spool.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Disk {
+pub struct SpoolDisk {
     /// Bytes that are free for others than root.
     pub free: u64,
     /// Bytes in all.
@@ -34,15 +34,14 @@ pub struct Disk {
     pub inodes: u64,
 }
 
-/// What there is to know.
+/// What was gathered about this subject.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// Where the spool is.
     pub state_dir: String,
-    /// Of the clock.
-    pub clock: Clock,
+    pub clock: ClockState,
     /// The disk, or why it could not be looked at.
-    pub disk: Result<Disk, String>,
+    pub disk: Result<SpoolDisk, String>,
     /// How long a write took that lasts, or why there was none.
     pub sync: Result<Duration, String>,
     /// Who owns the spool, where that is not the account of the relay.
@@ -55,7 +54,7 @@ pub struct Facts {
     pub memory: Option<(u64, &'static str)>,
 }
 
-/// The findings.
+/// Decides from facts alone; pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let mut found = vec![clock(&facts.clock)];
     match &facts.disk {
@@ -71,24 +70,24 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     found
 }
 
-fn clock(clock: &Clock) -> Finding {
+fn clock(clock: &ClockState) -> Finding {
     match clock {
-        Clock::Server(ahead) => {
+        ClockState::Server(ahead) => {
             let seen = format!("{ahead:+.1} s from a time server");
             match ahead.abs() {
                 off if off < 5.0 => CLOCK.good("", seen),
                 _ => CLOCK.bad("", seen, "timedatectl set-ntp true"),
             }
         }
-        Clock::System => CLOCK.good("", "the system says that it is synchronized"),
-        Clock::NoName(pool) => CLOCK
+        ClockState::System => CLOCK.good("", "the system says that it is synchronized"),
+        ClockState::NoName(pool) => CLOCK
             .unknown(
                 "",
                 format!("no time server to compare it with: {pool} could not be looked up"),
                 "run chopar doctor again once the resolver answers",
             )
             .for_want_of(&RESOLVER),
-        Clock::Nothing(why) => CLOCK.unknown(
+        ClockState::Nothing(why) => CLOCK.unknown(
             "",
             format!("nothing to compare it with: {why}"),
             "compare the output of date -u with a clock; let UDP to port 123 out, so that it can be kept right",
@@ -96,7 +95,7 @@ fn clock(clock: &Clock) -> Finding {
     }
 }
 
-fn space(facts: &Facts, disk: &Disk) -> Finding {
+fn space(facts: &Facts, disk: &SpoolDisk) -> Finding {
     let seen = format!("{} of {} free", size_text(disk.free), size_text(disk.total));
     let mend = format!(
         "df -h {0}, and make room there or move state_dir",
@@ -115,7 +114,7 @@ fn space(facts: &Facts, disk: &Disk) -> Finding {
     }
 }
 
-fn inodes(facts: &Facts, disk: &Disk) -> Finding {
+fn inodes(facts: &Facts, disk: &SpoolDisk) -> Finding {
     if disk.inodes == 0 {
         return DISK_INODES.good(&facts.state_dir, "the file system has no limit");
     }

@@ -6,7 +6,7 @@ use crate::address::Domain;
 use crate::setup::doctor::checks::{HOSTNAME, HOSTS_FILE, IPV6_ROUTE, PTR_NAME, RESOLVER};
 use crate::setup::doctor::finding::Finding;
 
-/// What there is to know.
+/// What was gathered about this subject.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// The name of the host.
@@ -23,7 +23,7 @@ pub struct Facts {
     pub sends_v6: bool,
 }
 
-/// The findings.
+/// Decides from facts alone; pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let mut found = vec![hostname(&facts.host), hosts_file(facts), ipv6(facts)];
     found.extend(

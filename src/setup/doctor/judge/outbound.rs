@@ -9,16 +9,16 @@ use crate::setup::machine::is_public;
 
 /// What came of one attempt.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Attempt {
+pub struct ConnectAttempt {
     /// Whom it went to.
     pub target: String,
     /// The first line and the address it went out from, or why there is none.
     pub result: Result<(String, IpAddr), String>,
 }
 
-/// One family.
+/// Whether hosts can be reached by one family of addresses.
 #[derive(Clone, Debug)]
-pub struct Way {
+pub struct FamilyReach {
     /// Whether it is IPv4.
     pub is_v4: bool,
     /// Whether `[delivery]` uses it.
@@ -26,26 +26,26 @@ pub struct Way {
     /// Whether the machine has a route.
     pub has_route: bool,
     /// What was tried. The first that succeeds counts.
-    pub attempts: Vec<Attempt>,
+    pub attempts: Vec<ConnectAttempt>,
 }
 
-/// What there is to know.
+/// What was gathered about this subject.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// IPv4 and IPv6.
-    pub ways: Vec<Way>,
+    pub ways: Vec<FamilyReach>,
     /// The addresses that the records are about.
     pub addresses: Vec<IpAddr>,
 }
 
-/// The findings.
+/// Decides from facts alone; pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let mut found: Vec<Finding> = facts.ways.iter().map(way).collect();
     found.extend(sources(facts));
     found
 }
 
-fn way(way: &Way) -> Finding {
+fn way(way: &FamilyReach) -> Finding {
     let (check, family, key) = match way.is_v4 {
         true => (&OUTBOUND_V4, "IPv4", "ipv6"),
         false => (&OUTBOUND_V6, "IPv6", "ipv4"),

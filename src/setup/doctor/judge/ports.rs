@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::setup::doctor::checks::{Check, PORT_SMTP, PORT_SUBMISSION, PORT_SUBMISSIONS};
+use crate::setup::doctor::checks::{DoctorCheck, PORT_SMTP, PORT_SUBMISSION, PORT_SUBMISSIONS};
 use crate::setup::doctor::finding::Finding;
 
 /// What a port is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Role {
+pub enum CheckedRole {
     /// Other servers deliver to it.
     Smtp,
     /// Users submit, with STARTTLS.
@@ -16,7 +16,7 @@ pub enum Role {
     Submissions,
 }
 
-impl Role {
+impl CheckedRole {
     /// The port that others try.
     pub const fn port(self) -> u16 {
         match self {
@@ -36,7 +36,7 @@ impl Role {
     }
 
     /// The check of whether it is open.
-    pub const fn check(self) -> &'static Check {
+    pub const fn check(self) -> &'static DoctorCheck {
         match self {
             Self::Smtp => &PORT_SMTP,
             Self::Submission => &PORT_SUBMISSION,
@@ -45,49 +45,46 @@ impl Role {
     }
 }
 
-/// A socket that listens.
+/// A listening TCP socket of this machine, and the process behind it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Listener {
-    /// Where.
+pub struct ListeningSocket {
     pub at: SocketAddr,
     /// The name of the program that holds it; nothing where it could not be found out.
     pub holder: Option<String>,
 }
 
-/// One port.
+/// What the daemon listens on and what answers there from outside.
 #[derive(Clone, Debug)]
-pub struct Port {
-    /// What it is for.
-    pub role: Role,
+pub struct CheckedPort {
+    pub role: CheckedRole,
     /// The ports that the configuration names; none turns it off.
     pub configured: Vec<u16>,
 }
 
-/// What there is to know.
+/// What was gathered about this subject.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// Our ports.
-    pub ports: Vec<Port>,
-    /// All sockets that listen.
-    pub listeners: Vec<Listener>,
+    pub ports: Vec<CheckedPort>,
+    pub listeners: Vec<ListeningSocket>,
     /// The families of the addresses that others reach: IPv4, IPv6.
     pub families: (bool, bool),
     /// Whether a domain is received here.
     pub receives: bool,
 }
 
-/// The findings.
+/// Decides from facts alone; pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     facts.ports.iter().map(|port| one(facts, port)).collect()
 }
 
-fn one(facts: &Facts, port: &Port) -> Finding {
+fn one(facts: &Facts, port: &CheckedPort) -> Finding {
     if let Some(finding) = misconfigured(facts, port) {
         return finding;
     }
     let check = port.role.check();
     let (standard, key) = (port.role.port(), port.role.key());
-    let here: Vec<&Listener> = facts
+    let here: Vec<&ListeningSocket> = facts
         .listeners
         .iter()
         .filter(|listener| listener.at.port() == standard)
@@ -118,7 +115,7 @@ fn one(facts: &Facts, port: &Port) -> Finding {
 }
 
 /// What the configuration alone says against a port: it is turned off, or another one is in its place.
-fn misconfigured(facts: &Facts, port: &Port) -> Option<Finding> {
+fn misconfigured(facts: &Facts, port: &CheckedPort) -> Option<Finding> {
     let check = port.role.check();
     let (standard, key) = (port.role.port(), port.role.key());
     let cure = || {
@@ -127,7 +124,7 @@ fn misconfigured(facts: &Facts, port: &Port) -> Option<Finding> {
         )
     };
     if port.configured.is_empty() {
-        if port.role == Role::Smtp && !facts.receives {
+        if port.role == CheckedRole::Smtp && !facts.receives {
             return Some(check.skipped("", "it is turned off, and no domain is received here"));
         }
         let text = format!("it is turned off: {key} in [listen] of chopar.toml is empty");
@@ -148,7 +145,7 @@ fn misconfigured(facts: &Facts, port: &Port) -> Option<Finding> {
 }
 
 /// The program that holds a socket, where it is not chopar.
-fn foreign(listener: &Listener) -> Option<&str> {
+fn foreign(listener: &ListeningSocket) -> Option<&str> {
     let holder = listener.holder.as_deref()?;
     // With socket activation systemd holds it too.
     (!matches!(holder, "chopar" | "systemd")).then_some(holder)
@@ -158,7 +155,7 @@ fn foreign(listener: &Listener) -> Option<&str> {
 fn closed_family(
     (v4, v6): (bool, bool),
     standard: u16,
-    here: &[&Listener],
+    here: &[&ListeningSocket],
 ) -> Option<(&'static str, String)> {
     let is_open = |is_v4: bool| {
         here.iter().any(|listener| {

@@ -6,7 +6,7 @@ use crate::address::Domain;
 use crate::setup::doctor::checks::{PORT_SMTP, RELAY};
 use crate::setup::doctor::finding::Finding;
 
-/// One disguise.
+/// An address that looks local and is not, with which open relays are found.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Disguise {
     /// What it is called.
@@ -17,16 +17,16 @@ pub struct Disguise {
     pub recipient: String,
 }
 
-/// What became of it.
+/// What the relay answered to one attempt to relay through it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Reply {
+pub enum AttemptReply {
     /// The reply that decided: to MAIL or RCPT.
     Said(u16, String),
     /// There was none.
     Nothing(String),
 }
 
-/// What there is to know.
+/// What was gathered about this subject.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// Where the attempts came from.
@@ -34,7 +34,7 @@ pub struct Facts {
     /// Whether that address may relay, as `[relay] networks` says: then they show nothing.
     pub is_trusted: bool,
     /// Each disguise and what became of it.
-    pub tried: Vec<(Disguise, Reply)>,
+    pub tried: Vec<(Disguise, AttemptReply)>,
     /// Whether port 25 is open at all.
     pub is_open: bool,
 }
@@ -88,7 +88,7 @@ pub fn disguises(host: &Domain, domain: &Domain, at: IpAddr, outside: &str) -> V
 /// What the attempt without a disguise is called.
 pub const PLAIN: &str = "plain";
 
-/// The findings.
+/// Decides from facts alone; pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     vec![one(facts)]
 }
@@ -113,8 +113,9 @@ fn one(facts: &Facts) -> Finding {
             format!("take the network of {from} out of networks in [relay] of chopar.toml; programs of this machine use sendmail"),
         );
     }
-    let passed = |(_, reply): &&(Disguise, Reply)| matches!(reply, Reply::Said(200..300, _));
-    if let Some((disguise, Reply::Said(code, text))) = facts.tried.iter().find(passed) {
+    let passed =
+        |(_, reply): &&(Disguise, AttemptReply)| matches!(reply, AttemptReply::Said(200..300, _));
+    if let Some((disguise, AttemptReply::Said(code, text))) = facts.tried.iter().find(passed) {
         return RELAY.bad(
             "",
             format!(
@@ -128,9 +129,9 @@ fn one(facts: &Facts) -> Finding {
         .tried
         .iter()
         .filter_map(|(disguise, reply)| match reply {
-            Reply::Said(500.., _) => None,
-            Reply::Said(code, text) => Some(format!("{}: {code} {text}", disguise.name)),
-            Reply::Nothing(why) => Some(format!("{}: {why}", disguise.name)),
+            AttemptReply::Said(500.., _) => None,
+            AttemptReply::Said(code, text) => Some(format!("{}: {code} {text}", disguise.name)),
+            AttemptReply::Nothing(why) => Some(format!("{}: {why}", disguise.name)),
         })
         .collect();
     match unclear.first() {

@@ -7,8 +7,7 @@ use crate::setup::doctor::finding::Finding;
 
 /// A list that large receivers use, or that many small ones do.
 #[derive(Debug, Eq, PartialEq)]
-pub struct List {
-    /// Its zone.
+pub struct BlockList {
     pub zone: &'static str,
     /// Whether it has IPv6 addresses.
     pub has_v6: bool,
@@ -17,23 +16,23 @@ pub struct List {
 }
 
 /// The lists that are asked.
-pub const LISTS: [List; 4] = [
-    List {
+pub const LISTS: [BlockList; 4] = [
+    BlockList {
         zone: "zen.spamhaus.org",
         has_v6: true,
         page: "https://check.spamhaus.org/",
     },
-    List {
+    BlockList {
         zone: "bl.spamcop.net",
         has_v6: false,
         page: "https://www.spamcop.net/bl.shtml",
     },
-    List {
+    BlockList {
         zone: "b.barracudacentral.org",
         has_v6: false,
         page: "https://www.barracudacentral.org/rbl/removal-request",
     },
-    List {
+    BlockList {
         zone: "psbl.surriel.com",
         has_v6: false,
         page: "https://psbl.org/",
@@ -42,35 +41,33 @@ pub const LISTS: [List; 4] = [
 
 /// What a list has said.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Word {
+pub enum ListAnswer {
     /// These answers; none: it does not list the address.
     Answers(Vec<Ipv4Addr>),
     /// It could not be asked, for this reason.
     Nothing(String),
 }
 
-/// One question to one list.
+/// One question to one block list, and its answer.
 #[derive(Clone, Debug)]
-pub struct Asked {
-    /// The list.
-    pub list: &'static List,
-    /// The address.
+pub struct ListQuestion {
+    pub list: &'static BlockList,
     pub address: IpAddr,
     /// What it says of it.
-    pub word: Word,
+    pub word: ListAnswer,
     /// And of 127.0.0.2, which every list that works has (RFC 5782 section 5).
-    pub of_test: Word,
+    pub of_test: ListAnswer,
 }
 
-/// The findings.
-pub fn judge(asked: &[Asked]) -> Vec<Finding> {
+/// Decides from facts alone; pure, so that each finding has a test without a network.
+pub fn judge(asked: &[ListQuestion]) -> Vec<Finding> {
     asked.iter().map(one).collect()
 }
 
-fn one(asked: &Asked) -> Finding {
+fn one(asked: &ListQuestion) -> Finding {
     let about = format!("{} at {}", asked.address, asked.list.zone);
     let (answers, of_test) = match (&asked.word, &asked.of_test) {
-        (Word::Nothing(why), _) | (_, Word::Nothing(why)) => {
+        (ListAnswer::Nothing(why), _) | (_, ListAnswer::Nothing(why)) => {
             return DNSBL
                 .unknown(
                     about,
@@ -79,7 +76,7 @@ fn one(asked: &Asked) -> Finding {
                 )
                 .for_want_of(&RESOLVER);
         }
-        (Word::Answers(answers), Word::Answers(of_test)) => (answers, of_test),
+        (ListAnswer::Answers(answers), ListAnswer::Answers(of_test)) => (answers, of_test),
     };
     if let Some(refusal) = answers
         .iter()

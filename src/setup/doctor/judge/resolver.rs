@@ -6,9 +6,9 @@ use crate::setup::doctor::checks::{RESOLVER, RESOLVER_DNSSEC, RESOLVER_PLACE};
 use crate::setup::doctor::finding::Finding;
 use crate::setup::machine::is_public;
 
-/// One resolver.
+/// One resolver of the configuration, and how it answered.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct AskedResolver {
     /// Where it is.
     pub server: SocketAddr,
     /// Whether the machine has a route to it.
@@ -19,8 +19,8 @@ pub struct Asked {
     pub validates: Result<bool, String>,
 }
 
-/// The findings.
-pub fn judge(asked: &[Asked]) -> Vec<Finding> {
+/// Decides from facts alone; pure, so that each finding has a test without a network.
+pub fn judge(asked: &[AskedResolver]) -> Vec<Finding> {
     if asked.is_empty() {
         let mend = "write nameserver ADDRESS into /etc/resolv.conf, or set addresses in [dns] of chopar.toml";
         return vec![RESOLVER.bad("", "none is named", mend)];

@@ -1,7 +1,7 @@
 //! What large receivers ask of senders, and whether it is met, as far as the other findings show.
 
-use crate::setup::doctor::checks::{ALL, Check, GMAIL, OUTLOOK, YAHOO};
-use crate::setup::doctor::finding::{Finding, State};
+use crate::setup::doctor::checks::{ALL, DoctorCheck, GMAIL, OUTLOOK, YAHOO};
+use crate::setup::doctor::finding::{CheckState, Finding};
 
 /// A rule, and the checks that have to be good for it to be met.
 struct Rule {
@@ -59,7 +59,7 @@ const TLS: (&str, &str) = (
 
 /// The findings that follow from `found`.
 pub fn judge(found: &[Finding]) -> Vec<Finding> {
-    let of_receivers: [(&'static Check, &[Rule]); 3] = [
+    let of_receivers: [(&'static DoctorCheck, &[Rule]); 3] = [
         (
             &GMAIL,
             &[SPF_OR_DKIM, DKIM, DMARC, ALIGNMENT, POINTER, UNLISTED],
@@ -82,12 +82,12 @@ pub fn judge(found: &[Finding]) -> Vec<Finding> {
     rules
 }
 
-fn one(check: &'static Check, rule: &Rule, found: &[Finding]) -> Finding {
+fn one(check: &'static DoctorCheck, rule: &Rule, found: &[Finding]) -> Finding {
     let about: Vec<&Finding> = found
         .iter()
         .filter(|finding| rule.checks.contains(&finding.check.id))
         .collect();
-    let mends = |state: State| {
+    let mends = |state: CheckState| {
         let of_state = about.iter().find(|finding| finding.state == state);
         of_state
             .map(|finding| finding.mend.clone())
@@ -97,10 +97,10 @@ fn one(check: &'static Check, rule: &Rule, found: &[Finding]) -> Finding {
     let state_of = |id: &str| {
         let of_check = about.iter().filter(|finding| finding.check.id == id);
         let worst = of_check.map(|finding| finding.state).min();
-        worst.unwrap_or(State::Unknown)
+        worst.unwrap_or(CheckState::Unknown)
     };
     let states = rule.checks.iter().map(|id| state_of(id));
-    let worst = states.min().unwrap_or(State::Unknown);
+    let worst = states.min().unwrap_or(CheckState::Unknown);
     // The checks that the verdict hangs on, by the words that the report has for them.
     let titles: Vec<String> = ALL
         .iter()
@@ -109,19 +109,21 @@ fn one(check: &'static Check, rule: &Rule, found: &[Finding]) -> Finding {
         .collect();
     let see = format!("see {}", titles.join(" and "));
     match worst {
-        State::Bad => check.warning(rule.text, format!("not met: {see}"), mends(State::Bad)),
-        State::Unknown => check.unknown(
+        CheckState::Bad => {
+            check.warning(rule.text, format!("not met: {see}"), mends(CheckState::Bad))
+        }
+        CheckState::Unknown => check.unknown(
             rule.text,
             format!("cannot be told: {see}"),
-            mends(State::Unknown),
+            mends(CheckState::Unknown),
         ),
         // A list that does not answer, for one.
-        State::Warning => check.warning(
+        CheckState::Warning => check.warning(
             rule.text,
             format!("cannot be told for sure: {see}"),
-            mends(State::Warning),
+            mends(CheckState::Warning),
         ),
-        State::Skipped => check.skipped(rule.text, format!("does not apply: {see}")),
-        State::Good => check.good(rule.text, "met"),
+        CheckState::Skipped => check.skipped(rule.text, format!("does not apply: {see}")),
+        CheckState::Good => check.good(rule.text, "met"),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::dns::Delivery;
+use super::dns::MailboxReach;
 use crate::setup::doctor::checks::{
     ADMIN, ADVICE, BOUNCES, CONFIGURATION, DAEMON, HOOKS, QUEUE_AGE, RESOLVER, SANDBOX, UNIT,
 };
@@ -12,14 +12,14 @@ use crate::setup::doctor::finding::Finding;
 #[derive(Clone, Debug)]
 pub enum Daemon {
     /// It answers; with the oldest message of its queue and why that waits, where the caller may know.
-    Runs(Option<Queue>),
+    Runs(Option<QueueState>),
     /// It does not, for this reason.
     Gone(String),
 }
 
 /// What waits.
 #[derive(Clone, Debug, Default)]
-pub struct Queue {
+pub struct QueueState {
     /// How many messages.
     pub messages: usize,
     /// The oldest that is not held: its id, its age, and why it waits.
@@ -28,7 +28,7 @@ pub struct Queue {
 
 /// What systemd says.
 #[derive(Clone, Debug)]
-pub struct Unit {
+pub struct SystemdUnit {
     /// The word of `systemctl is-enabled`; nothing where it does not say.
     pub enabled: Option<String>,
     /// The word of `systemctl is-active`; nothing where it does not say.
@@ -40,23 +40,21 @@ pub struct Unit {
 /// Where mail for the administrator goes.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// The address.
     pub address: String,
     /// Each address that it leads to in the end, and whether mail arrives there.
-    pub ends: Vec<(String, Delivery)>,
+    pub ends: Vec<(String, MailboxReach)>,
 }
 
-/// What there is to know.
+/// What was gathered about this subject.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// What `chopar check` calls an error.
     pub errors: Vec<String>,
     /// And a warning.
     pub warnings: Vec<String>,
-    /// The daemon.
     pub daemon: Daemon,
     /// What systemd says; nothing where it does not run the system.
-    pub unit: Option<Unit>,
+    pub unit: Option<SystemdUnit>,
     /// Whether there is a hook, and why it could not be run.
     pub hook: Option<Result<(), String>>,
     /// The administrator; nothing where none is named.
@@ -67,7 +65,7 @@ pub struct Facts {
     pub accounts: usize,
 }
 
-/// The findings.
+/// Decides from facts alone; pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let mut found = configuration(&facts.errors, &facts.warnings);
     found.extend([daemon(&facts.daemon), queue(&facts.daemon)]);
@@ -144,7 +142,7 @@ fn queue(daemon: &Daemon) -> Finding {
     }
 }
 
-fn unit(unit: Option<&Unit>) -> Vec<Finding> {
+fn unit(unit: Option<&SystemdUnit>) -> Vec<Finding> {
     let Some(unit) = unit else {
         let why = "systemd does not run this system";
         return vec![UNIT.skipped("", why), SANDBOX.skipped("", why)];
@@ -197,7 +195,7 @@ fn admin(admin: Option<&Admin>) -> Finding {
         .ends
         .iter()
         .find_map(|(end, delivery)| match delivery {
-            Delivery::Refused(why) => Some(format!(
+            MailboxReach::Refused(why) => Some(format!(
                 "mail to it ends at {end}, and does not arrive: {why}"
             )),
             _ => None,
@@ -213,7 +211,7 @@ fn admin(admin: Option<&Admin>) -> Finding {
         .ends
         .iter()
         .find_map(|(end, delivery)| match delivery {
-            Delivery::Unknown(why) => {
+            MailboxReach::Unknown(why) => {
                 Some(format!("whether {end} can be reached is not known: {why}"))
             }
             _ => None,

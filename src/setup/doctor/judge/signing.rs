@@ -1,7 +1,7 @@
 //! Signatures of a domain, made and verified.
 
 use crate::address::Domain;
-use crate::auth::dkim::verdict::{Failure, Verdict};
+use crate::auth::dkim::verdict::{DkimFailure, DkimResult};
 use crate::auth::dmarc;
 use crate::setup::doctor::checks::{DKIM_KEY, DKIM_SIGNATURE, DMARC, RESOLVER};
 use crate::setup::doctor::finding::Finding;
@@ -9,26 +9,23 @@ use crate::setup::doctor::finding::Finding;
 /// One key.
 #[derive(Clone, Debug)]
 pub struct Signed {
-    /// Its selector.
     pub selector: String,
     /// Its kind, and its bits.
     pub kind: String,
     /// Whether a signature made with it is verified; the result's word and the reason.
-    pub outcome: Result<(), (Verdict, Failure)>,
+    pub outcome: Result<(), (DkimResult, DkimFailure)>,
 }
 
-/// What there is to know.
+/// What was gathered about this subject.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// The domain.
     pub domain: Domain,
-    /// Its keys.
     pub keys: Vec<Signed>,
     /// What DMARC says of a message with all of these signatures, and without SPF.
-    pub dmarc: dmarc::Outcome,
+    pub dmarc: dmarc::DmarcResult,
 }
 
-/// The findings.
+/// Decides from facts alone; pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let domain = &facts.domain;
     if facts.keys.is_empty() {
@@ -46,7 +43,7 @@ fn signature(domain: &Domain, key: &Signed) -> Finding {
     let about = format!("{}._domainkey.{domain}", key.selector);
     match &key.outcome {
         Ok(()) => DKIM_SIGNATURE.good(about, format!("{} signature is verified", key.kind)),
-        Err((Verdict::TempError, failure)) => DKIM_SIGNATURE
+        Err((DkimResult::TempError, failure)) => DKIM_SIGNATURE
             .unknown(
                 about,
                 format!("the key could not be looked up: {failure}"),
@@ -64,20 +61,20 @@ fn signature(domain: &Domain, key: &Signed) -> Finding {
 fn dmarc(facts: &Facts) -> Finding {
     let domain = &facts.domain;
     match facts.dmarc {
-        dmarc::Outcome::Pass => DMARC.good(domain, "pass, by the signature alone"),
-        dmarc::Outcome::TempError => DMARC
+        dmarc::DmarcResult::Pass => DMARC.good(domain, "pass, by the signature alone"),
+        dmarc::DmarcResult::TempError => DMARC
             .unknown(
                 domain,
                 "a record could not be looked up",
                 "run chopar doctor again once the servers of the zone answer",
             )
             .for_want_of(&RESOLVER),
-        dmarc::Outcome::None => DMARC.bad(
+        dmarc::DmarcResult::None => DMARC.bad(
             domain,
             "the domain has no policy",
             format!("publish the DMARC record that chopar dns {domain} shows"),
         ),
-        dmarc::Outcome::Fail => DMARC.bad(
+        dmarc::DmarcResult::Fail => DMARC.bad(
             domain,
             "fail: no signature is verified for the domain in From",
             format!("publish the keys that chopar dns {domain} shows"),

@@ -1,21 +1,21 @@
 //! What a client of our ports is shown.
 
-use super::ports::Role;
+use super::ports::CheckedRole;
 use crate::address::Domain;
 use crate::date::Timestamp;
 use crate::setup::doctor::checks::{
     AUTH, AUTH_CLEAR, STARTTLS, TLS_CHAIN, TLS_DAYS, TLS_HANDSHAKE, TLS_NAME, TLS_VERSIONS,
 };
 use crate::setup::doctor::finding::Finding;
-use crate::shell::net::handshake::Shown;
+use crate::shell::net::handshake::HandshakeResult;
 
 /// What one port has said.
 #[derive(Clone, Debug)]
-pub struct Said {
+pub struct PortAnswer {
     /// What EHLO offered in clear; nothing where TLS comes first.
     pub in_clear: Option<Vec<String>>,
     /// What the handshake has shown, or why there is none.
-    pub handshake: Result<Shown, String>,
+    pub handshake: Result<HandshakeResult, String>,
     /// What EHLO offered under TLS.
     pub under_tls: Vec<String>,
     /// Each version by name, and whether it is spoken; nothing where it could not be found out.
@@ -33,20 +33,19 @@ pub enum Coming {
     Soon,
 }
 
-/// What there is to know.
+/// What was gathered about this subject.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// The name that clients connect to.
     pub host: Domain,
-    /// Now.
     pub now: Timestamp,
     /// What the daemon does for a certificate by itself.
     pub coming: Coming,
     /// Each port that is open, or why it could not be spoken to.
-    pub ports: Vec<(Role, Result<Said, String>)>,
+    pub ports: Vec<(CheckedRole, Result<PortAnswer, String>)>,
 }
 
-/// The findings.
+/// Decides from facts alone; pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let mut found = Vec::new();
     for (role, said) in &facts.ports {
@@ -66,7 +65,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     found
 }
 
-fn port(facts: &Facts, role: Role, said: &Said) -> Vec<Finding> {
+fn port(facts: &Facts, role: CheckedRole, said: &PortAnswer) -> Vec<Finding> {
     let about = format!("port {}", role.port());
     let mut found = Vec::new();
     if let Some(offers) = &said.in_clear {
@@ -76,7 +75,7 @@ fn port(facts: &Facts, role: Role, said: &Said) -> Vec<Finding> {
             false => STARTTLS.bad(&about, "EHLO does not name it", RESTART),
         });
         let under = said.under_tls.iter().any(|offer| is(offer, "AUTH"));
-        found.push(match (has("AUTH"), role == Role::Smtp && under) {
+        found.push(match (has("AUTH"), role == CheckedRole::Smtp && under) {
             (true, _) => AUTH_CLEAR.bad(&about, "EHLO names AUTH before TLS", RESTART),
             (false, true) => AUTH_CLEAR.bad(&about, "EHLO names AUTH on port 25", RESTART),
             (false, false) => AUTH_CLEAR.good(&about, "there is none"),
@@ -98,7 +97,7 @@ fn port(facts: &Facts, role: Role, said: &Said) -> Vec<Finding> {
         }
     };
     found.push(TLS_HANDSHAKE.good(&about, format!("{}, and the key matches", shown.version)));
-    if role != Role::Smtp {
+    if role != CheckedRole::Smtp {
         found.push(match said.under_tls.iter().any(|offer| is(offer, "AUTH")) {
             true => AUTH.good(&about, "EHLO names it"),
             false => AUTH.bad(&about, "EHLO does not name it under TLS", RESTART),
@@ -109,7 +108,12 @@ fn port(facts: &Facts, role: Role, said: &Said) -> Vec<Finding> {
     found
 }
 
-fn certificate(facts: &Facts, role: Role, about: &str, shown: &Shown) -> Vec<Finding> {
+fn certificate(
+    facts: &Facts,
+    role: CheckedRole,
+    about: &str,
+    shown: &HandshakeResult,
+) -> Vec<Finding> {
     let obtain = format!(
         "obtain a certificate for {0}: chopar cert obtain {0} (chopar cert list shows what is there; CERTIFICATES in chopar-setup(7))",
         facts.host
@@ -129,7 +133,7 @@ fn certificate(facts: &Facts, role: Role, about: &str, shown: &Shown) -> Vec<Fin
     // Other servers take mail to port 25 under any certificate; people's programs do not.
     let chain = match (&shown.chain, role) {
         (Ok(()), _) => TLS_CHAIN.good(about, "it chains to a root of the system"),
-        (Err(why), Role::Smtp) => TLS_CHAIN.warning(about, said_of(facts, shown, why), mend),
+        (Err(why), CheckedRole::Smtp) => TLS_CHAIN.warning(about, said_of(facts, shown, why), mend),
         (Err(why), _) => TLS_CHAIN.bad(about, said_of(facts, shown, why), mend),
     };
     let names = match shown.names.is_empty() {
@@ -147,7 +151,7 @@ fn certificate(facts: &Facts, role: Role, about: &str, shown: &Shown) -> Vec<Fin
     vec![chain, name, days(facts, about, shown, obtain)]
 }
 
-fn said_of(facts: &Facts, shown: &Shown, why: &str) -> String {
+fn said_of(facts: &Facts, shown: &HandshakeResult, why: &str) -> String {
     match (shown.is_self_signed, &facts.coming) {
         (true, Coming::Waits(lead)) => {
             format!(
@@ -159,7 +163,7 @@ fn said_of(facts: &Facts, shown: &Shown, why: &str) -> String {
     }
 }
 
-fn days(facts: &Facts, about: &str, shown: &Shown, obtain: String) -> Finding {
+fn days(facts: &Facts, about: &str, shown: &HandshakeResult, obtain: String) -> Finding {
     let Some((from, to)) = shown.validity else {
         return TLS_DAYS.unknown(about, "its times cannot be read", obtain);
     };
@@ -182,7 +186,7 @@ fn days(facts: &Facts, about: &str, shown: &Shown, obtain: String) -> Finding {
     }
 }
 
-fn versions(about: &str, said: &Said) -> Finding {
+fn versions(about: &str, said: &PortAnswer) -> Finding {
     let spoken = |wanted: Option<bool>| -> Vec<&str> {
         let of_kind = said.versions.iter().filter(|(_, speaks)| *speaks == wanted);
         of_kind.map(|(name, _)| *name).collect()

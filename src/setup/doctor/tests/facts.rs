@@ -29,21 +29,21 @@ pub(super) fn good_names() -> names::Facts {
 
 pub(super) fn good_ports() -> ports::Facts {
     let roles = [
-        ports::Role::Smtp,
-        ports::Role::Submission,
-        ports::Role::Submissions,
+        ports::CheckedRole::Smtp,
+        ports::CheckedRole::Submission,
+        ports::CheckedRole::Submissions,
     ];
     ports::Facts {
         ports: roles
             .iter()
-            .map(|role| ports::Port {
+            .map(|role| ports::CheckedPort {
                 role: *role,
                 configured: vec![role.port()],
             })
             .collect(),
         listeners: roles
             .iter()
-            .map(|role| ports::Listener {
+            .map(|role| ports::ListeningSocket {
                 at: (Ipv4Addr::UNSPECIFIED, role.port()).into(),
                 holder: Some("chopar".to_owned()),
             })
@@ -54,11 +54,11 @@ pub(super) fn good_ports() -> ports::Facts {
 }
 
 pub(super) fn good_outbound() -> outbound::Facts {
-    let way = |is_v4, from: &str| outbound::Way {
+    let way = |is_v4, from: &str| outbound::FamilyReach {
         is_v4,
         is_used: true,
         has_route: true,
-        attempts: vec![outbound::Attempt {
+        attempts: vec![outbound::ConnectAttempt {
             target: "mx.example.net".to_owned(),
             result: Ok(("220 mx.example.net ESMTP".to_owned(), address(from))),
         }],
@@ -71,24 +71,24 @@ pub(super) fn good_outbound() -> outbound::Facts {
 
 pub(super) fn row(
     purpose: zone::Purpose,
-    need: zone::Need,
+    need: zone::ZoneNeed,
     owner: &str,
-    value: Value,
-) -> zone::Row {
-    zone::Row {
+    value: RecordValue,
+) -> zone::WantedRecord {
+    zone::WantedRecord {
         purpose,
         need,
-        record: Record::new(name(owner), value),
-        state: zone::State::There,
+        record: DnsRecord::new(name(owner), value),
+        state: zone::RecordState::There,
         found: Vec::new(),
         notes: Vec::new(),
     }
 }
 
 pub(super) fn good_dns() -> dns::Facts {
-    use zone::Need::{Advised, Required};
     use zone::Purpose;
-    let text = |text: &str| Value::Text(text.to_owned());
+    use zone::ZoneNeed::{Advised, Required};
+    let text = |text: &str| RecordValue::Text(text.to_owned());
     let host = "mail.example.com";
     let service = crate::dns::Srv {
         priority: 0,
@@ -107,7 +107,7 @@ pub(super) fn good_dns() -> dns::Facts {
         host: Some(name(host)),
     };
     dns::Facts {
-        zone: zone::Facts {
+        zone: zone::ZoneFacts {
             host: name(host),
             addresses: vec![address("203.0.113.7")],
             domain: name("example.com"),
@@ -125,15 +125,15 @@ pub(super) fn good_dns() -> dns::Facts {
                 Purpose::Address,
                 Required,
                 host,
-                Value::Address(address("203.0.113.7")),
+                RecordValue::Address(address("203.0.113.7")),
             ),
             row(
                 Purpose::Pointer,
                 Required,
                 "7.113.0.203.in-addr.arpa",
-                Value::Pointer(name(host)),
+                RecordValue::Pointer(name(host)),
             ),
-            row(Purpose::Mx, Required, "example.com", Value::Mx(mx)),
+            row(Purpose::Mx, Required, "example.com", RecordValue::Mx(mx)),
             row(
                 Purpose::Spf,
                 Required,
@@ -169,13 +169,13 @@ pub(super) fn good_dns() -> dns::Facts {
                 Purpose::Submission,
                 Advised,
                 "_submission._tcp.example.com",
-                Value::Service(service),
+                RecordValue::Service(service),
             ),
             row(
                 Purpose::Association,
                 Advised,
                 "_25._tcp.mail.example.com",
-                Value::Association(association),
+                RecordValue::Association(association),
             ),
             row(
                 Purpose::MtaSts,
@@ -184,13 +184,13 @@ pub(super) fn good_dns() -> dns::Facts {
                 text("v=STSv1; id=1"),
             ),
         ],
-        policies: vec![dns::Policy {
+        policies: vec![dns::StsView {
             address: address("203.0.113.7"),
-            of_domain: (spf::Outcome::Pass, Some("mx".to_owned())),
-            of_host: (spf::Outcome::Pass, Some("a".to_owned())),
+            of_domain: (spf::SpfResult::Pass, Some("mx".to_owned())),
+            of_host: (spf::SpfResult::Pass, Some("a".to_owned())),
         }],
         elsewhere: Ok(Vec::new()),
-        reports: vec![("postmaster@example.com".to_owned(), dns::Delivery::Here)],
+        reports: vec![("postmaster@example.com".to_owned(), dns::MailboxReach::Here)],
     }
 }
 
@@ -202,16 +202,16 @@ pub(super) fn good_signing() -> signing::Facts {
             kind: "Ed25519".to_owned(),
             outcome: Ok(()),
         }],
-        dmarc: dmarc::Outcome::Pass,
+        dmarc: dmarc::DmarcResult::Pass,
     }
 }
 
 pub(super) const NOW: Timestamp = Timestamp::from_seconds(1_795_478_400);
 
 pub(super) fn good_tls() -> tls::Facts {
-    let said = |in_clear: Option<Vec<&str>>| tls::Said {
+    let said = |in_clear: Option<Vec<&str>>| tls::PortAnswer {
         in_clear: in_clear.map(|offers| offers.into_iter().map(str::to_owned).collect()),
-        handshake: Ok(Shown {
+        handshake: Ok(HandshakeResult {
             version: "TLSv1.3",
             chain: Ok(()),
             has_name: true,
@@ -235,8 +235,11 @@ pub(super) fn good_tls() -> tls::Facts {
         now: NOW,
         coming: tls::Coming::Nothing,
         ports: vec![
-            (ports::Role::Submission, Ok(said(Some(vec!["STARTTLS"])))),
-            (ports::Role::Submissions, Ok(said(None))),
+            (
+                ports::CheckedRole::Submission,
+                Ok(said(Some(vec!["STARTTLS"]))),
+            ),
+            (ports::CheckedRole::Submissions, Ok(said(None))),
         ],
     }
 }
@@ -248,7 +251,7 @@ pub(super) fn good_relay() -> relay::Facts {
         address("203.0.113.7"),
         "example.net",
     );
-    let refused = relay::Reply::Said(550, "5.7.1 no".to_owned());
+    let refused = relay::AttemptReply::Said(550, "5.7.1 no".to_owned());
     relay::Facts {
         from: Some(address("203.0.113.7")),
         is_trusted: false,
@@ -260,17 +263,17 @@ pub(super) fn good_relay() -> relay::Facts {
     }
 }
 
-pub(super) fn good_reputation() -> reputation::Asked {
-    reputation::Asked {
+pub(super) fn good_reputation() -> reputation::ListQuestion {
+    reputation::ListQuestion {
         list: &reputation::LISTS[0],
         address: address("203.0.113.7"),
-        word: reputation::Word::Answers(Vec::new()),
-        of_test: reputation::Word::Answers(vec![Ipv4Addr::new(127, 0, 0, 2)]),
+        word: reputation::ListAnswer::Answers(Vec::new()),
+        of_test: reputation::ListAnswer::Answers(vec![Ipv4Addr::new(127, 0, 0, 2)]),
     }
 }
 
-pub(super) fn good_resolver() -> resolver::Asked {
-    resolver::Asked {
+pub(super) fn good_resolver() -> resolver::AskedResolver {
+    resolver::AskedResolver {
         server: "127.0.0.1:53".parse().expect("an address"),
         has_route: true,
         answers: Ok(()),
@@ -281,8 +284,8 @@ pub(super) fn good_resolver() -> resolver::Asked {
 pub(super) fn good_machine() -> machine::Facts {
     machine::Facts {
         state_dir: "/var/lib/chopar".to_owned(),
-        clock: machine::Clock::Server(0.1),
-        disk: Ok(machine::Disk {
+        clock: machine::ClockState::Server(0.1),
+        disk: Ok(machine::SpoolDisk {
             free: 8 << 30,
             total: 10 << 30,
             inodes_free: 90_000,
@@ -300,8 +303,8 @@ pub(super) fn good_service() -> service::Facts {
     service::Facts {
         errors: Vec::new(),
         warnings: Vec::new(),
-        daemon: service::Daemon::Runs(Some(service::Queue::default())),
-        unit: Some(service::Unit {
+        daemon: service::Daemon::Runs(Some(service::QueueState::default())),
+        unit: Some(service::SystemdUnit {
             enabled: Some("enabled".to_owned()),
             active: Some("active".to_owned()),
             exposure: Some(1.3),
@@ -309,7 +312,7 @@ pub(super) fn good_service() -> service::Facts {
         hook: Some(Ok(())),
         admin: Some(service::Admin {
             address: "ann@example.com".to_owned(),
-            ends: vec![("ann@example.net".to_owned(), dns::Delivery::Elsewhere)],
+            ends: vec![("ann@example.net".to_owned(), dns::MailboxReach::Elsewhere)],
         }),
         lost_bounces: Vec::new(),
         accounts: 4,
@@ -337,18 +340,18 @@ pub(super) fn all_good() -> Vec<Finding> {
 pub(super) fn missing(purpose: zone::Purpose) -> Vec<Finding> {
     dns::judge(&with(good_dns(), |facts| {
         let row = facts.rows.iter_mut().find(|row| row.purpose == purpose);
-        row.expect("a record").state = zone::State::Missing;
+        row.expect("a record").state = zone::RecordState::Missing;
     }))
 }
 
-pub(super) fn handshake(change: impl FnOnce(&mut Shown)) -> Vec<Finding> {
+pub(super) fn handshake(change: impl FnOnce(&mut HandshakeResult)) -> Vec<Finding> {
     tls::judge(&with(good_tls(), |facts| {
         let said = facts.ports[0].1.as_mut().expect("a port");
         change(said.handshake.as_mut().expect("a handshake"));
     }))
 }
 
-pub(super) fn said(change: impl FnOnce(&mut tls::Said)) -> Vec<Finding> {
+pub(super) fn said(change: impl FnOnce(&mut tls::PortAnswer)) -> Vec<Finding> {
     tls::judge(&with(good_tls(), |facts| {
         change(facts.ports[0].1.as_mut().expect("a port"));
     }))
@@ -382,10 +385,10 @@ pub(super) fn in_relay(change: impl FnOnce(&mut relay::Facts)) -> Vec<Finding> {
     relay::judge(&with(good_relay(), change))
 }
 
-pub(super) fn in_list(change: impl FnOnce(&mut reputation::Asked)) -> Vec<Finding> {
+pub(super) fn in_list(change: impl FnOnce(&mut reputation::ListQuestion)) -> Vec<Finding> {
     reputation::judge(&[with(good_reputation(), change)])
 }
 
-pub(super) fn in_resolver(change: impl FnOnce(&mut resolver::Asked)) -> Vec<Finding> {
+pub(super) fn in_resolver(change: impl FnOnce(&mut resolver::AskedResolver)) -> Vec<Finding> {
     resolver::judge(&[with(good_resolver(), change)])
 }

@@ -16,267 +16,267 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         (
             "dns-address",
-            State::Bad,
+            CheckState::Bad,
             "missing",
             "publish: mail.example.com. A 203.0.113.7",
             missing(Purpose::Address),
         ),
         (
             "dns-address",
-            State::Unknown,
+            CheckState::Unknown,
             "no address",
             "--address",
             in_dns(|facts| facts.zone.addresses.clear()),
         ),
         (
             "dns-ptr",
-            State::Bad,
+            CheckState::Bad,
             "missing",
             "reverse name (PTR) of 203.0.113.7 to mail.example.com",
             missing(Purpose::Pointer),
         ),
         (
             "dns-mx",
-            State::Bad,
+            CheckState::Bad,
             "missing",
             "publish: example.com. MX 10 mail.example.com.",
             missing(Purpose::Mx),
         ),
         (
             "dns-mx",
-            State::Good,
+            CheckState::Good,
             "received elsewhere, at mx.example.net",
             "",
             elsewhere(&["mx.example.net"]),
         ),
         (
             "dns-mx",
-            State::Bad,
+            CheckState::Bad,
             "no MX record says where",
             "publish the MX record",
             elsewhere(&[]),
         ),
         (
             "dns-mx",
-            State::Bad,
+            CheckState::Bad,
             "which does not take it",
             "take receive = false out",
             elsewhere(&["mail.example.com"]),
         ),
         (
             "dns-spf",
-            State::Bad,
+            CheckState::Bad,
             "missing",
             "TXT \"v=spf1 mx -all\"",
             missing(Purpose::Spf),
         ),
         (
             "dns-spf-helo",
-            State::Warning,
+            CheckState::Warning,
             "missing",
             "publish: mail.example.com. TXT",
             missing(Purpose::SpfHelo),
         ),
         (
             "dns-dkim",
-            State::Bad,
+            CheckState::Bad,
             "missing",
             "publish: s1._domainkey.example.com. TXT",
             missing(Purpose::Dkim),
         ),
         (
             "dns-dmarc",
-            State::Bad,
+            CheckState::Bad,
             "missing",
             "publish: _dmarc.example.com. TXT",
             missing(Purpose::Dmarc),
         ),
         (
             "dns-dmarc-reports",
-            State::Warning,
+            CheckState::Warning,
             "missing",
             "publish:",
             missing(Purpose::DmarcReports),
         ),
         (
             "dns-tls-reports",
-            State::Warning,
+            CheckState::Warning,
             "missing",
             "publish:",
             missing(Purpose::TlsReports),
         ),
         (
             "dns-web",
-            State::Warning,
+            CheckState::Warning,
             "missing",
             "publish:",
             missing(Purpose::MtaSts),
         ),
         (
             "dns-submission",
-            State::Warning,
+            CheckState::Warning,
             "missing",
             "SRV 0 1 587",
             missing(Purpose::Submission),
         ),
         (
             "dns-tlsa",
-            State::Warning,
+            CheckState::Warning,
             "missing",
             "TLSA 3 1 1",
             missing(Purpose::Association),
         ),
         (
             "dns-spf",
-            State::Bad,
+            CheckState::Bad,
             "a record that it leads to does not name this host",
             "address records of the host first",
             in_dns(|facts| {
-                facts.rows[3].state = zone::State::Differs;
+                facts.rows[3].state = zone::RecordState::Differs;
                 facts.rows[3].found = vec![facts.rows[3].record.value.clone()];
             }),
         ),
         (
             "dns-spf",
-            State::Bad,
+            CheckState::Bad,
             "something else is there: v=spf1 -all",
             "in place of",
             in_dns(|facts| {
-                facts.rows[3].state = zone::State::Differs;
-                facts.rows[3].found = vec![Value::Text("v=spf1 -all".to_owned())];
+                facts.rows[3].state = zone::RecordState::Differs;
+                facts.rows[3].found = vec![RecordValue::Text("v=spf1 -all".to_owned())];
             }),
         ),
         (
             "dns-mx",
-            State::Bad,
+            CheckState::Bad,
             "on its way",
             "--watch",
-            in_dns(|facts| facts.rows[2].state = zone::State::OnItsWay),
+            in_dns(|facts| facts.rows[2].state = zone::RecordState::OnItsWay),
         ),
         (
             "dns-mx",
-            State::Unknown,
+            CheckState::Unknown,
             "could not be looked up",
             "again",
-            in_dns(|facts| facts.rows[2].state = zone::State::Unknown),
+            in_dns(|facts| facts.rows[2].state = zone::RecordState::Unknown),
         ),
         (
             "spf",
-            State::Bad,
+            CheckState::Bad,
             "none: there is no policy",
             "v=spf1 mx -all",
-            policy(spf::Outcome::None),
+            policy(spf::SpfResult::None),
         ),
         (
             "spf",
-            State::Bad,
+            CheckState::Bad,
             "fail (no record says so)",
             "v=spf1 mx -all",
-            policy(spf::Outcome::Fail),
+            policy(spf::SpfResult::Fail),
         ),
         (
             "spf",
-            State::Bad,
+            CheckState::Bad,
             "softfail",
             "v=spf1 mx -all",
-            policy(spf::Outcome::SoftFail),
+            policy(spf::SpfResult::SoftFail),
         ),
         (
             "spf",
-            State::Bad,
+            CheckState::Bad,
             "neutral",
             "v=spf1 mx -all",
-            policy(spf::Outcome::Neutral),
+            policy(spf::SpfResult::Neutral),
         ),
         (
             "spf",
-            State::Bad,
+            CheckState::Bad,
             "cannot be understood",
             "v=spf1 mx -all",
-            policy(spf::Outcome::PermError),
+            policy(spf::SpfResult::PermError),
         ),
         (
             "spf",
-            State::Unknown,
+            CheckState::Unknown,
             "could not be looked up",
             "again",
-            policy(spf::Outcome::TempError),
+            policy(spf::SpfResult::TempError),
         ),
         (
             "spf-helo",
-            State::Warning,
+            CheckState::Warning,
             "fail",
             "v=spf1 a -all",
-            in_dns(|facts| facts.policies[0].of_host.0 = spf::Outcome::Fail),
+            in_dns(|facts| facts.policies[0].of_host.0 = spf::SpfResult::Fail),
         ),
         (
             "dmarc-rua",
-            State::Warning,
+            CheckState::Warning,
             "does not arrive: no such",
             "chopar alias add",
             in_dns(|facts| {
-                facts.reports[0].1 = dns::Delivery::Refused("no such".to_owned());
+                facts.reports[0].1 = dns::MailboxReach::Refused("no such".to_owned());
             }),
         ),
         (
             "dmarc-rua",
-            State::Unknown,
+            CheckState::Unknown,
             "no answer",
             "again",
             in_dns(|facts| {
-                facts.reports[0].1 = dns::Delivery::Unknown("no answer".to_owned());
+                facts.reports[0].1 = dns::MailboxReach::Unknown("no answer".to_owned());
             }),
         ),
         (
             "dkim-key",
-            State::Bad,
+            CheckState::Bad,
             "there is none",
             "chopar dkim keygen",
             signing::judge(&with(good_signing(), |facts| facts.keys.clear())),
         ),
         (
             "dkim-signature",
-            State::Bad,
+            CheckState::Bad,
             "not verified",
             "chopar dns example.com",
             signing::judge(&with(good_signing(), |facts| {
-                facts.keys[0].outcome = Err((Verdict::PermError, Failure::NoKey));
+                facts.keys[0].outcome = Err((DkimResult::PermError, DkimFailure::NoKey));
             })),
         ),
         (
             "dkim-signature",
-            State::Unknown,
+            CheckState::Unknown,
             "could not be looked up",
             "again",
             signing::judge(&with(good_signing(), |facts| {
-                facts.keys[0].outcome = Err((Verdict::TempError, Failure::KeyUnavailable));
+                facts.keys[0].outcome = Err((DkimResult::TempError, DkimFailure::KeyUnavailable));
             })),
         ),
         (
             "dmarc",
-            State::Bad,
+            CheckState::Bad,
             "fail",
             "chopar dns example.com",
             signing::judge(&with(good_signing(), |facts| {
-                facts.dmarc = dmarc::Outcome::Fail
+                facts.dmarc = dmarc::DmarcResult::Fail
             })),
         ),
         (
             "dmarc",
-            State::Bad,
+            CheckState::Bad,
             "no policy",
             "chopar dns example.com",
             signing::judge(&with(good_signing(), |facts| {
-                facts.dmarc = dmarc::Outcome::None
+                facts.dmarc = dmarc::DmarcResult::None
             })),
         ),
         (
             "dmarc",
-            State::Unknown,
+            CheckState::Unknown,
             "could not",
             "again",
             signing::judge(&with(good_signing(), |facts| {
-                facts.dmarc = dmarc::Outcome::TempError
+                facts.dmarc = dmarc::DmarcResult::TempError
             })),
         ),
     ]

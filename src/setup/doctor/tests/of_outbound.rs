@@ -9,21 +9,21 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         (
             "outbound-v4",
-            State::Bad,
+            CheckState::Bad,
             "no host can be reached: mx.example.net: no answer",
             "open outgoing port 25 by IPv4",
             in_outbound(|facts| fail(facts, 0)),
         ),
         (
             "outbound-v6",
-            State::Bad,
+            CheckState::Bad,
             "no host can be reached",
             "ip = \"ipv4\"",
             in_outbound(|facts| fail(facts, 1)),
         ),
         (
             "outbound-v4",
-            State::Bad,
+            CheckState::Bad,
             "turns 203.0.113.7 away: 554 listed",
             "as the reply says",
             in_outbound(|facts| {
@@ -33,42 +33,42 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         (
             "outbound-v4",
-            State::Bad,
+            CheckState::Bad,
             "no route",
             "ip route",
             in_outbound(|facts| facts.ways[0].has_route = false),
         ),
         (
             "outbound-v6",
-            State::Skipped,
+            CheckState::Skipped,
             "no route",
             "",
             in_outbound(|facts| facts.ways[1].has_route = false),
         ),
         (
             "outbound-v6",
-            State::Skipped,
+            CheckState::Skipped,
             "says not to use it",
             "",
             in_outbound(|facts| facts.ways[1].is_used = false),
         ),
         (
             "outbound-v4",
-            State::Unknown,
+            CheckState::Unknown,
             "no host to try",
             "--probe",
             in_outbound(|facts| facts.ways[0].attempts.clear()),
         ),
         (
             "outbound-source",
-            State::Bad,
+            CheckState::Bad,
             "leaves from this address",
             "bind4",
             in_outbound(|facts| facts.addresses.retain(IpAddr::is_ipv6)),
         ),
         (
             "outbound-source",
-            State::Warning,
+            CheckState::Warning,
             "address translation",
             "chopar send",
             in_outbound(|facts| {

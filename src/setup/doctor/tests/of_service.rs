@@ -7,42 +7,42 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         (
             "configuration",
-            State::Bad,
+            CheckState::Bad,
             "it is gone; and 1 more",
             "chopar check",
             in_service(|facts| facts.errors = vec![why(), why()]),
         ),
         (
             "configuration-advice",
-            State::Warning,
+            CheckState::Warning,
             "it is gone",
             "chopar check",
             in_service(|facts| facts.warnings = vec![why()]),
         ),
         (
             "daemon",
-            State::Bad,
+            CheckState::Bad,
             "it is gone",
             "systemctl start",
             in_service(|facts| facts.daemon = service::Daemon::Gone(why())),
         ),
         (
             "queue-age",
-            State::Unknown,
+            CheckState::Unknown,
             "does not answer",
             "systemctl start",
             in_service(|facts| facts.daemon = service::Daemon::Gone(why())),
         ),
         (
             "queue-age",
-            State::Unknown,
+            CheckState::Unknown,
             "to root only",
             "run chopar doctor as root",
             in_service(|facts| facts.daemon = service::Daemon::Runs(None)),
         ),
         (
             "queue-age",
-            State::Warning,
+            CheckState::Warning,
             "has waited 9 hours: no answer",
             "chopar queue show AB",
             in_service(|facts| {
@@ -51,7 +51,7 @@ pub(super) fn cases() -> Vec<Case> {
                     Duration::from_secs(9 * 3_600),
                     "no answer".to_owned(),
                 ));
-                facts.daemon = service::Daemon::Runs(Some(service::Queue {
+                facts.daemon = service::Daemon::Runs(Some(service::QueueState {
                     messages: 1,
                     oldest,
                 }));
@@ -59,7 +59,7 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         (
             "unit",
-            State::Warning,
+            CheckState::Warning,
             "disabled, active",
             "systemctl enable --now",
             in_service(|facts| {
@@ -68,14 +68,14 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         (
             "unit",
-            State::Unknown,
+            CheckState::Unknown,
             "systemctl does not say",
             "systemctl status chopar",
             in_service(|facts| facts.unit.as_mut().expect("a unit").active = None),
         ),
         (
             "sandbox",
-            State::Warning,
+            CheckState::Warning,
             "9.6 of 10",
             "replace your unit with the one of chopar",
             in_service(|facts| {
@@ -84,53 +84,55 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         (
             "unit",
-            State::Skipped,
+            CheckState::Skipped,
             "systemd does not run",
             "",
             in_service(|facts| facts.unit = None),
         ),
         (
             "hooks",
-            State::Bad,
+            CheckState::Bad,
             "it is gone",
             "chmod 755",
             in_service(|facts| facts.hook = Some(Err(why()))),
         ),
         (
             "hooks",
-            State::Skipped,
+            CheckState::Skipped,
             "there is none",
             "",
             in_service(|facts| facts.hook = None),
         ),
         (
             "admin",
-            State::Bad,
+            CheckState::Bad,
             "none is named",
             "set admin",
             in_service(|facts| facts.admin = None),
         ),
         (
             "admin",
-            State::Bad,
+            CheckState::Bad,
             "does not arrive: it is gone",
             "set admin",
             in_service(|facts| {
-                facts.admin.as_mut().expect("a person").ends[0].1 = dns::Delivery::Refused(why());
+                facts.admin.as_mut().expect("a person").ends[0].1 =
+                    dns::MailboxReach::Refused(why());
             }),
         ),
         (
             "admin",
-            State::Unknown,
+            CheckState::Unknown,
             "is not known: it is gone",
             "again",
             in_service(|facts| {
-                facts.admin.as_mut().expect("a person").ends[0].1 = dns::Delivery::Unknown(why());
+                facts.admin.as_mut().expect("a person").ends[0].1 =
+                    dns::MailboxReach::Unknown(why());
             }),
         ),
         (
             "bounces",
-            State::Bad,
+            CheckState::Bad,
             "what root@example.com cannot deliver is lost",
             "set admin",
             in_service(|facts| {

@@ -18,14 +18,14 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         (
             "tls-handshake",
-            State::Bad,
+            CheckState::Bad,
             "it fails: no cipher",
             "chopar check",
             said(|said| said.handshake = Err("no cipher".to_owned())),
         ),
         (
             "tls-handshake",
-            State::Unknown,
+            CheckState::Unknown,
             "could not be spoken to: refused",
             "systemctl start",
             tls::judge(&with(good_tls(), |facts| {
@@ -34,7 +34,7 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         (
             "tls-chain",
-            State::Bad,
+            CheckState::Bad,
             "self-signed",
             "obtain a certificate for mail.example.com",
             handshake(|shown| {
@@ -43,7 +43,7 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         (
             "tls-chain",
-            State::Bad,
+            CheckState::Bad,
             "the certificate is waiting for the name to lead here (mail.example.com has no A or AAAA record)",
             "add the records that chopar dns prints",
             self_signed(tls::Coming::Waits(
@@ -52,21 +52,21 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         (
             "tls-chain",
-            State::Bad,
+            CheckState::Bad,
             "self-signed: no CA",
             "the daemon obtains one itself",
             self_signed(tls::Coming::Soon),
         ),
         (
             "tls-chain",
-            State::Bad,
+            CheckState::Bad,
             "unknown issuer",
             "obtain",
             handshake(|shown| shown.chain = Err("unknown issuer".to_owned())),
         ),
         (
             "tls-name",
-            State::Bad,
+            CheckState::Bad,
             "it is for www.example.com, and not",
             "obtain",
             handshake(|shown| {
@@ -75,70 +75,70 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         (
             "tls-days",
-            State::Bad,
+            CheckState::Bad,
             "it ended at",
             "renew",
             handshake(|shown| shown.validity = Some((at(0), at(now - 1)))),
         ),
         (
             "tls-days",
-            State::Warning,
+            CheckState::Warning,
             "19 days left",
             "renew",
             handshake(|shown| shown.validity = Some((at(0), at(now + 20 * 86_400 - 1)))),
         ),
         (
             "tls-days",
-            State::Bad,
+            CheckState::Bad,
             "not valid before",
             "clock",
             handshake(|shown| shown.validity = Some((at(now + 9), at(now + 99)))),
         ),
         (
             "tls-days",
-            State::Unknown,
+            CheckState::Unknown,
             "cannot be read",
             "obtain",
             handshake(|shown| shown.validity = None),
         ),
         (
             "tls-versions",
-            State::Bad,
+            CheckState::Bad,
             "TLSv1.0 is spoken",
             "ss -ltnp",
             said(|said| said.versions[0].1 = Some(true)),
         ),
         (
             "tls-versions",
-            State::Bad,
+            CheckState::Bad,
             "TLSv1.3 is not spoken",
             "ss -ltnp",
             said(|said| said.versions[3].1 = Some(false)),
         ),
         (
             "tls-versions",
-            State::Unknown,
+            CheckState::Unknown,
             "TLSv1.2 could not be tried",
             "again",
             said(|said| said.versions[2].1 = None),
         ),
         (
             "starttls",
-            State::Bad,
+            CheckState::Bad,
             "does not name it",
             "ss -ltnp",
             said(|said| said.in_clear = Some(Vec::new())),
         ),
         (
             "auth",
-            State::Bad,
+            CheckState::Bad,
             "under TLS",
             "ss -ltnp",
             said(|said| said.under_tls.clear()),
         ),
         (
             "auth-clear",
-            State::Bad,
+            CheckState::Bad,
             "before TLS",
             "ss -ltnp",
             said(|said| {
@@ -150,57 +150,57 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         (
             "auth-clear",
-            State::Bad,
+            CheckState::Bad,
             "on port 25",
             "ss -ltnp",
             tls::judge(&with(good_tls(), |facts| {
-                facts.ports[0].0 = ports::Role::Smtp
+                facts.ports[0].0 = ports::CheckedRole::Smtp
             })),
         ),
         (
             "relay",
-            State::Bad,
+            CheckState::Bad,
             "percent hack: MAIL FROM:<relay-test@example.org> RCPT TO:<relay-test%example.net@example.com>",
             "networks",
             in_relay(|facts| {
-                facts.tried[4].1 = relay::Reply::Said(250, "ok".to_owned());
+                facts.tried[4].1 = relay::AttemptReply::Said(250, "ok".to_owned());
             }),
         ),
         (
             "relay",
-            State::Unknown,
+            CheckState::Unknown,
             "1 of 12 attempts",
             "again",
             in_relay(|facts| {
-                facts.tried[4].1 = relay::Reply::Said(451, "later".to_owned());
+                facts.tried[4].1 = relay::AttemptReply::Said(451, "later".to_owned());
             }),
         ),
         (
             "relay",
-            State::Unknown,
+            CheckState::Unknown,
             "no answer",
             "again",
             in_relay(|facts| {
-                facts.tried[4].1 = relay::Reply::Nothing("no answer".to_owned());
+                facts.tried[4].1 = relay::AttemptReply::Nothing("no answer".to_owned());
             }),
         ),
         (
             "relay",
-            State::Unknown,
+            CheckState::Unknown,
             "may relay",
             "out of networks",
             in_relay(|facts| facts.is_trusted = true),
         ),
         (
             "relay",
-            State::Unknown,
+            CheckState::Unknown,
             "could not be reached",
             "systemctl start",
             in_relay(|facts| facts.from = None),
         ),
         (
             "relay",
-            State::Skipped,
+            CheckState::Skipped,
             "no port 25",
             "",
             in_relay(|facts| facts.is_open = false),

@@ -3,8 +3,8 @@
 use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::table::{Entry, aliases, targets, unquoted};
-use super::super::{Fate, Import, Place};
+use super::super::table::{TableLine, aliases, targets, unquoted};
+use super::super::{ImportResult, SettingResult, SourcePlace};
 use super::source::{MAIN, Postfix};
 use crate::address::{Domain, Mailbox};
 
@@ -15,12 +15,12 @@ impl Postfix<'_, '_> {
         let (maps, place) = match self.set("alias_maps") {
             Some(found) => found,
             None if self.main.parameters.contains_key("alias_maps") => return,
-            None => ("hash:/etc/aliases".to_owned(), Place::new(MAIN, 0)),
+            None => ("hash:/etc/aliases".to_owned(), SourcePlace::new(MAIN, 0)),
         };
-        let mut all: BTreeMap<String, (Vec<String>, Place)> = BTreeMap::new();
+        let mut all: BTreeMap<String, (Vec<String>, SourcePlace)> = BTreeMap::new();
         for (path, entries) in self.tables(&maps, &place, aliases) {
             for entry in entries {
-                let place = Place::new(&path, entry.line);
+                let place = SourcePlace::new(&path, entry.line);
                 if entry.key.is_empty() {
                     self.import
                         .leave(&place, &entry.value, "expected NAME: TARGET");
@@ -69,7 +69,7 @@ impl Postfix<'_, '_> {
         }
     }
 
-    fn admin(&mut self, all: &BTreeMap<String, (Vec<String>, Place)>) {
+    fn admin(&mut self, all: &BTreeMap<String, (Vec<String>, SourcePlace)>) {
         let mut name = "root".to_owned();
         if !all.contains_key(&name) {
             name = "postmaster".to_owned();
@@ -86,7 +86,7 @@ impl Postfix<'_, '_> {
                     let text = format!(
                         "{name} leads to {admin}: admin, who gets the mail for root, postmaster and abuse"
                     );
-                    self.import.note(Fate::Taken, place, text);
+                    self.import.note(SettingResult::Taken, place, text);
                     self.import.admin = Some(admin);
                     return;
                 }
@@ -96,13 +96,13 @@ impl Postfix<'_, '_> {
     }
 
     /// The targets of a line of the aliases file, as chopar has them.
-    fn alias_targets(&mut self, entry: &Entry, place: &Place) -> Vec<String> {
+    fn alias_targets(&mut self, entry: &TableLine, place: &SourcePlace) -> Vec<String> {
         let mut found = Vec::new();
         let mut command = None;
         for target in targets(&entry.value) {
             let what = format!("{}: {target}", entry.key);
             let plain = unquoted(&target);
-            let leave = |import: &mut Import, why: &str| import.leave(place, &what, why);
+            let leave = |import: &mut ImportResult, why: &str| import.leave(place, &what, why);
             if let Some(program) = plain.strip_prefix('|') {
                 let program = program.trim();
                 if program.contains(SHELL) || !program.starts_with('/') {

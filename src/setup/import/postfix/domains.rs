@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::super::main_cf::items;
-use super::super::table::{Entry, table, targets};
-use super::super::{Fate, Place};
+use super::super::table::{TableLine, table, targets};
+use super::super::{SettingResult, SourcePlace};
 use super::source::Postfix;
 use crate::address::Domain;
 use crate::limits::IMPORT_DOMAINS_MAX;
@@ -26,7 +26,7 @@ impl Postfix<'_, '_> {
         self.origin = Domain::parse(&name).ok();
         if let (Some(origin), 1..) = (&self.origin, place.line) {
             let text = format!("myorigin, {origin}");
-            self.import.note(Fate::Taken, &place, text);
+            self.import.note(SettingResult::Taken, &place, text);
         }
     }
 
@@ -104,7 +104,7 @@ impl Postfix<'_, '_> {
                 if let Some(domain) = Domain::parse(&entry.key).ok().filter(|_| is_name) {
                     served.insert(domain);
                     self.taken(
-                        &Place::new(path, entry.line),
+                        &SourcePlace::new(path, entry.line),
                         format!("the domain {}", entry.key),
                     );
                 }
@@ -124,12 +124,12 @@ impl Postfix<'_, '_> {
     fn virtual_alias(
         &mut self,
         path: &str,
-        entry: &Entry,
+        entry: &TableLine,
         local: &[Domain],
         served: &BTreeSet<Domain>,
         seen: &mut BTreeSet<String>,
     ) {
-        let place = Place::new(path, entry.line);
+        let place = SourcePlace::new(path, entry.line);
         let what = format!("{} {}", entry.key, entry.value);
         let (name, domains): (&str, Vec<Domain>) = match entry.key.rsplit_once('@') {
             Some((name, domain)) => match Domain::parse(domain) {

@@ -2,7 +2,7 @@
 
 use super::super::main_cf::items;
 use super::super::networks::{Verdict, judge};
-use super::super::{ImportedPair, Place};
+use super::super::{ImportedPair, SourcePlace};
 use super::source::{MAIN, Postfix};
 use crate::address::Domain;
 use crate::setup::init::settings_text::quoted;
@@ -57,7 +57,7 @@ impl Postfix<'_, '_> {
         let Some((value, place)) = self.set("mynetworks") else {
             self.import.networks = LOOPBACK.map(str::to_owned).to_vec();
             let text = "mynetworks is not set: programs of this machine may send without logging in, as by Postfix's default";
-            return self.changed(&Place::new(MAIN, 0), text.to_owned());
+            return self.changed(&SourcePlace::new(MAIN, 0), text.to_owned());
         };
         let items = items(&value);
         for (item, verdict) in items.iter().zip(judge(&items)) {

@@ -3,7 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::super::table::table;
-use super::super::{ImportedRoute, Place};
+use super::super::{ImportedRoute, SourcePlace};
 use super::source::Postfix;
 use crate::address::Domain;
 
@@ -63,7 +63,7 @@ impl Postfix<'_, '_> {
         let mut found = None;
         for (path, entries) in self.tables(&maps, &place, table) {
             for entry in entries {
-                let place = Place::new(&path, entry.line);
+                let place = SourcePlace::new(&path, entry.line);
                 if !keys.contains(&entry.key) || found.is_some() {
                     self.import
                         .leave(&place, &entry.key, "it is not the login of the relay host");

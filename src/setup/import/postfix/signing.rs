@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{Place, opendkim};
+use super::super::{SourcePlace, opendkim};
 use super::source::Postfix;
 use crate::address::Domain;
 use crate::limits::IMPORT_DOMAINS_MAX;
@@ -19,13 +19,13 @@ impl Postfix<'_, '_> {
         if let (None, Some((domain, line)), Some((selector, _)), Some((path, _))) =
             (&table, get("domain"), get("selector"), get("keyfile"))
         {
-            let place = Place::new(OPENDKIM, line);
+            let place = SourcePlace::new(OPENDKIM, line);
             return self.dkim_key(&domain, &selector, &path, &place);
         }
         let Some((set, line)) = table else {
             return;
         };
-        let place = Place::new(OPENDKIM, line);
+        let place = SourcePlace::new(OPENDKIM, line);
         let Some(path) = opendkim::path_of(&set) else {
             return self.import.leave(&place, &set, "it is not a file");
         };
@@ -35,15 +35,15 @@ impl Postfix<'_, '_> {
         };
         for (line, text) in keys.1 {
             let why = "expected NAME DOMAIN:SELECTOR:FILE";
-            self.import.leave(&Place::new(path, line), &text, why);
+            self.import.leave(&SourcePlace::new(path, line), &text, why);
         }
         let mut used = BTreeSet::new();
         if let Some((set, line)) = get("signingtable") {
-            let place = Place::new(OPENDKIM, line);
+            let place = SourcePlace::new(OPENDKIM, line);
             match opendkim::path_of(&set).map(|path| (path.to_owned(), (self.read)(path))) {
                 Some((path, Ok(text))) => {
                     for (author, name, line) in opendkim::authors(&text) {
-                        let place = Place::new(&path, line);
+                        let place = SourcePlace::new(&path, line);
                         self.author(&author, &name, &keys.0, &place, &mut used);
                     }
                 }
@@ -53,7 +53,7 @@ impl Postfix<'_, '_> {
         }
         for (name, key) in &keys.0 {
             if !used.contains(name) {
-                let place = Place::new(path, key.line);
+                let place = SourcePlace::new(path, key.line);
                 self.import
                     .leave(&place, name, "the SigningTable does not name it");
             }
@@ -64,8 +64,8 @@ impl Postfix<'_, '_> {
         &mut self,
         author: &str,
         name: &str,
-        keys: &BTreeMap<String, opendkim::Key>,
-        place: &Place,
+        keys: &BTreeMap<String, opendkim::KeyTableRow>,
+        place: &SourcePlace,
         used: &mut BTreeSet<String>,
     ) {
         let what = format!("{author} {name}");
@@ -89,7 +89,7 @@ impl Postfix<'_, '_> {
         self.dkim_key(signs, &key.selector, &key.key, place);
     }
 
-    fn dkim_key(&mut self, domain: &str, selector: &str, path: &str, place: &Place) {
+    fn dkim_key(&mut self, domain: &str, selector: &str, path: &str, place: &SourcePlace) {
         let what = format!("{selector}._domainkey.{domain}");
         let parsed = Domain::parse(domain)
             .ok()

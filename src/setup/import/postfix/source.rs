@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use zeroize::Zeroizing;
 
 use super::super::main_cf::{MainCf, items};
-use super::super::table::Entry;
-use super::super::{Fate, Import, Place};
+use super::super::table::TableLine;
+use super::super::{ImportResult, SettingResult, SourcePlace};
 use crate::address::Domain;
 
 /// Reads a file of the source, or says why it cannot.
-pub type Reader<'a> = dyn FnMut(&str) -> Result<Zeroizing<String>, String> + 'a;
+pub type SourceReader<'a> = dyn FnMut(&str) -> Result<Zeroizing<String>, String> + 'a;
 
 /// The import as far as it has come.
 pub(super) struct Postfix<'a, 'b> {
@@ -19,9 +19,9 @@ pub(super) struct Postfix<'a, 'b> {
     /// What counts where it says nothing.
     pub(super) defaults: BTreeMap<&'static str, String>,
     /// What was taken.
-    pub(super) import: Import,
+    pub(super) import: ImportResult,
     /// Reads the other files.
-    pub(super) read: &'a mut Reader<'b>,
+    pub(super) read: &'a mut SourceReader<'b>,
     /// The parameters that have been spoken of.
     pub(super) used: BTreeSet<&'static str>,
     /// What is put behind addresses without a domain.
@@ -30,10 +30,10 @@ pub(super) struct Postfix<'a, 'b> {
 
 impl Postfix<'_, '_> {
     /// A parameter that is set, with its place; empty ones are not.
-    pub(super) fn set(&mut self, name: &'static str) -> Option<(String, Place)> {
+    pub(super) fn set(&mut self, name: &'static str) -> Option<(String, SourcePlace)> {
         self.used.insert(name);
         let line = self.main.parameters.get(name)?.line;
-        let place = Place::new(MAIN, line);
+        let place = SourcePlace::new(MAIN, line);
         let Some(value) = self.main.expanded(name, &self.defaults) else {
             self.import
                 .leave(&place, name, "its value cannot be made out");
@@ -43,7 +43,7 @@ impl Postfix<'_, '_> {
     }
 
     /// A parameter or its default, with its place or that of the file.
-    pub(super) fn value(&mut self, name: &'static str) -> (String, Place) {
+    pub(super) fn value(&mut self, name: &'static str) -> (String, SourcePlace) {
         let found = self.set(name);
         found.unwrap_or_else(|| {
             let is_set = self.main.parameters.contains_key(name);
@@ -51,25 +51,25 @@ impl Postfix<'_, '_> {
                 true => None,
                 false => self.main.expanded(name, &self.defaults),
             };
-            (value.unwrap_or_default(), Place::new(MAIN, 0))
+            (value.unwrap_or_default(), SourcePlace::new(MAIN, 0))
         })
     }
 
-    pub(super) fn taken(&mut self, place: &Place, text: String) {
-        self.import.note(Fate::Taken, place, text);
+    pub(super) fn taken(&mut self, place: &SourcePlace, text: String) {
+        self.import.note(SettingResult::Taken, place, text);
     }
 
-    pub(super) fn changed(&mut self, place: &Place, text: String) {
-        self.import.note(Fate::Changed, place, text);
+    pub(super) fn changed(&mut self, place: &SourcePlace, text: String) {
+        self.import.note(SettingResult::Changed, place, text);
     }
 
     /// The tables of a list that are files, with their lines.
     pub(super) fn tables(
         &mut self,
         maps: &str,
-        place: &Place,
-        form: fn(&str) -> Vec<Entry>,
-    ) -> Vec<(String, Vec<Entry>)> {
+        place: &SourcePlace,
+        form: fn(&str) -> Vec<TableLine>,
+    ) -> Vec<(String, Vec<TableLine>)> {
         let mut found = Vec::new();
         for map in items(maps) {
             let path = TEXT_MAPS.iter().find_map(|kind| map.strip_prefix(kind));
@@ -85,7 +85,7 @@ impl Postfix<'_, '_> {
                 Ok(text) => {
                     if place.line > 0 {
                         self.import
-                            .note(Fate::Taken, place, format!("the table {map}"));
+                            .note(SettingResult::Taken, place, format!("the table {map}"));
                     }
                     found.push((path.to_owned(), form(&text)));
                 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{Fate, Place};
+use super::super::{SettingResult, SourcePlace};
 use super::source::{MAIN, Postfix};
 
 impl Postfix<'_, '_> {
@@ -19,10 +19,10 @@ impl Postfix<'_, '_> {
             if self.used.contains(name.as_str()) {
                 continue;
             }
-            let place = Place::new(MAIN, parameter.line);
+            let place = SourcePlace::new(MAIN, parameter.line);
             if named.contains(name.as_str()) {
                 let text = format!("{name}, where others have ${name}");
-                self.import.note(Fate::Taken, &place, text);
+                self.import.note(SettingResult::Taken, &place, text);
                 continue;
             }
             let known = KNOWN.iter().find(|(known, _)| {

@@ -10,7 +10,7 @@ use super::super::machine::{
 };
 use super::super::service::UNIT;
 use super::super::step::FileKind;
-use super::super::wishes::Certificate;
+use super::super::wishes::CertificateWish;
 use super::*;
 
 fn domain(name: &str) -> Domain {
@@ -29,16 +29,16 @@ fn wishes() -> Wishes {
         forward_to: Some(mailbox("you@gmail.example")),
         user: None,
         git: Git::None,
-        certificate: Certificate::Unwanted,
+        certificate: CertificateWish::Unwanted,
     }
 }
 
 /// A bare Debian, with the program unpacked somewhere.
 fn machine() -> Machine {
     Machine {
-        place: Place::Machine,
+        place: InstallPlace::Machine,
         folder: "/etc/chopar".into(),
-        caller: Caller::Root,
+        caller: InitCaller::Root,
         service: ServiceState {
             supervisor: Supervisor::Systemd,
             unit: None,
@@ -48,10 +48,10 @@ fn machine() -> Machine {
         },
         has_account: false,
         tools: [
-            Tool::Sysusers,
-            Tool::Useradd,
-            Tool::Alternatives,
-            Tool::Divert,
+            SystemTool::Sysusers,
+            SystemTool::Useradd,
+            SystemTool::Alternatives,
+            SystemTool::Divert,
         ]
         .into(),
         binary: "/root/chopar".into(),
@@ -110,32 +110,32 @@ fn ready() -> Machine {
     }
 }
 
-fn planned(wishes: &Wishes, machine: &Machine) -> Plan {
+fn planned(wishes: &Wishes, machine: &Machine) -> InitPlan {
     plan(wishes, machine).expect("a plan")
 }
 
 /// The lines of a plan, as `--dry-run` shows them.
-fn lines(plan: &Plan) -> Vec<String> {
+fn lines(plan: &InitPlan) -> Vec<String> {
     let entries = plan.entries.iter();
     let lines = entries.map(|entry| match entry {
-        Entry::Do(step) => format!("do {step}"),
-        Entry::Kept(text) => format!("kept {text}"),
-        Entry::Left(text) => format!("left {text}"),
+        PlanLine::Do(step) => format!("do {step}"),
+        PlanLine::Kept(text) => format!("kept {text}"),
+        PlanLine::Left(text) => format!("left {text}"),
     });
     lines.collect()
 }
 
-fn steps(plan: &Plan) -> Vec<&Step> {
+fn steps(plan: &InitPlan) -> Vec<&InitStep> {
     let entries = plan.entries.iter();
     let steps = entries.filter_map(|entry| match entry {
-        Entry::Do(step) => Some(step),
-        Entry::Kept(_) | Entry::Left(_) => None,
+        PlanLine::Do(step) => Some(step),
+        PlanLine::Kept(_) | PlanLine::Left(_) => None,
     });
     steps.collect()
 }
 
 #[track_caller]
-fn assert_says(plan: &Plan, expected: &str) {
+fn assert_says(plan: &InitPlan, expected: &str) {
     let lines = lines(plan);
     assert!(
         lines.iter().any(|line| line.contains(expected)),
@@ -179,7 +179,7 @@ fn a_bare_machine_gets_everything_in_an_order_that_works() {
 #[test]
 fn a_machine_that_is_ready_is_left_as_it_is() {
     let plan = planned(&wishes(), &ready());
-    assert_eq!(steps(&plan), Vec::<&Step>::new(), "{:#?}", lines(&plan));
+    assert_eq!(steps(&plan), Vec::<&InitStep>::new(), "{:#?}", lines(&plan));
     assert!(!lines(&plan).iter().any(|line| line.starts_with("left")));
     // Whatever else is asked for, nothing that is there is changed.
     let others = Wishes {
@@ -189,7 +189,7 @@ fn a_machine_that_is_ready_is_left_as_it_is() {
         ..wishes()
     };
     let plan = planned(&others, &ready());
-    assert_eq!(steps(&plan), Vec::<&Step>::new(), "{:#?}", lines(&plan));
+    assert_eq!(steps(&plan), Vec::<&InitStep>::new(), "{:#?}", lines(&plan));
     // And it is said, with the way to it.
     for expected in [
         "left --hostname mx.example.com changed nothing: it is mail.example.com; to change it, set hostname in \
@@ -209,7 +209,7 @@ fn each_option_that_a_ready_machine_passes_over_is_named() {
         machine.existing.repository = true;
         change(&mut machine.existing);
         let plan = planned(&wishes, &machine);
-        assert_eq!(steps(&plan), Vec::<&Step>::new(), "{:#?}", lines(&plan));
+        assert_eq!(steps(&plan), Vec::<&InitStep>::new(), "{:#?}", lines(&plan));
         lines(&plan).join("\n")
     };
     let git = |git: Git| Wishes { git, ..wishes() };
@@ -254,7 +254,7 @@ fn pages_of_another_mail_system_are_moved_aside_by_the_commands_that_are_shown()
         &planned(&wishes(), &machine),
         &format!("as root: dpkg-divert --local --rename --divert {aside} --add {page}"),
     );
-    machine.tools.remove(&Tool::Divert);
+    machine.tools.remove(&SystemTool::Divert);
     assert_says(
         &planned(&wishes(), &machine),
         &format!("as root: mv {page} {aside}"),
@@ -284,8 +284,11 @@ fn a_folder_that_the_daemon_came_to_own_is_taken_back_before_anything_is_written
     assert!(account < taken, "{said:#?}");
     assert!(taken < at("do write chopar.toml"), "{said:#?}");
     // A folder of one's own belongs to whoever runs the daemon.
-    machine.place = Place::Folder;
-    assert_eq!(steps(&planned(&wishes(), &machine)), Vec::<&Step>::new());
+    machine.place = InstallPlace::Folder;
+    assert_eq!(
+        steps(&planned(&wishes(), &machine)),
+        Vec::<&InitStep>::new()
+    );
 }
 
 #[test]
@@ -304,7 +307,7 @@ fn a_second_user_of_one_name_is_said_to_end_logins_by_the_name() {
 fn the_unit_calls_the_program_where_it_lies_and_one_of_a_package_stays() {
     let plan = planned(&wishes(), &machine());
     let unit = steps(&plan).into_iter().find_map(|step| match step {
-        Step::Machine(MachineStep::Write { path, text, .. }) if path == Path::new(UNIT) => {
+        InitStep::Machine(MachineStep::Write { path, text, .. }) if path == Path::new(UNIT) => {
             Some(text.clone())
         }
         _ => None,
@@ -335,17 +338,17 @@ fn the_unit_calls_the_program_where_it_lies_and_one_of_a_package_stays() {
 
 #[test]
 fn the_account_is_made_by_what_the_machine_has() {
-    let with = |tools: &[Tool]| Machine {
+    let with = |tools: &[SystemTool]| Machine {
         tools: tools.iter().copied().collect(),
         ..machine()
     };
     for (tools, expected) in [
         (
-            &[Tool::Useradd][..],
+            &[SystemTool::Useradd][..],
             "useradd --system --user-group --home-dir /var/lib/chopar",
         ),
         (
-            &[Tool::BusyboxAdduser],
+            &[SystemTool::BusyboxAdduser],
             "addgroup -S chopar && adduser -S -D -H",
         ),
     ] {
@@ -444,7 +447,7 @@ fn who_reads_the_mail_can_be_said_later() {
     assert_eq!(steps(&plan).len(), 3, "{said:#?}");
     assert!(matches!(
         steps(&plan)[0],
-        Step::Folder(FolderStep::Admin { text, .. }) if text == "admin = \"you@gmail.example\"\nhostname = \"a.example.com\"\n"
+        InitStep::Folder(FolderStep::Admin { text, .. }) if text == "admin = \"you@gmail.example\"\nhostname = \"a.example.com\"\n"
     ));
 }
 
@@ -465,12 +468,12 @@ fn a_key_that_is_missing_gets_a_name_that_is_free() {
 #[test]
 fn the_daemon_of_a_machine_obtains_the_certificate_unless_it_is_not_wanted_or_said_otherwise() {
     let wanted = Wishes {
-        certificate: Certificate::Wanted,
+        certificate: CertificateWish::Wanted,
         ..wishes()
     };
-    let toml = |plan: &Plan| {
+    let toml = |plan: &InitPlan| {
         let found = steps(plan).into_iter().find_map(|step| match step {
-            Step::Folder(FolderStep::Settings { text, .. }) => Some(text.clone()),
+            InitStep::Folder(FolderStep::Settings { text, .. }) => Some(text.clone()),
             _ => None,
         });
         found.unwrap_or_default()
@@ -483,7 +486,7 @@ fn the_daemon_of_a_machine_obtains_the_certificate_unless_it_is_not_wanted_or_sa
     );
     assert!(!toml(&planned(&wishes(), &machine())).contains("[acme]"));
     let folder = Machine {
-        place: Place::Folder,
+        place: InstallPlace::Folder,
         ..machine()
     };
     let folder = planned(&wanted, &folder);
@@ -527,7 +530,7 @@ fn another_mail_system_keeps_sendmail_and_the_commands_that_move_it_are_said() {
         leads_to: leads_to.into(),
         package: package.map(str::to_owned),
     };
-    let with = |held: Held, tools: &[Tool]| {
+    let with = |held: Held, tools: &[SystemTool]| {
         let mut machine = ready();
         machine.service.is_running = false;
         machine.tools = tools.iter().copied().collect();
@@ -535,7 +538,7 @@ fn another_mail_system_keeps_sendmail_and_the_commands_that_move_it_are_said() {
         machine.links[1].1 = Held::Free;
         machine
     };
-    let dpkg = [Tool::Divert, Tool::Alternatives];
+    let dpkg = [SystemTool::Divert, SystemTool::Alternatives];
     let exim = with(other("/usr/sbin/exim4", Some("exim4-daemon-light")), &dpkg);
     let exim = planned(&wishes(), &exim);
     assert_says(
@@ -559,7 +562,7 @@ fn another_mail_system_keeps_sendmail_and_the_commands_that_move_it_are_said() {
         "mv /usr/sbin/sendmail /usr/sbin/sendmail.other && chopar init",
     );
     let fedora = other("/etc/alternatives/mta", Some("postfix"));
-    let fedora = planned(&wishes(), &with(fedora, &[Tool::Alternatives]));
+    let fedora = planned(&wishes(), &with(fedora, &[SystemTool::Alternatives]));
     assert_says(
         &fedora,
         "--set mta /usr/local/bin/chopar && chopar init example.com",
@@ -612,8 +615,8 @@ fn without_systemd_it_is_said_how_it_starts() {
             _ => "sudo chopar doctor example.com",
         };
         assert_eq!(plan.next, next);
-        let is_script = |step: &&Step| {
-            matches!(step, Step::Machine(MachineStep::Write { kind: FileKind::Script, text, .. })
+        let is_script = |step: &&InitStep| {
+            matches!(step, InitStep::Machine(MachineStep::Write { kind: FileKind::Script, text, .. })
                 if text.contains("/usr/local/bin/chopar") && !text.contains(USUAL_BINARY))
         };
         let scripts = steps(&plan).into_iter().filter(is_script).count();
@@ -635,9 +638,9 @@ fn without_systemd_it_is_said_how_it_starts() {
 #[test]
 fn one_folder_gets_nothing_beside_it_and_ports_that_are_free() {
     let place = Machine {
-        place: Place::Folder,
+        place: InstallPlace::Folder,
         folder: "/srv/x".into(),
-        caller: Caller::Other,
+        caller: InitCaller::Other,
         links: Vec::new(),
         taken_ports: [2525, 12_525, 2465].into(),
         ..machine()
@@ -646,16 +649,16 @@ fn one_folder_gets_nothing_beside_it_and_ports_that_are_free() {
     for step in steps(&plan) {
         let is_inside = matches!(
             step,
-            Step::Folder(FolderStep::Make(_))
-                | Step::Folder(FolderStep::Settings { .. })
-                | Step::Domain(DomainStep::Serve(_))
-                | Step::Domain(DomainStep::Key { .. })
-                | Step::Domain(DomainStep::Alias { .. })
-                | Step::Domain(DomainStep::Reports(_))
-                | Step::Domain(DomainStep::User { .. })
+            InitStep::Folder(FolderStep::Make(_))
+                | InitStep::Folder(FolderStep::Settings { .. })
+                | InitStep::Domain(DomainStep::Serve(_))
+                | InitStep::Domain(DomainStep::Key { .. })
+                | InitStep::Domain(DomainStep::Alias { .. })
+                | InitStep::Domain(DomainStep::Reports(_))
+                | InitStep::Domain(DomainStep::User { .. })
         );
         assert!(is_inside, "{step}");
-        if let Step::Folder(FolderStep::Settings { text, .. }) = step {
+        if let InitStep::Folder(FolderStep::Settings { text, .. }) = step {
             for expected in [
                 "state_dir = \"/srv/x/.state\"",
                 "runtime_dir = \"/srv/x/.run\"",
@@ -670,7 +673,7 @@ fn one_folder_gets_nothing_beside_it_and_ports_that_are_free() {
     }
     assert_eq!(plan.next, "chopar -C /srv/x run");
     let not_root = Machine {
-        place: Place::Machine,
+        place: InstallPlace::Machine,
         ..place
     };
     let error = super::plan(&wishes(), &not_root).expect_err("not root");
@@ -681,13 +684,13 @@ fn one_folder_gets_nothing_beside_it_and_ports_that_are_free() {
 fn a_repository_leaves_secrets_out_unless_it_is_private() {
     let ignore = |git, existing: Existing| {
         let machine = Machine {
-            tools: [Tool::Useradd, Tool::Git].into(),
+            tools: [SystemTool::Useradd, SystemTool::Git].into(),
             existing,
             ..machine()
         };
         let plan = planned(&Wishes { git, ..wishes() }, &machine);
         let found = steps(&plan).into_iter().find_map(|step| match step {
-            Step::Folder(FolderStep::Repository { ignore, .. }) => Some(ignore.clone()),
+            InitStep::Folder(FolderStep::Repository { ignore, .. }) => Some(ignore.clone()),
             _ => None,
         });
         (found, lines(&plan))

@@ -21,13 +21,13 @@ fn chain() -> (String, String, String) {
     (ca_pem, server.pem(), key.serialize_pem())
 }
 
-fn judge(chain: &str, key: &str) -> Result<Certificate, Fault> {
-    let pair = Pair {
+fn judge(chain: &str, key: &str) -> Result<ServableCertificate, PairFault> {
+    let pair = PairFiles {
         chain: chain.as_bytes().to_vec(),
         key: Zeroizing::new(key.as_bytes().to_vec()),
         bare_key: None,
     };
-    Certificate::judge(&pair, &ring::default_provider())
+    ServableCertificate::judge(&pair, &ring::default_provider())
 }
 
 /// What openssl makes of these words.
@@ -128,18 +128,18 @@ fn what_cannot_be_served_says_why() {
     let (ca, server, key) = chain();
     let (_, _, other) = chain();
     let fault = |chain: &str, key: &str| judge(chain, key).unwrap_err();
-    assert_eq!(fault(&server, &other), Fault::Mismatch);
-    assert_eq!(fault("", &key), Fault::NoCertificate);
-    assert_eq!(fault(&key, &key), Fault::NoCertificate);
-    assert!(matches!(fault(&server[..200], &key), Fault::Chain(_)));
+    assert_eq!(fault(&server, &other), PairFault::Mismatch);
+    assert_eq!(fault("", &key), PairFault::NoCertificate);
+    assert_eq!(fault(&key, &key), PairFault::NoCertificate);
+    assert!(matches!(fault(&server[..200], &key), PairFault::Chain(_)));
     let half = format!("{server}{}", &ca[..200]);
-    assert!(matches!(fault(&half, &key), Fault::Chain(_)));
-    assert!(matches!(fault(&server, ""), Fault::Key(_)));
-    assert!(matches!(fault(&server, &key[..100]), Fault::Key(_)));
+    assert!(matches!(fault(&half, &key), PairFault::Chain(_)));
+    assert!(matches!(fault(&server, ""), PairFault::Key(_)));
+    assert!(matches!(fault(&server, &key[..100]), PairFault::Key(_)));
     let small = openssl("genrsa 1024");
-    assert_eq!(fault(&server, &small), Fault::Kind);
+    assert_eq!(fault(&server, &small), PairFault::Kind);
     let p521 = openssl("ecparam -name secp521r1 -genkey -noout");
-    assert_eq!(fault(&server, &p521), Fault::Kind);
+    assert_eq!(fault(&server, &p521), PairFault::Kind);
     let locked = openssl("genpkey -algorithm ed25519 -aes256 -pass pass:secret");
-    assert_eq!(fault(&server, &locked), Fault::Encrypted);
+    assert_eq!(fault(&server, &locked), PairFault::Encrypted);
 }

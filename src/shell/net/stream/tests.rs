@@ -35,7 +35,11 @@ fn tcp() -> (Stream, StdTcp) {
 }
 
 /// Steps the stream as the loop does, every edge given, until `done`.
-fn drive(stream: &mut Stream, tls: &Tls, mut done: impl FnMut(&mut Stream, &Input, &[u8]) -> bool) {
+fn drive(
+    stream: &mut Stream,
+    tls: &Tls,
+    mut done: impl FnMut(&mut Stream, &ReadResult, &[u8]) -> bool,
+) {
     let mut scratch = vec![0; 4_096];
     for _ in 0..20_000 {
         stream.on_ready(true, true, false);
@@ -43,7 +47,7 @@ fn drive(stream: &mut Stream, tls: &Tls, mut done: impl FnMut(&mut Stream, &Inpu
         let input = if stream.may_read(true) {
             stream.read(tls, &mut scratch)
         } else {
-            Input::Nothing
+            ReadResult::Nothing
         };
         if done(stream, &input, &scratch) {
             return;
@@ -59,14 +63,14 @@ fn readiness_is_kept_until_the_system_has_nothing_more() {
     let (mut stream, mut theirs) = unix();
     theirs.write_all(&[b'x'; 100]).unwrap();
     let mut scratch = [0; 64];
-    assert_eq!(stream.read(&tls, &mut scratch), Input::Bytes(64));
+    assert_eq!(stream.read(&tls, &mut scratch), ReadResult::Bytes(64));
     assert!(stream.is_readable());
     assert!(!stream.may_read(false), "not wanted, but not forgotten");
-    assert_eq!(stream.read(&tls, &mut scratch), Input::Bytes(36));
+    assert_eq!(stream.read(&tls, &mut scratch), ReadResult::Bytes(36));
     assert!(!stream.is_readable());
     drop(theirs);
     stream.on_ready(true, false, true);
-    assert_eq!(stream.read(&tls, &mut scratch), Input::Lost(Lost::Eof));
+    assert_eq!(stream.read(&tls, &mut scratch), ReadResult::Lost(Lost::Eof));
 }
 
 #[test]
@@ -77,7 +81,7 @@ fn output_that_does_not_fit_is_kept_in_order_and_drained_once() {
     for at in 0..200 {
         stream.send(piece(at));
     }
-    assert_eq!(stream.write(&tls), Output::Idle);
+    assert_eq!(stream.write(&tls), WriteResult::Idle);
     assert!(!stream.may_read(true), "who does not read is not read");
     let reader = thread::spawn(move || {
         let mut theirs = theirs;
@@ -88,11 +92,11 @@ fn output_that_does_not_fit_is_kept_in_order_and_drained_once() {
     let mut drained = 0;
     while drained == 0 {
         stream.on_ready(false, true, false);
-        drained += u32::from(stream.write(&tls) == Output::Drained);
+        drained += u32::from(stream.write(&tls) == WriteResult::Drained);
     }
     assert_eq!(
         (stream.write(&tls), stream.output.capacity()),
-        (Output::Idle, 0)
+        (WriteResult::Idle, 0)
     );
     stream.close();
     let _ = stream.write(&tls);
@@ -106,11 +110,11 @@ fn output_that_came_after_all_was_out_is_not_taken_for_out() {
     let tls = tls();
     let (mut stream, _theirs) = unix();
     stream.send(b"250 first\r\n".to_vec());
-    assert_eq!(stream.write(&tls), Output::Drained);
+    assert_eq!(stream.write(&tls), WriteResult::Drained);
     assert!(!stream.has_output());
     // It is told of later than that: what fills the kernel's buffer meanwhile is not out.
     stream.send(vec![b'x'; 4 << 20]);
-    assert_eq!(stream.write(&tls), Output::Idle);
+    assert_eq!(stream.write(&tls), WriteResult::Idle);
     assert!(stream.has_output());
 }
 
@@ -121,7 +125,7 @@ fn a_reply_reaches_a_peer_whose_input_was_not_read() {
     theirs.write_all(&[b'x'; 40_000]).unwrap();
     stream.send(b"554 5.6.0 no\r\n".to_vec());
     stream.close();
-    assert_eq!(stream.write(&tls), Output::Idle);
+    assert_eq!(stream.write(&tls), WriteResult::Idle);
     assert!(stream.is_lingering());
     let peer = thread::spawn(move || {
         let mut line = String::new();
@@ -129,7 +133,7 @@ fn a_reply_reaches_a_peer_whose_input_was_not_read() {
         BufReader::new(theirs).read_line(&mut line).map(|_| line)
     });
     drive(&mut stream, &tls, |_, input, _| {
-        matches!(input, Input::Lost(Lost::Eof))
+        matches!(input, ReadResult::Lost(Lost::Eof))
     });
     drop(stream);
     assert_eq!(peer.join().unwrap().unwrap(), "554 5.6.0 no\r\n");
@@ -143,7 +147,7 @@ fn lingering_ends_when_a_peer_goes_on_sending() {
     let _ = stream.write(&tls);
     let peer = thread::spawn(move || while theirs.write_all(&[b'x'; 4_096]).is_ok() {});
     drive(&mut stream, &tls, |_, input, _| {
-        matches!(input, Input::Lost(Lost::Reset))
+        matches!(input, ReadResult::Lost(Lost::Reset))
     });
     drop(stream);
     peer.join().unwrap();
@@ -157,7 +161,7 @@ fn nobody_at_the_other_end_is_refused() {
     let socket = Socket::Tcp(TcpStream::connect(address).unwrap());
     let mut stream = Stream::connecting(socket, CONN);
     drive(&mut stream, &tls(), |_, input, _| {
-        matches!(input, Input::Lost(Lost::Refused))
+        matches!(input, ReadResult::Lost(Lost::Refused))
     });
 }
 
@@ -170,11 +174,11 @@ fn tls_carries_what_is_sent_after_starttls_and_ends_in_order() {
     server.send(b"220 go\r\n".to_vec());
     server.start_tls(TlsSide::Server);
     let mut scratch = vec![0; 4_096];
-    assert_eq!(server.write(&tls), Output::Drained);
-    assert_eq!(client.read(&tls, &mut scratch), Input::Bytes(8));
+    assert_eq!(server.write(&tls), WriteResult::Drained);
+    assert_eq!(client.read(&tls, &mut scratch), ReadResult::Bytes(8));
     client.start_tls(TlsSide::Client {
         name: Domain::parse("mail.example.com").unwrap(),
-        trust: crate::engine::event::Trust::Any,
+        trust: crate::engine::event::CertificateTrust::Any,
     });
     let message = vec![b'm'; 300_000];
     let (mut secured, mut received, mut ended) = (0, Vec::new(), false);
@@ -186,13 +190,13 @@ fn tls_carries_what_is_sent_after_starttls_and_ends_in_order() {
                 continue;
             }
             match stream.read(&tls, &mut scratch) {
-                Input::Bytes(len) => received.extend_from_slice(&scratch[..len]),
-                Input::Secured(session) => {
+                ReadResult::Bytes(len) => received.extend_from_slice(&scratch[..len]),
+                ReadResult::Secured(session) => {
                     assert_eq!((session.version, session.verified), ("TLSv1.3", false));
                     secured += 1;
                 }
-                Input::Lost(Lost::Eof) => ended = true,
-                Input::Lost(cause) => panic!("{cause:?}"),
+                ReadResult::Lost(Lost::Eof) => ended = true,
+                ReadResult::Lost(cause) => panic!("{cause:?}"),
                 _ => {}
             }
         }
@@ -216,7 +220,7 @@ fn clear_text_in_place_of_a_handshake_ends_the_connection() {
         .write_all(b"MAIL FROM:<injected@example.com>\r\n")
         .unwrap();
     drive(&mut stream, &tls, |_, input, _| {
-        matches!(input, Input::Lost(Lost::Tls(_)))
+        matches!(input, ReadResult::Lost(Lost::Tls(_)))
     });
 }
 
@@ -227,21 +231,23 @@ fn what_a_server_said_before_it_went_is_read_although_nothing_can_be_written() {
     let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let mut stream = Stream::connecting(Socket::Tcp(socket), CONN);
     let (mut theirs, _) = listener.accept().unwrap();
-    drive(&mut stream, &tls, |_, input, _| *input == Input::Connected);
+    drive(&mut stream, &tls, |_, input, _| {
+        *input == ReadResult::Connected
+    });
     stream.send(b"EHLO x\r\n".to_vec());
-    assert_eq!(stream.write(&tls), Output::Drained);
+    assert_eq!(stream.write(&tls), WriteResult::Drained);
     theirs.write_all(b"554 no\r\n").unwrap();
     drop(theirs); // with input that it has not read: this resets the connection
     let (mut said, mut is_lost) = (Vec::new(), false);
     drive(&mut stream, &tls, |stream, input, scratch| {
         match input {
-            Input::Bytes(len) => said.extend_from_slice(&scratch[..*len]),
-            Input::Lost(_) => is_lost = true,
+            ReadResult::Bytes(len) => said.extend_from_slice(&scratch[..*len]),
+            ReadResult::Lost(_) => is_lost = true,
             _ => {}
         }
         // More than one write, as a client does that goes on.
         stream.send(b"HELO x\r\n".to_vec());
-        assert!(!matches!(stream.write(&tls), Output::Lost(_)));
+        assert!(!matches!(stream.write(&tls), WriteResult::Lost(_)));
         is_lost
     });
     assert_eq!(said, b"554 no\r\n");

@@ -113,11 +113,9 @@ fn take_back(drafts: &[Draft], placed: usize, error: io::Error) -> Result<(), In
 /// Drafts of one message did not all get their names.
 #[derive(Debug)]
 pub struct Incomplete {
-    /// Why.
     pub error: io::Error,
     /// So many of them go out all the same: the relay has taken them, or their names could not be taken away again.
     pub left: usize,
-    /// How many there are.
     pub of: usize,
 }
 

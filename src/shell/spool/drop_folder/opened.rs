@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::date::Timestamp;
-use crate::engine::drop_folder::{About, Form, Rejected};
+use crate::engine::drop_folder::{About, DroppedFile, Rejected};
 
 /// A file that is in the right form.
 #[derive(Debug)]
@@ -27,7 +27,11 @@ pub(super) struct Opened {
 impl Opened {
     /// Opens a file and checks its form; what is longer than the relay takes, `size_max`, is not read to its end. `own` is
     /// the relay's uid.
-    pub(super) fn open(path: &Path, own: u32, size_max: u64) -> Result<(Self, Form), Rejected> {
+    pub(super) fn open(
+        path: &Path,
+        own: u32,
+        size_max: u64,
+    ) -> Result<(Self, DroppedFile), Rejected> {
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = OpenOptions::new()
             .read(true)
@@ -54,7 +58,7 @@ impl Opened {
             len: about.len(),
             written: Timestamp::from_seconds(u64::try_from(about.mtime()).unwrap_or(0)),
         };
-        let form = Form::read(&mut BufReader::new(&file), &known, own, size_max)?;
+        let form = DroppedFile::read(&mut BufReader::new(&file), &known, own, size_max)?;
         let opened = Self {
             file,
             about,

@@ -1,4 +1,4 @@
-//! Goes through the drop folder: opens files and sessions as [`Turns`] and [`Visit`] want it, many at a time, in one thread.
+//! Goes through the drop folder: opens files and sessions as [`DropTurns`] and [`Visit`] want it, many at a time, in one thread.
 //!
 //! ```text
 //!   look --> begin what may be begun --> poll the sessions --> read, write, settle --.
@@ -22,7 +22,7 @@ use super::draft::{Draft, random_name, sync_folder};
 use super::opened::Opened;
 use crate::clock::Instant;
 use crate::engine::drop_folder::{
-    Entry, Rejected, Rules, Settlement, Step, Task, Turns, Visit, is_complete,
+    DropEntry, DropRules, DropTurns, Rejected, Settlement, Task, Visit, VisitStep, is_complete,
 };
 use crate::engine::log::{Level, Line};
 use crate::escape::Escaped;
@@ -39,7 +39,7 @@ pub(in crate::shell) trait Relay {
     /// Has `admin` told that a file was set aside.
     fn tell(&mut self, what: String);
     /// What the configuration says now.
-    fn rules(&mut self) -> Arc<Rules>;
+    fn rules(&mut self) -> Arc<DropRules>;
 }
 
 /// The folder, and what is known of it.
@@ -47,7 +47,7 @@ pub(in crate::shell) struct Runner {
     folder: PathBuf,
     damaged: PathBuf,
     clock: Clock,
-    turns: Turns,
+    turns: DropTurns,
     ongoing: Vec<Ongoing>,
 }
 
@@ -76,7 +76,7 @@ impl Runner {
             folder,
             damaged,
             clock,
-            turns: Turns::new(own_uid()),
+            turns: DropTurns::new(own_uid()),
             ongoing: Vec::new(),
         }
     }
@@ -159,20 +159,20 @@ impl Runner {
     }
 
     /// Does what a visit wants, until it has to wait.
-    fn go_on(&mut self, mut one: Ongoing, mut step: Step, relay: &mut dyn Relay) {
+    fn go_on(&mut self, mut one: Ongoing, mut step: VisitStep, relay: &mut dyn Relay) {
         loop {
             let now = self.clock.read().instant;
             let done = match step {
-                Step::Connect(uid) => {
+                VisitStep::Connect(uid) => {
                     one.hang_up();
                     let link = relay.connect(uid);
                     let link = link.and_then(|stream| Link::new(stream, now));
                     link.map(|link| one.link = Some(link))
                 }
-                Step::Send(bytes) => one.send(&bytes, now),
-                Step::SendMessage => one.send_message(now),
-                Step::Wait => Ok(()),
-                Step::Settle(settlement) => return self.settle(one, settlement, relay),
+                VisitStep::Send(bytes) => one.send(&bytes, now),
+                VisitStep::SendMessage => one.send_message(now),
+                VisitStep::Wait => Ok(()),
+                VisitStep::Settle(settlement) => return self.settle(one, settlement, relay),
             };
             step = match done {
                 Ok(()) => {
@@ -276,7 +276,7 @@ impl Runner {
 
 impl Ongoing {
     /// Reads and writes what is ready.
-    fn serve(&mut self, now: Instant) -> Step {
+    fn serve(&mut self, now: Instant) -> VisitStep {
         let Some(link) = &mut self.link else {
             return self.lose("there is no session");
         };
@@ -291,7 +291,7 @@ impl Ongoing {
                 let bytes = buffer.get(..len).unwrap_or_default();
                 self.visit.on_bytes(bytes, &mut SystemEntropy::default())
             }
-            Err(error) if is_passing(&error) && link.deadline > now => Step::Wait,
+            Err(error) if is_passing(&error) && link.deadline > now => VisitStep::Wait,
             Err(error) if is_passing(&error) => self.lose("the relay does not answer"),
             Err(error) => self.lose(&error.to_string()),
         }
@@ -311,7 +311,7 @@ impl Ongoing {
     }
 
     /// The session is of no use any more.
-    fn lose(&mut self, cause: &str) -> Step {
+    fn lose(&mut self, cause: &str) -> VisitStep {
         self.link = None;
         self.visit.on_lost(cause, &mut SystemEntropy::default())
     }
@@ -384,8 +384,7 @@ pub(in crate::shell) fn is_anything_there(folder: &Path) -> bool {
     looked.any(|name| is_complete(name.as_bytes())) || names.next().is_some()
 }
 
-/// What is in the folder.
-fn entries(folder: &Path) -> Vec<Entry> {
+fn entries(folder: &Path) -> Vec<DropEntry> {
     use std::os::unix::ffi::OsStrExt as _;
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let complete = entries.filter(|entry| is_complete(entry.file_name().as_bytes()));
@@ -393,7 +392,7 @@ fn entries(folder: &Path) -> Vec<Entry> {
         .filter_map(|entry| {
             // Not of what a link leads to.
             let about = fs::symlink_metadata(entry.path()).ok()?;
-            Some(Entry {
+            Some(DropEntry {
                 name: entry.file_name(),
                 uid: about.uid(),
                 written: about.mtime(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::address::{Domain, Mailbox};
-use crate::engine::drop_folder::{Rules, is_complete};
+use crate::engine::drop_folder::{DropRules, is_complete};
 use crate::engine::log::Line;
 use crate::shell::process::time::Clock;
 
@@ -56,14 +56,14 @@ struct Place {
     _spool: tempfile::TempDir,
     folder: PathBuf,
     damaged: PathBuf,
-    rules: Rules,
+    rules: DropRules,
     runner: Runner,
 }
 
 /// The relay of a round.
 struct Side<'a> {
     connect: &'a dyn Fn(u32) -> io::Result<UnixStream>,
-    rules: &'a Rules,
+    rules: &'a DropRules,
     lines: Vec<Line>,
     /// What the administrator is told.
     told: Vec<String>,
@@ -82,7 +82,7 @@ impl Relay for Side<'_> {
         self.told.push(what);
     }
 
-    fn rules(&mut self) -> Arc<Rules> {
+    fn rules(&mut self) -> Arc<DropRules> {
         Arc::new(self.rules.clone())
     }
 }
@@ -93,7 +93,7 @@ impl Place {
         let folder = make_folder(spool.path()).unwrap();
         let damaged = spool.path().join("damaged");
         fs::create_dir(&damaged).unwrap();
-        let rules = Rules {
+        let rules = DropRules {
             hostname: Domain::parse("mx.example.com").unwrap(),
             served: [Domain::parse("example.com").unwrap()].into(),
             admin: Some(Mailbox::parse("admin@example.com").unwrap()),
@@ -470,7 +470,7 @@ fn a_message_over_which_the_relay_takes_long_holds_nobody_else_up() {
     struct Slow<'a> {
         silent: Option<UnixStream>,
         connect: &'a dyn Fn(u32) -> io::Result<UnixStream>,
-        rules: Rules,
+        rules: DropRules,
         events: Vec<String>,
     }
     impl Relay for Slow<'_> {
@@ -491,7 +491,7 @@ fn a_message_over_which_the_relay_takes_long_holds_nobody_else_up() {
         fn tell(&mut self, what: String) {
             panic!("{what}");
         }
-        fn rules(&mut self) -> Arc<Rules> {
+        fn rules(&mut self) -> Arc<DropRules> {
             Arc::new(self.rules.clone())
         }
     }

@@ -1,13 +1,13 @@
-//! Letters that clients send, and what can be read from messages on their way.
+//! Messages that clients send, and what can be read from messages on their way.
 
 use chopar::entropy::{Entropy, SeededEntropy};
 use chopar::queue_id::QueueId;
 
-use crate::ledger::Notice;
+use crate::ledger::Dsn;
 
 /// A message that a client tries to send.
 #[derive(Clone, Debug)]
-pub(crate) struct Letter {
+pub(crate) struct ClientMessage {
     /// Stands in its Subject, unique in a world.
     pub(crate) marker: String,
     /// Its reverse-path.
@@ -17,12 +17,12 @@ pub(crate) struct Letter {
     /// Header and body.
     pub(crate) text: Vec<u8>,
     /// Whether its client is one that nobody knows.
-    pub(crate) stranger: bool,
+    pub(crate) unauthenticated: bool,
     /// Whether a forged finding stands before its text.
     pub(crate) forged: bool,
 }
 
-/// What the relay said about a letter.
+/// What the relay said about a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Said {
     /// 250: it answers for it.
@@ -33,7 +33,7 @@ pub(crate) enum Said {
     Unknown,
 }
 
-impl Letter {
+impl ClientMessage {
     pub(crate) fn new(
         marker: String,
         recipients: Vec<String>,
@@ -54,7 +54,7 @@ impl Letter {
             from: "author@sender.example".to_owned(),
             recipients,
             text,
-            stranger: false,
+            unauthenticated: false,
             forged: false,
         }
     }
@@ -70,9 +70,9 @@ pub(crate) fn header(text: &[u8], name: &str) -> Option<String> {
 }
 
 /// What a notification about a message says.
-pub(crate) fn read_notice(about: QueueId, text: &[u8], at_ms: u64) -> Notice {
+pub(crate) fn read_dsn(about: QueueId, text: &[u8], at_ms: u64) -> Dsn {
     let text = String::from_utf8_lossy(text);
-    let mut notice = Notice {
+    let mut dsn = Dsn {
         about,
         failed: Vec::new(),
         delayed: false,
@@ -84,12 +84,12 @@ pub(crate) fn read_notice(about: QueueId, text: &[u8], at_ms: u64) -> Notice {
         if let Some(recipient) = line.strip_prefix("Final-Recipient: rfc822;") {
             address = recipient.trim().to_owned();
         } else if line == "Action: failed" {
-            notice.failed.push(address.clone());
+            dsn.failed.push(address.clone());
         } else if line == "Action: delayed" {
-            notice.delayed = true;
+            dsn.delayed = true;
         } else if let Some(status) = line.strip_prefix("Status: ") {
-            notice.statuses.push(status.to_owned());
+            dsn.statuses.push(status.to_owned());
         }
     }
-    notice
+    dsn
 }

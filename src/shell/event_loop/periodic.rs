@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::state::{EventLoop, Look};
+use super::state::{EventLoop, PeriodicCheck};
 use crate::config::DnsSource;
 use crate::dns::resolv_conf;
 use crate::engine::event::{ConnId, Event, Reloaded};
@@ -11,22 +11,22 @@ use crate::policy::published::names;
 use crate::shell::certificates::log::CertificateLog;
 use crate::shell::certificates::log::keep_certificates;
 use crate::shell::certificates::pairs;
-use crate::shell::certificates::pairs::Places;
+use crate::shell::certificates::pairs::PairPlaces;
 use crate::shell::certificates::roots::authorities;
 use crate::shell::files::folder;
 use crate::shell::files::folder::resolv_conf_changed;
 use crate::shell::files::loading;
 use crate::shell::files::loading::say_advice;
-use crate::shell::files::published::Names;
+use crate::shell::files::published::PublishedNames;
 use crate::shell::process::log;
 use crate::shell::process::systemd;
-use crate::shell::tls::{Cause, Gone, Read};
+use crate::shell::tls::{CertificateCause, Gone, Read};
 
 impl EventLoop {
     /// Does what is due.
-    pub(super) fn look(&mut self, look: Look) {
+    pub(super) fn look(&mut self, look: PeriodicCheck) {
         match look {
-            Look::DropFolder if self.state.stop_by.is_none() => {
+            PeriodicCheck::DropFolder if self.state.stop_by.is_none() => {
                 let untold = self.drops.take_untold(self.now.instant);
                 if !untold.is_empty() {
                     self.engine.handle(Event::SetAside(untold), self.now);
@@ -34,15 +34,15 @@ impl EventLoop {
                 }
                 self.drops.look(&self.config);
             }
-            Look::DropFolder => {}
-            Look::ResolvConf => {
+            PeriodicCheck::DropFolder => {}
+            PeriodicCheck::ResolvConf => {
                 let changed = resolv_conf_changed();
                 if changed != self.state.resolv_conf {
                     self.state.resolv_conf = changed;
                     self.read_resolv_conf();
                 }
             }
-            Look::Certificates => {
+            PeriodicCheck::Certificates => {
                 let found = pairs::fingerprint(self.places());
                 let is_due = self.tls.is_due(&self.config.hostname, self.now.wall);
                 if found != self.state.certificates || is_due {
@@ -55,8 +55,8 @@ impl EventLoop {
     }
 
     /// Where certificates lie.
-    fn places(&self) -> Places<'_> {
-        Places {
+    fn places(&self) -> PairPlaces<'_> {
+        PairPlaces {
             config: &self.folder,
             state: self.state.fixed.state_dir(),
         }
@@ -97,7 +97,9 @@ impl EventLoop {
             let line = Line::new(Level::Warning, "certificate").with("name", &finding.name);
             // With the cure in a place of its own: it is what has to be whole.
             let line = match &finding.cause {
-                Cause::Files(error) => line.with("cause", error).with("shown", finding.shown),
+                CertificateCause::Files(error) => {
+                    line.with("cause", error).with("shown", finding.shown)
+                }
                 _ => line.with("cause", &finding),
             };
             log::write(&line.with_some("cure", finding.cure()));
@@ -125,13 +127,13 @@ impl EventLoop {
                     log::write(&Line::new(Level::Warning, "restart-needed").with("key", key));
                 }
                 // These two stay where they were until a restart.
-                let mut names = Names::of(&config, &self.folder);
+                let mut names = PublishedNames::of(&config, &self.folder);
                 names.runtime_dir.clone_from(&self.state.fixed.runtime_dir);
                 names.publish(&self.state.fixed.state_dir);
                 self.config = Arc::new(config);
                 say_advice(&self.config);
                 self.renewals.reconfigure(Arc::clone(&self.config));
-                self.look(Look::DropFolder);
+                self.look(PeriodicCheck::DropFolder);
                 self.state.certificates = pairs::fingerprint(self.places());
                 self.take_certificates(Gone::Dropped);
                 self.state.certificate_log = CertificateLog::default();

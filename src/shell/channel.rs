@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The two ends of a new line.
-pub(super) fn handover<T>() -> (Giver<T>, Taker<T>) {
+pub(super) fn channel<T>() -> (Giver<T>, Taker<T>) {
     let shared = Arc::new(Shared {
         line: Mutex::new(Line {
             items: VecDeque::new(),
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn items_arrive_in_order_across_threads() {
-        let (giver, taker) = handover();
+        let (giver, taker) = channel();
         let thread = std::thread::spawn(move || {
             for number in 0..100_000 {
                 giver.give(number).expect("a taker");
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn what_is_not_taken_stays_in_front() {
-        let (giver, taker) = handover();
+        let (giver, taker) = channel();
         (0..5).for_each(|number| giver.give(number).expect("a taker"));
         let mut taken = Vec::new();
         taker.take_while(&mut taken, |number| *number < 3);
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_ever() {
-        let (giver, taker) = handover::<u8>();
+        let (giver, taker) = channel::<u8>();
         assert_eq!(taker.wait(Duration::from_millis(1)), Waited::TimedOut);
         drop(taker);
         assert_eq!(giver.give(7).expect_err("refused").0, 7);

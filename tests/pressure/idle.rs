@@ -149,8 +149,8 @@ fn an_honest_client_does_not_wait_for_slow_ones() {
     let mut relay = caged(Setup::default(), MIB);
     let port = relay.smtp();
     lift_descriptor_limit();
-    let crowd = scaled(200, 2_000);
-    let sockets: Vec<(TcpStream, &[u8])> = (0..crowd)
+    let clients = scaled(200, 2_000);
+    let sockets: Vec<(TcpStream, &[u8])> = (0..clients)
         .zip(STAGES.iter().cycle())
         .map(|(_, (before, slowly))| {
             let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("a connection");
@@ -193,7 +193,7 @@ fn an_honest_client_does_not_wait_for_slow_ones() {
     waits.sort();
     let p99 = waits[waits.len() * 99 / 100];
     println!(
-        "an honest client beside {crowd} slow ones: a session with a message in {:?}, p99 {p99:?}",
+        "an honest client beside {clients} slow ones: a session with a message in {:?}, p99 {p99:?}",
         waits[waits.len() / 2]
     );
     assert!(p99 < Duration::from_secs(1), "{p99:?}");

@@ -6,12 +6,12 @@ use crate::chance::Chance;
 
 /// A message in parts: its fields with their line ends, and its body.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Letter {
+pub(crate) struct ClientMessage {
     pub(crate) fields: Vec<Vec<u8>>,
     pub(crate) body: Vec<u8>,
 }
 
-impl Letter {
+impl ClientMessage {
     /// One with the oddities that are allowed: folding, white space, fields that repeat, a body that is none.
     pub(crate) fn new(chance: &mut Chance) -> Self {
         let mut fields: Vec<Vec<u8>> = vec![chance.word(FROM).as_bytes().to_vec()];

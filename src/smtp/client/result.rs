@@ -1,12 +1,12 @@
 //! What came of a recipient on the client's side, and how a reply says so.
 
-use crate::cause::Words;
+use crate::cause::QuotedWords;
 use crate::smtp::reply::RemoteReply;
 use crate::status::EnhancedCode;
 
 /// What came of one recipient.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Fate {
+pub enum RecipientResult {
     /// The server has it.
     Delivered {
         /// Its reply.
@@ -17,33 +17,28 @@ pub enum Fate {
     /// Another attempt may succeed.
     Deferred {
         /// Whom it belongs to.
-        about: About,
-        /// The status.
+        about: RefusalScope,
         status: EnhancedCode,
         /// The reply, or what happened.
-        words: Words,
+        words: QuotedWords,
     },
     /// The server refused for good.
     Failed {
         /// Whom it belongs to.
-        about: About,
-        /// The status.
+        about: RefusalScope,
         status: EnhancedCode,
         /// The reply, or what the server lacks.
-        words: Words,
+        words: QuotedWords,
     },
     /// The link broke between the final dot and its reply: another attempt may make a duplicate (RFC 1047).
-    Unknown {
-        /// What happened.
-        words: Words,
-    },
+    Unknown { words: QuotedWords },
     /// The server takes no more recipients in this transaction (452 4.5.3): again at once, in another.
     Again,
 }
 
 /// Whom a refusal belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum About {
+pub enum RefusalScope {
     /// The recipient or the message: every other host of the next hop would say the same, if it is for good.
     Recipient,
     /// The host: it leaves, says nothing that makes sense, or lacks what another may have.
@@ -52,14 +47,14 @@ pub enum About {
     Fallback,
 }
 
-impl Fate {
+impl RecipientResult {
     /// Whether no other host is to be asked (RFC 5321 section 5.1).
     pub const fn is_final(&self) -> bool {
         matches!(
             self,
             Self::Delivered { .. }
                 | Self::Failed {
-                    about: About::Recipient,
+                    about: RefusalScope::Recipient,
                     ..
                 }
         )
@@ -71,21 +66,21 @@ impl Fate {
 pub(super) enum Footing {
     /// It has.
     Full,
-    /// It goes on in clear, or without EHLO: see [`About::Fallback`].
+    /// It goes on in clear, or without EHLO: see [`RefusalScope::Fallback`].
     Fallback,
 }
 
-impl Fate {
+impl RecipientResult {
     /// The fate that a negative reply means. A code that is neither 4xx nor 5xx where one is due counts as temporary.
     pub(super) fn refusal(reply: &RemoteReply, footing: Footing) -> Self {
-        let words = Words::Reply(reply.to_text().into());
+        let words = QuotedWords::Reply(reply.to_text().into());
         let status = reply.status();
         if reply.code < 400 {
             Self::deferred(EnhancedCode::new(4, 5, 0), words)
         } else if !reply.is_permanent() {
             let about = match is_farewell(reply) {
-                true => About::Host,
-                false => About::Recipient,
+                true => RefusalScope::Host,
+                false => RefusalScope::Recipient,
             };
             Self::Deferred {
                 about,
@@ -94,13 +89,13 @@ impl Fate {
             }
         } else if footing == Footing::Fallback && may_want_tls(reply) {
             Self::Deferred {
-                about: About::Fallback,
+                about: RefusalScope::Fallback,
                 status: status.as_transient(),
                 words,
             }
         } else {
             Self::Failed {
-                about: About::Recipient,
+                about: RefusalScope::Recipient,
                 status,
                 words,
             }
@@ -108,9 +103,9 @@ impl Fate {
     }
 
     /// A fate that the host is to blame for.
-    pub(super) fn deferred(status: EnhancedCode, words: Words) -> Self {
+    pub(super) fn deferred(status: EnhancedCode, words: QuotedWords) -> Self {
         Self::Deferred {
-            about: About::Host,
+            about: RefusalScope::Host,
             status,
             words,
         }

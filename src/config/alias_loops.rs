@@ -1,18 +1,22 @@
-//! Aliases that lead back to themselves, found before any mail is lost in them.
+//! Alias loops, found when the configuration is read, before any mail enters one.
 
 use std::collections::{BTreeMap, HashSet};
 
 use super::aliases::Alias;
 use super::error::Errors;
-use super::names::Names;
-use super::problem::{AliasProblem, Problem};
+use super::names::NameRules;
+use super::problem::{AliasProblem, ConfigProblem};
 use super::served::{Receive, ServedDomain};
-use super::target::{Target, To};
+use super::target::{AliasTarget, To};
 use crate::address::{Domain, Mailbox};
 use crate::limits::{ALIAS_DEPTH_MAX, ALIAS_TARGETS_MAX};
 
 /// Notes each alias that is part of a circle.
-pub(super) fn find(domains: &BTreeMap<Domain, ServedDomain>, names: &Names, errors: &mut Errors) {
+pub(super) fn find(
+    domains: &BTreeMap<Domain, ServedDomain>,
+    names: &NameRules,
+    errors: &mut Errors,
+) {
     for (domain, served) in domains {
         if served.receive == Receive::Elsewhere {
             continue;
@@ -21,14 +25,19 @@ pub(super) fn find(domains: &BTreeMap<Domain, ServedDomain>, names: &Names, erro
         let named = served.aliases.values();
         for alias in named.chain(&served.catch_all) {
             if leads_back(domains, names, alias) {
-                errors.push_at(&file, alias.line, 1, Problem::Alias(AliasProblem::Loop));
+                errors.push_at(
+                    &file,
+                    alias.line,
+                    1,
+                    ConfigProblem::Alias(AliasProblem::Loop),
+                );
             }
         }
     }
 }
 
 /// Whether one can come from the alias to itself. `*@domain` stands for a name that only `*` catches there.
-fn leads_back(domains: &BTreeMap<Domain, ServedDomain>, names: &Names, start: &Alias) -> bool {
+fn leads_back(domains: &BTreeMap<Domain, ServedDomain>, names: &NameRules, start: &Alias) -> bool {
     let mut seen: HashSet<*const Alias> = HashSet::new();
     let mut level: Vec<&Alias> = vec![start];
     for _ in 0..=ALIAS_DEPTH_MAX {
@@ -36,9 +45,9 @@ fn leads_back(domains: &BTreeMap<Domain, ServedDomain>, names: &Names, start: &A
         for alias in level {
             for target in &alias.targets {
                 let found = match target {
-                    Target::Address(To::Mailbox(mailbox)) => lead(domains, names, mailbox),
-                    Target::Address(To::Domain(domain)) => caught(domains, domain),
-                    Target::Via(..) | Target::Here(_) => None,
+                    AliasTarget::Address(To::Mailbox(mailbox)) => lead(domains, names, mailbox),
+                    AliasTarget::Address(To::Domain(domain)) => caught(domains, domain),
+                    AliasTarget::Via(..) | AliasTarget::Here(_) => None,
                 };
                 let Some(found) = found else {
                     continue;
@@ -58,7 +67,7 @@ fn leads_back(domains: &BTreeMap<Domain, ServedDomain>, names: &Names, start: &A
 
 fn lead<'a>(
     domains: &'a BTreeMap<Domain, ServedDomain>,
-    names: &Names,
+    names: &NameRules,
     mailbox: &Mailbox,
 ) -> Option<&'a Alias> {
     let served = receiving(domains, mailbox.domain())?;

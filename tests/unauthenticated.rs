@@ -1,6 +1,6 @@
-//! Strangers on port 25, with everything against abuse turned on and a DNS that lies: made from a seed, without sockets.
+//! Unauthenticated clients on port 25, with everything against abuse turned on and a DNS that lies: made from a seed, without sockets.
 //!
-//! Whatever the lists answer, late or never, and however the strangers behave: each command gets its reply, in order,
+//! Whatever the lists answer, late or never, and however the unauthenticated clients behave: each command gets its reply, in order,
 //! until the session is closed with 421 or 554; nobody waits for longer than names are looked up and replies held back;
 //! and nothing is left when all have gone but what is counted about them. A seed has one history.
 
@@ -20,7 +20,7 @@ use chopar::dns::SocketId;
 use chopar::engine::event::{ConnId, Event, Listener, Lost};
 use chopar::entropy::{Entropy, SeededEntropy};
 use chopar::limits::{COMMAND_TIMEOUT, DNS_QUESTION_TIMEOUT, TARPIT_DELAY_MAX};
-use chopar::queue::Command;
+use chopar::queue::JournalCommand;
 
 use stage::query::Query;
 use stage::{Scene, Stage, act};
@@ -31,8 +31,8 @@ const TOML: &str = "hostname = \"mx.example.com\"\nadmin = \"a@far.example\"\n\
     messages_per_minute = 4\nrecipients_per_minute = 6\ndnsbl_threshold = 2\n\
     dnsbl = [{ zone = \"a.bl.example\" }, { zone = \"b.bl.example\", weight = 2, replies = [\"127.0.0.2-9\"] }]\n";
 
-/// One stranger's session.
-struct Stranger {
+/// One unauthenticated client's session.
+struct Unauthenticated {
     /// Commands that are awaiting their reply.
     awaited: u32,
     /// Commands that are to be sent.
@@ -46,7 +46,7 @@ struct Stranger {
 struct World {
     stage: Stage,
     chance: SeededEntropy,
-    sessions: BTreeMap<ConnId, Stranger>,
+    sessions: BTreeMap<ConnId, Unauthenticated>,
     /// Datagrams on their way back.
     answers: VecDeque<(Instant, SocketId, SocketAddr, Vec<u8>)>,
     /// The sum of everything that was heard and when.
@@ -121,14 +121,14 @@ impl World {
         };
         let behind: Vec<&str> = (0..self.chance.below(14)).map(|_| self.command()).collect();
         let commands = before.iter().copied().chain(behind).collect();
-        let stranger = Stranger {
+        let unauthenticated = Unauthenticated {
             awaited: 1, // the banner
             commands,
             heard: Vec::new(),
             since: self.stage.now.instant,
             last_code: 0,
         };
-        self.sessions.insert(conn, stranger);
+        self.sessions.insert(conn, unauthenticated);
         self.act();
         if proxied {
             let family = if address.is_ipv4() { 4 } else { 6 };
@@ -197,10 +197,14 @@ impl World {
             self.history = self.history.wrapping_mul(31).wrapping_add(byte.into());
         }
         self.history ^= self.stage.now.instant.as_millis();
-        let stranger = self.sessions.get_mut(&conn).expect("a session");
-        stranger.heard.extend_from_slice(bytes);
-        while let Some(end) = stranger.heard.windows(2).position(|pair| pair == b"\r\n") {
-            let line: Vec<u8> = stranger.heard.drain(..end + 2).collect();
+        let unauthenticated = self.sessions.get_mut(&conn).expect("a session");
+        unauthenticated.heard.extend_from_slice(bytes);
+        while let Some(end) = unauthenticated
+            .heard
+            .windows(2)
+            .position(|pair| pair == b"\r\n")
+        {
+            let line: Vec<u8> = unauthenticated.heard.drain(..end + 2).collect();
             if line[3] == b'-' {
                 continue;
             }
@@ -209,40 +213,42 @@ impl World {
                 .parse()
                 .expect("a code");
             *self.codes.entry(code).or_default() += 1;
-            stranger.last_code = code;
+            unauthenticated.last_code = code;
             // The last word is said unasked.
-            assert!(stranger.awaited > 0 || code == 421, "{line:?}");
-            stranger.awaited = stranger.awaited.saturating_sub(1);
-            let waited = self.stage.now.instant.since(stranger.since);
+            assert!(unauthenticated.awaited > 0 || code == 421, "{line:?}");
+            unauthenticated.awaited = unauthenticated.awaited.saturating_sub(1);
+            let waited = self.stage.now.instant.since(unauthenticated.since);
             assert!(
                 code == 421
                     || waited <= DNS_QUESTION_TIMEOUT + TARPIT_DELAY_MAX + Duration::from_secs(1),
                 "{waited:?} for {line:?}"
             );
-            stranger.since = self.stage.now.instant;
+            unauthenticated.since = self.stage.now.instant;
         }
     }
 
     /// Lets whoever has heard all replies go on, with several commands at once, or hang up.
     fn speak(&mut self) {
-        let ready = |stranger: &Stranger| stranger.awaited == 0 && !stranger.commands.is_empty();
+        let ready = |unauthenticated: &Unauthenticated| {
+            unauthenticated.awaited == 0 && !unauthenticated.commands.is_empty()
+        };
         while let Some(conn) = self
             .sessions
             .iter()
-            .find(|(_, stranger)| ready(stranger))
+            .find(|(_, unauthenticated)| ready(unauthenticated))
             .map(|(conn, _)| *conn)
         {
             let many = 1 + self.chance.below(5) as usize;
             let hangs_up = self.chance.below(20) == 0;
-            let stranger = self.sessions.get_mut(&conn).expect("a session");
-            let many = many.min(stranger.commands.len());
+            let unauthenticated = self.sessions.get_mut(&conn).expect("a session");
+            let many = many.min(unauthenticated.commands.len());
             let mut wire = String::new();
-            for command in stranger.commands.drain(..many) {
+            for command in unauthenticated.commands.drain(..many) {
                 wire.push_str(command);
                 wire.push_str("\r\n");
             }
-            stranger.awaited = many as u32;
-            stranger.since = self.stage.now.instant;
+            unauthenticated.awaited = many as u32;
+            unauthenticated.since = self.stage.now.instant;
             let bytes = wire.as_bytes();
             self.stage.handle(Event::Bytes { conn, bytes });
             if hangs_up {
@@ -283,16 +289,16 @@ impl Scene for World {
     }
 
     fn on_close(&mut self, conn: ConnId) {
-        if let Some(stranger) = self.sessions.remove(&conn) {
+        if let Some(unauthenticated) = self.sessions.remove(&conn) {
             assert!(
-                matches!(stranger.last_code, 421 | 554 | 221),
+                matches!(unauthenticated.last_code, 421 | 554 | 221),
                 "closed behind {}",
-                stranger.last_code
+                unauthenticated.last_code
             );
         }
     }
 
-    fn on_store(&mut self, command: Command) {
+    fn on_store(&mut self, command: JournalCommand) {
         panic!("nobody gets to a message: {command:?}");
     }
 
@@ -329,7 +335,7 @@ fn answer(query: &[u8], mood: u64) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn every_stranger_is_answered_and_leaves_nothing_behind() {
+fn every_unauthenticated_is_answered_and_leaves_nothing_behind() {
     let mut codes: BTreeMap<u16, u32> = BTreeMap::new();
     for seed in 0..100 {
         let run = || std::panic::catch_unwind(|| World::new(seed).run());

@@ -9,23 +9,23 @@ use crate::address::Domain;
 
 /// What is wrong with a hello.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum HelloFault {
+pub enum EhloFault {
     /// Neither a domain nor an address literal.
     Syntax,
     /// Our own name or address, which only a forger has.
     Ours,
 }
 
-/// Looks at a hello from a host that is not this one, which has `hostname` and was connected to at `local`.
-pub fn judge(name: &str, hostname: &Domain, local: IpAddr) -> Result<(), HelloFault> {
-    let domain = Domain::parse(name).map_err(|_| HelloFault::Syntax)?;
+/// PeriodicChecks at a hello from a host that is not this one, which has `hostname` and was connected to at `local`.
+pub fn judge(name: &str, hostname: &Domain, local: IpAddr) -> Result<(), EhloFault> {
+    let domain = Domain::parse(name).map_err(|_| EhloFault::Syntax)?;
     // A top-level domain has a letter: what has none is an address without its brackets.
     let last = domain.as_str().rsplit('.').next().unwrap_or_default();
     if !domain.is_literal() && last.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(HelloFault::Syntax);
+        return Err(EhloFault::Syntax);
     }
     if domain == *hostname || literal(&domain) == Some(local.to_canonical()) {
-        return Err(HelloFault::Ours);
+        return Err(EhloFault::Ours);
     }
     Ok(())
 }
@@ -43,7 +43,7 @@ fn literal(domain: &Domain) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn judged(name: &str, local: &str) -> Result<(), HelloFault> {
+    fn judged(name: &str, local: &str) -> Result<(), EhloFault> {
         let hostname = Domain::parse("mx.example.com").expect("a name");
         judge(name, &hostname, local.parse().expect("an address"))
     }
@@ -79,7 +79,7 @@ mod tests {
         ] {
             assert_eq!(
                 judged(name, "192.0.2.1"),
-                Err(HelloFault::Syntax),
+                Err(EhloFault::Syntax),
                 "{name:?}"
             );
         }
@@ -93,7 +93,7 @@ mod tests {
             ("[192.0.2.1]", "::ffff:192.0.2.1"),
             ("[IPv6:2001:DB8:0::1]", "2001:db8::1"),
         ] {
-            assert_eq!(judged(name, local), Err(HelloFault::Ours), "{name:?}");
+            assert_eq!(judged(name, local), Err(EhloFault::Ours), "{name:?}");
         }
     }
 }

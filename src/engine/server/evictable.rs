@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use super::intake::SCARCE_BYTES;
 use crate::clock::Instant;
 use crate::engine::event::ConnId;
-use crate::policy::shares::Standing;
+use crate::policy::shares::TrustLevel;
 
 /// Sessions that can make room.
 #[derive(Default)]
-pub(super) struct Crowd {
+pub(super) struct Evictable {
     /// By all that would be free if they lost it.
     pub(super) holding: BTreeSet<(Place, ConnId)>,
     /// By what they can stream out.
@@ -28,7 +28,7 @@ pub(super) struct Places {
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Place {
     pub(super) class: u32,
-    pub(super) standing: Reverse<Standing>,
+    pub(super) standing: Reverse<TrustLevel>,
     pub(super) since: Reverse<Instant>,
 }
 
@@ -37,7 +37,7 @@ impl Place {
     pub(super) fn of(
         bytes: usize,
         least: usize,
-        standing: Standing,
+        standing: TrustLevel,
         since: Instant,
     ) -> Option<Self> {
         let class = (bytes / SCARCE_BYTES)
@@ -51,7 +51,7 @@ impl Place {
     }
 }
 
-impl Crowd {
+impl Evictable {
     /// A session has these places from now on.
     pub(super) fn put(&mut self, conn: ConnId, before: &mut Places, after: Places) {
         let lists = [
@@ -76,7 +76,7 @@ impl Crowd {
 }
 
 /// Who makes room for somebody of this standing: nobody better. Users hold much rarely: few are passed over.
-pub(super) fn first(list: &BTreeSet<(Place, ConnId)>, standing: Standing) -> Option<ConnId> {
+pub(super) fn first(list: &BTreeSet<(Place, ConnId)>, standing: TrustLevel) -> Option<ConnId> {
     let mut looked = list.iter().rev().take(LOOKS_MAX);
     let found = looked.find(|(place, _)| place.standing.0 <= standing);
     found.map(|(_, conn)| *conn)

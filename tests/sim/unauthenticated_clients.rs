@@ -1,4 +1,4 @@
-//! Strangers on port 25: what they write to, who they say they are, what the DNS says of them, and what comes back.
+//! Unauthenticated clients on port 25: what they write to, who they say they are, what the DNS says of them, and what comes back.
 //!
 //! The table of what each address leads to is written by hand here, and the ledger holds the relay to it.
 
@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use chopar::address::{Domain, Mailbox};
-use chopar::auth::dkim::canonical::{BodyHasher, Form};
+use chopar::auth::dkim::canonical::{BodyHasher, Canonicalization};
 use chopar::auth::dkim::key::{Algorithm, SigningKey, ed25519_pem};
 use chopar::auth::dkim::sign::{Signer, prepare};
 use chopar::config::Folder;
@@ -16,12 +16,12 @@ use chopar::entropy::{Entropy, SeededEntropy};
 use chopar::mail::header::Header;
 
 use crate::dns::Lie;
-use crate::letters::Letter;
+use crate::messages::ClientMessage;
 use crate::world::{Happening, World, rewriter};
 
 /// One way that mail for an address goes.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Goal {
+pub(crate) struct ExpectedDelivery {
     /// Who gets it.
     pub(crate) address: String,
     /// Under whose name, where it is not the sender's.
@@ -38,7 +38,7 @@ type Name = (&'static str, &'static str, &'static [Way]);
 /// Who gets it, and who forwards; nobody where it is for nobody.
 type Way = (&'static str, &'static str);
 
-/// What a stranger may write to, what it shows, and what it leads to: the address, and who forwards.
+/// What an unauthenticated client may write to, what it shows, and what it leads to: the address, and who forwards.
 const NAMES: [Name; 8] = [
     (
         "ann@home.example",
@@ -85,7 +85,7 @@ const NAMES: [Name; 8] = [
     ),
 ];
 
-/// Domains of strangers. Mail to all of them is taken by [`crate::dns::OUTSIDE_HOST`].
+/// Domains of unauthenticated clients. Mail to all of them is taken by [`crate::dns::OUTSIDE_HOST`].
 pub(crate) const DOMAINS: [&str; 8] = [
     "outside",
     "reject",
@@ -103,7 +103,7 @@ pub(crate) const FORGED: &str = "Authentication-Results: Relay.Sender.example (c
 const KEY: [u8; 32] = [9; 32];
 const RSA: &str = include_str!("../data/dkim/rsa-2048-pkcs8.pem");
 
-/// Adds the domains that strangers write to.
+/// Adds the domains that unauthenticated clients write to.
 pub(crate) fn serve(folder: &mut Folder) {
     for (domain, aliases) in [("home.example", HOME), ("second.example", SECOND)] {
         folder.insert_file(&format!("domains/{domain}/aliases"), aliases.into());
@@ -112,30 +112,30 @@ pub(crate) fn serve(folder: &mut Folder) {
 }
 
 /// Where mail for these goes, each way once; `None` where one of them must be refused.
-pub(crate) fn goals(named: &[String], at: Timestamp) -> Option<Vec<Goal>> {
-    let mut goals: Vec<Goal> = Vec::new();
+pub(crate) fn expected(named: &[String], at: Timestamp) -> Option<Vec<ExpectedDelivery>> {
+    let mut expected: Vec<ExpectedDelivery> = Vec::new();
     for name in named {
         let mut found = Vec::new();
         if let Some((_, _, ways)) = NAMES.iter().find(|(address, ..)| address == name) {
-            found.extend(ways.iter().map(|(address, forwarder)| Goal {
+            found.extend(ways.iter().map(|(address, forwarder)| ExpectedDelivery {
                 address: (*address).to_owned(),
                 forwarder: Some(*forwarder).filter(|name| !name.is_empty()),
             }));
         } else {
             let path = Mailbox::parse(name).ok()?;
             let sender = rewriter().reverse(&path, at).ok()?;
-            found.push(Goal {
+            found.push(ExpectedDelivery {
                 address: sender.to_string(),
                 forwarder: None,
             });
         }
-        for goal in found {
-            if !goals.iter().any(|known| known.address == goal.address) {
-                goals.push(goal);
+        for wanted in found {
+            if !expected.iter().any(|known| known.address == wanted.address) {
+                expected.push(wanted);
             }
         }
     }
-    Some(goals)
+    Some(expected)
 }
 
 /// Whether `path` is what has to be said for `sender` where `forwarder` passes its mail on.
@@ -158,7 +158,7 @@ pub(crate) fn kind_of(named: &str) -> &'static str {
 
 /// Whether the author's domain wants it refused where it fails.
 pub(crate) fn wants_refusal(text: &[u8]) -> bool {
-    let from = crate::letters::header(text, "From").unwrap_or_default();
+    let from = crate::messages::header(text, "From").unwrap_or_default();
     ["@reject.", "@tempfail.", "@slow."]
         .iter()
         .any(|domain| from.contains(domain))
@@ -211,25 +211,25 @@ pub(crate) fn kind_of_text(name: &str) -> Option<&'static str> {
     }
 }
 
-/// The address that a stranger comes from: the first half of the net may send for those who have a record.
+/// The address that an unauthenticated client comes from: the first half of the net may send for those who have a record.
 pub(crate) fn address(client: usize) -> IpAddr {
     let half = if client.is_multiple_of(2) { 0 } else { 128 };
     Ipv4Addr::new(198, 18, 0, half + (client % 100) as u8).into()
 }
 
 impl World {
-    /// Strangers that come, beside the clients that everybody knows.
-    pub(crate) fn populate_with_strangers(&mut self) {
-        for stranger in 0..2 + self.entropy.below(4) {
-            let letters = (0..1 + self.entropy.below(4))
-                .map(|number| self.strange_letter(stranger, number))
+    /// Unauthenticated clients that come, beside the clients that everybody knows.
+    pub(crate) fn populate_with_unauthenticated_clients(&mut self) {
+        for unauthenticated in 0..2 + self.entropy.below(4) {
+            let messages = (0..1 + self.entropy.below(4))
+                .map(|number| self.strange_message(unauthenticated, number))
                 .collect();
             let at = self.entropy.below(20_000);
-            self.client(letters, Duration::from_millis(at));
+            self.client(messages, Duration::from_millis(at));
         }
     }
 
-    fn strange_letter(&mut self, client: u64, number: u64) -> Letter {
+    fn strange_message(&mut self, client: u64, number: u64) -> ClientMessage {
         let mut some = |list: usize| self.entropy.below(list as u64) as usize;
         let mut recipients: Vec<String> = (0..1 + some(2))
             .map(|_| NAMES[some(NAMES.len())].0.to_owned())
@@ -248,12 +248,12 @@ impl World {
         };
         let (signed, forged) = (some(3) == 0, some(4) == 0);
         let marker = format!("strange-{client}-{number}");
-        let mut letter = strange(marker, from, recipients, author, lines, &mut self.entropy);
-        letter.forged = forged;
+        let mut message = strange(marker, from, recipients, author, lines, &mut self.entropy);
+        message.forged = forged;
         if signed {
-            sign(&mut letter.text, author);
+            sign(&mut message.text, author);
         }
-        letter
+        message
     }
 
     /// A server took a message: now and then it comes back, or somebody makes up a sender of that kind.
@@ -273,7 +273,7 @@ impl World {
             _ => ("return", path.to_owned()),
         };
         let marker = format!("{marker}-{number}");
-        let letter = strange(
+        let message = strange(
             marker,
             String::new(),
             vec![to],
@@ -281,10 +281,10 @@ impl World {
             3,
             &mut self.entropy,
         );
-        self.client(vec![letter], Duration::from_secs(1));
+        self.client(vec![message], Duration::from_secs(1));
     }
 
-    /// A stranger has sent its dot: now and then it does not wait for the answer.
+    /// An unauthenticated client has sent its dot: now and then it does not wait for the answer.
     pub(crate) fn perhaps_leave(&mut self, conn: ConnId) {
         if self.mishap(4) {
             let pause = match self.entropy.below(2) {
@@ -293,12 +293,12 @@ impl World {
             };
             self.plan(
                 Duration::from_millis(pause),
-                Happening::StrangerLeaves(conn),
+                Happening::UnauthenticatedLeaves(conn),
             );
         }
     }
 
-    pub(crate) fn stranger_leaves(&mut self, conn: ConnId) {
+    pub(crate) fn unauthenticated_leaves(&mut self, conn: ConnId) {
         if !self.ends.contains_key(&conn) {
             return;
         }
@@ -318,31 +318,31 @@ fn strange(
     author: &str,
     lines: usize,
     dots: &mut SeededEntropy,
-) -> Letter {
-    let mut letter = Letter::new(marker, recipients, lines as u64, dots);
-    let text = String::from_utf8(letter.text).expect("ASCII");
+) -> ClientMessage {
+    let mut message = ClientMessage::new(marker, recipients, lines as u64, dots);
+    let text = String::from_utf8(message.text).expect("ASCII");
     // However it is spelled, its author is judged.
     let spelling = SPELLINGS[lines % SPELLINGS.len()];
     let own = format!(
         "From: {}\r\nMessage-ID: <{}@x>",
         spelling.replace("AUTHOR", author),
-        letter.marker
+        message.marker
     );
-    letter.text = text.replacen("From: author@sender.example", &own, 1).into();
-    letter.from = from;
-    letter.stranger = true;
-    letter
+    message.text = text.replacen("From: author@sender.example", &own, 1).into();
+    message.from = from;
+    message.unauthenticated = true;
+    message
 }
 
-/// A letter for a mailbox here that is all right.
-pub(crate) fn honest_letter(number: u64) -> Letter {
+/// A message for a mailbox here that is all right.
+pub(crate) fn honest_message(number: u64) -> ClientMessage {
     let author = DOMAINS[0];
     let from = format!("W.{number}@{author}.example");
     let to = vec!["ann@home.example".to_owned()];
     let mut dots = SeededEntropy::new(number);
-    let mut letter = strange(format!("honest-{number}"), from, to, author, 8, &mut dots);
-    sign(&mut letter.text, author);
-    letter
+    let mut message = strange(format!("honest-{number}"), from, to, author, 8, &mut dots);
+    sign(&mut message.text, author);
+    message
 }
 
 /// Adds the author's signature.
@@ -350,7 +350,7 @@ fn sign(text: &mut Vec<u8>, author: &str) {
     let end = text.windows(4).position(|window| window == b"\r\n\r\n");
     let (head, body) = text.split_at(end.expect("a header") + 2);
     let header = Header::parse(head.to_vec()).expect("a header");
-    let mut hasher = BodyHasher::new(Form::Relaxed);
+    let mut hasher = BodyHasher::new(Canonicalization::Relaxed);
     hasher.update(&body[2..]);
     let domain = Domain::parse(&format!("{author}.example")).expect("a domain");
     let signer = Signer {

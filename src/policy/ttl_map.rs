@@ -1,10 +1,10 @@
-//! What is remembered for a time, at most so much of it.
+//! A map whose entries expire, with a ceiling and a share for each owner.
 //!
-//! Each entry is on somebody's account. Whoever has as many entries as there is room left for others makes room for the
-//! next among their own, that which would be forgotten first; and where the table is full, who has most makes room for who
-//! has none. So one network fills half of a table at most, and nobody is driven out who has but a few entries in it.
+//! Each entry belongs to an owner. An owner with as many entries as there are free places replaces its own entry that
+//! expires first. When the map is full, the owner with the most entries makes room for an owner with none. One network
+//! therefore fills at most half of a map, and an owner with only a few entries never loses them to others.
 //!
-//! Entries are kept in order, not hashed, so that a seed has one history.
+//! Entries are ordered, not hashed, so that a simulator seed always gives the same run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,7 +14,6 @@ use std::net::IpAddr;
 pub(super) struct Key(u128);
 
 impl Key {
-    /// A hash.
     pub(super) const fn of_hash(hash: u64) -> Self {
         Self(hash as u128)
     }
@@ -46,7 +45,6 @@ impl Key {
     }
 }
 
-/// One entry.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Entry {
     /// When it is forgotten, on the clock of its owner.
@@ -83,14 +81,14 @@ impl Owner {
 
 /// The entries.
 #[derive(Debug)]
-pub(super) struct Expiring {
+pub(super) struct TtlMap {
     max: usize,
     entries: BTreeMap<Key, (Owner, Entry)>,
     by_owner: BTreeMap<Owner, BTreeSet<(u64, Key)>>,
     by_count: BTreeSet<(usize, Owner)>,
 }
 
-impl Expiring {
+impl TtlMap {
     /// None, of which there may be `max`.
     pub(super) const fn new(max: usize) -> Self {
         Self {
@@ -170,12 +168,10 @@ impl Expiring {
         }
     }
 
-    /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Owner, Key, Entry)> {
         (self.entries.iter()).map(|(key, (owner, entry))| (*owner, *key, *entry))
     }
 
-    /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -227,7 +223,7 @@ mod tests {
 
     #[test]
     fn what_ends_first_makes_room_among_what_is_its_owners() {
-        let mut table = Expiring::new(4);
+        let mut table = TtlMap::new(4);
         let key = Key::of_hash;
         table.put(ONE, key(1), entry(30));
         table.put(ONE, key(2), entry(10));
@@ -247,7 +243,7 @@ mod tests {
 
     #[test]
     fn no_number_of_owners_drives_out_one_that_has_a_single_entry() {
-        let mut table = Expiring::new(100);
+        let mut table = TtlMap::new(100);
         let honest = Key::of_hash(u64::MAX);
         table.put(ONE, honest, entry(1));
         for number in 0..10_000 {
@@ -266,7 +262,7 @@ mod tests {
 
     #[test]
     fn an_end_is_raised_from_now_on_and_to_a_ceiling() {
-        let mut table = Expiring::new(9);
+        let mut table = TtlMap::new(9);
         let key = Key::of_hash(1);
         assert_eq!(table.raise(ONE, key, 5, 100, 10), 15);
         assert_eq!(table.raise(ONE, key, 5, 100, 12), 20);
