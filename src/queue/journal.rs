@@ -10,7 +10,7 @@
 //! seal is tried again with each batch, and after [`JOURNAL_FAILURES_MAX`] failures in a row nothing is taken.
 //!
 //! Segments form a chain: each names its predecessor, `journal/tip` names the newest, and the oldest is known from the
-//! newest seal and from a record that is durable before a segment is deleted. So a start DSNs every segment that is
+//! newest seal and from a record that is durable before a segment is deleted. So a start notices every segment that is
 //! missing. While one is, nothing is deleted.
 //!
 //! After each commit the segment is looked for under its name, once: in a folder that was removed or replaced a record is

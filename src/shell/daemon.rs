@@ -21,7 +21,7 @@ use crate::queue_id::QueueId;
 use crate::shell::certificates::log::keep_certificates;
 use crate::shell::certificates::pairs;
 use crate::shell::certificates::pairs::PairPlaces;
-use crate::shell::event_loop::{EventLoop, LoopState, TokenSource, waker};
+use crate::shell::event_loop::{EventLoop, LoopPaths, LoopState, TokenSource, waker};
 use crate::shell::files::loading::{self, Loaded, say_advice, say_all};
 use crate::shell::files::own_folder::{self, OwnFolderError};
 use crate::shell::files::published::PublishedNames;
@@ -110,7 +110,10 @@ pub fn run(path: &Path, renew: impl FnOnce(RenewalDoor) + Send + 'static) -> Res
         engine,
         clock,
         now: clock.read(),
-        folder: path.to_owned(),
+        paths: LoopPaths {
+            folder: path.to_owned(),
+            greylist,
+        },
         ports,
         reserve: Reserve::new(),
         signals: Signals::register(poll.registry(), TokenSource::Signals.token(0))
@@ -125,7 +128,6 @@ pub fn run(path: &Path, renew: impl FnOnce(RenewalDoor) + Send + 'static) -> Res
         renewals,
         supervisor: systemd::Systemd::new(),
         state: LoopState::new(pairs::fingerprint(places), &config, rules),
-        greylist,
         poll,
         config,
     }

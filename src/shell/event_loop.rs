@@ -36,7 +36,7 @@ use crate::shell::spool::drop_runs::FromRun;
 use crate::shell::spool::greylist_file;
 use state::{Later, PeriodicCheck};
 
-pub(super) use state::{EventLoop, LoopState, TokenSource, waker};
+pub(super) use state::{EventLoop, LoopPaths, LoopState, TokenSource, waker};
 
 impl EventLoop {
     /// Runs until it is asked to end.
@@ -63,7 +63,7 @@ impl EventLoop {
             port.remove_file();
         }
         if let Some(image) = self.engine.greylist_image() {
-            greylist_file::write(&self.greylist, &image);
+            greylist_file::write(&self.paths.greylist, &image);
         }
         log::flush();
         let shut_down = self.journal.shut_down();

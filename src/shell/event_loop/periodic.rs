@@ -57,7 +57,7 @@ impl EventLoop {
     /// Where certificates lie.
     fn places(&self) -> PairPlaces<'_> {
         PairPlaces {
-            config: &self.folder,
+            config: &self.paths.folder,
             state: self.state.fixed.state_dir(),
         }
     }
@@ -67,7 +67,7 @@ impl EventLoop {
         let found = pairs::read(self.places());
         let before = self.tls.served();
         let (hostname, now) = (&self.config.hostname, self.now.wall);
-        let authorities = authorities(&self.config, &self.folder);
+        let authorities = authorities(&self.config, &self.paths.folder);
         let read = Read {
             found: &found,
             authorities: &authorities,
@@ -120,14 +120,14 @@ impl EventLoop {
     /// Reads the configuration again; one with errors changes nothing.
     pub(super) fn read_configuration(&mut self, conn: Option<ConnId>) {
         systemd::reloading();
-        match loading::read(&self.folder) {
+        match loading::read(&self.paths.folder) {
             Ok(config) => {
-                let unchanged = self.state.fixed.differing(&config, &self.folder);
+                let unchanged = self.state.fixed.differing(&config, &self.paths.folder);
                 for key in &unchanged {
                     log::write(&Line::new(Level::Warning, "restart-needed").with("key", key));
                 }
                 // These two stay where they were until a restart.
-                let mut names = PublishedNames::of(&config, &self.folder);
+                let mut names = PublishedNames::of(&config, &self.paths.folder);
                 names.runtime_dir.clone_from(&self.state.fixed.runtime_dir);
                 names.publish(&self.state.fixed.state_dir);
                 self.config = Arc::new(config);

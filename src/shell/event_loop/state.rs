@@ -35,6 +35,14 @@ use crate::shell::spool::journal_writer::JournalWriter;
 use crate::shell::tls::Tls;
 use crate::shell::workers::Workers;
 
+/// Files that the loop itself reads and writes.
+pub(in crate::shell) struct LoopPaths {
+    /// The configuration folder.
+    pub(in crate::shell) folder: PathBuf,
+    /// The greylist between two runs.
+    pub(in crate::shell) greylist: PathBuf,
+}
+
 /// The loop and everything that it owns.
 pub(in crate::shell) struct EventLoop {
     /// Decides.
@@ -45,8 +53,7 @@ pub(in crate::shell) struct EventLoop {
     pub(in crate::shell) clock: Clock,
     /// The time of this turn.
     pub(in crate::shell) now: Now,
-    /// The configuration folder.
-    pub(in crate::shell) folder: PathBuf,
+    pub(in crate::shell) paths: LoopPaths,
     pub(in crate::shell) config: Arc<Config>,
     /// Where peers come in.
     pub(in crate::shell) ports: Vec<ListeningPort>,
@@ -68,8 +75,6 @@ pub(in crate::shell) struct EventLoop {
     pub(in crate::shell) drops: DropRuns,
     /// The thread that renews certificates.
     pub(in crate::shell) renewals: Renewals,
-    /// Where the greylist waits for the next run.
-    pub(in crate::shell) greylist: PathBuf,
     /// What systemd is told from time to time.
     pub(in crate::shell) supervisor: Systemd,
     /// The rest, which begins empty.

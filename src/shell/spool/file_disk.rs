@@ -347,7 +347,7 @@ impl Disk for FileDisk {
     }
 }
 
-/// Whether the name is that of a regular file. A file that cannot be looked at is not taken for an unauthenticated client's.
+/// Whether the name is that of a regular file. A file that cannot be looked at does not count as one.
 fn is_regular(folder: &OwnedFd, name: &CStr) -> Result<bool, DiskError> {
     match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile),
