@@ -1,45 +1,46 @@
-//! The Sender Rewriting Scheme: an envelope sender for forwarded mail that belongs to the domain that forwards, so that
-//! SPF passes at the next hop, and through which a bounce finds the first sender.
+//! The Sender Rewriting Scheme: an envelope sender for forwarded mail that belongs to the domain of the forwarder. SPF
+//! passes at the next hop, and a bounce can be returned to the original sender.
 //!
 //! ```text
 //! ann@source.example              forwarded by us.example:   SRS0=HHHHHHHH=DD=source.example=ann@us.example
 //! SRS0=h=d=source.example=ann@a   forwarded by us.example:   SRS1=HHHHHHHHDD=a==h=d=source.example=ann@us.example
 //! ```
 //!
-//! There is no RFC. The form is that of Shevek's paper and of libsrs2, which other forwarders read; what stands in the
-//! field behind the tag is for its maker alone to read. This is the specification of ours.
+//! There is no RFC. The form is that of Shevek's paper and of libsrs2, which other forwarders read; only the host that
+//! made an address reads the field behind its tag. This is the specification of ours.
 //!
 //! **Fields.** `DD` is the day (UTC, days since 1970, modulo 1,024) and `HHHHHHHH` a hash, both in base32 (RFC 4648
-//! section 6). SRS0 has the domain and the local part of the sender behind them. SRS1 has the domain of the first
-//! forwarder, then what stood behind the tag of the first forwarder's address, its separator included; so a third
-//! forwarder can write its own field in place of ours, and an address grows once and not with each hop. An address that
-//! has the tag of SRS and lacks these parts is rewritten as any other sender.
+//! section 6). In SRS0, the domain and the local part of the sender follow. In SRS1, the domain of the first forwarder
+//! follows, then the text behind the tag of the first forwarder's address, with its separator. A third forwarder can
+//! therefore replace our field by its own, and an address grows once and not with each hop. An address that has the tag
+//! of SRS and lacks these parts is rewritten like any other sender.
 //!
-//! **Hash.** The first forty bits of HMAC-SHA-256 over these texts, each behind its length: the tag, the forwarder's
-//! domain, the number of the day (not modulo 1,024, so that an address does not come to life again after three years),
-//! the domain and the local part. The key is HMAC-SHA-256 of a label under the operator's secret: nothing else that is
-//! signed with that secret can pass for a hash. An address of one tag, day or forwarder is worth nothing under another.
+//! **Hash.** The first forty bits of HMAC-SHA-256 over these texts, each preceded by its length: the tag, the
+//! forwarder's domain, the number of the day (not modulo 1,024, so that an address does not become valid again after
+//! three years), the domain and the local part. The key is HMAC-SHA-256 of a label under the operator's secret, so
+//! nothing else that is signed with that secret can pass for a hash. An address of one tag, day or forwarder is not
+//! valid under another.
 //!
-//! **Spelling.** Some hosts change the case of a local part, and quoting does not tell mailboxes apart (RFC 5321 section
-//! 4.1.2): ASCII case and the quotes around the whole do not count, for the hash as for the rest. Every other change
-//! does.
+//! **Spelling.** Some hosts change the case of a local part, and quoting does not distinguish mailboxes (RFC 5321
+//! section 4.1.2). ASCII case and quotes around the whole local part are therefore ignored, in the hash and everywhere
+//! else. Every other change makes an address invalid.
 //!
-//! **Days.** An address is good on its day and for [`SRS_DAYS_MAX`] days after it, and, for clocks that differ, on the
-//! day before.
+//! **Days.** An address is valid on its day, for [`SRS_DAYS_MAX`] days after it, and, because clocks differ, on the day
+//! before.
 //!
-//! **Who may use one.** Deciding that is not for this module: see [`crate::policy::authority`] (the null reverse-path,
-//! or a sender that SPF or DKIM vouches for) and [`crate::policy::returns`] (how often).
+//! **Who may use one.** Other modules decide that: [`crate::policy::authority`] (the null reverse-path, or a sender
+//! that SPF or DKIM vouches for) and [`crate::policy::returns`] (how often).
 //!
-//! **Wrapped addresses.** What SRS1 leads to may be an address of ours again, where mail went round. It is unwrapped as
-//! often as it was wrapped, up to [`SRS_UNWRAPS_MAX`] times, and each layer has to be right.
+//! **Wrapped addresses.** SRS1 may lead to another address of ours if the mail went round in a circle. It is unwrapped
+//! as often as it was wrapped, up to [`SRS_UNWRAPS_MAX`] times, and each layer must be valid.
 //!
-//! **Addresses of 0.1.0.** Its hash covered neither tag nor day nor forwarder, its SRS1 had no day, and any client could
-//! have addresses of its choice made. They are believed until [`SRS_DAYS_MAX`] days after the upgrade
-//! ([`Rewriter::honouring`]) and then never again. SRS0 has to bear a day no later than that of the upgrade, and is good
-//! for as long as it dates itself. SRS1, which does not, is good until that end. [`Returned::maker`] tells them apart,
-//! because only the null reverse-path may use them.
+//! **Addresses of 0.1.0.** The hash of 0.1.0 covered neither tag nor day nor forwarder, its SRS1 had no day, and any
+//! client could have addresses of its choice made. These addresses are accepted until [`SRS_DAYS_MAX`] days after the
+//! upgrade ([`Rewriter::honouring`]) and then never again. SRS0 must have a day no later than that of the upgrade, and
+//! is valid for as long as its own day allows. SRS1 has no day and is valid until that end. [`Returned::maker`] tells
+//! the two versions apart, because only the null reverse-path may use addresses of 0.1.0.
 //!
-//! Invariant: [`Rewriter::reverse`] gives an address only for what [`Rewriter::forward`] made with the same secret.
+//! Invariant: [`Rewriter::reverse`] returns an address only for what [`Rewriter::forward`] made with the same secret.
 
 use std::fmt;
 

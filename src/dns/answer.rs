@@ -1,7 +1,7 @@
-//! What can be asked of the DNS and what can come back.
+//! Questions to the DNS, and answers.
 //!
-//! A check that needs the DNS (MX order, DKIM keys, …) is a resumable pure function: it returns a [`Step`], either
-//! its verdict or the question that it is missing, and is called again with the [`Answer`]. It never waits.
+//! A check that needs the DNS (MX order, DKIM keys, …) is a resumable pure function. It returns a [`Step`]: its
+//! verdict, or the question that it still needs. The caller calls it again with the [`Answer`]. It never waits.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! Answers that are still to be believed, positive and negative (RFC 1035 section 7.4, RFC 2308).
+//! Answers that are still valid, positive and negative (RFC 1035 section 7.4, RFC 2308).
 //!
-//! Invariant: never more than [`DNS_CACHE_ENTRIES_MAX`] entries and [`DNS_CACHE_BYTES_MAX`] bytes. Entries are on account
-//! of their zone, by which whoever may fill the cache is known: that with the most bytes makes room, what expires first
-//! of it.
+//! Invariant: never more than [`DNS_CACHE_ENTRIES_MAX`] entries and [`DNS_CACHE_BYTES_MAX`] bytes. Entries are charged
+//! to their zone, because the owner of a zone decides how much it puts into the cache. The zone with the most bytes
+//! makes room with its entry that expires first.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};

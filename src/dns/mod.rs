@@ -1,7 +1,7 @@
-//! The stub resolver (RFC 1034, 1035) and the vocabulary of its answers.
+//! The stub resolver (RFC 1034, 1035) and the types of its answers.
 //!
-//! [`Resolver`] turns a [`Question`] into an [`Answer`] without touching a socket; [`mail_hosts`] orders what an MX
-//! answer holds; [`resolv_conf`] reads where to ask.
+//! [`Resolver`] turns a [`Question`] into an [`Answer`] without touching a socket; [`mail_hosts`] orders the hosts of
+//! an MX answer; [`resolv_conf`] reads the addresses of the name servers.
 
 mod answer;
 mod cache;

@@ -1,4 +1,4 @@
-//! Which hosts take the mail of a domain, and in which order (RFC 5321 section 5.1, null MX RFC 7505).
+//! The hosts that accept the mail of a domain, and their order (RFC 5321 section 5.1, null MX RFC 7505).
 //!
 //! Invariant: an MX look-up that failed never falls back to the address of the domain.
 

@@ -1,6 +1,6 @@
 //! Names on the wire (RFC 1035 section 3.1, compression section 4.1.4).
 //!
-//! Invariant: a pointer leads strictly backwards, so that no name can loop, whatever the packet says.
+//! Invariant: a pointer leads strictly backwards, so no packet can make the parser loop.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;

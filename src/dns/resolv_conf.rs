@@ -1,8 +1,8 @@
-//! The text of /etc/resolv.conf, after resolv.conf(5).
+//! Parser for /etc/resolv.conf (resolv.conf(5)).
 //!
-//! Read: `nameserver`, and of `options` `timeout:`, `attempts:` and `trust-ad`. `edns0` is always on. `search`,
-//! `domain` and `sortlist` do not concern a relay: the names that it asks for are absolute. What is not understood
-//! is passed over, as every resolver does. A link-local server needs its zone as a number (`fe80::1%2`).
+//! It reads `nameserver`, and of `options` the values `timeout:`, `attempts:` and `trust-ad`. `edns0` is always on.
+//! `search`, `domain` and `sortlist` do not concern a relay, because it looks up only absolute names. Unknown lines are
+//! ignored, as every resolver does. A link-local server needs its zone as a number (`fe80::1%2`).
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;

@@ -7,12 +7,13 @@
 //!              └ alias that leaves the answer: ask on
 //! ```
 //!
-//! Each query goes out with a new socket (the shell gives it a random port), a random id and random case. A datagram
-//! that does not match in all of them is ignored, and the true one behind it is still taken. A server that does not
-//! keep the case is asked again by stream, where nobody can guess.
+//! Each query uses a new socket (the shell gives it a random port), a random id and random letter case. A datagram that
+//! does not match in all of them is ignored, and the true one behind it is still accepted. A server that does not
+//! preserve the case is asked again by stream, where off-path attackers cannot guess.
 //!
-//! Not supported: DNSSEC validation (the AD bit of a trusted server is believed instead, RFC 6840 section 5.7), search
-//! lists, mDNS. Invariant: every question is answered by [`DNS_QUESTION_TIMEOUT`], and no table grows past `limits`.
+//! Not supported: DNSSEC validation (the resolver believes the AD bit of a trusted server instead, RFC 6840 section
+//! 5.7), search lists, mDNS. Invariant: every question is answered within [`DNS_QUESTION_TIMEOUT`], and no table grows
+//! past `limits`.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -1,4 +1,4 @@
-//! The servers that are asked, and in which order.
+//! The name servers, and the order in which they are asked.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;

@@ -1,8 +1,8 @@
-//! What a zone holds, for the commands that look at zones rather than at mail: more kinds of records than the relay needs,
-//! the strings of a text one by one, and the sections beside the answer.
+//! The content of a zone, for commands that inspect zones rather than deliver mail: more record types than the relay
+//! needs, each string of a TXT record separately, and the authority and additional sections.
 //!
-//! The resolver of the relay ([`Resolver`](super::Resolver)) follows aliases and caches; here one server is asked one
-//! question, and what it says is told as it is.
+//! The resolver of the relay ([`Resolver`](super::Resolver)) follows aliases and caches answers. Here one server gets
+//! one question, and its answer is returned unchanged.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,8 +1,8 @@
-//! Connections: who has which id, and what each participant keeps of its own.
+//! Connection ids, and the sessions that each participant keeps under them.
 //!
-//! Ids are small numbers that are used again under a new generation, so that the shell can index its tables by them.
-//! There is one table of ids, [`Connections`], and one table of sessions a participant, [`Sessions`]: nobody can take the
-//! session of another, and an id that is dead is found in neither.
+//! Ids are small numbers that are reused under a new generation, so that the shell can index its tables by them. There
+//! is one table of ids, [`Connections`], and each participant has a table of sessions, [`Sessions`]. A participant
+//! cannot take a session of another participant, and a stale id is found in neither table.
 
 use super::event::{ConnId, Lost, TlsSession};
 use crate::clock::Instant;

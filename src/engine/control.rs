@@ -1,11 +1,12 @@
-//! The control socket: what the queue tools ask, and what they are told.
+//! The control socket: requests of the queue tools, and the responses.
 //!
-//! One JSON object a line in both directions. A request is answered by any number of [`ControlResponse::Message`] lines and
-//! one [`ControlResponse::End`]. A line that is no request gets an `End` with the error, and its sender is dropped.
+//! Both directions carry one JSON object per line. The engine answers a request with any number of
+//! [`ControlResponse::Message`] lines and one [`ControlResponse::End`]. If a line is not a request, the engine answers
+//! with an `End` that has the error, and closes the connection.
 //!
-//! Every user of this machine may connect; who that is, the kernel says. Root and the account of the relay may ask for
-//! everything. Another user sees the messages that were submitted under that uid and nothing else, may ask once a
-//! connection, and gets [`ControlResponse::Denied`] for what changes anything.
+//! Every user of this machine may connect; the kernel reports the uid. Root and the account of the relay may make every
+//! request. Other users see only the messages that were submitted under their uid, may make one request per connection,
+//! and get [`ControlResponse::Denied`] for a request that would change anything.
 
 mod listing;
 mod requests;

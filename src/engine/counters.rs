@@ -1,4 +1,4 @@
-//! Numbers since the start, and how large what grows with load is now.
+//! Counters since the start, and the current sizes of everything that grows with load.
 
 use serde::{Deserialize, Serialize};
 

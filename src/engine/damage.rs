@@ -1,7 +1,8 @@
-//! What a start has set aside or misses, and what was set aside of the drop folder: `admin` is told once, by a message
-//! through the queue.
+//! Reports damage to `admin` once, by a message through the queue: what the start has set aside or found missing in the
+//! spool, and files of the drop folder that were set aside.
 //!
-//! Invariant: the damage counts as told only when the message is on the disk; a crash before costs a second message.
+//! Invariant: damage counts as reported only when the message is on the disk. A crash before that costs a second
+//! message.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! Delivery sessions: one client session each, from the look-up of a next hop to QUIT.
+//! Delivery sessions: one SMTP client session each, from MX resolution to QUIT.
 //!
 //! ```text
 //!   Searching --address--> Connecting --> Talking --it is ready--> Reading --> Talking --results--> Recording
@@ -11,13 +11,15 @@
 //!   each of them --QUIT, stop, no host is left--> Gone
 //! ```
 //!
-//! A delivery session sets out without a message and takes the oldest that is due once it got through. Its outcome is
-//! committed before it takes the next, so that a kill can repeat at most one message of each session.
+//! A delivery session starts without a message and takes the oldest one that is due once a server is ready. It commits
+//! the delivery results of a message before it takes the next one, so a kill can repeat at most one message of each
+//! session.
 //!
-//! One attempt walks all hosts and addresses (RFC 5321 section 5.1): what a host refuses for now, or leaves open by
-//! going away, is carried to the next one, and is deferred only when none is left, or no time. Each address is tried
-//! once in an attempt, so that hosts which all say "later" end it. What a host has refused for good of a recipient or
-//! of the message no other is asked; what it lacks, another may have.
+//! One delivery attempt tries all hosts and addresses (RFC 5321 section 5.1). Recipients that a host defers, or leaves
+//! open by closing the connection, are offered to the next host; they are deferred only when no host or no time is
+//! left. Each address is tried once per attempt, so an attempt ends even if every host answers 4xx. Recipients and
+//! messages that a host has rejected permanently are not offered to another host. A missing extension does not reject:
+//! another host may offer it.
 
 mod carry;
 mod dispatch;

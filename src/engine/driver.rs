@@ -1,4 +1,4 @@
-//! The driver: the one place that takes apart what the engine wants done, over the [`World`] that does it.
+//! The driver: the one place that interprets the actions of the engine, over a [`World`] that performs them.
 //!
 //! ```text
 //!   Engine --action--> settle() --send, connect, read, store, …--> World
@@ -7,10 +7,11 @@
 //!     '--------------------- handle(event) <-- tell() <--------------'
 //! ```
 //!
-//! The event loop of the shell, the simulator, the dialogues and the fuzz target over events are worlds; each is held to
-//! the same order. An `Action` has no name outside of the engine: a world cannot leave one out, nor do it in a way of its
-//! own. Invariants: the actions of an event are done, in order, before what came of them is told; a turn ends after
-//! [`CONSEQUENCES_PER_TURN_MAX`] of those, and what is left waits for the next.
+//! The event loop of the shell, the simulator, the dialogues and the fuzz target over events are worlds; the driver
+//! gives all of them the same order. `Action` is private to the engine, so a world can neither skip an action nor
+//! perform it in a way of its own. Invariants: all actions of an event are performed, in order, before their immediate
+//! consequences are reported as events; a turn ends after [`CONSEQUENCES_PER_TURN_MAX`] consequences, and the rest wait
+//! for the next turn.
 
 use std::net::{IpAddr, SocketAddr};
 

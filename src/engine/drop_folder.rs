@@ -1,4 +1,4 @@
-//! `spool/drop/`: what becomes of the messages that `sendmail` left as files while the relay was down.
+//! `spool/drop/`: handles the messages that `sendmail` left as files while the relay was down.
 //!
 //! ```text
 //! chopar-drop 1
@@ -8,8 +8,8 @@
 //!                                     an empty line, then the message, lines ending in CRLF, dots not stuffed
 //! ```
 //!
-//! Each file is spoken to the relay's own submission, as a process of its owner would. `sendmail` has exited 0 for it, so
-//! each recipient gets the message, or its sender a DSN:
+//! The relay submits each file to itself, as a process of the file's owner would. `sendmail` has exited 0, so each
+//! recipient must get the message, or the sender a DSN:
 //!
 //! ```text
 //!                            .--> queued, or returned to the sender: removed once it is on the disk
@@ -18,12 +18,13 @@
 //!      '----------'--> not in this form: set aside in spool/damaged/ with one line in the log
 //! ```
 //!
-//! The shell opens the files and the sessions; everything else is decided here: [`DropTurns`] says whose file is next,
-//! [`DroppedFile`] whether it is a message, [`Visit`] what is said to the relay and what becomes of the file.
+//! The shell opens the files and the sessions. Everything else is decided here: [`DropTurns`] chooses the user whose
+//! file is next, [`DroppedFile`] checks whether the file is a message, and [`Visit`] decides what to send to the relay
+//! and what to do with the file.
 //!
-//! Invariants: nothing that is in this form is set aside, and nothing that is not is looked at twice. A file is removed
-//! only after all that is owed for it is on the disk. One whose removal fails is not sent again in the life of the
-//! process.
+//! Invariants: a file of this form is never set aside, and a file of another form is never read twice. A file is
+//! removed only after everything that is owed for it is on the disk. If removing a file fails, this process does not
+//! send it again.
 
 mod dialogue;
 mod form;

@@ -1,11 +1,11 @@
-//! DSNs (RFC 3461, 3464): who is told what, and in which order it reaches the disk.
+//! DSNs (RFC 3461, 3464): who is notified of what, and the order in which the records reach the disk.
 //!
 //! ```text
 //!   notify --> read envelope --> read header --> build --> sign --> append DSN, append outcome
 //! ```
 //!
-//! Invariant: the DSN stands in the journal before the outcome that closes its recipient, so that a crash
-//! between the two can cost a second DSN and never a missing one. There is none for the null reverse-path.
+//! Invariant: the DSN stands in the journal before the outcome that closes its recipient. A crash between the two can
+//! cost a second DSN, but never lose one. No DSN is sent to the null reverse-path.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
-//! What a participant may do beyond its own state: the time, what all know, and every way to the outside.
+//! What a participant may use beyond its own state: the time, shared settings, and every way to affect the world.
 //!
-//! A participant is handed these with each event. What it wants done goes into [`Effects::actions`], what another
-//! participant has to know into [`Effects::notes`]; it cannot reach another's state.
+//! A participant gets the effects with each event. It puts actions for the world into [`Effects::actions`] and messages
+//! for other participants into [`Effects::notes`]; it cannot reach the state of another participant.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;

@@ -1,8 +1,8 @@
-//! What the world tells the engine, and what the engine wants done: the whole seam between the two.
+//! The seam between the world and the engine: events in, actions out.
 //!
-//! A world (the shell, or the simulator) hands in [`Event`]s one at a time; `driver` takes the actions after each, has the
-//! world do them in order, and is the only one to name them. Nothing else changes the engine but `Engine::accept`, which
-//! has an answer, and `Engine::expire`.
+//! A world (the shell or the simulator) hands in [`Event`]s one at a time. After each event, `driver` takes the actions
+//! and has the world perform them in order; no other module names an action. Only two other functions change the
+//! engine: `Engine::accept`, which returns an answer, and `Engine::expire`.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

@@ -1,7 +1,7 @@
-//! Who follows what becomes of a message: what was logged of it, and what will be; and who waits for a message to an address.
+//! Tools that follow a message through the log lines about it, and tools that wait for a message to an address.
 //!
-//! The newest lines that name a message are kept, within bounds, so that a tool that asks right after its message was accepted
-//! misses nothing. A line is kept and told whatever the level of the log.
+//! The newest lines that name a message are kept, within bounds, so that a tool that asks right after its message was
+//! accepted misses nothing. Lines are kept and reported at every log level.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;

@@ -1,7 +1,7 @@
-//! Log lines: one event each, fixed keys, peer bytes always escaped.
+//! Log lines: one event each, with fixed keys; bytes of peers are always escaped.
 //!
-//! A line reads `event=queued id=0000000000001 from=<a@b> rcpts=2`. A value with a space or a quote in it is put in
-//! quotes. Secrets and message bodies have no way in: there is no method that takes them.
+//! A line reads `event=queued id=0000000000001 from=<a@b> rcpts=2`. A value with a space or a quote in it is quoted.
+//! There is no method that takes a secret or a message body.
 
 use std::fmt::{self, Display, Write as _};
 

@@ -1,4 +1,4 @@
-//! Carries questions to the DNS, and answers to the connections that asked.
+//! Sends questions to the DNS, and routes the answers to the connections that asked.
 
 use std::collections::HashMap;
 use std::time::Duration;

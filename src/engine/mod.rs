@@ -20,11 +20,11 @@
 //! | `control` | the queue tools |
 //! | `status` | readers of the page, and what is counted for it |
 //!
-//! A participant owns its tables, is handed `effects::Effects` with each event, and tells another what it has to know by
-//! a `note::Note`; it cannot name another's state. What they want done leaves as actions, which `driver` alone takes apart
-//! and has a world do. This file decides nothing. Decisions are made below, in `smtp`,
-//! `policy`, `dns`, `mail` and `queue`. Invariants: no 250 before `Committed`; a recipient is tried by one delivery session
-//! at a time, and not again before its delivery result is committed; every table has a ceiling.
+//! A participant owns its tables. It gets `effects::Effects` with each event and informs another participant by a
+//! `note::Note`; it cannot name the state of another. Its requests to the world leave as actions, which `driver` alone
+//! interprets and has a world perform. This file decides nothing. Decisions are made below, in `smtp`, `policy`, `dns`,
+//! `mail` and `queue`. Invariants: no 250 before `Committed`; one delivery session at a time tries a recipient, and no
+//! other tries it before its delivery result is committed; every table has a ceiling.
 
 mod connections;
 pub mod control;

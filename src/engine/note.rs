@@ -1,4 +1,4 @@
-//! What one participant tells another. Notes are handed on in order, before the next event.
+//! Notes from one participant to another. The engine passes them on in order, before the next event.
 
 use super::event::ConnId;
 use crate::envelope::Envelope;

@@ -1,4 +1,4 @@
-//! Equal log lines about clients: the first is written, those that follow are counted and told of together.
+//! Suppresses equal log lines about clients: the first is written, later ones are counted and reported in one line.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
-//! Sessions that come in: the SMTP server's end, with who is at the other side and what it may do.
+//! Server sessions: the SMTP server side, with the identity of each client and what it may do.
 //!
-//! The session machine asks ([`Request`]), this file answers from policy at once, or later when a worker or the disk
-//! has answered.
+//! The session machine asks ([`Request`]). This file answers from policy at once, or after a worker or the disk has
+//! answered.
 
 mod abuse;
 mod acceptance;

@@ -1,4 +1,4 @@
-//! How much there is of what is scarce ([`crate::policy::shares`] hands it out).
+//! The capacities of the scarce resources; [`crate::policy::shares`] hands them out.
 
 use crate::config::Config;
 use crate::limits::{

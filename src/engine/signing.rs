@@ -1,4 +1,4 @@
-//! Which keys sign a message, and what they sign of it.
+//! Which keys sign a message, and which parts of it they sign.
 
 use std::sync::Arc;
 

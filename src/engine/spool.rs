@@ -1,11 +1,11 @@
-//! The spool: what was handed to the journal writer, and what becomes of it once that has answered.
+//! The spool: commands that were handed to the journal writer, and the effect of each answer.
 //!
 //! ```text
 //!   Append, Record, Mark, Remove --ticket--> journal writer --Committed, Failed--> who waits for it
 //! ```
 //!
-//! Invariants: nobody hears that a record is on the disk before the journal writer has said so; what came of an attempt
-//! and was refused by the disk is kept and written again, and nothing is sent meanwhile.
+//! Invariants: a record is reported as durable only after the journal writer has said so. A delivery result that the
+//! disk refused is kept and written again, and nothing is sent meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What is now and what has been counted since the start: one declaration for the engine, the queue tools and the page.
+//! Current figures and counters since the start: one declaration for the engine, the queue tools and the status page.
 
 use serde::{Deserialize, Serialize};
 

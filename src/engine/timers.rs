@@ -1,7 +1,7 @@
 //! One table of deadlines for everything that waits.
 //!
-//! A deadline that moves later is not moved in the heap: the old entry fires, its owner looks at its own deadline and
-//! asks again. So a session that is busy costs nothing here.
+//! A deadline that moves later is not moved in the heap. The old entry fires, its owner looks at its own deadline and
+//! sets a new entry. A busy session therefore costs nothing here.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};

@@ -1,10 +1,10 @@
 //! Lists of addresses in header fields (RFC 5322 section 3.4; UTF-8 RFC 6532).
 //!
-//! Groups, comments, quoted strings, source routes and empty elements (section 4.4) are understood; display names
-//! are skipped. A bare local part is qualified where the caller says with what.
+//! The parser understands groups, comments, quoted strings, source routes and empty elements (section 4.4). It skips
+//! display names. A bare local part is completed with the domain that the caller gives.
 //!
-//! Wider than RFC 5322: dots in a display name, and an address that stands in for the display name of the same
-//! address (`a@b <a@b>`). Where the two differ the list is refused, since readers would disagree on who is meant.
+//! Wider than RFC 5322: dots in a display name, and an address in place of the display name of the same address (`a@b
+//! <a@b>`). If the two differ, the list is refused, because readers would disagree about the author.
 
 use std::fmt;
 

@@ -1,23 +1,24 @@
-//! The domains of the authors of a message (RFC 5322 section 3.6.2), as any reader could show them.
+//! The domains of the authors of a message (RFC 5322 section 3.6.2), as any mail reader could display them.
 //!
-//! [`super::address_list`] says what the grammar makes of a From field. Readers take more than the grammar does, and
-//! each takes something else. A message of an unauthenticated client is judged by the domains that are found here, so
-//! this takes only what all readers read alike:
+//! [`super::address_list`] parses a From field by the grammar. Mail readers accept more than the grammar does, and each
+//! accepts something else. A message of an unauthenticated client is judged by the domains that are found here, so this
+//! parser accepts only what all readers read alike:
 //!
-//! - elements divided by `,`, `;` and `:`, each with at most one address: alone, or in angle brackets behind words;
-//! - in an address one at sign, nothing between its parts, and a domain that is a name of the DNS, up to `>`, white
-//!   space, a comment, a divider or the end;
-//! - words may hold what they like (8-bit, dots, brackets, encoded words), but no at sign outside quotes and comments.
+//! - elements separated by `,`, `;` and `:`, each with at most one address: alone, or in angle brackets after words;
+//! - in an address one at sign, nothing between its parts, and a domain that is a DNS name, up to `>`, white space, a
+//!   comment, a separator or the end;
+//! - words with any content (8-bit, dots, brackets, encoded words), but no at sign outside quotes and comments.
 //!
-//! So each at sign is either that of an address whose domain is found, or hidden in quotes, a comment or an encoded word.
-//! What a display name says is not judged by DMARC (RFC 9989 section 11.4). But a name with an at sign could be taken for
-//! the address: by readers that look for angle brackets or commas first, so its domain is found too where it holds such;
-//! and by readers that come to grief at what is odd around it, so all has to be as the grammar wants it then.
+//! Each at sign therefore either belongs to an address whose domain is found, or is hidden in quotes, a comment or an
+//! encoded word. DMARC does not judge display names (RFC 9989 section 11.4). But a reader could take a display name
+//! with an at sign for the address. Readers that look for angle brackets or commas first could do so, so the domain of
+//! such a name is found too. Readers that fail at odd syntax around it could do so as well, so the rest of the field
+//! must then follow the grammar exactly.
 //!
-//! Stricter than RFC 5322: comments and white space inside an address, routes, address literals and backslashes
-//! outside quotes are refused, because readers put the pieces together in different ways.
+//! Stricter than RFC 5322: comments and white space inside an address, routes, address literals and backslashes outside
+//! quotes are refused, because readers put the pieces together in different ways.
 //!
-//! Invariant: what no domain can be made of is an error, and never nothing.
+//! Invariant: an input from which no domain can be read is an error, never an empty result.
 
 use std::fmt;
 

@@ -1,10 +1,11 @@
 //! Delivery status notifications (RFC 3464 in the multipart/report of RFC 6522; UTF-8 addresses RFC 6533).
 //!
-//! Three parts: what happened and what to do, in plain words; the same for programs; and the header of the message,
-//! or all of it where its sender asked for that (RET=FULL, RFC 3461 section 4.3) and it failed.
+//! A DSN has three parts: a text for people, which says what happened and what to do; the same for programs; and the
+//! header of the message, or all of it if the sender asked for that (RET=FULL, RFC 3461 section 4.3) and the delivery
+//! failed.
 //!
-//! Not supported: translations, and reports on more than one message. Invariant: whatever the inputs hold, the
-//! notice is made of lines of at most 998 bytes that end with CRLF, and no input gets out of its field or part.
+//! Not supported: translations, and reports on more than one message. Invariant: whatever the inputs hold, the DSN
+//! consists of lines of at most 998 bytes that end with CRLF, and no input escapes from its field or part.
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! Encoded words (RFC 2047), as far as it takes to know whether an at sign could be in them.
+//! Encoded words (RFC 2047), as far as needed to know whether one could contain an at sign.
 //!
-//! Readers decode them wherever they stand, and some before they look for addresses: what cannot be told counts as an at
-//! sign. For showing, what is in a charset that is not known here stays as it is.
+//! Mail readers decode encoded words wherever they stand, and some decode them before they look for addresses. A word
+//! that cannot be decoded therefore counts as an at sign. For display, a word in an unknown charset stays as it is.
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;

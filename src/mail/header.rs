@@ -1,12 +1,12 @@
 //! The header block of a message (RFC 5322 section 2.2; UTF-8 in values RFC 6532).
 //!
-//! The bytes are kept as they came, because signatures cover them; beside them is an index of the fields. A field
-//! name may have white space before its colon (RFC 5322 section 4.5), which is not part of it.
+//! The bytes are kept as they arrived, because signatures cover them; an index of the fields is kept beside them. A
+//! field name may have white space before its colon (RFC 5322 section 4.5), which is not part of the name.
 //!
-//! A message whose header is followed by something else than an empty line ends it there: that line is the first of the
-//! body. Readers are known that pass over such a line and go on to read fields, so those behind it that decisions rest on
-//! are kept as [`Header::disputed`]. An envelope line of an mbox at the very front (`From `, with `>` before it or not) is
-//! no part of the message.
+//! If the header is followed by a line that is neither a field nor empty, that line ends the header and is the first
+//! line of the body. Some mail readers skip such a line and continue to read fields, so later fields that decisions
+//! depend on are kept as [`Header::disputed`]. An mbox envelope line at the very start (`From `, with or without `>`
+//! before it) is not part of the message.
 //!
 //! Not supported: MIME structure. Invariant: the indexed fields, one after the other, are the whole block.
 

@@ -1,4 +1,4 @@
-//! The message itself (RFC 5322): header fields, trace, repairs at submission, notifications.
+//! The message itself (RFC 5322): header fields, trace fields, repairs at submission, DSNs.
 
 pub mod address_list;
 pub mod authors;

@@ -1,7 +1,7 @@
 //! Trace fields (RFC 5321 section 4.4; protocol names RFC 3848 and RFC 6531 section 3.7.3).
 //!
-//! Deviation from RFC 5321: the `from` clause is left out for clients that have authenticated and for local
-//! submission, because the address of a person's phone is nobody's business.
+//! Deviation from RFC 5321: the `from` clause is left out for authenticated clients and for local submission, because
+//! recipients need not know the address of a user's device.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;

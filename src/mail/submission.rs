@@ -1,7 +1,7 @@
-//! Repairs of a submitted message (RFC 6409 section 8): a missing From, Date or Message-ID is added.
+//! Repairs of a submitted message (RFC 6409 section 8): adds a missing From, Date or Message-ID.
 //!
-//! Nothing that is there is changed, be it wrong: it may be signed already. What does not go on (Bcc, a From without an
-//! author) is taken out before.
+//! Fields that are present are not changed, even if they are wrong, because the message may be signed already. Fields
+//! that must not be sent on (Bcc, a From without an author) are removed before.
 
 use crate::address::{Domain, Mailbox};
 use crate::date::Timestamp;

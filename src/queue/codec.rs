@@ -1,7 +1,7 @@
-//! Envelopes and outcomes as bytes: little-endian numbers, length-prefixed texts, no separators.
+//! Binary encoding of envelopes and outcomes: little-endian numbers and length-prefixed texts, without separators.
 //!
-//! Invariant: decoding any bytes neither panics nor allocates more than a constant times their number, and
-//! what was encoded decodes to itself.
+//! Invariant: decoding arbitrary bytes neither panics nor allocates more than a constant times their number, and an
+//! encoded value decodes to itself.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! How a record lies in a segment: a header of 48 bytes, then envelope, fields and body.
+//! The layout of a record in a segment: a header of 48 bytes, then envelope, fields and body.
 //!
 //! ```text
 //!  0 magic     C4 00 0D 01      24 body length       u64
@@ -10,11 +10,12 @@
 //! 20 fields length   u32
 //! ```
 //!
-//! The layout of the header and its sum are frozen for all versions, so that a future version is told from damage.
+//! The layout of the header and its checksum are frozen for all versions, so that a record of a future version can be
+//! distinguished from damage.
 //!
-//! Invariant: a message body cannot pass for a record. The magic holds a NUL and a bare CR, which no accepted message
-//! has, and the sum covers the place, so bytes copied from elsewhere do not verify. Recovery may therefore look for
-//! the next record in the middle of damage without letting a sender forge one.
+//! Invariant: a message body cannot pass for a record. The magic contains a NUL and a bare CR, which no accepted
+//! message has. The checksum covers the position, so bytes copied from elsewhere do not verify. Recovery may therefore
+//! search for the next record inside damage without letting a sender forge one.
 
 use crate::queue_id::QueueId;
 

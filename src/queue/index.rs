@@ -1,6 +1,6 @@
-//! What memory keeps of each queued message: its location in the journal, and the state of each recipient.
+//! The queue in memory: the location of each message in the journal, and the state of each recipient.
 //!
-//! Addresses, header and body stay on the disk and are read when they are needed; an entry with one recipient takes
+//! Addresses, header and body stay on the disk and are read when they are needed. An entry with one recipient takes
 //! about 150 bytes.
 //!
 //! | phase | meaning | leaves by |

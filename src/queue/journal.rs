@@ -1,27 +1,35 @@
-//! The journal: records in, durable records out, many to one fdatasync.
+//! The journal: takes records and makes them durable, many records per fdatasync.
 //!
 //! [`Journal::execute`] appends all records of a batch, syncs once, and only then completes them. Each segment begins
-//! with a seal: the number of the segment before it and how much of that one counts. The seal is what makes failure
-//! safe (I5). After a failed write or sync the batch is refused, the segment is left for good, and the next segment's
-//! seal says that it ended before the batch; so a record whose client heard 451 is not delivered after a restart,
-//! whether its bytes reached the disk or not. What earlier syncs made durable in that segment stays valid. A write
-//! that only found no space is cut off again instead, and the segment goes on, for no sync of it has failed.
-//! One hole is left, and cannot be closed: a disk that takes neither the batch nor the seal may keep the former. The
-//! seal is tried again with each batch, and after [`JOURNAL_FAILURES_MAX`] failures in a row nothing is taken.
+//! with a seal: the number of the previous segment, and how much of that segment is valid. The seal makes failures safe
+//! (I5). After a failed write or sync, the journal refuses the batch and abandons the segment; the seal of the next
+//! segment says that the abandoned one ended before the batch. A record whose client got 451 is therefore not delivered
+//! after a restart, whether or not its bytes reached the disk. Records of that segment that earlier syncs made durable
+//! stay valid. A write that failed only for lack of space is truncated instead, and the segment continues, because no
+//! sync of it has failed. One gap remains and cannot be closed: a disk that accepts neither the batch nor the seal may
+//! keep the batch. The journal retries the seal with each batch, and after [`JOURNAL_FAILURES_MAX`] consecutive
+//! failures it accepts nothing.
 //!
+<<<<<<< HEAD
 //! Segments form a chain: each names its predecessor, `journal/tip` names the newest, and the oldest is known from the
 //! newest seal and from a record that is durable before a segment is deleted. So a start notices every segment that is
 //! missing. While one is, nothing is deleted.
+=======
+//! Segments form a chain: each names its predecessor, and `journal/tip` names the newest. The oldest is known from the
+//! newest seal, and from a record that is durable before a segment is deleted. A start therefore notices every missing
+//! segment. While one is missing, nothing is deleted.
+>>>>>>> D
 //!
-//! After each commit the segment is looked for under its name, once: in a folder that was removed or replaced a record is
-//! durable for nobody.
+//! After each commit, the journal looks up the segment by its name once: a record in a folder that was removed or
+//! replaced is not durable.
 //!
-//! Segments are deleted from the oldest upward, the folder synced after each, so that no outcome goes before the
-//! message that it is about. An oldest segment that keeps the rest is copied forward: the journal asks for it by
-//! [`JournalCompletion::Crowded`], and says [`JournalCompletion::Retirable`] when nothing in it is alive. The last segment always
-//! stays; its seal remembers the highest id.
+//! Segments are deleted from the oldest upward, with a sync of the folder after each, so that no outcome is deleted
+//! before the message that it belongs to. If the oldest segment keeps all others from being deleted, its live messages
+//! are copied forward: the journal asks for that by [`JournalCompletion::Crowded`], and reports
+//! [`JournalCompletion::Retirable`] when nothing in the segment is alive. The last segment always stays; its seal
+//! records the highest id.
 //!
-//! Invariant: `Committed` is said only of records that a successful sync covers, in a file whose name is synced.
+//! Invariant: `Committed` is reported only for records that a successful sync covers, in a file whose name is synced.
 
 mod bodies;
 mod command;

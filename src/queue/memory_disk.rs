@@ -1,10 +1,10 @@
 //! A disk in memory that crashes, fills up and fails on command.
 //!
-//! It keeps what was written and what is durable apart: bytes become durable by [`Disk::sync_data`], names by
-//! [`Disk::sync_folder`]. [`MemoryDisk::crash`] keeps a random part of the rest, by sectors, as a power cut does, and
-//! [`MemoryDisk::crash_choosing`] the part that the caller chooses. Each name is what it was at any time since its folder
-//! was synced, independently of the others; only a rename is one step, which may leave both names but never none. It is
-//! no test code: the simulator runs the whole relay on it. Clones share one disk.
+//! It stores written and durable data separately: [`Disk::sync_data`] makes bytes durable, [`Disk::sync_folder`] names.
+//! [`MemoryDisk::crash`] keeps a random part of the rest, by sectors, as a power cut does;
+//! [`MemoryDisk::crash_choosing`] keeps the part that the caller chooses. After a crash each name independently has any
+//! of the states that it had since its folder was synced. Only a rename is one step, which may leave both names but
+//! never none. This is not test code: the simulator runs the whole relay on it. Clones share one disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,7 +1,7 @@
 //! The durable queue: a journal of records with group commit.
 //!
-//! Nothing here names a file, a clock or a thread. [`Journal`] turns commands into writes on a [`Disk`] and says when
-//! they are durable; the shell runs it on a thread over real files, the simulator over a [`MemoryDisk`].
+//! Nothing here names a file, a clock or a thread. [`Journal`] turns commands into writes on a [`Disk`] and reports
+//! when they are durable. The shell runs it on a thread over real files, the simulator over a [`MemoryDisk`].
 //!
 //! | on the disk | means | a crash leaves | who cleans it |
 //! | --- | --- | --- | --- |

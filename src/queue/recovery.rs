@@ -1,10 +1,10 @@
-//! What a start finds in the spool, and what it makes of it.
+//! Reads the spool at a start, and repairs it.
 //!
-//! Records are read in order; a later one overrules an earlier one. Of a sealed segment only headers and envelopes are
-//! read, for its bodies were synced before the seal; of the last, unsealed one everything is verified, for a crash may
-//! have torn it. Nothing that makes no sense is deleted: it is copied to `damaged/` first, or its whole segment is
-//! kept. What the disk does not give is another thing: bytes that were not read say nothing, so the start fails, nothing is
-//! judged, and the next one reads again.
+//! Records are read in order; a later record overrides an earlier one. Of a sealed segment, recovery reads only headers
+//! and envelopes, because the bodies were synced before the seal. In the last, unsealed segment it verifies everything,
+//! because a crash may have torn it. Recovery never deletes data that it does not understand: it first copies them to
+//! `damaged/`, or keeps the whole segment. A read error is different: bytes that were not read prove nothing, so the
+//! start fails without a judgement, and the next start reads again.
 //!
 //! | file | without a message that is owed | goes |
 //! | --- | --- | --- |
@@ -14,10 +14,10 @@
 //! | `journal/NUMBER.seg`, all zeros, that the chain does not refer to | was never begun | removed |
 //! | any of them, while a segment is missing | the segment may tell | stays |
 //!
-//! What stands in `damaged/` and is not named in `damaged/told` is reported until [`Command::Told`](super::JournalCommand::Told)
-//! says that `admin` knows of it.
+//! Files in `damaged/` that `damaged/told` does not name are reported until
+//! [`Command::Told`](super::JournalCommand::Told) says that `admin` has been informed.
 //!
-//! Invariant: recovery changes nothing that a second recovery would read differently, so it may be interrupted.
+//! Invariant: recovery makes no change that a second recovery would read differently, so it may be interrupted.
 
 mod aside;
 mod chain;

@@ -1,4 +1,4 @@
-//! What a report says, whoever has written it in whatever form.
+//! The content of a report, independent of its form and reporter.
 
 use std::net::IpAddr;
 

@@ -1,7 +1,8 @@
-//! Aggregate reports of DMARC: the XML of RFC 9990, and of RFC 7489 appendix C, which differ in nothing that is read here.
+//! Aggregate reports of DMARC: the XML of RFC 9990 and of RFC 7489 appendix C, which do not differ in what is read
+//! here.
 //!
-//! What is left out or written in a way of its own counts as little as it can: a row needs its address and its count, a
-//! report its organisation, its id, its time and its domain. Invariant: no more than [`REPORT_ROWS_MAX`] rows.
+//! Missing and unusual elements invalidate as little as possible: a row needs its address and its count; a report needs
+//! its organisation, its id, its time and its domain. Invariant: no more than [`REPORT_ROWS_MAX`] rows.
 
 use std::borrow::Cow;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! What reports have said about one domain: counts by day, by organisation and by source.
+//! The counts from the reports about one domain, by day, by organisation and by source.
 //!
 //! ```text
 //! day ─┬─ reporter ─┬─ ids of reports that are counted
@@ -7,15 +7,15 @@
 //!      └─ …
 //! ```
 //!
-//! A reporter is the domain that DMARC has shown to have sent the report; what reports say of themselves is shown to
-//! people, and decides nothing. All that is not shown shares one place and counts apart. Each reporter has a share of a
-//! day. Where there are more of them than places, those that have reported about more days go first, and of
-//! names that lie side by side only a few get a place: names under a domain cost nothing. Where all of them hold too much it
-//! is the one that holds most a day whose oldest sources are put together. So nobody can push out what others have said,
-//! whatever he sends and under however many names.
+//! A reporter is the domain that DMARC has shown to have sent the report. The organisation that a report names is
+//! displayed to people, but decides nothing. All reports without such a domain share one place and are counted apart.
+//! Each reporter has a share of a day. If there are more reporters than places, those that have reported about more
+//! days go first. Of names that are neighbours, only a few get a place, because names under one domain cost nothing. If
+//! all of them together hold too much, the oldest sources of the reporter that holds most per day are merged. No
+//! reporter can therefore push out the reports of others, whatever it sends and under however many names.
 //!
-//! Invariants: a report is counted once. Its id and its counts are in one file, which is written as a whole, and is never
-//! longer than it may be when it is read.
+//! Invariants: a report is counted once. Its id and its counts are in one file, which is written as a whole and never
+//! grows longer than the reader accepts.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,8 @@
-//! The attachments of a message (RFC 2045, RFC 2046), as far as reports have them.
+//! The attachments of a message (RFC 2045, RFC 2046), as far as reports use them.
 //!
-//! Lines end with LF or CRLF. Names of attachments decide nothing but whether a message is meant as a report: senders
-//! write them in many ways. Invariant: no more than [`REPORT_PARTS_MAX`] parts, no deeper than [`REPORT_PARTS_DEPTH_MAX`].
+//! Lines end with LF or CRLF. The name of an attachment decides only whether a message is meant as a report, because
+//! senders write names in many ways. Invariant: no more than [`REPORT_PARTS_MAX`] parts, no deeper than
+//! [`REPORT_PARTS_DEPTH_MAX`].
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;

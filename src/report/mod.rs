@@ -1,5 +1,5 @@
-//! Reports of others about mail in the name of a domain: DMARC aggregate reports (RFC 9990, and RFC 7489 appendix C before
-//! it) and SMTP TLS reports (RFC 8460).
+//! Reports of other hosts about mail in the name of a domain: DMARC aggregate reports (RFC 9990, before that RFC 7489
+//! appendix C) and SMTP TLS reports (RFC 8460).
 //!
 //! ```text
 //! message ──mime──> attachments ──unpack──> XML or JSON ──dmarc, tls──> Report ──ledger──> counts ──summary──> words
@@ -7,8 +7,8 @@
 //!
 //! Not supported: failure reports (RFC 9991), reports over HTTPS, archives of more than one file.
 //!
-//! Invariant: whatever comes in costs no more than the bounds of [`crate::limits`] allow. A message that is not a report is
-//! told from a report that cannot be read: the former is for a person.
+//! Invariant: no input costs more than the bounds of [`crate::limits`] allow. A message that is not a report is
+//! distinguished from a report that cannot be read: the former is for a person.
 
 mod content;
 mod dmarc;

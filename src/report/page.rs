@@ -1,6 +1,7 @@
-//! What the status page and `/metrics` show of reports: one file, which is written when a report has come.
+//! The data about reports for the status page and `/metrics`: one file, written when a report has arrived.
 //!
-//! Invariant: no more than [`REPORT_SUMMARY_DOMAINS_MAX`] domains, and a file no longer than [`REPORT_SUMMARY_BYTES_MAX`].
+//! Invariant: no more than [`REPORT_SUMMARY_DOMAINS_MAX`] domains, and a file no longer than
+//! [`REPORT_SUMMARY_BYTES_MAX`].
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Why a message that is meant as a report is not taken as one.
+//! Reasons for refusing a message that is meant as a report.
 
 /// Why a report is not taken.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]

@@ -1,7 +1,7 @@
-//! Services that send mail for others, by the domains that they sign with and that their bounces go to.
+//! Services that send mail for others, recognized by the domains of their signatures and bounces.
 //!
-//! A receiver has verified either, so that nobody can put on the name of such a service; a name of a host counts where it
-//! leads back to the host. It is no list of whom to trust.
+//! A receiver has verified both domains, so nobody can pretend to be such a service. The name of a host counts only if
+//! it leads back to the host. The list does not say whom to trust.
 
 use crate::address::Domain;
 

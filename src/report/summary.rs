@@ -1,7 +1,7 @@
-//! What reports have said about a domain, in words: who sends in its name, what passes, what fails and why.
+//! Reports about one domain as text: which sources send in its name, which messages pass, which fail, and why.
 //!
-//! Whoever may is told from whoever may not by what receivers have verified: the address, the domain that signed, and that
-//! of the bounces. Only reports whose sender is shown count; of others the number is said.
+//! A source counts as legitimate by what receivers have verified: its address, the signing domain and the bounce
+//! domain. Only reports with a verified sender are counted here; of the others only the number is shown.
 //!
 //! Invariant: no more than [`REPORT_SUMMARY_SOURCES_MAX`] sources and [`REPORT_DAYS_MAX`] days of a domain.
 

@@ -1,4 +1,4 @@
-//! Reports in the shapes of those who send them, and what looks like one and is none.
+//! Reports in the forms of real reporters, and messages that only look like reports.
 
 mod summaries;
 

@@ -1,8 +1,8 @@
 //! Reports of SMTP TLS: the JSON of RFC 8460 section 4.
 //!
-//! Members that are not known count for nothing. Invariants: no more than [`REPORT_POLICIES_MAX`] policies, and causes only
-//! by the names that section 4.3 has; lists are taken in element by element, so that what is kept of a document never is
-//! longer than that, however many elements it has.
+//! Unknown members are ignored. Invariants: no more than [`REPORT_POLICIES_MAX`] policies; failures are counted only
+//! under the result types of section 4.3. Lists are read element by element, so no more than that is kept of a
+//! document, however many elements it has.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -1,9 +1,9 @@
-//! Archives that reports come in: gzip (RFC 1952) and ZIP of one file, both with deflate (RFC 1951).
+//! Archives of reports: gzip (RFC 1952) and ZIP of one file, both with deflate (RFC 1951).
 //!
-//! What an archive says of itself has to agree: both headers of a ZIP, lengths and checksums. Not supported: encryption,
-//! ZIP64, archives with something in front, between or behind, several members. Invariant: what comes out of all archives
-//! of a message is together no longer than [`REPORT_BYTES_MAX`], and of each no more than [`REPORT_RATIO_MAX`] times what
-//! went in past a first bit.
+//! The claims of an archive must agree: both headers of a ZIP, lengths and checksums. Not supported: encryption, ZIP64,
+//! archives with data before, between or after the file, several members. Invariant: the output of all archives of a
+//! message is together no longer than [`REPORT_BYTES_MAX`], and the output of each, past a first bit, no longer than
+//! [`REPORT_RATIO_MAX`] times its input.
 
 use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};

@@ -1,10 +1,10 @@
-//! XML 1.0 (section 2), as much of it as reports are written in: elements and text.
+//! XML 1.0 (section 2), limited to what reports use: elements and text.
 //!
-//! Names are without their prefix; attributes, comments and instructions are passed over. Of entities there are the five
-//! that need no document type, and numbers. Not supported, and refused: document types, and thereby entities of one's own;
-//! encodings other than UTF-8, of which a byte that is none counts as unknown. Invariant: as many ends as starts, no more
-//! than [`REPORT_DEPTH_MAX`] open at a time, no more than [`REPORT_ELEMENTS_MAX`] in all, no text longer than
-//! [`REPORT_ELEMENT_BYTES_MAX`].
+//! Prefixes of names are dropped; attributes, comments and processing instructions are skipped. Only the five
+//! predefined entities and numeric references are known. Not supported, and refused: document types, and thereby custom
+//! entities; encodings other than UTF-8. Invalid bytes of UTF-8 are replaced. Invariant: as many end tags as start
+//! tags, no more than [`REPORT_DEPTH_MAX`] elements open at a time, no more than [`REPORT_ELEMENTS_MAX`] in all, no
+//! text longer than [`REPORT_ELEMENT_BYTES_MAX`].
 
 use super::refusal::ReportRefusal;
 use crate::limits::{REPORT_DEPTH_MAX, REPORT_ELEMENT_BYTES_MAX, REPORT_ELEMENTS_MAX};

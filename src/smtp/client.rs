@@ -1,5 +1,5 @@
-//! The client's end of an SMTP session (RFC 5321 sections 3 and 4.5.4; PIPELINING RFC 2920, STARTTLS RFC 3207,
-//! AUTH RFC 4954, DSN RFC 3461, SIZE RFC 1870, SMTPUTF8 RFC 6531, LIMITS RFC 9422), or of an LMTP session (RFC 2033).
+//! The client side of an SMTP session (RFC 5321 sections 3 and 4.5.4; PIPELINING RFC 2920, STARTTLS RFC 3207, AUTH RFC
+//! 4954, DSN RFC 3461, SIZE RFC 1870, SMTPUTF8 RFC 6531, LIMITS RFC 9422), or of an LMTP session (RFC 2033).
 //!
 //! ```text
 //!   Banner -> Ehlo -> [StartTls -> Handshake -> Ehlo] -> [Auth] -> Ready
@@ -7,10 +7,10 @@
 //!     '--quit--> Quit -> over
 //! ```
 //!
-//! Not supported: CHUNKING (DATA reaches every server), conversion of 8-bit bodies to 7 bits (they are sent as they
-//! are, as Exim and qmail do). Invariants: a recipient is delivered only if the final dot was answered by 2xx (LMTP: for
-//! that recipient) and its own RCPT was; nothing learned before TLS is used after; bytes behind the reply to STARTTLS
-//! end the session.
+//! Not supported: CHUNKING (every server accepts DATA), and conversion of 8-bit bodies to 7 bits (chopar sends them
+//! unchanged, as Exim and qmail do). Invariants: a recipient is delivered only if its RCPT and the final dot (in LMTP:
+//! the final dot for that recipient) were answered by 2xx; nothing learned before TLS is used after it; bytes behind
+//! the reply to STARTTLS end the session.
 
 mod auth;
 mod envelope;

@@ -1,8 +1,8 @@
-//! SMTP commands (RFC 5321 section 4.1.1), with the parameters of SIZE (RFC 1870), 8BITMIME (RFC 6152), AUTH
-//! (RFC 4954), DSN (RFC 3461), SMTPUTF8 (RFC 6531) and CHUNKING (RFC 3030).
+//! SMTP commands (RFC 5321 section 4.1.1), with the parameters of SIZE (RFC 1870), 8BITMIME (RFC 6152), AUTH (RFC
+//! 4954), DSN (RFC 3461), SMTPUTF8 (RFC 6531) and CHUNKING (RFC 3030).
 //!
-//! A line comes in without its CRLF. Nothing is trimmed and parsed again: what does not fit the grammar is an error
-//! that says where.
+//! The parser gets a line without its CRLF. It never trims a line to parse it again: a line that does not fit the
+//! grammar is an error that gives the position.
 
 use std::fmt;
 

@@ -1,9 +1,9 @@
 //! The body of a message on the wire: dot transparency (RFC 5321 section 4.5.2) and line ends (section 2.3.8).
 //!
-//! Invariant: what a [`Decoder`] gives out holds no bare CR, no bare LF and no NUL, nor where that is asked for a line over
+//! Invariant: the output of a [`Decoder`] contains no bare CR, no bare LF and no NUL, and if requested no line over
 //! [`TEXT_LINE_BYTES_MAX`] bytes, however the input was cut into pieces. Under [`LineEnds::Strict`] and
-//! [`LineEnds::Mended`] only CRLF "." CRLF ends DATA as a message. After a fault nothing more is given out, and the input
-//! is swallowed to the true end.
+//! [`LineEnds::Mended`] only CRLF "." CRLF ends the message. After a fault the decoder returns no more output and
+//! discards the input up to the true end.
 
 use crate::limits::TEXT_LINE_BYTES_MAX;
 

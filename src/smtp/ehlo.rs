@@ -1,7 +1,8 @@
-//! Whether a hello can be one (RFC 5321 section 4.1.1.1): a domain or an address literal, and not ours.
+//! Whether the argument of EHLO or HELO is acceptable (RFC 5321 section 4.1.1.1): a domain or an address literal, and
+//! not a name of ours.
 //!
-//! Wider than the standard: a name without a dot and one with underscores pass, since many hosts have no better one,
-//! and whether a name leads to the address is not asked.
+//! Wider than the standard: a name without a dot and a name with underscores pass, because many hosts have no better
+//! one. Whether the name resolves to the address of the client is not checked.
 
 use std::net::IpAddr;
 

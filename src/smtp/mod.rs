@@ -1,7 +1,7 @@
-//! SMTP (RFC 5321): the grammar, the replies, and both ends of a session.
+//! SMTP (RFC 5321): the grammar, the replies, and both sides of a session.
 //!
-//! Everything here takes bytes, verdicts and the time and says what it wants; nothing knows a socket. The server's
-//! end is [`server::Session`], the client's [`client::Session`].
+//! Everything here takes bytes, verdicts and the time, and returns what it wants done; nothing knows a socket. The
+//! server side is [`server::Session`], the client side [`client::Session`].
 
 pub mod client;
 pub mod command;

@@ -1,7 +1,7 @@
 //! Replies (RFC 5321 section 4.2) with enhanced status codes (RFC 2034, 3463, 5248).
 //!
-//! [`Reply`] is what the server says; every reply it can give stands in the table below, one line a cause.
-//! [`ReplyReader`] reads what a remote server says, with a ceiling on everything.
+//! [`Reply`] is a reply of our server; the table below lists every reply that it can give, one line per cause.
+//! [`ReplyReader`] reads the replies of a remote server, with a ceiling on everything.
 
 use std::borrow::Cow;
 

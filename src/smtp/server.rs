@@ -1,5 +1,5 @@
-//! The server's end of an SMTP session (RFC 5321 sections 3 and 4.1; STARTTLS RFC 3207, AUTH RFC 4954, submission
-//! RFC 6409, CHUNKING RFC 3030, PIPELINING RFC 2920, LIMITS RFC 9422).
+//! The server side of an SMTP session (RFC 5321 sections 3 and 4.1; STARTTLS RFC 3207, AUTH RFC 4954, submission RFC
+//! 6409, CHUNKING RFC 3030, PIPELINING RFC 2920, LIMITS RFC 9422).
 //!
 //! ```text
 //!   Connected --EHLO--> Greeted --MAIL--> Mail --DATA/BDAT--> Body --end--> Storing
@@ -8,11 +8,11 @@
 //!                         '------------------------ on_stored -----------------'
 //! ```
 //!
-//! Not supported: EXPN, ETRN, BINARYMIME, BURL. Invariants: no 250 behind the end of a body before
-//! [`Session::on_stored`]; bytes behind STARTTLS are dropped with all that was said before; a body with a lone CR or
-//! LF or a NUL ends the session after one 5xx, except for a lone LF of a client whose line ends are mended.
+//! Not supported: EXPN, ETRN, BINARYMIME, BURL. Invariants: no 250 after the end of a body before
+//! [`Session::on_stored`]; STARTTLS discards the bytes behind it and everything learned before; a body with a bare CR,
+//! a bare LF or a NUL ends the session after one 5xx, except for a bare LF of a client whose line ends are mended.
 //!
-//! The session asks its owner for every decision: [`ServerRequest`] says which `on_*` answers it, and until then
+//! The session asks its owner for every decision: [`ServerRequest`] names the `on_*` method that answers it. Until then
 //! [`Session::advance`] takes no input.
 
 mod auth;

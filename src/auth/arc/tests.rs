@@ -1,4 +1,4 @@
-//! Chains that chopar seals, and each way in which a chain can be broken. Whether others agree is asked end to end.
+//! Chains that chopar seals, and each way in which a chain can be broken. Interoperation is tested end to end.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The little of DER (X.690) that keys are wrapped in: definite lengths, one-byte tags.
+//! The part of DER (X.690) that keys are encoded in: definite lengths, one-byte tags.
 
 /// Reads one value after the other.
 pub(super) struct Reader<'a>(&'a [u8]);

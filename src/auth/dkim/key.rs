@@ -1,10 +1,10 @@
 //! Private keys of DKIM (RFC 6376 section 3.3, RFC 8301, RFC 8463).
 //!
-//! A key file is PEM: PKCS#8 or PKCS#1 for RSA, PKCS#8 (version 1 as openssl writes it, or 2) for Ed25519; which one
-//! is seen from the content, not from the name.
+//! A key file is PEM: PKCS#8 or PKCS#1 for RSA, PKCS#8 (version 1 as openssl writes it, or 2) for Ed25519. The type is
+//! read from the content, not from the name.
 //!
-//! RSA keys of 1,024 to 2,047 bits, which RFC 8301 section 3.2 allows and ring does not sign with, are signed with by the
-//! rsa crate, blinded; the configuration warns of them.
+//! RFC 8301 section 3.2 allows RSA keys of 1,024 to 2,047 bits, but ring does not sign with them. The rsa crate signs
+//! with such keys, with blinding; the configuration warns of them.
 //!
 //! Not supported: encrypted keys.
 

@@ -1,8 +1,8 @@
 //! Signing a message (RFC 6376 section 5), relaxed/relaxed, over the whole body.
 //!
-//! `h=` names each field once more than it is there ("oversigning", RFC 6376 section 8.15), so that none can be
-//! added under the signature; List-* and Resent-* fields are signed where they are, and may be added later by those
-//! whose business it is.
+//! `h=` names each field once more than the message has it ("oversigning", RFC 6376 section 8.15), so that none can be
+//! added under the signature. List-* and Resent-* fields are signed if they are present, and mailing lists and
+//! resenders may add them later.
 
 use std::collections::BTreeMap;
 

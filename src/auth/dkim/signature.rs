@@ -1,4 +1,4 @@
-//! One signature as it is verified: its tags (RFC 6376 section 3.5), what it covers (section 3.7).
+//! One signature that is being verified: its tags (RFC 6376 section 3.5), and the data that it covers (section 3.7).
 
 use std::collections::BTreeMap;
 

@@ -1,14 +1,14 @@
 //! Verifying signatures (RFC 6376 section 6; results RFC 8601 section 2.7.1).
 //!
-//! [`DkimVerification::new`] reads the signatures of a header, [`DkimVerification::on_body`] hashes the body as it streams
-//! past, [`DkimVerification::missing`] asks for the keys, and [`DkimVerification::judge`] gives the verdicts. Only the last one
-//! computes signatures, and it ends the verification: each is verified once. A signature whose body hash is wrong
-//! costs no look-up.
+//! [`DkimVerification::new`] reads the signatures of a header, [`DkimVerification::on_body`] hashes the body stream,
+//! [`DkimVerification::missing`] asks for the keys, and [`DkimVerification::judge`] gives the verdicts. Only the last
+//! one computes signatures, and it ends the verification: each signature is verified once. A signature whose body hash
+//! is wrong costs no look-up.
 //!
-//! Stricter than RFC 6376: at most [`DKIM_SIGNATURES_MAX`] signatures are looked at, from the top; RSA keys outside
-//! 1,024 to 4,096 bits and rsa-sha1 do not count (RFC 8301), nor do RSA keys with an exponent that is even or not within
-//! 3 to 65,537, or what is past the [`Effort`] of one message. `l=` is honoured and reported: what follows the signed
-//! part could come from anybody. `q=` other than dns/txt is not served.
+//! Stricter than RFC 6376: at most [`DKIM_SIGNATURES_MAX`] signatures are verified, from the top. Not accepted are RSA
+//! keys outside 1,024 to 4,096 bits and rsa-sha1 (RFC 8301), RSA keys with an exponent that is even or not within 3 to
+//! 65,537, and signatures past the [`Effort`] of one message. `l=` is honoured and reported, because anybody could have
+//! added the text behind the signed part. `q=` other than dns/txt is not supported.
 
 use super::bodies::Bodies;
 use super::claim::{Reported, SignatureField};

@@ -1,8 +1,8 @@
-//! Domain-based Message Authentication, Reporting, and Conformance (RFC 9989, which replaces RFC 7489): does what is
-//! authenticated belong to the domain that From shows, and what does its owner want done where it does not?
+//! Domain-based Message Authentication, Reporting, and Conformance (RFC 9989, which replaces RFC 7489): whether an
+//! authenticated domain aligns with the domain in From, and the policy of the domain owner if it does not.
 //!
-//! [`evaluate`] is resumable: it takes the answers that are known so far. Which domain an organization has is found by
-//! walking up the DNS tree (section 4.10), not in a list of public suffixes. Not supported: reports.
+//! [`evaluate`] is resumable: it takes the answers that are known so far. The organizational domain is found by a DNS
+//! tree walk (section 4.10), not from a list of public suffixes. Not supported: sending reports.
 //!
 //! Invariant: a walk asks at most [`DMARC_WALK_MAX`] questions, however many labels a name has.
 

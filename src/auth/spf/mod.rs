@@ -1,11 +1,12 @@
-//! Sender Policy Framework (RFC 7208): may this host send for that domain?
+//! Sender Policy Framework (RFC 7208): whether a host may send for a domain.
 //!
-//! [`SpfProgress`] is resumable: it takes the answers that are known so far and gives its verdict or the questions that it
-//! is missing; with more answers it goes on where it stopped. A record is read whole before any of it is looked at, so that a mistake anywhere in it is a permerror
-//! (section 4.6). Not supported: records of type SPF (99), which RFC 7208 retired, and local policy.
+//! [`SpfProgress`] is resumable. It takes the answers that are known so far and returns its verdict or the questions
+//! that it still needs; with more answers it continues where it stopped. A record is parsed completely before any of it
+//! is evaluated, so that a mistake anywhere in it is a permerror (section 4.6). Not supported: records of type SPF
+//! (99), which RFC 7208 retired, and local policy.
 //!
-//! Invariant: however records lead to each other, at most [`SPF_TERMS_MAX`] terms ask the DNS, of which
-//! [`SPF_VOID_MAX`] may find nothing, and a term asks for at most [`SPF_HOSTS_MAX`] hosts: no record costs more.
+//! Invariant: however records refer to each other, at most [`SPF_TERMS_MAX`] terms ask the DNS, of which
+//! [`SPF_VOID_MAX`] may find nothing, and a term asks for at most [`SPF_HOSTS_MAX`] hosts. No record costs more.
 
 mod expansion;
 mod record;

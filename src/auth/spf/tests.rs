@@ -1,4 +1,4 @@
-//! What the published test suite (`tests/spf.rs`) leaves open: questions, order, odd records.
+//! Cases that the published test suite (`tests/spf.rs`) leaves open: questions, order, odd records.
 
 use std::time::Duration;
 

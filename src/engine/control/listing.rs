@@ -1,4 +1,4 @@
-//! Messages that are listed or shown, one read at a time.
+//! Lists and shows messages, one read from the journal at a time.
 
 use std::collections::VecDeque;
 use std::mem;

@@ -1,4 +1,4 @@
-//! What a tool may ask, and what is done for it.
+//! The requests of the queue tools, and how each is carried out.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

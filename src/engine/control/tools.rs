@@ -1,4 +1,4 @@
-//! The tools that are connected, and what each waits for.
+//! The connected queue tools, and what each of them is waiting for.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::mem;

@@ -1,4 +1,4 @@
-//! What is said at the control socket, a JSON object a line.
+//! The messages of the control socket: one JSON object per line.
 
 use std::net::IpAddr;
 

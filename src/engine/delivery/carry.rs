@@ -1,4 +1,4 @@
-//! Carrying a message: which is next, what is read of it, what is sent.
+//! Transfers a message: selects the next one, reads its parts from the journal, and sends them.
 
 use std::mem;
 

@@ -1,4 +1,4 @@
-//! Which next hop gets a delivery session, and when; pauses, and routes that have changed.
+//! Starts delivery sessions: for which next hop and when. Also handles pauses and changed routes.
 
 use std::sync::Arc;
 

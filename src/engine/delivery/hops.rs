@@ -1,7 +1,8 @@
-//! The table of next hops: who waits for which, and when a delivery session may set out.
+//! The table of next hops: which messages wait for each, and when a delivery session may start.
 //!
-//! A hop that has not answered yet gets one delivery session; once one got through, as many as the configuration allows. A hop
-//! that cannot be reached is paused as a whole, so that ten thousand messages to a dead domain cost one attempt.
+//! A next hop that has not answered yet gets one delivery session. After the first session reached it, the configured
+//! number of sessions may run. A next hop that cannot be reached is paused as a whole, so ten thousand messages to a
+//! dead domain cost one attempt.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! Hosts that may take a message of a next hop, and where they are.
+//! Candidate hosts of a next hop, and their addresses.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};

@@ -1,4 +1,4 @@
-//! Leaving a host: it refuses, goes away or is silent, or the session has nothing more to do there.
+//! Leaves a host: because it refuses, disconnects or times out, or because the session has nothing more to send there.
 
 use super::load::Heard;
 use super::meaning::{INJECTED, meaning, meaning_of_end};

@@ -1,4 +1,4 @@
-//! The message that a delivery session carries.
+//! The message that a delivery session transfers.
 
 use std::collections::BTreeMap;
 use std::mem;

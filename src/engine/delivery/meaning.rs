@@ -1,4 +1,4 @@
-//! What a server said, as a reason that people are told.
+//! Turns a reply of a server into a reason for logs and DSNs.
 
 use crate::cause::{FailureCause, FailurePlace, QuotedWords};
 use crate::engine::event::{Lost, TlsSession};

@@ -1,4 +1,4 @@
-//! What came of an attempt: each recipient's fate, what is written of it, and whether it is tried again.
+//! The result of a delivery attempt: the delivery result of each recipient, the outcome record, and the next retry.
 
 use std::sync::Arc;
 use std::time::Duration;

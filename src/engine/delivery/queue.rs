@@ -1,4 +1,4 @@
-//! The queue as deliveries see it: which message is due for which next hop, and what is left of it.
+//! The queue as delivery sees it: which message is due for which next hop, and which recipients are still open.
 
 use std::sync::Arc;
 

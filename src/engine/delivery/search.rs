@@ -1,4 +1,4 @@
-//! The way to a next hop: its hosts, their addresses, and which of them is tried next.
+//! MX resolution of a next hop: its hosts, their addresses, and the order in which they are tried.
 
 use std::mem;
 use std::net::{IpAddr, SocketAddr};

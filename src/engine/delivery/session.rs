@@ -1,5 +1,5 @@
-//! A delivery session: its states, each with what it owns, and the table of all sessions. How one goes on is in the
-//! files beside this one.
+//! A delivery session: its states, each of which owns its data, and the table of all sessions. The transitions are in
+//! the files beside this one.
 
 use std::mem;
 

@@ -1,4 +1,4 @@
-//! Talking to a server: from the connection to the next thing that the session wants.
+//! The SMTP dialogue with a server: from the connection to the next request of the session machine.
 
 use std::mem;
 

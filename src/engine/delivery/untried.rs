@@ -1,9 +1,9 @@
-//! Recipients that wait because nobody could be reached at their next hop: the log says of each why it waits, since a
-//! search for an address has to find that.
+//! Logs the reason for each recipient that waits because its next hop cannot be reached, so that a search of the log
+//! for an address finds it.
 //!
-//! The index has no addresses. Those of a message that comes while its next hop is paused are at hand; for those that
-//! wait when the pause begins a few envelopes are read, others at the next pause. Ten thousand messages to a dead host
-//! cost no more lines than that.
+//! The index does not hold addresses. For a message that arrives while its next hop is paused, they are at hand. For
+//! the messages that already wait when the pause begins, a few envelopes are read, and others at the next pause. Ten
+//! thousand messages to a dead host therefore cost only a few lines.
 
 use super::hops::Hop;
 use super::session::Delivery;

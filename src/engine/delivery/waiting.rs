@@ -1,5 +1,6 @@
-//! The line at a next hop: messages that are due, oldest first, with those of users before those that unauthenticated
-//! clients caused. Of the latter every fourth turn is one, so that neither waits for the other's end.
+//! The queue of a next hop: messages that are due, oldest first. Messages of users go before messages that
+//! unauthenticated clients caused, but every fourth turn takes one of the latter, so that neither kind waits until the
+//! other has ended.
 
 use std::collections::BTreeSet;
 

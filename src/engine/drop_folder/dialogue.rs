@@ -1,11 +1,12 @@
-//! Speaks a message to our own relay, and says of each recipient what became of it (RFC 5321, one command at a time).
+//! Submits a message to our own relay, one SMTP command at a time (RFC 5321), and reports the result for each
+//! recipient.
 //!
 //! ```text
 //!   banner --> EHLO --> MAIL --> RCPT ... --> DATA --> message --> "." --> over, or MAIL for the recipients that are left
 //!                         ^         '--> RSET, where none was taken ---------------'
 //! ```
 //!
-//! Invariant: a recipient is [`Submitted::Taken`] only behind a positive reply to the final dot of its transaction.
+//! Invariant: a recipient is [`Submitted::Taken`] only after a positive reply to the final dot of its transaction.
 
 use crate::limits::RECIPIENTS_MAX;
 use crate::smtp::data::Encoder;

@@ -1,4 +1,4 @@
-//! Whether a file is in the form of one of this folder, before anything of it is used.
+//! Checks that a file has the form of the drop folder before any part of it is used.
 
 use std::io::{self, BufRead, Read as _, Seek, SeekFrom};
 

@@ -1,4 +1,4 @@
-//! The DSN for recipients of a dropped message that the relay refuses: `sendmail` has promised one.
+//! The DSN for recipients of a dropped message that the relay refuses: `sendmail` has promised delivery or a DSN.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! The form of a file, and what a visit makes of the relay's replies.
+//! The form of a dropped file, and how a visit acts on the replies of the relay.
 
 use std::io::Cursor;
 

@@ -1,9 +1,9 @@
-//! Whose file is next.
+//! Chooses the user whose file is next.
 //!
-//! Users are served in turn, each user's files oldest first. So many files are under way at a time, and a user may begin
-//! another one only while fewer of that user's are under way than half of the room that is left: whoever leaves ten
-//! thousand, or a message over which a hook takes a minute, keeps nobody else waiting. What was deferred is looked at again after
-//! a while that doubles.
+//! Users take turns, and the files of each user go oldest first. A fixed number of files is in progress at a time. A
+//! user may start another file only while fewer of that user's files are in progress than half of the free places. A
+//! user who leaves ten thousand files, or a message that a hook takes a minute for, therefore delays no other user. A
+//! deferred file is tried again after an interval that doubles each time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};

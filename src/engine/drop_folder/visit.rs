@@ -1,4 +1,5 @@
-//! One file, from its opening to its removal: what is said to the relay, who is told, what is left.
+//! The handling of one file, from its opening to its removal: what is sent to the relay, who gets a DSN, and which
+//! recipients remain.
 //!
 //! ```text
 //!   Playing --all results--> Telling, where recipients are refused --DSN taken, or nobody takes it--> Settle

@@ -1,4 +1,4 @@
-//! A message on its way from its first byte to the disk: one state at a time, with all that belongs to it.
+//! A message on its way from its first byte to the disk: one state at a time, which owns all its data.
 //!
 //! ```text
 //!   Idle --body begins--> Receiving --dot--> Examining --findings--> AtHook --verdict--> Signing --signatures--> Storing

@@ -1,8 +1,8 @@
-//! Whose a message is that a client brings, and what follows: it is refused, deferred, or goes on with what was found
-//! out, and under seal where it is forwarded.
+//! Sender authentication of an incoming message, and its effect: the message is refused, deferred, or accepted with the
+//! results in its header, and with an ARC seal if it is forwarded.
 //!
-//! The examination itself is [`crate::policy::authenticity`]; this carries its questions to the DNS, and its signatures
-//! to the workers.
+//! The examination itself is [`crate::policy::authenticity`]. This file sends its questions to the DNS and its
+//! signatures to the workers.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Blocks of bodies on their way to the disk: they are on the account of whoever sent them until the disk has them,
-//! whatever becomes of the session.
+//! Blocks of bodies on their way to the disk. They are charged to the sender of the body until the disk has them, even
+//! if the session ends before.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! The end of a session: by the client, by a deadline, for want of room, or because the daemon stops.
+//! The end of a session: by the client, by a deadline, for lack of resources, or because the daemon stops.
 
 use super::login::Exchange;
 use super::session::{Opening, Server, ServerSession};

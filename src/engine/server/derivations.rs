@@ -1,9 +1,10 @@
-//! Passwords that wait for a worker: who goes first, and who waits for the same one.
+//! Passwords that wait for a worker: their order, and which of them share one key derivation.
 //!
-//! Those whose address has logged in before go first, then those whose address has not failed lately, then the rest.
-//! Within each, networks and users take turns. Of four turns one is that of the last in rank, so that nobody
-//! waits as long as others keep coming: a guess from a new address costs who makes it nothing. All who wait for the same
-//! password of the same login share one derivation: an application that opens twenty sessions at once pays for one.
+//! Clients from addresses that have logged in before go first, then those from addresses without recent failures, then
+//! the rest. Within each rank, networks and users take turns. One turn in four goes to the lowest rank, so that no
+//! client waits for as long as others keep coming: a guess from a new address costs an attacker nothing. All clients
+//! that wait for the same password of the same login share one derivation, so an application that opens twenty sessions
+//! at once pays for one.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! The sessions that can make room where memory is short, by how much they hold.
+//! The sessions that can be closed when memory is short, ordered by the memory that they hold.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;

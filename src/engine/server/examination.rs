@@ -1,4 +1,4 @@
-//! A message that is examined, before and after, and the line of those whose signatures wait for a worker.
+//! A message before, during and after its examination, and the queue of messages whose signatures wait for a worker.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

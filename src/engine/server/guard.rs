@@ -1,4 +1,4 @@
-//! What is known of unauthenticated clients of port 25, of all and of each.
+//! What is known about the unauthenticated clients of port 25: about all together and about each.
 
 use crate::clock::{Instant, Now};
 use crate::entropy::Entropy;

@@ -1,4 +1,4 @@
-//! Who a session is for, and what follows for what it may hold.
+//! The holder of a session's resources, and the limits that follow from it.
 
 use super::session::{Server, ServerSession};
 use crate::address::Mailbox;

@@ -1,7 +1,7 @@
-//! What a session holds of what is scarce: itself, memory, room on the disk for what is not finished.
+//! The scarce resources that a session holds: its place, memory, and room on the disk for unfinished messages.
 //!
-//! Whoever a session is for (an address, then perhaps a user) is its [`Holder`]; when that changes, all that it holds
-//! goes with it.
+//! The [`Holder`] of a session is an address, and a user after login. When the holder changes, everything that the
+//! session holds is charged to the new one.
 
 use crate::policy::shares::{Holder, Resource, Shares, Shortage};
 use crate::smtp::reply::Reply;

@@ -1,12 +1,13 @@
-//! The post-data hook: a program of the operator's judges each message that is wanted, before its client is answered.
+//! The post-data hook: a program of the operator judges each message that would be accepted, before the client gets a
+//! reply.
 //!
 //! ```text
 //!   waits for the disk --written--> waits for its turn --Connect--> is sent: facts, message --answer--> taken or not
 //! ```
 //!
-//! A message that was streamed out is read back block by block, each when the helper has taken the one before.
-//! Invariants: every question ends in a verdict, if only that of its deadline; a client that goes away takes its question
-//! with it.
+//! A message that was streamed to the disk is read back block by block; each block is read when the helper has taken
+//! the one before. Invariants: every question ends in a verdict, at the latest by its deadline; when a client
+//! disconnects, its question is dropped.
 
 use super::acceptance::Acceptance;
 use super::examination::Checked;

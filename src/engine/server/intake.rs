@@ -1,7 +1,8 @@
-//! A message that is being accepted: its header is read as it comes, its body hashed where it will be signed, what is long is streamed out.
+//! A message that is being received: its header is parsed as it arrives, its body is hashed if it will be signed, and a
+//! long body is streamed to the disk.
 //!
-//! Invariant: memory holds at most [`INLINE_BODY_BYTES_MAX`] and one block of a message, however long it is. What it holds
-//! can be streamed out at any time, once its header has ended.
+//! Invariant: memory holds at most [`INLINE_BODY_BYTES_MAX`] and one block of a message, however long it is. Once the
+//! header has ended, the part in memory can be streamed to the disk at any time.
 
 use std::ops::Range;
 use std::sync::Arc;

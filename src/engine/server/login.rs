@@ -1,4 +1,4 @@
-//! Who may try to log in, who has tried, who got in; and an exchange of AUTH under way.
+//! Which clients may try to log in, which have tried and which succeeded; and AUTH exchanges in progress.
 
 use std::sync::Arc;
 

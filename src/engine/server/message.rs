@@ -1,4 +1,4 @@
-//! From the end of a body to the disk: the fields that are added, the signatures, the record.
+//! From the end of a body to the disk: added header fields, signatures, and the record.
 
 use std::sync::Arc;
 

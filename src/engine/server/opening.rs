@@ -1,4 +1,5 @@
-//! The beginning of a session: whether a client is let in, who a proxy says that it is, and what comes before the banner.
+//! The start of a session: whether the client is let in, its address as a proxy reports it, and the steps before the
+//! banner.
 
 use super::acceptance::Acceptance;
 use super::evictable::Places;

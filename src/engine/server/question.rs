@@ -1,4 +1,4 @@
-//! A question to the hook, and the line of those that wait.
+//! A question to the hook, and the queue of questions that wait.
 
 use std::collections::BTreeSet;
 use std::ops::Range;

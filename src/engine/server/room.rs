@@ -1,12 +1,13 @@
-//! Who makes room where memory is short.
+//! Which session makes room when memory is short.
 //!
-//! Every session that holds more than [`SESSION_KEPT_BYTES`] stands in a list, by how much that is. Where half of what a
-//! standing can reach is used, whoever holds most of a body streams it out to the disk. Where all but an eighth is, whoever
-//! holds most loses it: the message is refused, or the session is closed. So one who comes with little finds room, however
-//! many others came with much before, and whoever is refused is the one who held most.
+//! Every session that holds more than [`SESSION_KEPT_BYTES`] is in a list, ordered by that amount. When half of the
+//! memory that a trust level can reach is in use, the session with the largest body in memory streams it to the disk.
+//! When all but an eighth is in use, the session that holds most loses its memory: the message is refused, or the
+//! session is closed. A client that brings little therefore finds room, however many others brought much before, and
+//! the session that is refused is the one that held most.
 //!
-//! Below [`SCARCE_BYTES`] all count alike, and of those who do, whoever has held it longest goes first: a message that
-//! comes in at a usual pace is younger than what was sent to be held.
+//! Below [`SCARCE_BYTES`] all sessions count alike, and the one that has held its memory longest goes first: a message
+//! that arrives at a usual speed is younger than one that was sent to occupy memory.
 
 use super::evictable::{LOOKS_MAX, Place, Places, first};
 use super::intake::SCARCE_BYTES;

@@ -1,9 +1,8 @@
-//! AUTH: from a claim to a verdict, without telling anybody more than that.
+//! AUTH: from the credentials to a verdict, without revealing anything else.
 //!
-//! A password costs a worker half a second, so derivations are few at a time and go in turn
-//! ([`super::derivations`]), and what was right lately is remembered under a keyed hash. An unknown login is derived
-//! against a decoy:
-//! same bytes, same time.
+//! A password costs a worker half a second, so only a few derivations run at a time and the rest wait their turn
+//! ([`super::derivations`]). Recently verified passwords are remembered under a keyed hash. For an unknown login the
+//! password is derived against a decoy, so that the reply has the same bytes and takes the same time.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! A session of the SMTP server: what it has, and what happens to it. What is decided on the way is in the files beside
-//! this one.
+//! A session of the SMTP server: its data, and the events that reach it. The decisions are in the files beside this
+//! one.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

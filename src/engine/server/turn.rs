@@ -1,4 +1,4 @@
-//! A turn of a session: what has come is taken command by command, until one has to wait, or there is enough to be sent.
+//! A turn of a session: processes the input command by command, until a command has to wait or there is enough to send.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a client may do: whether there is room, who it may be, where its mail may go.
+//! What a client may do: whether there is room, which sender addresses it may use, and where its mail may go.
 
 use std::net::IpAddr;
 

@@ -1,6 +1,6 @@
-//! Workers verify the signatures of messages that are examined: of a few at a time, so that signing and passwords get
-//! their turn. The others wait; a session has one at most. Networks and users take turns: whoever brings many messages
-//! waits behind their own, and nobody else behind them.
+//! Workers verify the signatures of examined messages: of a few messages at a time, so that signing and passwords get
+//! their turn. The other messages wait; a session has at most one. Networks and users take turns, so one that brings
+//! many messages waits behind its own, and no other waits behind them.
 
 use super::session::{Server, ServerSession};
 use crate::engine::effects::{Effects, JobOwner};

@@ -1,7 +1,7 @@
-//! What the relay says of itself: to Prometheus, to the status page, to `chopar top`.
+//! The state of the relay, for Prometheus, the status page and `chopar top`.
 //!
-//! All three are made of one [`RelayStatus`], so that a figure is the same wherever it is read. Nothing can be changed here, and
-//! nobody is named: whoever is on this machine may read the page.
+//! All three are made from one [`RelayStatus`], so that a figure is the same wherever it is read. The status page
+//! cannot change anything and names nobody, because every user of this machine may read it.
 
 mod figures;
 pub(super) mod observed;

@@ -1,4 +1,4 @@
-//! What is counted beside [`Counters`](crate::engine::Counters): how long things took, and of which kind they were.
+//! Observations beside [`Counters`](crate::engine::Counters): durations, and counts by kind.
 
 use std::collections::VecDeque;
 use std::time::Duration;

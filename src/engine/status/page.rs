@@ -1,4 +1,4 @@
-//! The status page: three files that load nothing from elsewhere.
+//! The status page: three files that load nothing from other hosts.
 
 use crate::http::{ContentKind, HttpResponse};
 

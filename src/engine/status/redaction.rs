@@ -1,7 +1,7 @@
-//! What is said to those who may not read the log: everybody on this machine may read the page.
+//! Redacts the log for readers of the status page, which every user of this machine may open.
 //!
-//! A line of the log and a cause are shown by what is known to name nobody, and not by leaving out what is known to: keys of a
-//! list, hosts that are hosts, of a reply its codes. Text that the relay has written for a person loses the local parts of
+//! Redaction keeps only what is known to identify nobody, rather than removing what is known to: keys of a list, valid
+//! host names, and the codes of a reply. From text that the relay wrote for people it removes the local parts of
 //! addresses.
 
 use crate::cause::{FailureCause, FailurePlace, QuotedWords};

@@ -1,4 +1,4 @@
-//! The state of the relay in one document: what the page, the figures and `chopar top` are made of.
+//! The state of the relay in one document: the source of the page, the metrics and `chopar top`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

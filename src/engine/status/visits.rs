@@ -1,4 +1,4 @@
-//! Who reads a page, of the status or of what domains publish over HTTPS: one request and its response, then the end.
+//! HTTP clients that read the status page, or what domains publish over HTTPS: one request, one response, then the end.
 //!
 //! ```text
 //!   Reading --head is whole, or refused--> answered, closed
@@ -6,9 +6,9 @@
 //!      '--too slow, or evicted--> closed without a word
 //! ```
 //!
-//! Few are served at a time at either door; for one more, the one who has been there longest has to go. At the door to the
-//! Internet that is one of the site that has most visitors ([`Doorway`]), and few of one client are let in at a time: nobody
-//! can have all others sent away.
+//! Each of the two listeners serves a few clients at a time; for one more, the oldest connection is closed. On the
+//! listener that faces the Internet, it is the oldest of the site that has most connections ([`Doorway`]), and one
+//! client may have only a few: no client can have all others disconnected.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;

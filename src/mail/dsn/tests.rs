@@ -1,4 +1,4 @@
-//! Notifications, read back as a receiver would.
+//! DSNs, parsed as a receiver would parse them.
 
 use proptest::prelude::*;
 

@@ -1,7 +1,7 @@
-//! Large messages, which have files of their own, and the room on the disk.
+//! Large messages, which have files of their own, and the free space on the disk.
 //!
-//! A body is written while it arrives, and synced just before the record that names it. Room is looked up from time to
-//! time; a part is kept free of new mail, so that outcomes can always be written.
+//! A body is written while it arrives, and synced just before the record that names it. The free space is read from
+//! time to time. A part of it is reserved from new mail, so that outcomes can always be written.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! A batch: put into the buffer, written, synced, and completed or refused; and the segment that it goes to.
+//! One batch: buffered, written, synced, then completed or refused; and the segment that it is written to.
 //!
-//! The seal of a segment says how much of the one before it counts: see the journal's own contract.
+//! The seal of a segment says how much of the previous one is valid: see [`super`].
 
 use super::super::disk::{Disk, DiskError, SpoolFile, SpoolFolder};
 use super::super::frame::{HEADER_BYTES, Header, Place, Seal, TipNote, put_seal, put_tip};

@@ -1,4 +1,4 @@
-//! Which messages are not done yet, and in which segment each of them is; each segment counts its live messages.
+//! Which messages are still in the queue, and which segment holds each of them. Each segment counts its live messages.
 
 use super::super::disk::Disk;
 use super::super::frame::Location;

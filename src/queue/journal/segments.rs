@@ -1,7 +1,7 @@
 //! When a segment is deleted.
 //!
-//! Segments without live messages are deleted from the oldest upward. If a message was moved out of a segment, its
-//! readers are asked first.
+//! Segments without live messages are deleted from the oldest upward. If a message was moved out of a segment, the
+//! journal asks the readers of that segment first.
 
 use super::super::disk::{Disk, DiskError, SpoolFile, SpoolFolder};
 use super::super::frame::put_first;

@@ -1,4 +1,4 @@
-//! Sets damaged data aside during recovery: none of it is deleted, and the operator is told once.
+//! Sets damaged data aside during recovery: none of it is deleted, and the operator is informed once.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -1,5 +1,5 @@
-//! The chain of segments: each seal names the segment before it, `journal/tip` the newest, seals and
-//! [`Kind::First`] records the oldest. What a seal refers to and is not there is missing.
+//! The chain of segments: each seal names the previous segment, `journal/tip` the newest, and seals and [`Kind::First`]
+//! records the oldest. A segment that a seal refers to and that does not exist is missing.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 

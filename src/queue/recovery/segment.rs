@@ -1,4 +1,4 @@
-//! Reads one segment record by record, and identifies what is there where no record can be read.
+//! Reads one segment record by record, and identifies the data where no record can be read.
 
 use super::super::codec;
 use super::super::disk::{Disk, DiskError, SpoolFile};

@@ -1,4 +1,4 @@
-//! What is counted of reports and kept, and what a summary says of it.
+//! The counts that are kept from reports, and the text of a summary.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! AUTH (RFC 4954) on the client's side.
+//! AUTH (RFC 4954) on the client side.
 
 use std::collections::VecDeque;
 

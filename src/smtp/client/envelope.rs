@@ -1,5 +1,5 @@
-//! One transaction on the client's side: MAIL, RCPT and DATA, pipelined where that is offered, and whom each reply is
-//! for.
+//! One transaction on the client side: MAIL, RCPT and DATA, pipelined if the server offers it, and the assignment of
+//! each reply to its command or recipient.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,5 @@
-//! A login at a next hop, and the ways in which it is told: PLAIN and LOGIN, as servers are known to take them.
+//! The login for a next hop, and the mechanisms that send it: PLAIN and LOGIN, in the forms that servers are known to
+//! accept.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! What came of a recipient on the client's side, and how a reply says so.
+//! The delivery result of a recipient on the client side, and how it follows from a reply.
 
 use crate::cause::QuotedWords;
 use crate::smtp::reply::RemoteReply;

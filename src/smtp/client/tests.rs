@@ -1,4 +1,4 @@
-//! The client's session against servers of every mood.
+//! The client session against servers that behave well, badly and oddly.
 
 use super::*;
 use crate::address::{Mailbox, ReversePath};

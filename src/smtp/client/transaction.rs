@@ -1,4 +1,4 @@
-//! One message on its way to a server: what the session has to know of it, and how far it is.
+//! A message that is sent to a server: what the session has to know about it, and its progress.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! AUTH (RFC 4954) on the server's side: the frame of the exchange. Who is right is for the owner to say.
+//! AUTH (RFC 4954) on the server side: the framing of the exchange. The owner of the session verifies the credentials.
 
 use zeroize::Zeroizing;
 

@@ -1,4 +1,4 @@
-//! DATA and BDAT on the server's side: a body comes in, is held to its bounds, and is handed over or swallowed.
+//! DATA and BDAT on the server side: receives a body, enforces its limits, and passes it on or discards it.
 
 use std::mem;
 

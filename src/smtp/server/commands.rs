@@ -1,4 +1,4 @@
-//! Commands on the server's side: the table of what is allowed in which state, and what each does there.
+//! Commands on the server side: which command is allowed in which state, and its effect there.
 
 use std::mem;
 

@@ -1,4 +1,4 @@
-//! Lines that come in on the server's side: where one ends, and what becomes of one that is too long.
+//! Input lines on the server side: where a line ends, and how a line that is too long is handled.
 
 use super::settings::Tolerance;
 use crate::smtp::data::LineEnd;

@@ -1,4 +1,5 @@
-//! The refusals that a session has sent, kept until its owner takes note of them: none is without a line in the log.
+//! The refusals that a session has sent, kept until the owner of the session logs them, so that none is missing in the
+//! log.
 
 use std::mem;
 

@@ -1,4 +1,4 @@
-//! What the session asks of its owner, and what it hands over.
+//! The requests of the session to its owner, and the data that come with them.
 
 use crate::address::ReversePath;
 use crate::envelope::{Notify, Recipient};

@@ -1,4 +1,4 @@
-//! What a session is set up with.
+//! The settings of a session.
 
 use crate::smtp::data::LongLines;
 

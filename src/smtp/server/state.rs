@@ -1,4 +1,4 @@
-//! The states of a session; each owns what there is only in it.
+//! The states of a session; each owns the data that exist only in it.
 
 use super::request::Transaction;
 use super::settings::ServerSettings;

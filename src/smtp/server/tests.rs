@@ -1,4 +1,4 @@
-//! The server's session against clients that keep the rules and clients that do not.
+//! The server session against clients that follow the rules and clients that do not.
 
 use std::mem;
 

@@ -1,4 +1,4 @@
-//! Verification against published vectors, and against each way in which a signature can be wrong.
+//! Verification of published vectors, and of each way in which a signature can be wrong.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! A small journal through everything that can happen to its files, each by itself: every bit, every length, every
-//! segment missing, doubled or renumbered. Power cuts are beside this, in `power_cuts`.
+//! A small journal through every single damage to its files: every bit, every length, every segment missing, doubled or
+//! renumbered. Power cuts are tested beside this, in `power_cuts`.
 
 use super::super::super::recovery::{Aside, Missing, TipState};
 use super::*;

@@ -1,5 +1,5 @@
-//! Segments as a program that had taken over the account could write them: whatever they claim, a start reads no more at
-//! a time than an honest one, and finds the messages beside the claim.
+//! Segments as a program that controls the account could write them. Whatever they claim, a start reads no more at a
+//! time than it would of an honest segment, and finds the messages beside the claim.
 
 use super::super::super::frame::{Header, Kind, Place, Seal, put_copy, put_record, put_seal};
 use super::*;

@@ -1,7 +1,8 @@
-//! Short lives of a journal, and the power cut at each of their disk operations, with every subset lost of what was not
-//! synced: sectors, lengths, names. Then a start, a life after it, and the same again at each operation of those.
+//! Short runs of a journal with a power cut at each disk operation. Every subset of the unsynced data is lost: sectors,
+//! lengths, names. A start and another run follow, with the same again at each of their operations.
 //!
-//! The operations are the journal's own, noted at the disk. That each sync is needed is shown by leaving it out.
+//! The operations are recorded at the disk, as the journal performs them. The need for each sync is shown by leaving it
+//! out.
 
 use std::cell::RefCell;
 use std::collections::hash_map::DefaultHasher;
