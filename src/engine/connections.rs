@@ -8,6 +8,7 @@ use super::event::{ConnId, Lost, TlsSession};
 use crate::clock::Instant;
 use crate::dns::{Answer, Question};
 use crate::queue::{ReadContent, ReadError};
+use crate::queue_id::QueueId;
 
 /// What happens to a connection; its owner is told.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub(super) enum ConnEvent<'a> {
     /// The handshake is done.
     TlsReady(TlsSession),
     /// What was to be read was read.
-    Read(Result<ReadContent, ReadError>),
+    Read(QueueId, Result<ReadContent, ReadError>),
     /// A file of the state was read, if it could be.
     Kept(Option<Vec<u8>>),
     /// The DNS has answered.

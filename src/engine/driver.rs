@@ -158,7 +158,7 @@ fn perform<W: World>(action: Action, world: &mut W) -> Option<Event<'static>> {
             len,
         } => {
             let result = world.read_body(conn, id, offset, len)?;
-            let reader = MessageReader::Conn(conn);
+            let reader = MessageReader::Conn { conn, id };
             return Some(Event::Read { reader, result });
         }
         Action::DnsSend { socket, to, bytes } => {

@@ -42,8 +42,12 @@ pub struct JobId(pub u64);
 /// Who reads a queued message.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum MessageReader {
-    /// A session that sends it, or a queue tool that shows it.
-    Conn(ConnId),
+    /// A session that sends the message, or a queue tool that shows it.
+    Conn {
+        conn: ConnId,
+        /// The message that was asked for; a session that has moved on drops the answer.
+        id: QueueId,
+    },
     /// The maker of DSNs, for this DSN of its.
     Dsn(u64),
     /// The table of next hops, because routes have changed.

@@ -26,10 +26,12 @@
 //! `mail` and `queue`. Invariants: no 250 before `Committed`; one delivery session at a time tries a recipient, and no
 //! other tries it before its delivery result is committed; every table has a ceiling.
 
+mod admission;
 mod connections;
 pub mod control;
 mod counters;
 pub mod damage;
+mod deadlines;
 mod delivery;
 pub mod driver;
 pub mod drop_folder;
@@ -37,6 +39,7 @@ mod dsn;
 mod effects;
 pub mod event;
 mod following;
+mod inspection;
 pub mod log;
 mod lookups;
 mod note;
@@ -45,44 +48,32 @@ mod server;
 mod shares;
 mod signing;
 mod spool;
+mod start;
 mod stats;
 pub mod status;
 mod timers;
 
-use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::auth::srs::Rewriter;
-use crate::clock::{Instant, Now};
-use crate::config::Config;
-use crate::entropy::Entropy;
-use crate::limits::{LOG_REPEAT_INTERVAL, SESSIONS_MAX_DEFAULT};
-use crate::policy::shares::{Resource, Shares};
-use crate::queue::{IdSource, Index, ReadContent, ReadError};
-use crate::queue_id::QueueId;
-use crate::smtp::reply::Reply;
+use crate::clock::Now;
+use crate::limits::LOG_REPEAT_INTERVAL;
+use crate::queue::{ReadContent, ReadError};
 use crate::workload::{self, Workload};
 
-use connections::{ConnEvent, Connections, Owner};
-use control::{Control, Stats};
+use connections::{ConnEvent, Owner};
+use control::Control;
 pub use counters::{ClientTables, Counters, DsnTables, Tables};
 use delivery::Delivery;
 use dsn::Dsns;
-use effects::{Disk, Effects, JobOwner, Jobs, Logging, ROOT};
-use event::{Action, ConnId, Event, JobId, Listener, MessageReader, Peer, Reloaded, WorkResult};
-use following::Following;
+use effects::{Effects, JobOwner};
+use event::{Action, ConnId, Event, JobId, MessageReader, Reloaded, WorkResult};
 use log::{Level, Line};
-use lookups::Lookups;
 use note::Note;
-use repeats::Repeats;
 use server::Server;
-use shares::capacity;
 use spool::Spool;
-use status::observed::Observed;
-use status::{Door, RelayStatus, Visits};
-use timers::{Timer, Timers};
+pub use start::EngineStart;
+use status::Visits;
+use timers::Timer;
 
 /// The relay.
 pub struct Engine {
@@ -97,113 +88,7 @@ pub struct Engine {
     heaviest: Workload,
 }
 
-/// The configuration, the clock's first reading and the source of chance that an engine begins with.
-pub struct EngineStart {
-    /// The configuration.
-    pub config: Arc<Config>,
-    /// Ids above all that the spool has seen.
-    pub ids: IdSource,
-    /// Chance.
-    pub entropy: Box<dyn Entropy + Send>,
-    /// Rewrites the senders of what is forwarded.
-    pub rewriter: Rewriter,
-}
-
 impl Engine {
-    /// An engine with an empty queue; [`Event::Recovered`] fills it.
-    pub fn new(start: EngineStart, now: Now) -> Self {
-        let EngineStart {
-            config,
-            ids,
-            entropy,
-            rewriter,
-        } = start;
-        let mut fx = Effects {
-            now,
-            shares: Shares::new(|resource| capacity(&config, None, resource)),
-            lookups: Lookups::new(config.dns.servers.clone()),
-            config,
-            entropy,
-            conns: Connections::with_capacity(SESSIONS_MAX_DEFAULT),
-            actions: VecDeque::new(),
-            timers: Timers::with_capacity(SESSIONS_MAX_DEFAULT),
-            index: Index::default(),
-            ids,
-            jobs: Jobs::default(),
-            disk: Disk::default(),
-            counters: Counters::default(),
-            observed: Observed::default(),
-            logging: Logging {
-                level: Level::Info,
-                repeats: Repeats::default(),
-                following: Following::default(),
-            },
-            notes: VecDeque::new(),
-            operator: ROOT,
-            stopping: false,
-        };
-        fx.timers
-            .set(now.instant.after(SWEEP_INTERVAL), Timer::Sweep);
-        Self {
-            server: Server::new(rewriter, &mut fx),
-            delivery: Delivery::default(),
-            spool: Spool::default(),
-            dsns: Dsns::default(),
-            control: Control::default(),
-            visits: Visits::default(),
-            heaviest: Workload::default(),
-            fx,
-        }
-    }
-
-    /// From now on, makes log lines of this level and those that are more urgent.
-    pub fn set_log_level(&mut self, level: Level) {
-        self.fx.logging.level = level;
-    }
-
-    /// Names the account that the relay runs as.
-    pub fn set_operator(&mut self, uid: u32) {
-        self.fx.operator = uid;
-    }
-
-    /// A connection was accepted; `Err` is what to send before it is closed at once.
-    pub fn accept(&mut self, listener: Listener, peer: Peer, now: Now) -> Result<ConnId, Vec<u8>> {
-        self.begin(now);
-        let result = self.admit(listener, peer);
-        self.settle();
-        result.map_err(|reply| {
-            let mut bytes = Vec::new();
-            reply.write(&mut bytes);
-            bytes
-        })
-    }
-
-    fn admit(&mut self, listener: Listener, peer: Peer) -> Result<ConnId, Reply> {
-        let fx = &mut self.fx;
-        if fx.stopping {
-            return Err(Reply::SHUTTING_DOWN);
-        }
-        let client = match peer {
-            Peer::Network { remote, .. } => Some(remote.ip()),
-            Peer::Process { .. } => None,
-        };
-        match listener {
-            Listener::Control => Ok(self.control.admit(peer, fx)),
-            Listener::Status => Ok(self.visits.admit(Door::Status, None, fx)),
-            Listener::Https => Ok(self.visits.admit(Door::Https, client, fx)),
-            Listener::Smtp
-            | Listener::Proxy
-            | Listener::Submission
-            | Listener::Submissions
-            | Listener::Submit => self.server.admit(listener, peer, fx),
-        }
-    }
-
-    /// Whether a tool of this user may connect: operators always may, other users as far as there is room for them.
-    pub fn admits_tool(&mut self, uid: u32) -> bool {
-        self.control.admits_tool(uid, &mut self.fx)
-    }
-
     /// Something happened.
     pub fn handle(&mut self, event: Event<'_>, now: Now) {
         self.begin(now);
@@ -276,7 +161,7 @@ impl Engine {
     fn read(&mut self, reader: MessageReader, result: Result<ReadContent, ReadError>) {
         let fx = &mut self.fx;
         match reader {
-            MessageReader::Conn(conn) => self.tell(conn, ConnEvent::Read(result)),
+            MessageReader::Conn { conn, id } => self.tell(conn, ConnEvent::Read(id, result)),
             MessageReader::Dsn(dsn) => self.dsns.on_read(dsn, result, &self.delivery, fx),
             MessageReader::Reroute(id) => self.delivery.reroute_read(id, result, fx),
             MessageReader::Untried { id, hop } => self.delivery.waiting_read(id, hop, result, fx),
@@ -422,174 +307,8 @@ impl Engine {
         any
     }
 
-    /// Time has passed: fires what is due. Call it when [`Engine::deadline`] is reached.
-    pub fn expire(&mut self, now: Now) {
-        self.begin(now);
-        while let Some((at, timer)) = self.fx.timers.pop(now.instant) {
-            let ((), done) = workload::during(|| {
-                self.fire(timer, at);
-                self.hand_on();
-            });
-            self.heaviest = self.heaviest.max(done);
-        }
-        let fx = &mut self.fx;
-        fx.lookups.expire(now.instant, &mut *fx.entropy);
-        self.settle();
-    }
-
-    fn fire(&mut self, timer: Timer, at: Instant) {
-        let fx = &mut self.fx;
-        match timer {
-            Timer::Conn(conn) => self.tell(conn, ConnEvent::Timeout(at)),
-            Timer::Hop(hop) => self.delivery.hop_resumed(hop, fx),
-            Timer::Due(id, hop) => self.delivery.message_due(id, hop, fx),
-            Timer::Warn(id) => self.dsns.warn_of_delay(id, fx),
-            Timer::Record => self.spool.record_again(fx),
-            Timer::Sweep => {
-                self.server.sweep(fx);
-                status::observe_history(fx);
-                let next = fx.now.instant.after(SWEEP_INTERVAL);
-                fx.timers.set(next, Timer::Sweep);
-            }
-            Timer::Repeats => {
-                for line in fx.logging.repeats.end() {
-                    fx.log(line);
-                }
-            }
-        }
-    }
-
-    /// When [`Engine::expire`] is to be called next.
-    pub fn deadline(&self) -> Option<Instant> {
-        match (self.fx.timers.deadline(), self.fx.lookups.deadline()) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        }
-    }
-
     /// The next thing to do; `driver` has it done.
     fn next_action(&mut self) -> Option<Action> {
         self.fx.actions.pop_front()
     }
-
-    /// Whether bytes of this connection may be read now.
-    pub fn wants_input(&self, conn: ConnId) -> bool {
-        match self.fx.conns.owner(conn) {
-            Some(Owner::Server) => self.server.wants_input(conn),
-            Some(Owner::Delivery | Owner::Hook) => true,
-            Some(Owner::Control) => self.control.wants_input(conn),
-            Some(Owner::Page) => self.visits.wants_input(conn),
-            None => false,
-        }
-    }
-
-    /// Whether everything that was mid-message at [`Event::Stop`] is finished.
-    pub fn is_stopped(&self) -> bool {
-        let (tickets, _) = self.spool.counts();
-        self.fx.stopping && self.fx.conns.is_empty() && tickets == 0
-    }
-
-    /// What is to be remembered of clients until the next run.
-    pub fn greylist_image(&self) -> Option<Vec<u8>> {
-        self.server.greylist_image()
-    }
-
-    /// The numbers since the start.
-    pub fn counters(&self) -> Counters {
-        self.fx.counters
-    }
-
-    /// Numbers of now and since the start.
-    pub fn stats(&self) -> Stats {
-        stats::stats(&self.delivery, &self.fx)
-    }
-
-    /// The state of the relay. Looks at each queued message once.
-    pub fn status(&mut self, now: Now) -> RelayStatus {
-        self.begin(now);
-        status::status(&self.delivery, &mut self.fx)
-    }
-
-    /// Whether a client is a tool of the operator's that tries this host.
-    pub fn is_probe(&self, client: IpAddr) -> bool {
-        self.fx.is_probe(client)
-    }
-
-    /// The greatest counts of work in one turn so far: of what one event led to, or one deadline.
-    pub fn heaviest_turn(&self) -> Workload {
-        self.heaviest
-    }
-
-    /// How many messages are queued.
-    pub fn queue_len(&self) -> usize {
-        self.fx.index.len()
-    }
-
-    /// The ids of the queued messages, oldest first.
-    pub fn queue_ids(&self) -> Vec<QueueId> {
-        self.fx.index.ids()
-    }
-
-    /// Bytes in buffers whose size peers decide, and connections in both directions.
-    pub fn load(&self) -> (usize, usize) {
-        (self.fx.memory(), self.fx.conns.len())
-    }
-
-    /// Units of each resource that are handed out, and names that hold some.
-    pub fn held(&self) -> [(Resource, u64, usize); Resource::ALL.len()] {
-        Resource::ALL.map(|resource| {
-            let pool = self.fx.shares.of(resource);
-            (resource, pool.used(), pool.holders())
-        })
-    }
-
-    /// Whether each note is handed on: so it is after each event, whatever that led to.
-    pub fn is_settled(&self) -> bool {
-        self.fx.notes.is_empty()
-    }
-
-    /// How large the tables are now.
-    pub fn tables(&self) -> Tables {
-        let fx = &self.fx;
-        let (questions, answers) = fx.lookups.counts();
-        let (at_work, waiting) = self.dsns.counts();
-        let (commits, unrecorded) = self.spool.counts();
-        let server = self.server.sizes();
-        Tables {
-            memory: fx.memory(),
-            connections: fx.conns.len(),
-            deliveries: fx.deliveries(),
-            hops: self.delivery.hops(),
-            timers: fx.timers.len(),
-            jobs: fx.jobs.len(),
-            verifications: server.verifications,
-            questions,
-            answers,
-            dsns: DsnTables { at_work, waiting },
-            unrecorded,
-            commits,
-            spilling: server.spilling,
-            blocks: server.blocks,
-            evictable: server.evictable,
-            hooks: server.hooks,
-            queued: fx.index.len(),
-            clients: server.clients,
-        }
-    }
-
-    /// Keeps the heap of timers in proportion to what they are for: owners that are gone leave theirs behind.
-    fn prune_timers(&mut self) {
-        let fx = &mut self.fx;
-        if fx.timers.have_grown() {
-            let (conns, index) = (&fx.conns, &fx.index);
-            fx.timers.retain(|timer| match timer {
-                Timer::Conn(conn) => conns.is_live(conn),
-                Timer::Due(id, _) | Timer::Warn(id) => index.get(id).is_some(),
-                Timer::Hop(_) | Timer::Record | Timer::Sweep | Timer::Repeats => true,
-            });
-        }
-    }
 }
-
-/// How often tables are swept of what is too old.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(60);

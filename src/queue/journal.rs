@@ -10,15 +10,9 @@
 //! keep the batch. The journal retries the seal with each batch, and after [`JOURNAL_FAILURES_MAX`] consecutive
 //! failures it accepts nothing.
 //!
-<<<<<<< HEAD
-//! Segments form a chain: each names its predecessor, `journal/tip` names the newest, and the oldest is known from the
-//! newest seal and from a record that is durable before a segment is deleted. So a start notices every segment that is
-//! missing. While one is, nothing is deleted.
-=======
 //! Segments form a chain: each names its predecessor, and `journal/tip` names the newest. The oldest is known from the
 //! newest seal, and from a record that is durable before a segment is deleted. A start therefore notices every missing
 //! segment. While one is missing, nothing is deleted.
->>>>>>> D
 //!
 //! After each commit, the journal looks up the segment by its name once: a record in a folder that was removed or
 //! replaced is not durable.

@@ -75,7 +75,7 @@ impl driver::World for World {
         location: Location,
         part: Part,
     ) -> Option<Result<ReadContent, ReadError>> {
-        if let MessageReader::Conn(conn) = reader {
+        if let MessageReader::Conn { conn, .. } = reader {
             self.carrying.insert(conn, id);
         }
         let result = read(&mut self.disk.clone(), location, id, part);

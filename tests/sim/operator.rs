@@ -380,7 +380,7 @@ impl World {
         if self.faults != Faults::Operator {
             return Some(result);
         }
-        let for_tool = matches!(reader, MessageReader::Conn(conn) if matches!(self.ends.get(&conn), Some(End::Operator(_))));
+        let for_tool = matches!(reader, MessageReader::Conn { conn, .. } if matches!(self.ends.get(&conn), Some(End::Operator(_))));
         let one_in = match reader {
             _ if for_tool => 16,
             MessageReader::Reroute(_) => 12,
@@ -417,7 +417,7 @@ impl World {
         mut reader: MessageReader,
         result: Result<ReadContent, ReadError>,
     ) {
-        if let MessageReader::Conn(conn) = &mut reader
+        if let MessageReader::Conn { conn, id } = &mut reader
             && !self.ends.contains_key(conn)
         {
             self.tally
@@ -425,7 +425,9 @@ impl World {
             let slot = conn.slot;
             let heir = self.ends.keys().find(|other| other.slot == slot).copied();
             if self.disk.sabotage == Sabotage::AnswerBySlot {
+                // Neither the generation of the slot nor the message that was asked for tells the two apart.
                 *conn = heir.unwrap_or(*conn);
+                *id = self.carrying.get(conn).copied().unwrap_or(*id);
             }
         }
         self.engine.handle(Event::Read { reader, result }, self.now);

@@ -47,7 +47,7 @@ impl Control {
         while let Some(id) = listing.left.pop_front() {
             if let Some(entry) = fx.index.get(id) {
                 listing.reading = Some(id);
-                let (reader, location) = (MessageReader::Conn(conn), entry.location);
+                let (reader, location) = (MessageReader::Conn { conn, id }, entry.location);
                 fx.actions.push_back(Action::Read {
                     reader,
                     id,
@@ -66,6 +66,7 @@ impl Control {
     pub(super) fn on_read(
         &mut self,
         conn: ConnId,
+        asked: QueueId,
         result: Result<ReadContent, ReadError>,
         delivery: &Delivery,
         fx: &mut Effects,
@@ -75,7 +76,7 @@ impl Control {
         };
         let mut goes_on = false;
         if let Job::List(listing) = &mut control.work
-            && let Some(id) = listing.reading.take()
+            && let Some(id) = listing.reading.take_if(|id| *id == asked)
         {
             match result {
                 Ok(ReadContent::Head { envelope, fields }) => {
@@ -165,7 +166,7 @@ impl Control {
         };
         self.respond_header(conn, fields, fx);
         fx.actions.push_back(Action::Read {
-            reader: MessageReader::Conn(conn),
+            reader: MessageReader::Conn { conn, id },
             id,
             location,
             part: Part::Body {

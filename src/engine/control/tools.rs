@@ -136,7 +136,7 @@ impl Control {
         match event {
             ConnEvent::Bytes(bytes) => self.on_bytes(conn, bytes, delivery, fx),
             ConnEvent::Drained => self.on_drained(conn, delivery, fx),
-            ConnEvent::Read(result) => self.on_read(conn, result, delivery, fx),
+            ConnEvent::Read(id, result) => self.on_read(conn, id, result, delivery, fx),
             ConnEvent::Closed(_) => self.on_closed(conn, fx),
             ConnEvent::Stop => self.close(conn, fx),
             // Nothing of the kind was asked for.

@@ -102,7 +102,7 @@ impl Delivery {
         let short = !location.body_is_file() && size <= u64::from(BLOCK_BYTES);
         let part = if short { Part::Whole } else { Part::Head };
         fx.actions.push_back(Action::Read {
-            reader: MessageReader::Conn(conn),
+            reader: MessageReader::Conn { conn, id },
             id,
             location,
             part,
@@ -142,11 +142,12 @@ impl Delivery {
         &mut self,
         conn: ConnId,
         mut delivery: Box<DeliverySession>,
+        asked: QueueId,
         result: Result<ReadContent, ReadError>,
         fx: &mut Effects,
     ) {
         // Whatever else it was read for was left meanwhile.
-        let Some(id) = delivery.state.reads() else {
+        let Some(id) = delivery.state.reads().filter(|id| *id == asked) else {
             return self.put_back(conn, delivery, fx);
         };
         let begins = !matches!(result, Ok(ReadContent::Body { .. }));
@@ -300,7 +301,7 @@ fn read_block(conn: ConnId, load: &mut Load, fx: &mut Effects) {
     load.reading = true;
     let entry = fx.index.get(load.id);
     fx.actions.push_back(Action::Read {
-        reader: MessageReader::Conn(conn),
+        reader: MessageReader::Conn { conn, id: load.id },
         id: load.id,
         location: entry.map_or(load.location, |entry| entry.location),
         part: Part::Body {

@@ -179,7 +179,7 @@ impl Delivery {
             ConnEvent::Drained => self.on_drained(conn, delivery, fx),
             ConnEvent::Closed(cause) => self.on_closed(conn, delivery, &cause, fx),
             ConnEvent::TlsReady(session) => self.on_tls(conn, delivery, session, fx),
-            ConnEvent::Read(result) => self.on_read(conn, delivery, result, fx),
+            ConnEvent::Read(id, result) => self.on_read(conn, delivery, id, result, fx),
             ConnEvent::Answer(question, answer) => {
                 self.on_answer(conn, delivery, question, answer, fx);
             }

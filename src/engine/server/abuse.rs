@@ -1,16 +1,9 @@
 //! Limits and checks for clients of port 25: look-ups about a client, refusals, and delays.
 //!
-<<<<<<< HEAD
-//! Nothing here touches hosts of `relay.networks`, users and programs of this machine: only a [`Guard`] makes a session
-//! a client's. Look-ups begin when the client is let in; only a recipient waits for them, and only for the lists. An
-//! answer that is held back is kept with its session and given at its deadline; one line may wait behind it, and whoever
-//! sends more is let go, so that a client that is slowed down costs what an idle one does.
-=======
 //! They never apply to hosts of `relay.networks`, users and programs of this machine: only a session with a [`Guard`]
 //! belongs to an unauthenticated client. The look-ups start when the client is let in; only a recipient waits for them,
 //! and only for the block lists. A delayed reply is kept with its session and sent at its deadline. One line may wait
 //! behind it; a client that sends more is disconnected. A delayed client therefore costs no more than an idle one.
->>>>>>> D
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -148,10 +148,13 @@ impl Server {
             ConnEvent::Bytes(bytes) => self.hook_bytes(conn, asking, bytes, fx),
             ConnEvent::Drained => self.hook_drained(conn, asking, fx),
             ConnEvent::Closed(_) => self.hook_lost(conn, &asking, fx),
-            ConnEvent::Read(result) => self.hook_read(conn, asking, result, fx),
+            ConnEvent::Read(id, result) if id == asking.id => {
+                self.hook_read(conn, asking, result, fx)
+            }
             ConnEvent::Timeout(_) => self.hook_expired(conn, asking, fx),
             // Its session decides when it ends; the rest was not asked for.
             ConnEvent::Stop
+            | ConnEvent::Read(..)
             | ConnEvent::TlsReady(_)
             | ConnEvent::Kept(_)
             | ConnEvent::Answer(..) => self.askings.put(conn, asking),

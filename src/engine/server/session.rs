@@ -341,7 +341,7 @@ impl Server {
             ConnEvent::Timeout(at) => self.on_timeout(conn, inbound, at, fx),
             ConnEvent::Stop => self.on_stop(conn, inbound, fx),
             // Nothing of the kind was asked for.
-            ConnEvent::Connected | ConnEvent::Read(_) | ConnEvent::Kept(_) => {
+            ConnEvent::Connected | ConnEvent::Read(..) | ConnEvent::Kept(_) => {
                 self.sessions.put(conn, inbound);
             }
         }

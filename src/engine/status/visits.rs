@@ -165,7 +165,7 @@ impl Visits {
             // What is sent is the last thing that it does; the rest was not asked for.
             ConnEvent::Drained
             | ConnEvent::Connected
-            | ConnEvent::Read(_)
+            | ConnEvent::Read(..)
             | ConnEvent::Answer(..) => {}
         }
     }

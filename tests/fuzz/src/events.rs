@@ -275,7 +275,10 @@ impl Play {
                 None => return,
             },
             1 => match self.told.clone() {
-                Some((_, result)) => (MessageReader::Conn(conn), result),
+                Some((MessageReader::Conn { id, .. }, result)) => {
+                    (MessageReader::Conn { conn, id }, result)
+                }
+                Some((_, result)) => (MessageReader::Reroute(QueueId::new(how.into())), result),
                 None => (MessageReader::Dsn(how.into()), Err(ReadError::Damaged)),
             },
             how => match self.reads.pop_front() {
