@@ -1,7 +1,7 @@
-//! Every bound of the relay, with its unit and where it comes from.
+//! Every bound of the relay, with its unit and its source.
 //!
-//! What an operator may set is a default here (`_DEFAULT`); the rest is fixed. A bound that peers can reach is
-//! answered with a reply of its own, never by dropping data silently.
+//! A bound that an operator may set is a default here (`_DEFAULT`); the others are fixed. When a peer reaches a bound,
+//! it gets a reply for it; data are never dropped silently.
 
 use std::time::Duration;
 

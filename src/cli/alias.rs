@@ -1,6 +1,6 @@
 //! `chopar alias`: where addresses of served domains lead.
 //!
-//! `domains/DOMAIN/aliases` is changed in place, comments and order kept, and only to a file that can be read.
+//! It edits `domains/DOMAIN/aliases` in place, keeps comments and order, and writes only a file that can be read.
 
 use std::io::{self, Write};
 use std::net::Ipv4Addr;

@@ -1,4 +1,4 @@
-//! `chopar arc`: judging the chain of a message in a pipe, and adding a set to it.
+//! `chopar arc`: verifies the chain of a message from standard input, and adds a set to it.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;

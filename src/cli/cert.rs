@@ -1,4 +1,4 @@
-//! `chopar cert`: certificates from a CA by ACME, and which ones are served.
+//! `chopar cert`: obtains certificates from a CA by ACME, and lists the ones that are served.
 
 use std::collections::BTreeSet;
 use std::io::Write;

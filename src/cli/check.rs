@@ -1,7 +1,8 @@
-//! `chopar check`: says everything that is wrong with the configuration, as the daemon's account would find it.
+//! `chopar check`: lists all errors of the configuration, as the daemon's account would find them.
 //!
-//! What keeps the daemon from starting is an error here, and so is what would not work although it starts; what works
-//! and is probably not meant is a warning. A start goes the same way ([`loading`]) and logs the same sentences.
+//! A mistake that keeps the daemon from starting is an error, and so is one that would not work although the daemon
+//! starts. A setting that works but is probably not intended is a warning. A start uses the same code ([`loading`]) and
+//! logs the same sentences.
 
 use std::fmt;
 use std::io::{self, Write};

@@ -1,9 +1,9 @@
 //! `chopar completion`: scripts by which a shell completes command lines.
 //!
-//! They are made from the help of each command, which argh makes from the definitions of the arguments: a command or an
-//! option that is there is completed, and no other. Each script holds a table of the commands; what it does with the table
-//! is the same for all of them: it goes through the words in front of the cursor to the command that they name. What
-//! stands behind it is a word of ours, or a name of the machine, for which the script asks chopar.
+//! The scripts are made from the help of each command, which argh makes from the definitions of the arguments. They
+//! therefore complete exactly the existing commands and options. Each script holds a table of the commands and the same
+//! program: it follows the words before the cursor to the command that they name. The words that can come next are
+//! words of ours, or names of the machine, for which the script asks chopar.
 
 mod values;
 

@@ -1,4 +1,4 @@
-//! Speaks to the running daemon over its control socket.
+//! Sends requests to the running daemon over its control socket.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Write};

@@ -1,7 +1,7 @@
-//! `chopar dkim`: keys, their records, and signing or verifying a message in a pipe.
+//! `chopar dkim`: makes keys and their records, and signs or verifies a message from standard input.
 //!
-//! The bodies take what they need (the configuration folder, streams, the time, a look-up) and can so be tested
-//! without a process. Exit codes follow sysexits.
+//! The bodies take their inputs as arguments (the configuration folder, streams, the time, a look-up), so they can be
+//! tested without a process. Exit codes follow sysexits.
 
 use std::fmt;
 use std::fs;

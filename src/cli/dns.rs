@@ -1,4 +1,4 @@
-//! `chopar dns`: the records that a domain needs, and how the DNS stands to them.
+//! `chopar dns`: the records that a domain needs, and how the published records differ.
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};

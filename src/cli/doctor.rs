@@ -1,4 +1,4 @@
-//! `chopar doctor`: whether mail goes out and comes in as it should, and what mends it where it does not.
+//! `chopar doctor`: whether sending and receiving mail works, and how to repair it if not.
 
 use std::io::{IsTerminal as _, Write};
 use std::net::{IpAddr, SocketAddr};

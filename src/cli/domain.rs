@@ -1,4 +1,4 @@
-//! `chopar domain`: which domains are served. A folder under `domains/` that exists is a domain that is served.
+//! `chopar domain`: which domains are served. Each folder under `domains/` is a served domain.
 
 use std::fs;
 use std::io::{self, Write};

@@ -1,4 +1,5 @@
-//! `chopar doctor --echo`: a message to an address that answers, and its answer: both directions, by way of other hosts.
+//! `chopar doctor --echo`: sends a message to an echo address and waits for the answer: both directions, through other
+//! hosts.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;

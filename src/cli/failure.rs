@@ -1,4 +1,4 @@
-//! How a command ends when it could not do what it was asked.
+//! How a command ends when it fails.
 
 use std::fmt;
 use std::io;

@@ -1,5 +1,5 @@
-//! Where the configuration is, and what commands need of it: also where it cannot be read, for a command that mends it, or
-//! asks the daemon what is wrong with it, must work.
+//! The configuration folder, and the parts of it that commands need. It can be used even if the configuration cannot be
+//! read, because commands that repair it, or ask the daemon what is wrong with it, must still work.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! What `--help` says besides the options, and what is meant by a word that is none.
+//! The parts of `--help` besides the options, and suggestions for unknown words.
 
 use argh::FromArgs as _;
 

@@ -1,4 +1,4 @@
-//! `chopar import`: a new configuration folder out of that of another mail server.
+//! `chopar import`: makes a new configuration folder from that of another mail server.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

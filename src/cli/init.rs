@@ -1,4 +1,4 @@
-//! `chopar init`: everything that a new machine needs, and what is left to the operator.
+//! `chopar init`: sets up a new machine, and lists what is left to the operator.
 
 use std::io::Write;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Asks the DNS and waits: the resolver of the daemon, driven by a loop of its own, for commands.
+//! Blocking DNS look-ups for commands: the resolver of the daemon, driven by a loop of its own.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};

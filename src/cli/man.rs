@@ -1,4 +1,4 @@
-//! `chopar man`: the manual pages, which the binary carries.
+//! `chopar man`: the manual pages that the binary contains.
 
 use std::io::{IsTerminal as _, Write};
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! The commands, one file each, and the way from a command line to one of them.
+//! The commands, one file each, and the dispatch from a command line to one of them.
 
 // They panic where nobody reads; `output` does not.
 #![deny(clippy::print_stdout, clippy::print_stderr)]

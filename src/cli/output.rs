@@ -1,7 +1,7 @@
-//! What commands write: standard output, and sentences on standard error. Nothing else in `cli` writes to either.
+//! Output of commands: standard output, and sentences on standard error. Nothing else in `cli` writes to either.
 //!
-//! Invariants: a reader that goes away ends the command quietly and never makes it succeed; nothing that moves a terminal
-//! gets out; where the locale has no UTF-8, neither does anything that is not ASCII.
+//! Invariants: if the reader goes away, the command ends quietly and never succeeds for that; no terminal control
+//! sequence is written; if the locale is not UTF-8, only ASCII is written.
 
 use std::env;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! `chopar queue`: what waits, why, and what is to be done with it. `mailq` is `chopar queue list`.
+//! `chopar queue`: lists the waiting messages with the reasons, and acts on them. `mailq` is `chopar queue list`.
 
 use std::io::Write;
 use std::path::Path;

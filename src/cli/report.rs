@@ -1,4 +1,4 @@
-//! `chopar report`: who sends in the name of a domain, by what others have reported.
+//! `chopar report`: which hosts send in the name of a domain, as other hosts have reported.
 
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr};

@@ -1,4 +1,4 @@
-//! `chopar send`: a test message, followed to the reply of the server that takes it.
+//! `chopar send`: sends a test message, and follows it to the reply of the receiving server.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

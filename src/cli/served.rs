@@ -1,4 +1,4 @@
-//! Domains as commands name them, and those that are served.
+//! Domain names as commands accept them, and the served domains.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! `chopar spf`: what a receiver would say of a sender.
+//! `chopar spf`: evaluates SPF for a sender as a receiver would.
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};

@@ -1,5 +1,5 @@
-//! Submits one message by the client's half of the SMTP code, and waits: through the socket of programs of this machine, or over
-//! the network with TLS and a login.
+//! Submits one message by the client side of the SMTP code, and waits: through the socket for programs of this machine,
+//! or over the network with TLS and a login.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,4 +1,4 @@
-//! `chopar top`: the state of the relay in a terminal, drawn again every few seconds.
+//! `chopar top`: the state of the relay in a terminal, redrawn every few seconds.
 
 use std::io::{IsTerminal as _, Write};
 use std::path::Path;

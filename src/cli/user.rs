@@ -1,7 +1,7 @@
-//! `chopar user`: who may log in, with which password, and as whom they may send.
+//! `chopar user`: users that may log in, their passwords, and the addresses that they may send from.
 //!
-//! The file `domains/DOMAIN/users` is written anew beside itself, synced and renamed, so that it is whole at any time.
-//! A password is read from a prompt without echo, or from standard input when that is no terminal; never from an
+//! The file `domains/DOMAIN/users` is written under another name, synced and renamed, so that it is complete at any
+//! time. A password is read from a prompt without echo, or from standard input if that is not a terminal; never from an
 //! argument.
 
 use std::io::{self, BufRead, Read, Write};

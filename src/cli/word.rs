@@ -1,4 +1,4 @@
-//! A command or an option, as a help lists it and a shell completes it.
+//! A command or an option, as the help lists it and a shell completes it.
 
 /// A command or an option that a help lists.
 pub(super) struct Word {

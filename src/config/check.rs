@@ -1,4 +1,4 @@
-//! Conversion of chopar.toml values: the kinds of values there are, and what is wrong with a value of another kind.
+//! Conversion of values in chopar.toml: the kinds of values, and the errors for a value of another kind.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! A TOML document read as far as it can be: each value of a wrong type and each key that is not known is an error of its
-//! own, and left out.
+//! A TOML document, read as far as possible: each value of a wrong type and each unknown key is an error of its own,
+//! and is left out.
 
 use std::ops::Range;
 

@@ -5,7 +5,7 @@
 //!                                              └──> every error, with file, line and column
 //! ```
 //!
-//! The whole folder is read at once, and it is taken as a whole or not at all: a reload that does not parse changes
+//! The whole folder is read at once and accepted completely or not at all: a reload that does not parse changes
 //! nothing. Keys, files and their forms are described in chopar.toml(5).
 //!
 //! Invariant: past [`Config::parse`] nothing is checked again.

@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration, by its subject, and what to do about it.
+//! Errors of a configuration, by subject, each with what to do about it.
 
 mod alias;
 mod certificate;

@@ -1,4 +1,4 @@
-//! `domains/DOMAIN/users`: who may log in, and as whom they may send.
+//! `domains/DOMAIN/users`: users that may log in, and addresses that they may send from.
 //!
 //! ```text
 //! file = *( [ user / "#" comment ] LF )

@@ -1,7 +1,7 @@
-//! Asks name servers, many questions at a time, and waits.
+//! Sends many questions to name servers at a time, and waits for the answers.
 //!
-//! A zone is asked about at its own servers, all of them: what has been changed a minute ago shows there first, and no cache
-//! stands between. Where none of them can be reached the resolver is asked instead.
+//! Questions about a zone go to its own servers, all of them: they show a recent change first, and no cache is in
+//! between. If none of them can be reached, the resolver is asked instead.
 
 mod host_names;
 

@@ -1,7 +1,7 @@
-//! What the binary carries of its installation: the manual pages, and the files that `src/setup/installed` names.
+//! The installation files that the binary contains: the manual pages, and the files that `src/setup/installed` names.
 //!
-//! They are packed by `build.rs` beside this file. Where only the binary was copied to a machine, `chopar man` shows the pages
-//! and `chopar init` puts what is missing beside it.
+//! `build.rs` beside this file packs them. If only the binary was copied to a machine, `chopar man` shows the pages and
+//! `chopar init` installs the missing files.
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! New DKIM keys, and their files in the configuration folder.
 //!
-//! Invariant: a key file is there whole or not at all, never in the place of another, and readable for the daemon's account
-//! whatever the mask of the caller is.
+//! Invariant: a key file is complete or missing, never replaces another, and is readable for the daemon's account
+//! whatever the umask of the caller is.
 
 use std::fmt;
 use std::fs;

@@ -1,4 +1,4 @@
-//! What the machine says of itself: the addresses by which its mail leaves.
+//! The addresses from which the machine sends its mail, as the machine knows them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 

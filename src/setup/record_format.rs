@@ -1,4 +1,4 @@
-//! Records in the forms that other programs take.
+//! Records in the formats of other programs.
 
 use serde_json::{Value as Json, json};
 

@@ -1,4 +1,4 @@
-//! Users of several domains that have one name.
+//! Users of several domains that have the same name.
 
 use crate::address::Mailbox;
 

@@ -1,4 +1,4 @@
-//! An SPF record (RFC 7208) that lets this host send, made of the one that is published: what stands in it is kept.
+//! Makes an SPF record (RFC 7208) that lets this host send from the published one, and keeps its terms.
 
 use crate::address::Domain;
 

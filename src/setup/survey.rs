@@ -1,4 +1,4 @@
-//! Gathers what the configuration, the machine and the DNS say of a domain, for [`zone`](super::zone) to judge.
+//! Gathers what the configuration, the machine and the DNS say about a domain, for [`zone`](super::zone) to judge.
 
 use std::net::IpAddr;
 use std::path::Path;

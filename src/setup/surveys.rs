@@ -1,5 +1,5 @@
-//! PeriodicChecks at the zones of several domains, some at a time, and none longer than [`ZONES_TIMEOUT`] in all: what is not known by
-//! then is unknown.
+//! Surveys the zones of several domains, a few at a time, and all within [`ZONES_TIMEOUT`]. Facts that are not known by
+//! then are unknown.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! What the log says of one message, told to a person as it happens.
+//! Tells a person the log of one message while it happens.
 
 mod explanation;
 

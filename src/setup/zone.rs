@@ -1,6 +1,7 @@
-//! Which records the DNS should hold for a domain whose mail this host sends and takes, and how what it holds differs.
+//! Which records the DNS should hold for a domain whose mail this host sends and receives, and how the published ones
+//! differ.
 //!
-//! [`questions`] says what has to be known, [`compare`] judges it once it is.
+//! [`questions`] returns the questions that must be answered, [`compare`] judges the answers.
 
 mod dkim;
 mod dmarc;

@@ -1,8 +1,7 @@
-//! What one thread leaves for another: a line of items under a lock that is held to move them, never while one is used.
+//! A channel between two threads: a queue behind a lock that is held to move items, never while an item is used.
 //!
-//! It is one buffer, which goes back whenever it is empty. std's channel takes a block of the
-//! heap for every 31 items, wherever the heap has room, and the last one keeps everything below it from going back to
-//! the system.
+//! It is one buffer, which is freed whenever it is empty. The channel of std allocates a block for every 31 items,
+//! anywhere in the heap, and the last block keeps the heap below it from being returned to the system.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -1,8 +1,9 @@
-//! From a configuration to a relay that runs: sockets, account, spool, sandbox, threads, loop, in this order.
+//! From a configuration to a running relay: sockets, account, spool, sandbox, threads, event loop, in this order.
 //!
-//! Ports are bound and folders made as root; then the account is changed, the helper started and the sandbox closed,
-//! before the first thread is started and before anything is read that a peer has written. Of root's rights one is kept
-//! for a while: the thread that renews certificates is begun with that to bind low ports, all others without.
+//! Root binds the ports and makes the folders. Then the account is changed, the helper is started and the sandbox is
+//! closed, before the first thread starts and before anything is read that a peer has written. One right of root is
+//! kept for a while: the thread that renews certificates starts with the right to bind low ports, all other threads
+//! without it.
 
 use std::path::Path;
 use std::sync::Arc;

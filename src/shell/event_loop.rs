@@ -1,4 +1,4 @@
-//! One thread, one poll: readiness in, events to the engine, its actions done.
+//! One thread, one poll: readiness in, events to the engine, its actions performed.
 //!
 //! ```text
 //!   poll --> mark what is ready --> hand in what came --> accept --> read --> expire --> poll
@@ -6,10 +6,10 @@
 //!                                        '--------- settle: do actions, write, tell what came of it
 //! ```
 //!
-//! It routes and sleeps; the engine decides. Each connection gets a budget a turn, and what is left over is looked at
-//! in the next one without a wait. Invariants: the actions of an event are done before the next event is handed in;
-//! no edge is lost, for readiness is kept in the stream; the time that decides is read once a turn. How long the turn took
-//! is measured beside that.
+//! The loop routes and sleeps; the engine decides. Each connection has a budget per turn, and the rest is processed in
+//! the next turn, which then starts without waiting. Invariants: the actions of an event are performed before the next
+//! event is handed in; no readiness edge is lost, because the stream stores it; the clock that decisions use is read
+//! once per turn. The duration of a turn is measured separately.
 
 mod connections;
 mod fixed;

@@ -1,7 +1,7 @@
-//! The thread that renews certificates, as the loop sees it: told of another configuration, it tells what it did.
+//! The thread that renews certificates, as the event loop sees it: it gets new configurations and reports what it did.
 //!
-//! What it does is [`crate::setup`]'s, which hands its life to [`crate::shell::daemon::run`]. It alone keeps the right to bind low
-//! ports, and it ends with the process.
+//! Its work is in [`crate::setup`], which hands the thread to [`crate::shell::daemon::run`]. Only this thread keeps the
+//! right to bind low ports, and it ends with the process.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Why the relay does not run, and with which exit code it ends.
+//! Why the relay does not run, and the exit code for that.
 
 use std::path::PathBuf;
 use std::{fmt, io};

@@ -1,13 +1,14 @@
-//! TLS as the relay speaks it (RFC 8446, RFC 5246; RFC 3207, RFC 8314), through rustls with ring.
+//! TLS as the relay uses it (RFC 8446, RFC 5246; RFC 3207, RFC 8314), through rustls with ring.
 //!
-//! Server: no session tickets and no session store, so that an idle session holds little and nothing is remembered
-//! of it; of ALPN only `smtp` is taken (RFC 7301, against ALPACA); of the certificates that have the name of the SNI it is
-//! the one that serves the client best ([`Fitness`](crate::shell::certificates::certificate::Fitness)). Invariant: a pair is replaced only by a
-//! pair of the same name that works, that clients take no less ([`Standing`](crate::shell::certificates::certificate::Standing)), and that has
-//! all of its names that are wanted (`replacement`); one that
-//! cannot be read, does not match, is cut short or gone changes nothing but what is logged ([`Tls::take`] is the one
-//! place), across restarts too ([`last_good`]). Client: opportunistic TLS goes on
-//! with a certificate that cannot be verified, and says so; the signature of the handshake is checked either way.
+//! Server: there are no session tickets and no session store, so an idle session holds little memory and nothing is
+//! remembered of it. Of ALPN only `smtp` is accepted (RFC 7301, against ALPACA). Of the certificates for the name of
+//! the SNI, the server presents the one that serves the client best
+//! ([`Fitness`](crate::shell::certificates::certificate::Fitness)). Invariant: a pair is replaced only by a pair of the
+//! same name that works, that clients accept no less ([`Standing`](crate::shell::certificates::certificate::Standing)),
+//! and that has all wanted names of the old one (`replacement`). A pair that cannot be read, does not match, is
+//! truncated or is gone changes only the log ([`Tls::take`] is the one place), even across restarts ([`last_good`]).
+//! Client: opportunistic TLS continues with a certificate that cannot be verified, and reports that; the signature of
+//! the handshake is always checked.
 //!
 //! Not supported: client certificates, 0-RTT, resumption.
 

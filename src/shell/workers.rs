@@ -1,8 +1,8 @@
-//! A few threads for what would hold the loop up: signing, verifying and password derivations.
+//! A few threads for work that would delay the event loop: signing, verifying and password derivations.
 //!
-//! Signing goes first, and one thread takes no passwords, so that somebody who guesses them cannot keep mail from being
-//! signed and verified. On the other threads passwords go before verifying, so that mail cannot keep users from logging
-//! in. The lock is held to move a job, never while one is done.
+//! Signing goes first, and one thread takes no passwords, so that an attacker who guesses passwords cannot keep mail
+//! from being signed and verified. On the other threads passwords go before verifying, so that mail cannot keep users
+//! from logging in. The lock is held to move a job, never while one runs.
 
 use std::collections::VecDeque;
 use std::io;

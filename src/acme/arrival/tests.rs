@@ -1,4 +1,4 @@
-//! When a name is looked at, and when an order is spent on it, by a clock that is moved.
+//! When a name is checked, and when an order is spent on it, with a clock that the tests set.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
-//! What arguments and values of options are completed with.
+//! Completions for arguments and for values of options.
 //!
-//! Words come from the definitions that also read them. What the machine has, such as its domains, a script asks for when the
-//! key is pressed: `chopar completion values KIND` prints names, one a line, and nothing where it cannot. It neither asks
-//! anything nor waits longer than a person does. Names that a shell would take for more than a word are left out.
+//! Words come from the definitions that also parse them. Names of the machine, such as its domains, are fetched when
+//! the key is pressed: `chopar completion values KIND` prints names, one per line, or nothing if it cannot. It never
+//! prompts, and waits no longer than a person would. Names that a shell would not take for one word are left out.
 
 use std::io::Write;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! `chopar demo`: the whole trip on loopback, without root, network or set-up.
+//! `chopar demo`: a complete delivery on loopback, without root, network or set-up.
 //!
 //! ```text
 //!   sendmail ──────────┐                                          receiving host
@@ -6,8 +6,8 @@
 //!   AUTH over TLS ─────┘    (a process of its own)
 //! ```
 //!
-//! Everything lives in one throwaway folder. The exit code is 0 only if both messages arrived over TLS and both of
-//! their signatures verify against the keys that the demo's name server gave out.
+//! Everything is in one temporary folder. The exit code is 0 only if both messages arrived over TLS and both of their
+//! signatures verify against the keys that the demo's name server returned.
 
 mod names;
 mod receiver;

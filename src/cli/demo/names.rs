@@ -1,4 +1,4 @@
-//! The name server of the demo: one thread that answers for the two domains of the demo, and for nothing else.
+//! The name server of the demo: one thread that answers only for the two domains of the demo.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};

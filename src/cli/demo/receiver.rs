@@ -1,4 +1,4 @@
-//! The receiving end of the demo: the server's half of the SMTP code on a port of its own, with TLS.
+//! The receiving server of the demo: the server side of the SMTP code on a port of its own, with TLS.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! A message body that is held in memory as long as it is short, and in a file without a name past that.
+//! A message body: in memory while it is short, otherwise in an unnamed file.
 
 use std::env;
 use std::fs::File;

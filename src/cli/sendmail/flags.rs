@@ -1,8 +1,8 @@
 //! The flags of sendmail(1) as callers really use them (Sendmail 8.18's operations guide, Postfix, OpenSMTPD, dma).
 //!
-//! getopt's rules hold: letters without a value may be joined, a value is attached or the next argument, `--` ends the
-//! flags. What configures another program (queue intervals, log files, other configuration) is taken and ignored, never
-//! acted on; what would be a daemon or a mode that does not exist here is an error.
+//! The rules of getopt apply: letters without a value may be joined, a value is attached or the next argument, `--`
+//! ends the flags. Flags that configure another program (queue intervals, log files, other configuration) are accepted
+//! and ignored. A flag for a daemon, or for a mode that does not exist here, is an error.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Lists of addresses as people and programs really write them, made into what RFC 5322 section 3.4 has.
+//! Lists of addresses as people and programs really write them, converted to the form of RFC 5322 section 3.4.
 
 /// The list with commas where semicolons stand between addresses, as Outlook's users know it. The semicolon that ends a
 /// group stays.

@@ -1,7 +1,7 @@
-//! From what a program writes into the pipe to a message (RFC 5322): line ends, header, recipients, missing fields.
+//! Converts the input of a program to a message (RFC 5322): line ends, header, recipients, missing fields.
 //!
-//! Invariant: what comes out holds only CRLF line ends, no NUL and no line over 998 bytes, whatever went in; and however
-//! much is written, no more of it is read than the limit and a piece, and no more is in memory than a header and
+//! Invariant: whatever the input, the output has only CRLF line ends, no NUL and no line over 998 bytes. However long
+//! the input is, no more of it is read than the limit and one piece, and no more is in memory than a header and
 //! [`SENDMAIL_MEMORY_BYTES_MAX`](crate::limits::SENDMAIL_MEMORY_BYTES_MAX).
 
 use std::collections::HashSet;

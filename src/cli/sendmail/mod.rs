@@ -1,7 +1,7 @@
-//! `sendmail`, as every program of a Unix system calls it; `mailq` and `newaliases` beside it.
+//! `sendmail`, as every program of a Unix system calls it, with `mailq` and `newaliases`.
 //!
-//! The message goes to the daemon over `submit.sock`, which knows the caller by its uid. Where the daemon is not there,
-//! it is left in `spool/drop/`. Exit code 0 means in both cases: it is on the disk.
+//! The message goes to the daemon over `submit.sock`, where the daemon knows the caller by its uid. If the daemon is
+//! not running, the message is left in `spool/drop/`. In both cases exit code 0 means that the message is on the disk.
 
 mod body;
 pub mod flags;

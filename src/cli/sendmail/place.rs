@@ -1,9 +1,9 @@
-//! Where the daemon is and who calls: what an unprivileged caller can know of both.
+//! The location of the daemon and the identity of the caller, as far as an unprivileged caller can find them out.
 //!
-//! Only the few keys of chopar.toml that are needed are read, and leniently: a program that sends mail is no place to
-//! complain about the configuration. Where the caller may not read it, what the daemon has published holds
-//! ([`crate::shell::files::published`]). Where that is not there either nothing is guessed: mail in a wrong name is worse than
-//! mail that is tried again.
+//! Only the few keys of chopar.toml that are needed are read, and leniently: a program that sends mail is not the place
+//! to report errors of the configuration. If the caller may not read it, the file that the daemon has published is used
+//! ([`crate::shell::files::published`]). If that is missing too, nothing is guessed: mail under a wrong name is worse
+//! than mail that is tried again.
 
 use std::fs;
 use std::io::{self, ErrorKind};

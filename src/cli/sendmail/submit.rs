@@ -1,4 +1,4 @@
-//! Hands a message to the daemon over `submit.sock`, or leaves it in the drop folder.
+//! Submits a message to the daemon over `submit.sock`, or leaves it in the drop folder.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;

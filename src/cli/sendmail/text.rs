@@ -1,7 +1,7 @@
-//! From what a program writes into the pipe to lines that can be sent, in pieces of any size.
+//! Converts the input of a program to lines that can be sent, in pieces of any size.
 //!
-//! Invariant: what comes out holds only CRLF line ends, no NUL and no line over 998 bytes, whatever went in and however
-//! it was cut; what is held of the input is less than a line.
+//! Invariant: whatever the input and however it was cut, the output has only CRLF line ends, no NUL and no line over
+//! 998 bytes; less than one line of the input is held.
 
 use super::flags::MessageEnd;
 use crate::limits::TEXT_LINE_BYTES_MAX;

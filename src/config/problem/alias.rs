@@ -1,4 +1,4 @@
-//! What can be wrong with files of aliases.
+//! Errors in aliases files.
 
 use std::fmt;
 

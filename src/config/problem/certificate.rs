@@ -1,4 +1,4 @@
-//! What can be wrong with certificates and the hooks that get them.
+//! Errors of certificates and of the hooks that obtain them.
 
 use std::fmt;
 

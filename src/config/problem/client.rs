@@ -1,4 +1,4 @@
-//! What can be wrong with where clients connect, and which of them may.
+//! Errors of the addresses that clients connect to, and of the networks that may.
 
 use std::fmt;
 

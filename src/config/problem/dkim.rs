@@ -1,4 +1,4 @@
-//! What can be wrong with keys of DKIM.
+//! Errors of DKIM keys.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What can be wrong with names of hosts, domains and mailboxes.
+//! Errors in names of hosts, domains and mailboxes.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What can be wrong with routes and the secrets of next hops.
+//! Errors of routes and of the secrets of next hops.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What can be wrong with files of users.
+//! Errors in users files.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What can be wrong with values of a form that many keys share.
+//! Errors in values of a form that many keys share.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! Requests to an ACME server: HTTP/1.1 over TLS, one connection each, within bounds of time and size.
 //!
-//! Names are looked up by our own resolver, for a static binary has no other; of /etc/hosts only `localhost` is known.
-//! Not supported: proxies, redirects (RFC 8555 has none), connections that are kept.
+//! Our own resolver looks up the names, because a static binary has no other; of /etc/hosts only `localhost` is known.
+//! Not supported: proxies, redirects (RFC 8555 has none), persistent connections.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read as _, Write as _};

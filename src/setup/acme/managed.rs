@@ -1,8 +1,8 @@
-//! The certificates that the daemon obtains and renews, and what is there of each.
+//! The certificates that the daemon obtains and renews, and the files that exist of each.
 //!
-//! Invariant: for every certificate that is wanted it is known whether it is there, however many others there are; what
-//! cannot be told is an error. Else a certificate that lies behind the bound would be ordered again and again. What is
-//! more than [`ACME_CERTIFICATES_MAX`] is left out, and named.
+//! Invariant: for every wanted certificate it is known whether it exists, however many others there are; if that cannot
+//! be determined, it is an error. Otherwise a certificate beyond the bound would be ordered again and again.
+//! Certificates beyond [`ACME_CERTIFICATES_MAX`] are left out, and named.
 
 use super::store::{Store, StoredCertificate, StoredCertificates};
 use super::wanted::{Wanted, Wants, configured, wanted};

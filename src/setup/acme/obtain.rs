@@ -1,4 +1,4 @@
-//! Drives the machine: sends what it wants sent, shows what it wants shown, and keeps what comes of it.
+//! Drives the ACME state machine: sends its requests, presents its challenges, and stores the certificate.
 
 use std::fmt;
 use std::fs;

@@ -1,7 +1,8 @@
-//! `acme/pauses.json` in `state_dir`: the pauses that the daemon keeps between orders, so that one that is started again and
-//! again does not use up what the CA allows.
+//! `acme/pauses.json` in `state_dir`: the pauses between orders, so that a daemon that is restarted again and again
+//! does not use up the rate limits of the CA.
 //!
-//! What cannot be read is as if it were not there: a pause less costs an order, a daemon that does not obtain costs mail.
+//! A file that cannot be read counts as missing: one pause too few costs an order, a daemon that obtains no certificate
+//! costs mail.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;

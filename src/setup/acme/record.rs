@@ -1,4 +1,4 @@
-//! DNS-01: the hook adds the record, and all servers of the zone have to show it before the CA is told to look.
+//! DNS-01: the hook adds the record, and all servers of the zone must return it before the CA is asked to check.
 
 use std::path::Path;
 use std::thread;

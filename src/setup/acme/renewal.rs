@@ -1,9 +1,10 @@
 //! The thread of the daemon that obtains and renews certificates.
 //!
-//! It looks at what is wanted and what is there, does what is due, one after the other, and sleeps until the next is, or
-//! until the configuration is read again. In a turn what is to be obtained goes first, and one look at the DNS of others
-//! last: their servers hold up no renewal for longer than that look may take. When is [`schedule`](crate::acme::schedule)'s to decide. What failed is logged
-//! once with its cause, and again each day that it lasts.
+//! It compares the wanted with the existing certificates, handles those that are due one after the other, and sleeps
+//! until the next is due or the configuration is read again. In a turn, orders go first. A check of foreign DNS comes
+//! last, so that slow servers delay a renewal by no more than the time limit of that check.
+//! [`schedule`](crate::acme::schedule) decides when a certificate is due. A failure is logged once with its cause, and
+//! again each day that it lasts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

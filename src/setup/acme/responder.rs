@@ -1,9 +1,10 @@
-//! Ports 80 and 443 while a challenge is shown: HTTP-01 (RFC 8555 section 8.3) and TLS-ALPN-01 (RFC 8737).
+//! Ports 80 and 443 while a challenge is presented: HTTP-01 (RFC 8555 section 8.3) and TLS-ALPN-01 (RFC 8737).
 //!
-//! Whoever comes is answered by a thread of their own, few at a time and each for a short while: the file of the challenge,
-//! or 404; the certificate of the challenge to whoever asks for its name with `acme-tls/1`, or no handshake. Where more come
-//! than are served at a time, one of the site that has most goes ([`Doorway`]): idle connections do not keep the CA out, and
-//! many do not send it away. When this is dropped the ports are closed.
+//! A thread answers each client, a few at a time and each for a short while. An HTTP client gets the file of the
+//! challenge, or 404. A TLS client gets the certificate of the challenge if it asks for its name with `acme-tls/1`;
+//! otherwise the handshake fails. If more clients connect than are served at a time, one of the site with the most
+//! connections is closed ([`Doorway`]): idle connections do not keep the CA out, and many connections do not disconnect
+//! it. Dropping the responder closes the ports.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! What ACME keeps in `state_dir`:
+//! The files of ACME in `state_dir`:
 //!
 //! ```text
 //!   acme/                          0700
@@ -10,8 +10,9 @@
 //!       order.json                 what it was ordered with, so that it can be renewed
 //! ```
 //!
-//! All three are written once there is a certificate. The key is written before the chain. In between, and after a crash there, the two do not match: the daemon goes on with
-//! the pair that it read last, and the next renewal puts it right.
+//! All three files of a certificate are written once there is one, the key before the chain. In between, and after a
+//! crash there, the two do not match: the daemon continues with the pair that it read last, and the next renewal
+//! repairs it.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};

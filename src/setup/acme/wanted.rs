@@ -1,4 +1,4 @@
-//! Which certificates are wanted, from the configuration and from what was obtained before. Pure.
+//! Which certificates are wanted, by the configuration and by what was obtained before. Pure.
 
 use std::collections::BTreeSet;
 

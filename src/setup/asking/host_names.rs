@@ -1,5 +1,5 @@
-//! What hosts are called, by the resolvers. A name counts only where it leads back to the host: whoever has an address can
-//! have it called anything.
+//! Names of hosts, by the resolvers. A name counts only if it leads back to the host, because the owner of an address
+//! can publish any name for it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,5 +1,5 @@
-//! The checks: what each is called, what it is for, and how much depends on it. One table, so that wording stays one voice;
-//! chopar(8) lists it.
+//! The checks: the name of each, its purpose, and how much depends on it. They are in one table, so that the wording
+//! stays consistent; chopar(8) lists it.
 
 /// What is looked at together, by one gatherer.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]

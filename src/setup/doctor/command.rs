@@ -1,4 +1,4 @@
-//! The commands in what mends a finding, as they are to be called for the folder that was looked at.
+//! The commands in the remedy of a finding, completed with the options for the folder that was checked.
 
 use std::path::Path;
 

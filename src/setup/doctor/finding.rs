@@ -1,4 +1,4 @@
-//! What a check found: one shape for people and for `--json`.
+//! The result of a check, in one form for people and for `--json`.
 
 use std::collections::BTreeSet;
 

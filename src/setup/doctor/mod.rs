@@ -1,7 +1,7 @@
-//! Whether mail goes out and comes in as it should: checks, each with what was seen, why it matters, and what mends it.
+//! Whether sending and receiving mail works: checks, each with the finding, the reason why it matters, and the remedy.
 //!
-//! [`gather`] finds out, all subjects at a time and none longer than [`DOCTOR_TIMEOUT`]; [`judge`] says what it means and is
-//! pure; [`checks`] has the words. Invariant: what was not found out in time is unknown, never good.
+//! [`gather`] collects facts about all subjects at the same time and within [`DOCTOR_TIMEOUT`]; [`judge`] interprets
+//! them and is pure; [`checks`] has the texts. Invariant: a fact that was not found in time is unknown, never good.
 
 pub mod checks;
 mod command;

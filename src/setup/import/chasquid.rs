@@ -1,6 +1,6 @@
 //! chasquid's folder: chasquid.conf, `domains/`, `certs/` (its configuration manual, and docs on aliases and DKIM).
 //!
-//! Its passwords are scrypt hashes, from which no credential of SCRAM can be made: the users are named only.
+//! Its passwords are scrypt hashes, which cannot be converted to SCRAM credentials, so users are only listed.
 
 use super::gather::ImportSource;
 use super::prototext::{ProtoField, ProtoValue, parse};

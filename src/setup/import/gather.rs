@@ -1,4 +1,4 @@
-//! Reads the files of another mail server: what lies in the folder that is named, or for Postfix below its root.
+//! Reads the files of another mail server: those in the given folder, or for Postfix those below the given root.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};

@@ -1,11 +1,12 @@
-//! From the configuration of another mail server to one of chopar's, in a new folder.
+//! Converts the configuration of another mail server to one of chopar's, in a new folder.
 //!
 //! ```text
 //!   files of the other ──> chasquid / postfix (pure) ──> Import ──> settle (pure) ──> files of ours, report
 //! ```
 //!
-//! Each setting of the source is taken, changed or left, and the report says which, with file and line. Invariant: the
-//! files that [`settle`] gives are a configuration that can be read; what would keep it from that is left, and named.
+//! Each setting of the source is taken, changed or left out, and the report says which, with file and line. Invariant:
+//! the files that [`settle`] returns are a configuration that can be read; a setting that would prevent that is left
+//! out and named.
 
 pub mod chasquid;
 pub mod gather;

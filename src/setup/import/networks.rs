@@ -1,7 +1,7 @@
-//! Who may relay by Postfix's `mynetworks`, as far as chopar says it: networks without exceptions.
+//! The clients that may relay by Postfix's `mynetworks`, as far as chopar can express it: networks without exceptions.
 //!
-//! Invariant: nobody may relay here who may not relay there. A network with an exception in it, or with one that cannot be
-//! made out, is not taken.
+//! Invariant: a client that may not relay there may not relay here. A network with an exception in it, or with one that
+//! cannot be resolved, is not taken.
 
 use std::net::IpAddr;
 

@@ -1,7 +1,7 @@
 //! The certificate of a new machine: what `init` does about it.
 //!
-//! On a machine the daemon obtains and renews it: `[acme]` is part of the chopar.toml that is written. Where one folder is
-//! set up, its ports are not those that a CA comes to, and where a chopar.toml is there it is not changed.
+//! On a machine the daemon obtains and renews it: `[acme]` is part of the chopar.toml that is written. If only one
+//! folder is set up, its ports are not those that a CA connects to. An existing chopar.toml is not changed.
 
 use super::machine::{Existing, ExistingCertificate, InstallPlace};
 use super::step::PlanLine;

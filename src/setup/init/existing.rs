@@ -1,4 +1,4 @@
-//! What a configuration folder has already, for [`super::plan`] to judge.
+//! The existing content of a configuration folder, for [`super::plan`] to judge.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! What the machine has, for [`super::plan`] to judge. Nothing is changed.
+//! Facts about the machine, for [`super::plan`] to judge. Nothing is changed.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! What a repository of the configuration folder leaves out.
+//! The files that a repository of the configuration folder leaves out.
 
 use super::settings_text::{RUNTIME, STATE};
 use super::wishes::Git;

@@ -1,4 +1,4 @@
-//! `sendmail`, `mailq` and `newaliases`: the paths at which programs look for them, and whose they are.
+//! `sendmail`, `mailq` and `newaliases`: the paths at which programs look for them, and the packages that own them.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

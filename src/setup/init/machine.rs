@@ -1,4 +1,5 @@
-//! What is known of the machine and of the configuration folder: [`super::facts`] gathers it, [`super::plan`] judges it.
+//! The facts about the machine and the configuration folder: [`super::facts`] gathers them, [`super::plan`] judges
+//! them.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

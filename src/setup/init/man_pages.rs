@@ -1,7 +1,8 @@
-//! `man sendmail`: whose page it shows.
+//! `man sendmail`: which page it shows.
 //!
-//! make install puts chopar's pages beside those of another mail system, which a package has compressed: man(1) shows
-//! either. The other's are moved aside by the same means as its programs, and come back with `dpkg-divert --remove`.
+//! make install puts chopar's pages beside those of another mail system, which a package has compressed, and man(1) may
+//! show either. The other pages are diverted by the same means as the programs, and come back with `dpkg-divert
+//! --remove`.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Does the steps of a plan, each by itself: whole or not at all, and never over what is there.
+//! Performs the steps of a plan, each by itself: completely or not at all, and never over existing files.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};

@@ -1,7 +1,7 @@
-//! From facts about the machine to what is done to it: a list of steps, each with a sentence.
+//! Turns facts about the machine into a list of steps, each with a sentence.
 //!
-//! Pure: [`super::facts`] gathers, [`super::perform`] does. A step is planned only where something is missing, so that a
-//! plan for a machine that is ready has none.
+//! Pure: [`super::facts`] gathers, [`super::perform`] acts. A step is planned only if something is missing, so the plan
+//! for a machine that is ready has none.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Passwords that are made, for people who may have to type them.
+//! Generated passwords, for people who may have to type them.
 
 use zeroize::Zeroizing;
 

@@ -1,4 +1,4 @@
-//! The service of the machine: its unit, its start, and the command that comes after `init`.
+//! The service of the machine: its unit, its start, and the command that follows `init`.
 
 use std::path::Path;
 

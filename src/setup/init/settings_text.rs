@@ -1,4 +1,4 @@
-//! The text of a first chopar.toml: what a newcomer sets, with what it is for; the manual has the rest.
+//! The text of a first chopar.toml: the keys that a newcomer sets, with their purpose; the manual has the rest.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What the operator asks `init` for.
+//! The operator's options to `init`.
 
 use crate::address::{Domain, Mailbox};
 

@@ -1,4 +1,4 @@
-//! What a reply of a large receiver, or a failure on the way, means, and what to do.
+//! The meaning of a large receiver's reply, or of a failure, and what to do.
 
 /// What a reply is known by, and what it means.
 struct Explanation {

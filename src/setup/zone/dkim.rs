@@ -1,4 +1,4 @@
-//! The record of a DKIM key, and what web panels make of it.
+//! The record of a DKIM key, and how web panels alter it.
 
 use super::{PublishedKey, Purpose, RecordState, WantedRecord, ZoneFacts, ZoneNeed, ZoneView};
 use crate::auth::dkim::record::{KeyRecord, KeyRecordError};

@@ -1,4 +1,5 @@
-//! What the domain publishes over HTTPS: the names that lead there, and the record that says which MTA-STS policy there is.
+//! The records for what a domain publishes over HTTPS: the names that lead there, and the record that announces the
+//! MTA-STS policy.
 
 use std::net::IpAddr;
 

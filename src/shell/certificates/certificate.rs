@@ -1,7 +1,8 @@
-//! Whether a certificate and its key can be served, and what a client would have against them (RFC 5280, RFC 7468).
+//! Whether a certificate and its key can be served, and what a client would object to in them (RFC 5280, RFC 7468).
 //!
-//! A chain is put in order, each certificate before that of its issuer, and PEM blocks without a line end between them are
-//! told apart.
+//! The chain is sorted: each certificate before that of its issuer. PEM blocks without a line end between them are
+//! separated.
+//!
 //! Not supported: keys that ring cannot sign with, and keys behind a passphrase.
 
 use std::fmt;

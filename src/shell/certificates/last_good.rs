@@ -1,15 +1,16 @@
-//! Certificates in `state_dir`, so that a restart shows what was shown before it: the last good pair of each folder under
-//! `tls/`, and the self-signed certificate.
+//! Certificates in `state_dir`, so that a restart serves what was served before it: the last valid pair of each folder
+//! under `tls/`, and the self-signed certificate.
 //!
 //! ```text
 //!   tls-last-good/NAME.pem   the key and the chain of tls/NAME, as they were served last
 //!   tls-self-signed.pem      the key and the certificate that chopar has made
 //! ```
 //!
-//! A key in a second place: for the account only (0600 in a folder of 0700), which can read it under `tls/` as well; the
-//! alternative is a self-signed certificate after a reboot in the night, which verifying clients refuse. What is there
-//! is believed only if the account owns it and nobody else may read it, and is judged like a pair under `tls/`. Invariant:
-//! [`keep`] leaves what is served and was read by the account itself, and nothing else; what root has read for it is not kept.
+//! The copy of the key is readable by the account only (0600 in a folder of 0700), which can read it under `tls/` as
+//! well. The alternative is a self-signed certificate after a reboot at night, which verifying clients refuse. A copy
+//! is used only if the account owns it and no other user may read it, and it is judged like a pair under `tls/`.
+//! Invariant: [`keep`] stores only pairs that are served and that the account itself has read; pairs that root has read
+//! for it are not stored.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};

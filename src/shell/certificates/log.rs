@@ -1,4 +1,4 @@
-//! What is wrong with certificates is logged at once, and where it does not pass by itself, again each day.
+//! Logs problems of certificates at once, and again each day if they do not pass by themselves.
 
 use std::path::Path;
 

@@ -1,8 +1,8 @@
-//! The pairs under `tls/`, and those that chopar has obtained itself (`acme/certificates/` in `state_dir`): whether their
-//! files have changed, and what is in them now.
+//! The pairs under `tls/`, and those that chopar has obtained itself (`acme/certificates/` in `state_dir`): whether
+//! their files have changed, and their current content.
 //!
-//! Links are followed, since that is how ACME clients renew. What is wrong with a pair is part of what is found, never a
-//! reason to stop: [`crate::shell::tls`] says what is served meanwhile.
+//! Links are followed, because ACME clients renew by replacing links. A problem of a pair is part of the result and
+//! never stops the reading: [`crate::shell::tls`] decides what is served meanwhile.
 
 use std::fmt;
 use std::fs::{self, File, Metadata};

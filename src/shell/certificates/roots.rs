@@ -1,4 +1,5 @@
-//! The roots that certificates are verified with: those of the system, those of Mozilla, and those of `acme.ca_file`.
+//! The roots that certificates are verified against: those of the system, those of Mozilla, and those of
+//! `acme.ca_file`.
 
 use std::fs::{self, File};
 use std::io::Read as _;

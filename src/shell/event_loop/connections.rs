@@ -1,4 +1,4 @@
-//! Connections: taken in, made, read and written within their budgets, lost.
+//! Connections: accepting, connecting, reading and writing within their budgets, and their loss.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -1,4 +1,4 @@
-//! What stays as it was at the start, whatever a later configuration says.
+//! Settings that stay as they were at the start, whatever a later configuration says.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! What is looked at from time to time, and the configuration when it has changed.
+//! Periodic checks, and the configuration when it has changed.
 
 use std::sync::Arc;
 

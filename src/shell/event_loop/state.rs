@@ -1,4 +1,4 @@
-//! What the loop owns, and what it remembers from turn to turn.
+//! The data that the loop owns and keeps from turn to turn.
 
 use std::collections::VecDeque;
 use std::io;

@@ -1,4 +1,4 @@
-//! The event loop as the world of its engine: what the engine wants, done to sockets, disk, threads and the log.
+//! The event loop as the [`World`] of its engine: actions on sockets, disk, threads and the log.
 
 use std::net::{IpAddr, SocketAddr};
 

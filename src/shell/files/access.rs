@@ -1,7 +1,8 @@
-//! What keeps the calling account from reading a file, and the command with which root lets it.
+//! What prevents the calling account from reading a file, and the command with which root permits it.
 //!
-//! All of it is judged by system calls of the calling thread, with that thread's rights: the daemon asks for itself, and
-//! `chopar check` from a thread that has become the daemon's account ([`crate::shell::process::privilege::as_account`]).
+//! The answer comes from system calls of the calling thread, with that thread's rights. The daemon asks for itself;
+//! `chopar check` asks from a thread that has become the daemon's account
+//! ([`crate::shell::process::privilege::as_account`]).
 
 use std::fs;
 use std::ops::ControlFlow;

@@ -1,8 +1,8 @@
-//! Whether what aliases name on this machine is there: programs, folders of maildirs, sockets of LMTP servers.
+//! Whether the local targets of aliases exist: programs, folders of maildirs, sockets of LMTP servers.
 //!
-//! It is asked with the rights of the daemon's account, for it is the account that delivers. A program that cannot be run
-//! loses no mail, but all that comes for it waits and is returned in the end: an error. A folder may be one that is made
-//! later, and a socket is there while its server runs: a warning.
+//! The check uses the rights of the daemon's account, which delivers. A program that cannot be run is an error: no mail
+//! is lost at once, but all mail for it waits and is returned in the end. A missing folder may be created later, and a
+//! socket exists only while its server runs, so these are warnings.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,9 +1,10 @@
-//! Reads the configuration folder, and what the system knows of itself.
+//! Reads the configuration folder, and what the system knows about itself.
 //!
-//! Files and folders whose names begin with a dot (`.git`) or end with `~`, and what editors leave, are passed over.
-//! Symbolic links are followed; what is no file in the end (a pipe, a device) is an error and is never opened.
-//! What everybody may write to is refused: a hook, a user or a route in it would be anybody's. Everything is bounded: the
-//! bytes of a file, the number of entries, the depth. `tls/` is [`crate::shell::certificates::pairs`]' alone.
+//! Files and folders whose names begin with a dot (`.git`) or end with `~`, and backup files of editors, are skipped.
+//! Symbolic links are followed; if the end of a link is not a file (a pipe, a device), that is an error, and it is
+//! never opened. A file that everybody may write to is refused, because anybody could put a hook, a user or a route
+//! into it. Everything is bounded: the bytes of a file, the number of entries, the depth. Only
+//! [`crate::shell::certificates::pairs`] reads `tls/`.
 
 use std::fmt;
 use std::fs::{self, File, Metadata};

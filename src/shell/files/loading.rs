@@ -1,8 +1,8 @@
-//! The configuration as the daemon will read it: by its account, with its rights.
+//! Reads the configuration as the daemon will: by its account, with its rights.
 //!
-//! `chopar check` and `chopar run` go the same way, so that they come to the same result; what the daemon may not read is
-//! not read by root in its stead, for it would be missing at the next reload. Only pairs under `tls/` are, once: they
-//! serve until they are renewed, and the log says what to do.
+//! `chopar check` and `chopar run` use the same code, so that they come to the same result. Root does not read files in
+//! place of the daemon that the daemon may not read, because they would be missing at the next reload. The one
+//! exception, made once, is pairs under `tls/`: they serve until they are renewed, and the log says what to do.
 
 use std::fmt;
 use std::os::unix::net::UnixStream;

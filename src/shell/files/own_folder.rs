@@ -1,8 +1,9 @@
-//! The folders of the relay, opened so that root cannot be led anywhere by what others put in the way.
+//! The folders of the relay, opened so that other users cannot redirect root by what they put in the way.
 //!
-//! The account of the relay owns `state_dir` and `runtime_dir`, and may be in other hands when root starts the relay anew.
-//! So each part of a path is opened by itself and without following links. A link counts only where root alone can have
-//! put it: in a folder that root owns and nobody else may write to. What is changed is the descriptor, never the path.
+//! The account of the relay owns `state_dir` and `runtime_dir`, and an attacker may control it when root restarts the
+//! relay. Each part of a path is therefore opened separately and without following links. A link is followed only if
+//! root alone can have made it: in a folder that root owns and no other user may write to. Changes go to the
+//! descriptor, never to the path.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;

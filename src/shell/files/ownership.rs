@@ -1,8 +1,8 @@
-//! Whose it is what a command writes into the configuration folder: whatever the mask of the caller is, the daemon's
-//! account can read it, and nobody else can write to it.
+//! The owner and mode of files that a command writes into the configuration folder. Whatever the umask of the caller
+//! is, the daemon's account can read such a file, and no other user can write to it.
 //!
-//! A folder is made with a mode that lets everybody pass, as `sendmail` has to see which domains are served; a file is
-//! readable for its group, which is one that the account is in.
+//! A folder gets a mode that lets everybody pass, because `sendmail` must see which domains are served. A file is
+//! readable for its group, to which the account belongs.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;

@@ -1,5 +1,5 @@
-//! Reads a file that a command is about to write anew: the file itself, never what a link leads to. Whoever may write to
-//! its folder could else have root write another file out for them.
+//! Reads a file that a command is about to replace: the file itself, never the target of a link. Otherwise a user who
+//! may write to its folder could make root write a copy of another file.
 
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Read as _};

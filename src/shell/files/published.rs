@@ -1,7 +1,9 @@
-//! `state_dir/names.json`: what programs of this machine must know of the configuration, which they may not be able to read.
+//! `state_dir/names.json`: the part of the configuration that programs of this machine need and may not be able to
+//! read.
 //!
-//! It is written at each start and reload, and everybody may read it: whose mail the machine writes, where the sockets are.
-//! `sendmail` reads it where the configuration folder is closed to its caller, with the daemon up and down.
+//! It is written at each start and reload, and everybody may read it: the domains of this machine's mail, and the paths
+//! of the sockets. `sendmail` reads it if its caller may not read the configuration folder, whether the daemon runs or
+//! not.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read as _};

@@ -1,4 +1,4 @@
-//! Writes a file of the configuration or of the state anew, so that it is whole at any time.
+//! Replaces a file of the configuration or of the state folder, so that it is complete at any time.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};

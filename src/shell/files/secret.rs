@@ -1,9 +1,10 @@
-//! The secret that rewritten senders are signed with (SRS): a file of the state folder.
+//! The secret that signs rewritten senders (SRS): a file of the state folder.
 //!
-//! One secret a line: the first signs, all are believed. An operator who changes it puts a new one on top, and takes the
-//! old one away once its addresses have expired.
+//! It has one secret per line: the first signs, all are accepted. An operator who changes the secret adds a new one on
+//! top, and removes the old one once its addresses have expired.
 //!
-//! Beside it stands since when this release has been here: addresses that 0.1.0 made are believed for a while after that.
+//! A file beside it records since when this release has been installed: addresses of 0.1.0 are accepted for a while
+//! after that.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! A message while it is delivered: with LF line ends, in memory while it is short, in a file without a name after.
+//! A message while it is delivered: with LF line ends, in memory while it is short, otherwise in an unnamed file.
 
 use std::fs::File;
 use std::io::{self, Write as _};

@@ -1,8 +1,7 @@
-//! What the configuration folder names, as the helper reads it for itself: the targets of aliases, and the account that
-//! programs run as.
+//! The helper's own view of the configuration folder: the targets of aliases, and the account that programs run as.
 //!
-//! The folder is read when a target is asked for that is not known. What it named before stays known until then: mail
-//! that was taken for a target which is gone may still be delivered.
+//! The folder is read when an unknown target is requested. The targets that it named before stay valid until then: mail
+//! that was accepted for a target which is gone may still be delivered.
 
 use std::collections::HashMap;
 use std::fs;

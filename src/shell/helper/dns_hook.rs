@@ -1,8 +1,9 @@
-//! `hooks/dns-01 add|remove NAME VALUE`: the operator's program that puts the record of an ACME challenge into the DNS.
+//! `hooks/dns-01 add|remove NAME VALUE`: the operator's program that publishes the record of an ACME challenge in the
+//! DNS.
 //!
-//! The daemon asks the helper by a line, `add NAME VALUE`, and reads why it failed; nothing is success. The helper
-//! believes nothing, least of all what the relay has written: NAME has to be `_acme-challenge.` and a name of the
-//! configuration, which it reads by itself (`acme.names`, the hostname, a served domain); VALUE 43 characters of base64url.
+//! The daemon sends the helper a line, `add NAME VALUE`, and reads the reason of a failure; an empty answer is success.
+//! The helper does not trust the relay's input. NAME must be `_acme-challenge.` and a name of the configuration, which
+//! the helper reads itself (`acme.names`, the hostname, a served domain); VALUE must be 43 characters of base64url.
 //! Commands run the hook themselves, for any name.
 
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The way from the relay to the helper: one end of a socket pair, with what it is for.
+//! How the relay reaches the helper: it sends one end of a socket pair, with its purpose.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem::MaybeUninit;

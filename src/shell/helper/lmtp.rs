@@ -1,7 +1,7 @@
-//! The helper's end of a delivery: an LMTP server (RFC 2033) whose recipients all lead to one target.
+//! The helper's side of a delivery: an LMTP server (RFC 2033) whose recipients all lead to one target.
 //!
-//! The peer is the relay's own client, which is not believed: lines, recipients and the message have their bounds, and
-//! what does not parse ends the connection. A message is taken in whole before the first delivery of it; each recipient
+//! The peer is the relay's own client, which is not trusted: lines, recipients and the message have their bounds, and a
+//! syntax error ends the connection. The server receives the whole message before its first delivery; each recipient
 //! then has a delivery and a reply of its own.
 
 use std::io::{self, ErrorKind, Read, Write};

@@ -1,8 +1,7 @@
 //! Delivery into a maildir (as qmail and Courier define it): a file in `tmp`, synced, renamed into `new`, synced.
 //!
-//! A maildir that is not there is made, if the folder that it lies in is. Files that a crash leaves in `tmp` are for the
-//! mail reader to remove after 36 hours. Invariant: what is in `new` is whole and on the disk, and no file of another is
-//! replaced.
+//! A missing maildir is created if its parent folder exists. Files that a crash leaves in `tmp` are for the mail reader
+//! to remove after 36 hours. Invariant: a file in `new` is complete and on the disk, and no other file was replaced.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};

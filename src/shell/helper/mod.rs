@@ -1,4 +1,4 @@
-//! The helper: the one process that stays outside of the sandbox, and does there what the relay may not.
+//! The helper: the one process outside the sandbox, which does there what the relay may not.
 //!
 //! ```text
 //!   relay (sandbox) ── control socket: target + one end of a socket pair ──> helper ── a thread for each
@@ -6,13 +6,13 @@
 //!                                                             maildir:/path · | program · reports: · hooks/post-data
 //! ```
 //!
-//! It is this binary, started as the service's account before the sandbox closes, and has nothing but the control socket.
-//! Relay and helper end together. When the socket closes, the helper waits a little for what runs, ends that, and ends.
-//! When the helper is gone, the relay stops and fails: the sandbox lets it start nothing, so the service manager has to
-//! start both.
+//! It is this binary, started as the service's account before the sandbox closes, and has only the control socket.
+//! Relay and helper end together. When the socket closes, the helper waits a little for running work, ends that, and
+//! ends. When the helper is gone, the relay stops with a failure: its sandbox lets it start no process, so the service
+//! manager must start both.
 //!
-//! Invariant: the helper believes nothing. The relay talks to the network and may have fallen into other hands; so a
-//! target counts only if the configuration, which the helper reads by itself, names it; no word of a command, no path
+//! Invariant: the helper does not trust the relay, which talks to the network and may be under an attacker's control. A
+//! target is accepted only if the configuration, which the helper reads itself, names it; no word of a command, no path
 //! and no name of a variable comes from the relay; and every wait, buffer and number of threads has its bound.
 
 mod content;

@@ -1,8 +1,8 @@
-//! One run of a program of the operator's: a message on its standard input, what it writes kept within bounds, its exit
-//! code or why there is none.
+//! One run of an operator's program: a message on its standard input, its bounded output, and its exit code or the
+//! reason why there is none.
 //!
-//! No shell takes part. The program is the first of a process group of its own, which is killed as a whole when its time
-//! is over. One that does not read its input is none the worse for it.
+//! No shell is involved. The program leads a process group of its own, which is killed as a whole when its time is
+//! over. A program that does not read its input does not fail for that.
 
 use std::io::{self, ErrorKind, Read, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};

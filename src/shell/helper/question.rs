@@ -1,5 +1,5 @@
-//! The helper's end of a question to `hooks/post-data`: the message and its facts come in, the hook runs, its exit code
-//! and its output go back. What they mean is for the other end to say ([`crate::hook`]).
+//! The helper's side of a question to `hooks/post-data`: it receives the message and its facts, runs the hook, and
+//! returns the exit code and the output. The other side interprets them ([`crate::hook`]).
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;

@@ -1,5 +1,5 @@
-//! Delivery into the counts of reports: what a report says goes into `reports/DOMAIN.json` of the state, whatever is no
-//! report to `admin`.
+//! Delivery of reports: the content of a report is counted in `reports/DOMAIN.json` of the state folder; a message that
+//! is not a report goes to `admin`.
 //!
 //! | file | what is in it |
 //! | --- | --- |
@@ -8,9 +8,10 @@
 //! | `summary.json` | [`Page`]: what the status page shows |
 //! | `lock` | nothing; whoever writes holds it |
 //!
-//! A ledger that cannot be read is set aside as `DOMAIN.json.damaged`. Invariants: one thread of one process reads a report
-//! at a time; when a delivery is done, its counts are on the disk; a report that comes again after a crash is known by its
-//! id, which is in the file that its counts are in. A report that is refused is done with: its sender is told nothing.
+//! A ledger that cannot be read is set aside as `DOMAIN.json.damaged`. Invariants: one thread of one process reads a
+//! report at a time; when a delivery is done, its counts are on the disk; a report that arrives again after a crash is
+//! recognized by its id, which is in the same file as its counts. A refused report is finished: its sender is not
+//! notified.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _};

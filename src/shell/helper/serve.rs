@@ -1,4 +1,5 @@
-//! The helper's own life: it takes connections from the control socket, each with what it is for, until that closes.
+//! The main loop of the helper: it receives connections from the control socket, each with its purpose, until that
+//! closes.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;

@@ -1,4 +1,4 @@
-//! What all connections of the helper share.
+//! Data that all connections of the helper share.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,5 @@
-//! A handshake as a client of ours would do it, to see what it is shown. For `chopar doctor`, never for the relay.
+//! A TLS handshake as a client would perform it, to see what clients are shown. For `chopar doctor`, never for the
+//! relay.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! A connection that waits: TCP with TLS on it when it is asked for. For commands and the demo, never for the relay.
+//! A blocking connection: TCP, with TLS on request. For commands and the demo, never for the relay.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;

@@ -1,7 +1,7 @@
 //! Listening sockets: bound here, or passed by systemd; TCP for hosts, Unix for the programs of this machine.
 //!
-//! A Unix socket of the same path is replaced only when nobody answers on it. Invariant: when the process has no
-//! descriptor left, whoever connects hears 421 from the one that is kept in reserve, and the loop does not spin.
+//! An existing Unix socket of the same path is replaced only if no process answers on it. Invariant: when the process
+//! has no descriptor left, a new client gets 421 through the one that is kept in reserve, and the loop does not spin.
 
 use std::fmt;
 use std::fs::{self, File};

@@ -1,8 +1,8 @@
-//! The listening sockets that systemd passes (sd_listen_fds(3)), by the name that FileDescriptorName= of the socket unit gives
-//! them: that of a key of `[listen]`, or `acme-http` and `acme-tls` for the challenges of ACME.
+//! The listening sockets that systemd passes (sd_listen_fds(3)). The name that FileDescriptorName= of the socket unit
+//! gives a socket is a key of `[listen]`, or `acme-http` or `acme-tls` for the challenges of ACME.
 //!
-//! A socket that is passed is used and the address of its key not bound: systemd has that port, and keeps it. A key that is
-//! turned off stays off. Invariant: each socket that was passed is used, or named in the log.
+//! A passed socket is used instead of binding the address of its key: systemd has that port, and keeps it. A key that
+//! is turned off stays off. Invariant: each passed socket is used, or named in the log.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

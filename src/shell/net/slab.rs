@@ -1,4 +1,4 @@
-//! A table whose indices are small and used again, as tokens for the poll.
+//! A table with small, reused indices, which serve as tokens of the poll.
 
 /// Values by a small index.
 #[derive(Debug)]

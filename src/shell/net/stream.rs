@@ -1,4 +1,4 @@
-//! One connection: TCP or Unix, in clear or under TLS, read and written without ever waiting.
+//! One connection: TCP or Unix, plain or under TLS, read and written without ever waiting.
 //!
 //! ```text
 //!   Connecting --> Open --StartTls--> Upgrading --output is out--> Securing --handshake--> Open
@@ -6,9 +6,10 @@
 //!                    '------------------ Close --> Closing --output is out--> Lingering <---'
 //! ```
 //!
-//! Readiness comes as edges and is kept until the system says that there is nothing more. What is sent is kept only
-//! until the kernel takes it. An orderly close says so in TLS, shuts the sending half, and then reads and discards
-//! for a while: closing a socket with unread input would reset it, and the peer would lose the reply that says why.
+//! Readiness arrives as edges and is remembered until the system reports that there is no more. Output is kept only
+//! until the kernel takes it. An orderly close sends the TLS close alert, shuts down the sending half, and then reads
+//! and discards input for a while: closing a socket with unread input would reset it, and the peer would lose the reply
+//! that gives the reason.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;

@@ -1,8 +1,8 @@
-//! The connections of the loop: which there are, which have something to do, and which only wait to be gone.
+//! The connections of the loop: all of them, those with work to do, and those that only wait to be closed.
 //!
-//! Invariant: what was sent before a connection is closed is offered to the kernel before the connection goes, however many
-//! close. Where more of them wait than [`LINGERING_MAX`], those that held no place of a session make room first, and of these
-//! the one whose time ends first.
+//! Invariant: output that was sent before a connection is closed is offered to the kernel before the connection goes,
+//! however many close. If more of them wait than [`LINGERING_MAX`], those that held no place of a session make room
+//! first, and of these the one whose time ends first.
 
 use std::collections::{BTreeSet, VecDeque};
 

@@ -1,4 +1,4 @@
-//! Sockets to DNS servers: a fresh one for each query, connected, so that the kernel drops what others send.
+//! Sockets to DNS servers: a new connected one for each query, so that the kernel drops datagrams of other hosts.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read as _, Write as _};

@@ -1,9 +1,10 @@
-//! Lines to standard error, in the form that whoever reads them wants.
+//! Log lines to standard error, in the form that their reader expects.
 //!
 //! Under systemd each line begins with its priority (sd-daemon(3)) and the journal adds the date; elsewhere the line
-//! begins with the date. `CHOPAR_LOG` or `RUST_LOG` chooses what is shown, as `debug` or `chopar=debug`.
+//! begins with the date. `CHOPAR_LOG` or `RUST_LOG` sets the level, as `debug` or `chopar=debug`.
 //!
-//! What the engine says in one turn of the loop is written together, for a write a line is dear: [`put`] and [`flush`].
+//! The lines of one turn of the loop are written together, because one write per line is expensive: [`put`] and
+//! [`flush`].
 
 use std::env;
 use std::io::{self, Write};

@@ -1,8 +1,9 @@
 //! From root to the service's account, once the ports are bound and before any thread is started.
 //!
-//! The account is looked up in /etc/passwd and /etc/group: a static binary has no other name service. The system
-//! calls change the calling thread only, and threads inherit; hence the order. That also lets a thread of its own do one
-//! thing as the account and end ([`as_account`]): so root reads a configuration with the rights that the daemon will have.
+//! The account is looked up in /etc/passwd and /etc/group, because a static binary has no other name service. The
+//! system calls change only the calling thread, and new threads inherit; hence the order. For the same reason a
+//! temporary thread can do one thing as the account and end ([`as_account`]): root reads a configuration with the
+//! rights that the daemon will have.
 
 use std::fmt;
 use std::fs;

@@ -1,4 +1,4 @@
-//! What the process may still do with files once it runs (Landlock, landlock(7)). System calls are [`system_calls`]'s.
+//! The file rights of the running process (Landlock, landlock(7)). System calls are restricted by [`system_calls`].
 //!
 //! [`system_calls`]: crate::shell::process::system_calls
 //!
@@ -10,13 +10,15 @@
 //! | /dev/null | read |
 //! | `state_dir`, the spool, `runtime_dir` | read, write, make, rename and remove files, folders and sockets |
 //!
-//! Nothing may be executed, and no device, pipe or link be made. A file is replaced by renaming another over it, which
-//! a right to the old one does not cover: hence folders. The account is read before.
+//! The process may execute nothing, and make no device, pipe or link. A file is replaced by renaming another over it,
+//! which a right to the old file does not cover; therefore rights are given to folders. The account is looked up
+//! before.
 //!
-//! What has to execute or to write elsewhere is the [`helper`](crate::shell::helper)'s. Not restricted: sockets, those with a
-//! path included. Where the kernel lacks a part the rest is enforced, and the log says so; without the right
-//! to rename between folders (before Linux 5.19) nothing is, for damaged files could not be set aside. Invariant: no
-//! thread runs before, since rights are those of the thread that begins another.
+//! Programs that must be executed and files elsewhere are left to the [`helper`](crate::shell::helper). Not restricted:
+//! sockets, including those with a path. If the kernel lacks a part of Landlock, the rest is enforced, and the log says
+//! so. Without the right to rename between folders (before Linux 5.19) nothing is enforced, because damaged files could
+//! not be set aside. Invariant: no thread runs before, because a thread inherits the rights of the thread that starts
+//! it.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
-//! Which system calls the process may no longer make once it runs (seccomp(2)): those that a mail relay has no use for, and
-//! that whoever took it over would begin with. For machines whose service manager has no such filter; that of the unit of
-//! systemd is stricter, and lies around the helper too.
+//! The system calls that the running process may not make (seccomp(2)): those that a mail relay does not need and that
+//! an attacker in control of it would try first. For machines whose service manager has no such filter; the filter of
+//! the systemd unit is stricter, and covers the helper too.
 //!
 //! | refused | since |
 //! | --- | --- |
@@ -12,9 +12,9 @@
 //! | another account | the account is changed before |
 //! | mounts, namespaces, modules, BPF, io_uring, keys, other processes' memory, clocks | none of it is the relay's |
 //!
-//! A list of what is refused, not of what is allowed: another release of the C library must not stop the mail. A call of the
-//! list fails with EPERM, and one of another architecture ends the process. Invariant: as of the sandbox, no thread runs
-//! before.
+//! The list says what is refused, not what is allowed: another release of the C library must not stop the mail. A
+//! listed call fails with EPERM, and a call of another architecture ends the process. Invariant: as with the sandbox,
+//! no thread runs before.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
-//! What systemd is told (sd_notify(3)); without it nothing happens. And what it has to be told by its operator.
+//! Notifies systemd (sd_notify(3)), and says what an operator must notify it of; without systemd nothing happens.
 //!
-//! Invariant: nothing here waits. A supervisor that does not read loses what it is told.
+//! Invariant: nothing here waits. A supervisor that does not read loses notifications.
 
 use std::ffi::OsStr;
 use std::io;

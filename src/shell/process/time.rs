@@ -1,4 +1,4 @@
-//! The only place that reads the clocks, and the system's source of chance.
+//! The only place that reads the clocks and the system's random numbers.
 
 use std::time::{Duration, Instant as SystemInstant, SystemTime, UNIX_EPOCH};
 

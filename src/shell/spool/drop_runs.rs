@@ -1,4 +1,4 @@
-//! The thread that goes through the drop folder, and sleeps while there is nothing in it.
+//! The thread that runs the drop folder, and sleeps while the folder is empty.
 
 use std::io;
 use std::os::unix::net::UnixStream;

@@ -1,11 +1,11 @@
 //! The spool's folder as a [`Disk`].
 //!
-//! Folders are opened once and files below them by their fixed names, without following links (`O_NOFOLLOW`); folders
-//! are 0700 and files 0600. `lock` in the spool is locked while a [`FileDisk`] lives, so a second daemon on the same
+//! Folders are opened once, and files below them by their fixed names, without following links (`O_NOFOLLOW`); folders
+//! are 0700 and files 0600. A [`FileDisk`] holds a lock on `lock` in the spool, so that a second daemon on the same
 //! spool is refused. A [`FileReader`] is a second handle for another thread; both keep a bounded number of descriptors.
-//! A removed file's room is given back when its last descriptor is closed: readers are told of each removal.
+//! The space of a removed file is freed when its last descriptor is closed, so readers are notified of each removal.
 //!
-//! Invariant: after a failed sync its descriptor is closed and the error is passed on; nothing here tries again.
+//! Invariant: after a failed sync the descriptor is closed and the error is passed on; nothing here tries again.
 
 use std::ffi::CStr;
 use std::fmt;

@@ -1,6 +1,6 @@
-//! The file in which the greylist waits for the next run: read at the start, replaced at the end.
+//! The file that keeps the greylist between two runs: read at the start, replaced at the end.
 //!
-//! It is no more than convenience: where it cannot be read or written the log says so, and mail goes on.
+//! It is only a convenience: if it cannot be read or written, the log says so and mail continues.
 
 use std::fs::File;
 use std::io::{self, Read as _};

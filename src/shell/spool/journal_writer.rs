@@ -1,10 +1,11 @@
 //! The thread that owns the journal: the only one that syncs.
 //!
-//! Whatever has arrived when the last commit ends is the next batch, so batches grow with the load by themselves. The
-//! line of commands has no bound, for it is filled by the event loop, which must never wait for a disk: what is on its
-//! way is bounded before it, by the memory ceiling of sessions and of streamed bodies.
+//! All commands that have arrived when a commit ends form the next batch, so batches grow with the load. The queue of
+//! commands has no bound, because the event loop fills it and must never wait for a disk. The memory ceilings of
+//! sessions and of streamed bodies bound the commands on their way.
 //!
-//! While there are no commands it looks at the room on the disk from time to time, which others take and give back.
+//! While there are no commands, the thread reads the free space of the disk from time to time, because other programs
+//! use and free it.
 //!
 //! Invariant: a command that was taken is executed before the thread ends, and its completion is sent.
 

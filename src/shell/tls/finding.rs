@@ -1,4 +1,4 @@
-//! What an operator should know of the certificates, in sentences that say what to do.
+//! Findings about certificates for the operator, as sentences that say what to do.
 
 use std::fmt;
 use std::path::PathBuf;

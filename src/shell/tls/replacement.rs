@@ -1,8 +1,8 @@
-//! Which pairs of a folder stay when another one is put there.
+//! Which pairs of a folder stay when a new one is put there.
 //!
-//! A pair goes when newer ones, each of which clients take no less, have all of its names that a certificate is wanted for:
-//! the hostname, and what is published. Else the wrong file in a folder would take the name of the relay away. One that is
-//! not valid is not kept for its names. What stays is bounded by the names that are wanted.
+//! A pair is dropped when newer pairs, each of which clients accept no less, have all of its wanted names: the
+//! hostname, and the published names. Otherwise the wrong file in a folder would take the name of the relay away. An
+//! invalid pair is not kept for its names. The wanted names bound the number of pairs that stay.
 
 use std::mem;
 

@@ -1,4 +1,4 @@
-//! A pair that lacks a name takes no certificate of that name away.
+//! A new pair that lacks a name does not take away the certificate of that name.
 
 use super::tests::{NOW, causes, domain, files, restart, shown};
 use super::*;

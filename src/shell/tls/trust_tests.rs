@@ -1,4 +1,4 @@
-//! Of two pairs of a name the one that a client verifies goes first.
+//! Of two pairs of a name, the server prefers the one that a client can verify.
 
 use std::sync::OnceLock;
 

@@ -1,4 +1,4 @@
-//! Tells the daemon that the attempts from this host which follow are ours, so that its log does not warn of them.
+//! Announces the attempts of this tool to the daemon, so that its log does not warn of them.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -1,4 +1,4 @@
-//! The records of a domain, and what receivers make of them.
+//! The records of a domain, and how receivers interpret them.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! Tries port 25 of other hosts. No mail is sent.
+//! Tests whether port 25 of other hosts can be reached. No mail is sent.
 
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};

@@ -1,4 +1,4 @@
-//! Who listens, from /proc.
+//! The processes that listen on ports, from /proc.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Tries to relay through ourselves, each disguise in a session of its own, as far as RCPT.
+//! Attempts to relay through our own server, each variant of an address in a session of its own, as far as RCPT.
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::thread;

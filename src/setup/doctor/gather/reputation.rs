@@ -1,4 +1,4 @@
-//! Asks block lists.
+//! Queries block lists.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::thread;

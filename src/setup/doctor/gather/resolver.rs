@@ -1,4 +1,4 @@
-//! What each resolver has answered, and whether it validates.
+//! The answers of each resolver, and whether it validates.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::thread;

@@ -1,4 +1,4 @@
-//! The configuration, the daemon and its surroundings.
+//! The configuration, the daemon and its environment.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;

@@ -1,4 +1,4 @@
-//! The client's half of a short dialogue, by hand: what is asked here no relay asks.
+//! The client side of a short SMTP dialogue, written by hand, because a relay never asks these questions.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};

@@ -1,4 +1,4 @@
-//! The records of a domain: what `chopar dns` says of them, and what follows from them.
+//! The records of a domain: the judgement of `chopar dns`, and its consequences.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! The way out to port 25.
+//! Outgoing connections to port 25.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! Who listens on the ports of mail.
+//! The processes that listen on the mail ports.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,4 +1,4 @@
-//! Attempts to relay through ourselves.
+//! Attempts to relay through our own server.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! What large receivers ask of senders, and whether it is met, as far as the other findings show.
+//! The rules of large receivers for senders, and whether they are met, as far as the other findings show.
 
 use crate::setup::doctor::checks::{ALL, DoctorCheck, GMAIL, OUTLOOK, YAHOO};
 use crate::setup::doctor::finding::{CheckState, Finding};

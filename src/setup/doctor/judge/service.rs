@@ -1,4 +1,4 @@
-//! The configuration, the daemon and its surroundings.
+//! The configuration, the daemon and its environment.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a client of our ports is shown.
+//! The certificates and handshakes that clients of our ports get.
 
 use super::ports::CheckedRole;
 use crate::address::Domain;

@@ -1,4 +1,4 @@
-//! The aliases of accounts, and who reads the mail of the machine.
+//! The aliases of accounts, and the person that reads the mail of the machine.
 
 use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,4 @@
-//! The host that all mail goes by, and the login for it.
+//! The host that all mail is sent through, and the login for it.
 
 use zeroize::Zeroizing;
 

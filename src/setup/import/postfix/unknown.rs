@@ -1,4 +1,4 @@
-//! What no other part has spoken of, with the reason why it is left where there is one.
+//! Settings that no other part has handled, each with the reason why it is left out, if there is one.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What a certificate says of itself, from its DER (RFC 5280 section 4.1): as much as says how it is to be served.
+//! The fields of a certificate's DER (RFC 5280 section 4.1) that decide how it is served.
 //!
 //! Not supported: names other than those of the DNS, and IP addresses.
 

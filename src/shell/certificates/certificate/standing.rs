@@ -1,7 +1,7 @@
-//! Which of two certificates of a name goes first: the one that a client verifies.
+//! Which of two certificates of a name is preferred: the one that a client can verify.
 //!
-//! This is the one place where that is decided: for handshakes, for pairs that are read again, and for what a CA has sent.
-//! What cannot be told, a validity that cannot be read or a chain that leads nowhere, is not taken for good.
+//! This is the one place that decides it: for handshakes, for pairs that are read again, and for certificates from a
+//! CA. A validity that cannot be read and a chain that leads nowhere do not count as valid.
 
 use std::time::Duration;
 

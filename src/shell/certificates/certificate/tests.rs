@@ -1,4 +1,4 @@
-//! Pairs as ACME clients, people and half-finished copies leave them.
+//! Certificate pairs as ACME clients, people and incomplete copies leave them.
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::crypto::ring;

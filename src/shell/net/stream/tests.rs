@@ -1,4 +1,4 @@
-//! Streams over real sockets: what is read, written, and told at the end.
+//! Streams over real sockets: reading, writing, and the notification of the end.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream as StdTcp};

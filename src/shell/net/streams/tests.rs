@@ -1,4 +1,4 @@
-//! What happens to connections that close while too many do.
+//! Connections that close while too many others do.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream as StdUnix;

@@ -1,7 +1,7 @@
-//! Opens a file of the drop folder: links are not followed, and nothing that could make a reader wait is opened for
-//! reading.
+//! Opens a file of the drop folder: does not follow links, and opens nothing for reading that could make a reader wait.
 //!
-//! What is checked and sent is as long as the file was then; one that is written to meanwhile is left for later.
+//! The length of the file is fixed when it is opened, for the check and for sending. A file that is being written to is
+//! left for later.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom, Take};

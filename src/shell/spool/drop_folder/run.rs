@@ -1,4 +1,5 @@
-//! Goes through the drop folder: opens files and sessions as [`DropTurns`] and [`Visit`] want it, many at a time, in one thread.
+//! Runs the drop folder: opens files and sessions as [`DropTurns`] and [`Visit`] request, many at a time, in one
+//! thread.
 //!
 //! ```text
 //!   look --> begin what may be begun --> poll the sessions --> read, write, settle --.

@@ -1,4 +1,4 @@
-//! How files get their names in the drop folder, all of one message or none.
+//! Names of files in the drop folder: all files of one message get theirs, or none.
 
 use super::super::make_folder;
 use super::*;
