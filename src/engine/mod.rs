@@ -105,7 +105,7 @@ pub struct EngineStart {
     pub ids: IdSource,
     /// Chance.
     pub entropy: Box<dyn Entropy + Send>,
-    /// Rewrites the senders of what is forwarded.
+    /// Rewrites the senders of forwarded mail.
     pub rewriter: Rewriter,
 }
 
@@ -156,7 +156,7 @@ impl Engine {
         }
     }
 
-    /// From now on, makes log lines of this level and those that are more urgent.
+    /// Makes log lines of this level and more urgent ones from now on.
     pub fn set_log_level(&mut self, level: Level) {
         self.fx.logging.level = level;
     }
@@ -166,7 +166,7 @@ impl Engine {
         self.fx.operator = uid;
     }
 
-    /// A connection was accepted; `Err` is what to send before it is closed at once.
+    /// A connection was accepted; `Err` is the reply to send before it is closed at once.
     pub fn accept(&mut self, listener: Listener, peer: Peer, now: Now) -> Result<ConnId, Vec<u8>> {
         self.begin(now);
         let result = self.admit(listener, peer);
@@ -214,7 +214,7 @@ impl Engine {
         let ((), done) = workload::during(|| {
             self.route(event);
             match is_settled_later {
-                // Of what recovery finds nothing is sent before it is over: until then it is not known which ids are free.
+                // Nothing of a recovery is sent before it is over: until then the free ids are unknown.
                 true => self.hand_on(),
                 false => self.settle(),
             }
@@ -327,7 +327,7 @@ impl Engine {
         }
     }
 
-    /// Tells the owner of a connection what has happened to it. One that is gone has none.
+    /// Passes an event to the owner of a connection. An event of a dead id is dropped.
     fn tell(&mut self, conn: ConnId, event: ConnEvent<'_>) {
         let fx = &mut self.fx;
         match fx.conns.owner(conn) {
@@ -340,7 +340,7 @@ impl Engine {
         }
     }
 
-    /// Hands on what one participant left for another, until nothing is left.
+    /// Hands notes to their participants, until none are left.
     fn hand_on(&mut self) {
         while let Some(note) = self.fx.notes.pop_front() {
             self.hand(note);
@@ -386,8 +386,7 @@ impl Engine {
         }
     }
 
-    /// Ends a turn: whatever one participant left for another is handed on, answers that are there are handed out, and
-    /// what can be sent is sent.
+    /// Ends a turn: hands on notes and answers, and starts what can be sent.
     fn settle(&mut self) {
         self.hand_on();
         self.server.make_room(&mut self.fx);
@@ -407,7 +406,7 @@ impl Engine {
         self.server.start_hooks(&mut self.fx);
     }
 
-    /// Hands out the answers that the resolver has; says whether there were any.
+    /// Hands out the answers of the resolver; returns whether there were any.
     fn hand_out_answers(&mut self) -> bool {
         let mut any = false;
         while let Some(answered) = self.fx.next_answer() {
@@ -422,7 +421,7 @@ impl Engine {
         any
     }
 
-    /// Time has passed: fires what is due. Call it when [`Engine::deadline`] is reached.
+    /// Fires everything that is due. Call it when [`Engine::deadline`] is reached.
     pub fn expire(&mut self, now: Now) {
         self.begin(now);
         while let Some((at, timer)) = self.fx.timers.pop(now.instant) {
@@ -459,7 +458,7 @@ impl Engine {
         }
     }
 
-    /// When [`Engine::expire`] is to be called next.
+    /// When [`Engine::expire`] must be called next.
     pub fn deadline(&self) -> Option<Instant> {
         match (self.fx.timers.deadline(), self.fx.lookups.deadline()) {
             (Some(one), Some(other)) => Some(one.min(other)),
@@ -467,7 +466,7 @@ impl Engine {
         }
     }
 
-    /// The next thing to do; `driver` has it done.
+    /// The next action, for `driver`.
     fn next_action(&mut self) -> Option<Action> {
         self.fx.actions.pop_front()
     }
@@ -489,7 +488,7 @@ impl Engine {
         self.fx.stopping && self.fx.conns.is_empty() && tickets == 0
     }
 
-    /// What is to be remembered of clients until the next run.
+    /// The greylist, to be kept until the next run.
     pub fn greylist_image(&self) -> Option<Vec<u8>> {
         self.server.greylist_image()
     }
@@ -504,7 +503,7 @@ impl Engine {
         stats::stats(&self.delivery, &self.fx)
     }
 
-    /// The state of the relay. PeriodicChecks at each queued message once.
+    /// The state of the relay. Visits each queued message once.
     pub fn status(&mut self, now: Now) -> RelayStatus {
         self.begin(now);
         status::status(&self.delivery, &mut self.fx)
@@ -515,7 +514,7 @@ impl Engine {
         self.fx.is_probe(client)
     }
 
-    /// The greatest counts of work in one turn so far: of what one event led to, or one deadline.
+    /// The highest work counts in one turn so far, caused by one event or one deadline.
     pub fn heaviest_turn(&self) -> Workload {
         self.heaviest
     }
@@ -530,7 +529,7 @@ impl Engine {
         self.fx.index.ids()
     }
 
-    /// Bytes in buffers whose size peers decide, and connections in both directions.
+    /// Bytes in buffers whose size a peer decides, and connections in both directions.
     pub fn load(&self) -> (usize, usize) {
         (self.fx.memory(), self.fx.conns.len())
     }
@@ -543,7 +542,7 @@ impl Engine {
         })
     }
 
-    /// Whether each note is handed on: so it is after each event, whatever that led to.
+    /// Whether all notes have been handed on, which holds after every event.
     pub fn is_settled(&self) -> bool {
         self.fx.notes.is_empty()
     }
@@ -577,7 +576,7 @@ impl Engine {
         }
     }
 
-    /// Keeps the heap of timers in proportion to what they are for: owners that are gone leave theirs behind.
+    /// Keeps the heap of timers in proportion to its live entries: owners that are gone leave their entries behind.
     fn prune_timers(&mut self) {
         let fx = &mut self.fx;
         if fx.timers.have_grown() {
@@ -591,5 +590,5 @@ impl Engine {
     }
 }
 
-/// How often tables are swept of what is too old.
+/// Interval at which old table entries are swept.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
