@@ -20,7 +20,7 @@ pub(super) fn channel<T>() -> (Giver<T>, Taker<T>) {
     (Giver(Arc::clone(&shared)), Taker(shared))
 }
 
-/// The end that leaves items. Dropping it tells the other that no more will come.
+/// The sending end. Dropping it tells the receiver that no more items will come.
 #[derive(Debug)]
 pub(super) struct Giver<T>(Arc<Shared<T>>);
 
@@ -32,7 +32,7 @@ pub(super) struct Taker<T>(Arc<Shared<T>>);
 #[derive(Debug)]
 pub(super) struct Gone<T>(pub(super) T);
 
-/// What a wait ended with.
+/// Why a wait ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Waited {
     /// There is something.
@@ -96,7 +96,7 @@ impl<T> Taker<T> {
         }
     }
 
-    /// Moves items behind those of `into`, as long as `takes` agrees to each.
+    /// Appends items to `into`, as long as `takes` accepts each.
     pub(super) fn take_while(&self, into: &mut Vec<T>, mut takes: impl FnMut(&T) -> bool) {
         let mut line = self.0.lock();
         while let Some(item) = line.items.pop_front() {

@@ -48,7 +48,7 @@ impl EventLoop {
         self.helper
             .register(self.poll.registry(), TokenSource::Helper.token(0))
             .map_err(|error| RunError::System("poll", error))?;
-        // What recovery found waits to be sent.
+        // Recovered messages wait to be sent.
         self.engine.expire(self.now);
         self.settle();
         self.say_certificates();
@@ -125,7 +125,7 @@ impl EventLoop {
         })
     }
 
-    /// Marks what is ready.
+    /// Marks ready sockets.
     fn route(&mut self, readiness: &Readiness) {
         match TokenSource::of(readiness.token()) {
             (TokenSource::Signals, _) => self.on_signals(),
@@ -208,7 +208,7 @@ impl EventLoop {
         self.state.scratch = scratch;
     }
 
-    /// Hands in what other threads have done.
+    /// Passes on the results of other threads.
     fn collect(&mut self) {
         while let Some(completion) = self.journal.next_completion() {
             self.engine.handle(Event::Stored(completion), self.now);
@@ -241,7 +241,8 @@ impl EventLoop {
         }
     }
 
-    /// Tells systemd that the loop turns, and how it goes. A loop that hangs, or one whose journal has ended, tells nothing.
+    /// Notifies systemd that the loop runs, with its status. A loop that hangs, or one whose journal has ended, sends
+    /// nothing.
     fn report(&mut self) {
         let now = self.now.instant;
         if self.supervisor.deadline().is_some_and(|at| at <= now) && self.journal.is_alive() {

@@ -33,7 +33,7 @@ struct Jobs {
     ended: bool,
 }
 
-/// What a thread takes on.
+/// The jobs that a thread accepts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Takes {
     AllButPasswords,
@@ -65,7 +65,7 @@ impl Workers {
         Ok(Self { shared, results })
     }
 
-    /// Gives a job to whoever is free first.
+    /// Gives a job to the next free thread.
     pub(super) fn give(&self, job: JobId, work: Work) {
         let mut jobs = self.shared.lock();
         match work {
@@ -77,7 +77,7 @@ impl Workers {
         self.shared.changed.notify_all();
     }
 
-    /// The next result that is there.
+    /// The next available result.
     pub(super) fn result(&self) -> Option<(JobId, WorkResult)> {
         self.results.take()
     }

@@ -17,7 +17,7 @@ use crate::policy::advice::{Advice, Severity};
 use crate::shell::files::access::account_name;
 use crate::shell::process::privilege::{SystemAccount, as_account};
 
-/// What is missing of the targets of aliases, with the place of the alias. Each target is named once.
+/// Missing targets of aliases, with the position of the alias. Each target is named once.
 pub(in crate::shell) fn findings(config: &Config, account: Option<&SystemAccount>) -> Vec<Advice> {
     let targets = places(config);
     let judged = as_account(account, || {
@@ -28,7 +28,7 @@ pub(in crate::shell) fn findings(config: &Config, account: Option<&SystemAccount
         });
         found.collect()
     });
-    // Where the account cannot be taken on, that is said by whoever takes it on for good.
+    // If the account cannot be assumed, the code that assumes it permanently reports that.
     judged.unwrap_or_default()
 }
 
@@ -37,7 +37,7 @@ fn places(config: &Config) -> Vec<(String, &Destination)> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
     for domain in config.domains.keys() {
-        // What stands elsewhere is not delivered here.
+        // Mail for other servers is not delivered here.
         let Some(served) = config.receiving(domain) else {
             continue;
         };

@@ -26,14 +26,14 @@ use crate::shell::process::log;
 pub enum FolderError {
     /// It is not there.
     Missing(PathBuf),
-    /// It is no folder.
+    /// It is not a folder.
     NotAFolder(PathBuf),
-    /// The caller may not read something; with the command by which root lets a daemon read it, where a daemon may be the
+    /// The caller may not read something; with the command by which root lets a daemon read it, if a daemon may be the
     /// caller.
     Denied(PathBuf, Option<String>),
     /// The system did not let us read something.
     Read(PathBuf, io::ErrorKind),
-    /// A name that is no UTF-8.
+    /// A name that is not UTF-8.
     Name(PathBuf),
     /// Something that is neither file nor folder.
     Kind(PathBuf),
@@ -43,7 +43,7 @@ pub enum FolderError {
     Writable(PathBuf),
     /// Too many files and folders.
     TooMany(PathBuf),
-    /// Folders that lie too deep, or links in a circle.
+    /// Folders that are too deep, or links in a circle.
     TooDeep(PathBuf),
 }
 
@@ -198,7 +198,7 @@ fn is_writable(metadata: &Metadata) -> bool {
 fn failed(path: &Path, error: &io::Error) -> FolderError {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            // Who sits at a terminal has sudo, and need not open the folder to their own account.
+            // A person at a terminal has sudo, and need not open the folder to their own account.
             let cure = (!io::stderr().is_terminal()).then(|| access::cure(path));
             FolderError::Denied(path.into(), cure)
         }
@@ -220,7 +220,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, FolderError> {
     }
 }
 
-/// Hidden files, what editors and package managers leave beside a file, and what a volume of its own has at its root.
+/// Hidden files, backup files of editors and package managers, and special files at the root of a volume.
 pub(in crate::shell) fn is_passed_over(name: &str) -> bool {
     let left_over = [
         "~",
@@ -238,7 +238,7 @@ pub(in crate::shell) fn is_passed_over(name: &str) -> bool {
         || left_over.iter().any(|end| name.ends_with(end))
 }
 
-/// What the system says where the configuration does not. What cannot be read counts as empty.
+/// The system's values for keys that the configuration leaves out. Values that cannot be read count as empty.
 pub fn system_defaults() -> SystemDefaults {
     let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let node = rustix::system::uname();
@@ -249,7 +249,7 @@ pub fn system_defaults() -> SystemDefaults {
     }
 }
 
-/// The accounts of /etc/passwd; none where it cannot be read.
+/// The accounts of /etc/passwd; none if it cannot be read.
 pub fn accounts() -> Accounts {
     let mut text = String::new();
     let read = File::open("/etc/passwd")
@@ -257,8 +257,8 @@ pub fn accounts() -> Accounts {
     Accounts::parse(read.map_or("", |_| text.as_str()))
 }
 
-/// The name of this machine with its domain: the kernel's, else that of /etc/hostname, else the one that /etc/hosts
-/// has beside it.
+/// The name of this machine with its domain: the kernel's, else that of /etc/hostname, else the one beside it in
+/// /etc/hosts.
 fn full_hostname(node: &str, hostname_file: &str, hosts: &str) -> String {
     let in_file = hostname_file
         .lines()

@@ -43,7 +43,7 @@ fn write(path: &Path, head: &[u8], content: &Content) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Makes what is missing of a maildir.
+/// Makes the missing folders of a maildir.
 fn make(maildir: &Path) -> io::Result<()> {
     let mut made = make_folder(maildir)?;
     for name in ["tmp", "new", "cur"] {

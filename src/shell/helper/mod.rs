@@ -52,7 +52,7 @@ pub const WORD: &str = "helper";
 pub(super) struct Helper(Option<mio::net::UnixStream>);
 
 impl Helper {
-    /// Starts it. A relay without one goes on, and puts off what needs it.
+    /// Starts the helper. A relay without one continues, and defers everything that needs it.
     pub(super) fn start(folder: &Path) -> Self {
         match begin(folder) {
             Ok(control) => Self(Some(control)),
@@ -78,7 +78,7 @@ impl Helper {
         HelperDoor(control.and_then(|control| control.as_fd().try_clone_to_owned().ok()))
     }
 
-    /// Tells the poll of it, which says when it has ended.
+    /// Registers it with the poll, which reports its end.
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match &mut self.0 {
             Some(control) => registry.register(control, token, Interest::READABLE),
@@ -105,7 +105,7 @@ fn begin(folder: &Path) -> io::Result<mio::net::UnixStream> {
         .stdin(Stdio::from(theirs))
         .stdout(Stdio::null())
         .spawn()?;
-    // It keeps the boundaries of messages, whatever the type is called.
+    // It keeps the boundaries of messages, whatever the name of the type.
     let ours = UnixStream::from(ours);
     ours.set_nonblocking(true)?;
     Ok(mio::net::UnixStream::from_std(ours))

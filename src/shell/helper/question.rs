@@ -26,7 +26,8 @@ pub(super) fn serve(mut stream: &UnixStream, shared: &Shared) -> io::Result<()> 
         let len = uninterrupted(|| stream.read(&mut block))?;
         let mut piece = Vec::new();
         let progress = request.on_bytes(block.get(..len).unwrap_or_default(), &mut piece);
-        // A long message waits where temporary files do: a hook is asked before any state of the relay is known here.
+        // A long message is stored in the folder for temporary files: a hook is asked before the state folder of the
+        // relay is known here.
         content.push(&piece, &std::env::temp_dir())?;
         match progress {
             HookProgress::Whole => break,

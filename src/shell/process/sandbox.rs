@@ -34,7 +34,7 @@ use crate::limits::{CONFIG_DEPTH_MAX, CONFIG_ENTRIES_MAX};
 use crate::shell::certificates::roots::bundle_path;
 use crate::shell::files::access;
 
-/// What may be opened.
+/// The files that may be opened.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in crate::shell) struct SandboxRules {
     read: Vec<PathBuf>,
@@ -74,7 +74,7 @@ impl SandboxRules {
         }
     }
 
-    /// Whether a file may be read, or one that comes to lie there.
+    /// Whether a file may be read, or one that is created there later.
     pub(in crate::shell) fn opens(&self, file: &Path) -> bool {
         let opened = self.read.iter().chain(&self.write);
         let opened: Vec<PathBuf> = opened
@@ -84,7 +84,7 @@ impl SandboxRules {
         home.is_some_and(|home| opened.iter().any(|opened| home.starts_with(opened)))
     }
 
-    /// From now on this thread, and those that it begins, may do nothing else.
+    /// Restricts this thread, and those that it starts later.
     pub(in crate::shell) fn enforce(&self) -> Result<Enforced, RulesetError> {
         let status = Ruleset::default()
             .set_compatibility(CompatLevel::SoftRequirement)
@@ -140,7 +140,7 @@ fn writing() -> BitFlags<AccessFs> {
         | AccessFs::Refer
 }
 
-/// Adds where the links below a folder lead; a certificate client keeps its files elsewhere and renews them there.
+/// Adds the targets of the links below a folder; a certificate client keeps its files elsewhere and renews them there.
 fn follow(folder: &Path, depth: usize, entries: &mut usize, found: &mut Vec<PathBuf>) {
     if depth > CONFIG_DEPTH_MAX {
         return;
@@ -161,9 +161,9 @@ fn follow(folder: &Path, depth: usize, entries: &mut usize, found: &mut Vec<Path
     }
 }
 
-/// What a path leads to, if that is a folder, else the folder that it lies in. Not the root: that would be everything.
+/// The target of a path if that is a folder, otherwise its parent folder. Not the root, which would be everything.
 ///
-/// Where the way there is closed it is the closed folder: once its modes are mended the link can be followed.
+/// If the way there is closed, it is the closed folder: once its modes are corrected the link can be followed.
 fn home(path: &Path) -> Option<PathBuf> {
     let path = match fs::canonicalize(path) {
         Ok(path) => path,

@@ -15,7 +15,7 @@ pub(in crate::shell) fn path(state_dir: &Path) -> PathBuf {
     state_dir.join("greylist")
 }
 
-/// Reads it; `None` where there is none.
+/// Reads the file; `None` if there is none.
 pub(in crate::shell) fn read(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     // One byte more than it may have is enough to see that it is too long.

@@ -78,7 +78,7 @@ impl JournalWriter {
         !self.thread.is_finished()
     }
 
-    /// Takes no more commands, waits until all are executed, and returns the completions that nobody has taken.
+    /// Stops taking commands, waits until all are executed, and returns the remaining completions.
     pub fn shut_down(self) -> Result<Vec<JournalCompletion>, WriterGone> {
         drop(self.commands);
         self.thread.join().map_err(|_| WriterGone)?;
@@ -103,7 +103,7 @@ fn serve<D: Disk>(
                 let _ = timings.give(began.elapsed());
                 completions
             }
-            // Without this, a relay that had refused everything for want of room would have no reason to look again.
+            // Without this, a relay that had refused everything for lack of space would have no reason to look again.
             Waited::TimedOut => match journal.look_at_space() {
                 Some(completion) => vec![completion],
                 None => continue,
@@ -111,7 +111,7 @@ fn serve<D: Disk>(
             Waited::Ended => break,
         };
         for completion in completions {
-            // Nobody listens while the process ends; the records are durable all the same.
+            // The receiver is gone while the process ends; the records are durable anyway.
             let _ = outbox.give(completion);
         }
         wake();
@@ -119,7 +119,7 @@ fn serve<D: Disk>(
     journal.close();
 }
 
-/// What has arrived, as far as a batch goes.
+/// The commands that have arrived, up to one batch.
 fn batch(inbox: &Taker<JournalCommand>) -> Vec<JournalCommand> {
     let (mut commands, mut taken, mut bytes) = (Vec::new(), 0, 0_usize);
     inbox.take_while(&mut commands, |command| {

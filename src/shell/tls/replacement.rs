@@ -10,14 +10,14 @@ use super::{Served, Tls};
 use crate::address::Domain;
 use crate::date::Timestamp;
 
-/// What certificates are wanted for.
+/// The names that certificates are wanted for.
 pub(super) fn wanted(hostname: &Domain, further: &[Domain]) -> Vec<Domain> {
     let mut wanted = vec![hostname.clone()];
     wanted.extend_from_slice(further);
     wanted
 }
 
-/// How much a pair is worth keeping for the next start, of those of its folder.
+/// How valuable a pair is for the next start, compared to others of its folder.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Worth {
     is_valid: bool,
@@ -28,7 +28,7 @@ pub(super) struct Worth {
 }
 
 impl Tls {
-    /// Serves a pair, and keeps of those of its folder what it does not replace.
+    /// Serves a pair, and keeps the pairs of its folder that it does not replace.
     pub(super) fn replace(&mut self, new: Served, now: Timestamp) {
         let (before, others): (Vec<_>, Vec<_>) = mem::take(&mut self.served)
             .into_iter()

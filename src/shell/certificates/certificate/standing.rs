@@ -14,7 +14,7 @@ use rustls::server::ParsedCertificate;
 use super::names::Validity;
 use crate::date::Timestamp;
 
-/// What a client that verifies makes of a certificate at a time; the greatest goes first.
+/// How a verifying client ranks a certificate at a time; the greatest is preferred.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Standing {
     /// It has begun and has not ended.
@@ -32,14 +32,14 @@ impl Standing {
         }
     }
 
-    /// Whether one that stands so may take the place of one that stands like `other`.
+    /// Whether a certificate of this rank may replace one of rank `other`.
     pub fn may_replace(self, other: Self) -> bool {
         self >= other
     }
 }
 
-/// Whether a chain leads to one of these roots: now, or where its certificate is not valid now, at the nearest time at which
-/// it is. Whether it is valid is another question.
+/// Whether a chain leads to one of these roots: now, or if its certificate is not valid now, at the nearest time when
+/// it is. Its validity is a separate question.
 pub(super) fn leads_to_root(
     chain: &[CertificateDer<'_>],
     validity: Option<Validity>,
