@@ -102,7 +102,7 @@ impl DkimVerification {
         self.verdicts(header, answers, effort)
     }
 
-    /// [`DkimVerification::missing`] and [`DkimVerification::judge`] in one, for who has nothing else to do meanwhile.
+    /// [`DkimVerification::missing`] and [`DkimVerification::judge`] in one, for callers without other work meanwhile.
     pub fn resume(
         &mut self,
         header: &Header,
@@ -172,7 +172,7 @@ impl Slot {
     }
 }
 
-/// The answer to a question, where it is there.
+/// The answer to a question, if it is known.
 pub(in crate::auth) fn answer<'a>(
     answers: &'a [(Question, Answer)],
     question: &Question,
