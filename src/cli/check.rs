@@ -55,7 +55,7 @@ impl fmt::Display for CheckError {
 impl std::error::Error for CheckError {}
 
 impl Check {
-    /// Reads the folder; says what is wrong on `errors` and what is served on `output`.
+    /// Reads the folder; writes problems to `errors` and a summary of what is served to `output`.
     pub fn run(
         &self,
         path: &Path,
@@ -88,7 +88,7 @@ impl Check {
     }
 }
 
-/// Says what should be otherwise; gives how much of it is an error.
+/// Writes all problems; returns how many are errors.
 fn say_all(
     loaded: &Loaded,
     tls: &Result<Tls, TlsError>,
@@ -125,7 +125,7 @@ fn say_all(
     Ok(faults.count())
 }
 
-/// Where a sentence says that something is: file, line and column.
+/// The position in a sentence: file, line and column.
 fn place(text: &str) -> (&str, usize, usize) {
     let place = text.split(' ').next().unwrap_or_default();
     let mut parts = place.trim_end_matches(':').split(':');
@@ -141,7 +141,7 @@ fn say(to: &mut dyn Write, prefix: &str, errors: &[impl fmt::Display]) -> Result
         .map_err(CheckError::Stream)
 }
 
-/// What is served, in one line.
+/// The served domains and listeners in one line.
 struct Summary<'a>(&'a Loaded);
 
 impl fmt::Display for Summary<'_> {

@@ -123,5 +123,5 @@ fn exchange(to: SocketAddr, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     Ok(reply)
 }
 
-/// More than any server sends to who announced 1232.
+/// More than any server sends to a client that announced 1232.
 const DATAGRAM_BYTES_MAX: usize = 4_096;

@@ -4,7 +4,7 @@
 pub(super) struct Word {
     /// The command, or the option with its dashes.
     pub(super) name: String,
-    /// The option of one letter that is the same.
+    /// The equivalent option of one letter.
     pub(super) short: Option<String>,
     pub(super) about: String,
     /// Whether a value comes behind the option.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::address::AddressError;
 
-/// What is wrong with a name.
+/// An error of a name.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum NameProblem {
     /// No host name.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What is wrong with a route.
+/// An error of a route.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RouteProblem {
     /// No pattern of a route.
@@ -13,10 +13,10 @@ pub enum RouteProblem {
     ViaEmpty,
     /// A password would be sent in clear.
     AuthInClear,
-    /// The secret lies outside the folder.
+    /// The secret is outside the folder.
     SecretPath { path: String },
     SecretMissing {
-        /// Where it should be.
+        /// Its expected path.
         path: String,
     },
     /// The secret is not a login and a password.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::login::credential::CredentialError;
 
-/// What is wrong with a user.
+/// An error of a user.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum UserProblem {
     /// No line of a users file.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What is wrong with a value, whatever its key.
+/// An error of a value, for any key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ValueProblem {
     /// A path that does not begin with `/`.
@@ -35,7 +35,7 @@ pub enum ValueProblem {
     /// None of the words that a key takes.
     Word {
         text: String,
-        /// What it takes.
+        /// The accepted words.
         words: String,
     },
     /// Characters that cannot have a meaning in local parts.

@@ -105,7 +105,7 @@ pub fn resolvers(config: &Config) -> Vec<SocketAddr> {
     }
 }
 
-/// What a URL names.
+/// The parts of a URL.
 #[derive(Debug, Eq, PartialEq)]
 struct Target<'a> {
     host: &'a str,
@@ -180,7 +180,7 @@ fn exchange(
                 bytes.extend_from_slice(block.get(..len).unwrap_or_default());
                 Rest::MayFollow
             }
-            // Some servers close without saying so in TLS; what is cut short is found out by its length.
+            // Some servers close without the TLS alert; a truncated response is recognized by its length.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Rest::Closed,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),

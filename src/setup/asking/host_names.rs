@@ -11,7 +11,8 @@ use crate::config::Toggle;
 use crate::policy::vetting::Vetting;
 
 impl Asker {
-    /// The names of these hosts. Those that no resolver has told in time are left out, as those that have none.
+    /// The names of these hosts. Hosts whose name no resolver has returned in time are left out, like hosts without
+    /// one.
     pub fn host_names(&self, addresses: &[IpAddr]) -> BTreeMap<IpAddr, Domain> {
         let found = Mutex::new(BTreeMap::new());
         each(addresses, |&address| {

@@ -34,7 +34,7 @@ pub struct Unreadable {
     pub line: usize,
 }
 
-/// Reads the fields, up to what is not understood. A list gives a field for each of its values.
+/// Reads the fields, up to the first error. A list yields a field for each of its values.
 pub fn parse(text: &str) -> (Vec<ProtoField>, Option<Unreadable>) {
     let mut reader = Reader {
         text,

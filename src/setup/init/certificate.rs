@@ -13,7 +13,7 @@ pub fn is_automatic(wanted: CertificateWish, place: InstallPlace) -> bool {
     wanted == CertificateWish::Wanted && place == InstallPlace::Machine
 }
 
-/// What there is to say of the certificate of this host, for a chopar called by this command.
+/// The entry about the certificate of this host, for a chopar called by this command.
 pub fn entry(
     wanted: CertificateWish,
     place: InstallPlace,

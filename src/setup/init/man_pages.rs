@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::machine::{Machine, SystemTool};
 use super::step::Entries;
 
-/// Says how chopar's pages come to be shown, where others of their names are there.
+/// How to make man show chopar's pages, if others of their names exist.
 pub fn man_pages(machine: &Machine) -> Entries {
     let mut entries = Entries::default();
     let Some((first, _)) = machine.other_pages.first() else {

@@ -8,7 +8,7 @@ use crate::address::Domain;
 use crate::dns::ZoneKind;
 use crate::setup::record::RecordValue;
 
-/// What is asked for the domain.
+/// The questions about the domain.
 pub(super) fn questions(facts: &ZoneFacts) -> Vec<(Domain, ZoneKind)> {
     let policy = policy_name(facts).map(|name| (name, ZoneKind::Txt));
     let names = facts

@@ -38,7 +38,7 @@ const BOUNCES: Rule = Rule {
     checks: &["dns-mx"],
 };
 
-/// Rules that no look at this host can answer.
+/// Rules that cannot be checked from this host.
 const UNSEEN: [(&str, &str); 2] = [
     (
         "less than 0.3 % of the messages are reported as spam",
@@ -51,7 +51,7 @@ const UNSEEN: [(&str, &str); 2] = [
     ),
 ];
 
-/// And one that the relay meets by itself.
+/// A rule that the relay always meets.
 const TLS: (&str, &str) = (
     "mail is sent over TLS",
     "met: chopar uses TLS wherever the other side offers it",
@@ -93,7 +93,7 @@ fn one(check: &'static DoctorCheck, rule: &Rule, found: &[Finding]) -> Finding {
             .map(|finding| finding.mend.clone())
             .unwrap_or_default()
     };
-    // A check that was not made says nothing, and not that all is well.
+    // A check that was not made proves nothing, in particular not that all is well.
     let state_of = |id: &str| {
         let of_check = about.iter().filter(|finding| finding.check.id == id);
         let worst = of_check.map(|finding| finding.state).min();
