@@ -340,8 +340,8 @@ fn every_folder_of_the_source_has_a_floor() {
     }
 }
 
-/// What the engine wants has one interpreter: `Action` has no name outside of the engine, which the compiler holds for the
-/// shell and for every test, and inside of it nobody but the driver takes actions out.
+/// What the engine wants has one interpreter: `Action` has no name outside of the engine, which the compiler holds for
+/// the shell and for every test, and inside of it nobody but the driver takes actions out.
 #[test]
 fn only_the_driver_takes_actions_apart() {
     let files = source_files();

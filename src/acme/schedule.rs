@@ -252,8 +252,8 @@ impl RenewalPlan {
         self.not_before = Timestamp::default();
     }
 
-    /// An hour, doubled up to a day or an eighth of the time that is left; for certificates of less than a day a 24th of the
-    /// lifetime at first.
+    /// An hour, doubled up to a day or an eighth of the time that is left; for certificates of less than a day a 24th
+    /// of the lifetime at first.
     #[expect(
         clippy::arithmetic_side_effects,
         reason = "what it is divided by is written here, and not zero"

@@ -100,8 +100,8 @@ pub struct Sign {
     pub key: Option<PathBuf>,
 }
 
-/// Verify the signatures of a message: one line for each; exit 0 if one passes, 75 if one may pass once the DNS answers,
-/// 65 otherwise.
+/// Verify the signatures of a message: one line for each; exit 0 if one passes, 75 if one may pass once the DNS
+/// answers, 65 otherwise.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "verify")]
 pub struct Verify {

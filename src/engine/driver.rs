@@ -76,8 +76,8 @@ pub trait World {
         len: u32,
     ) -> Option<Result<ReadContent, ReadError>>;
 
-    /// Sends a DNS query from a socket with a random port, connected to the server; opened if the id is new. Answered by
-    /// [`Event::DnsDatagram`].
+    /// Sends a DNS query from a socket with a random port, connected to the server; opened if the id is new. Answered
+    /// by [`Event::DnsDatagram`].
     fn dns_send(&mut self, socket: SocketId, to: SocketAddr, bytes: Vec<u8>) -> Result<(), Unsent>;
 
     /// Connects to a DNS server and sends a query with its length in front; answered by [`Event::DnsBytes`].

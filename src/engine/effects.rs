@@ -226,8 +226,8 @@ impl Effects {
         }
     }
 
-    /// Whether a client is a tool of the operator's that tries this host. None but root and the account of the daemon can
-    /// name an address for that, and it holds only while their connection does.
+    /// Whether a client is a tool of the operator's that tries this host. None but root and the account of the daemon
+    /// can name an address for that, and it holds only while their connection does.
     pub(super) fn is_probe(&self, client: IpAddr) -> bool {
         self.logging.following.is_probe(client, &self.conns)
     }

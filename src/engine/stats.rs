@@ -25,8 +25,8 @@ pub struct Stats {
     /// Since the start.
     #[serde(flatten)]
     pub total: Counters,
-    /// Microseconds that the longest turn of the event loop took by the wall clock, all that is done between two waits for
-    /// the world. Time in which the processor was with other processes is in it.
+    /// Microseconds that the longest turn of the event loop took by the wall clock, all that is done between two waits
+    /// for the world. Time in which the processor was with other processes is in it.
     pub longest_turn_us: u64,
     /// The time when that turn began, in seconds since 1970; 0 if there was none.
     pub longest_turn_at: u64,

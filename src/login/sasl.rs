@@ -53,8 +53,8 @@ pub struct LoginClaim {
     pub password: Password,
 }
 
-/// Why a client's response cannot be judged: faults of form (501), but for [`SaslError::AuthorizationId`], which is refused
-/// as a wrong password is (RFC 4616 section 2).
+/// Why a client's response cannot be judged: faults of form (501), but for [`SaslError::AuthorizationId`], which is
+/// refused as a wrong password is (RFC 4616 section 2).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SaslError {
     /// No base64 in its canonical form.

@@ -13,8 +13,8 @@ use crate::queue_id::QueueId;
 pub enum SpoolFile {
     /// `journal/00000001.seg`.
     Segment(u32),
-    /// `journal/tip`: the number of the newest segment, so that the loss of the last ones is noticed, and how far ids may
-    /// have come in them.
+    /// `journal/tip`: the number of the newest segment, so that the loss of the last ones is noticed, and how far ids
+    /// may have come in them.
     Tip,
     /// `journal/tip.new`: the note before it is whole.
     TipDraft,

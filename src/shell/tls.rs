@@ -346,8 +346,8 @@ impl Tls {
         self.made.as_ref().map(|made| made.pem.as_slice())
     }
 
-    /// The pairs that are served and that the account could read: the folder under `tls/`, and the key and the chain in PEM;
-    /// of each folder the best.
+    /// The pairs that are served and that the account could read: the folder under `tls/`, and the key and the chain in
+    /// PEM; of each folder the best.
     pub(super) fn last_good(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let mut last = None;
         let served = self.served.iter();

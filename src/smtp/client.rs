@@ -335,7 +335,8 @@ impl Session {
         self.state = State::Quit;
     }
 
-    /// Answers [`ClientRequest::Body`] with the next bytes. Ask for more with [`Session::wants_body`] once they are out.
+    /// Answers [`ClientRequest::Body`] with the next bytes. Ask for more with [`Session::wants_body`] once they are
+    /// out.
     pub fn on_body(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         self.moves();
         if let State::Body(_, encoder) = &mut self.state {

@@ -1,4 +1,5 @@
-//! The first certificate of a machine comes once its name leads there; one that clients refuse takes no better one's place.
+//! The first certificate of a machine comes once its name leads there; one that clients refuse takes no better one's
+//! place.
 
 use std::fs;
 use std::process::Command;

@@ -53,7 +53,8 @@ impl Windows {
         fs::rename(beside, path).expect("a file");
     }
 
-    /// The lines of its log with this word in front, without it; a request that came again for another nonce counts once.
+    /// The lines of its log with this word in front, without it; a request that came again for another nonce counts
+    /// once.
     fn noted(&self, word: &str) -> Vec<String> {
         let log = fs::read_to_string(self.folder.join("log")).expect("a file");
         let lines = log.lines().filter_map(|line| line.strip_prefix(word));

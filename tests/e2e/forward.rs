@@ -1,4 +1,5 @@
-//! Mail of unauthenticated clients that is forwarded: what the next receiver finds, what comes back, and what is not let in.
+//! Mail of unauthenticated clients that is forwarded: what the next receiver finds, what comes back, and what is not
+//! let in.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -349,8 +349,8 @@ impl Bed {
         stats["queued"].as_u64()
     }
 
-    /// A session, if the relay greets. One that is dead does not answer at all; one that lives on a busy machine is waited
-    /// for, as for every other reply.
+    /// A session, if the relay greets. One that is dead does not answer at all; one that lives on a busy machine is
+    /// waited for, as for every other reply.
     pub(crate) fn client(&self) -> Option<Client> {
         let opened = Client::open(self.port);
         let mut client = opened

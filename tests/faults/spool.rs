@@ -1,4 +1,5 @@
-//! A look into the spool that takes nothing from the code under test: it knows the frozen front of a record and no more.
+//! A look into the spool that takes nothing from the code under test: it knows the frozen front of a record and no
+//! more.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! What becomes of the mail that unauthenticated clients bring: whose it is, what follows, and how it goes on to another host.
+//! What becomes of the mail that unauthenticated clients bring: whose it is, what follows, and how it goes on to
+//! another host.
 //!
 //! The whole engine with a zone that says what a test tells it to, and a far host that takes everything; without
 //! sockets, in the time that it takes to compute.

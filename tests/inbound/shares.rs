@@ -209,7 +209,8 @@ fn sessions_are_left_for_others_however_many_an_attacker_opens() {
         assert!((most / 2..=most).contains(&taken), "{taken} of 400");
         assert_eq!(clients.user_submits().get(..3), Some("250"));
         if spread {
-            // All that there are for clients are taken: there is one again as soon as some have done nothing for a while.
+            // All that there are for clients are taken: there is one again as soon as some have done nothing for a
+            // while.
             assert!(clients.stage.accept(Listener::Smtp, HONEST.into()).is_err());
             clients.pass(11);
         }

@@ -1,5 +1,5 @@
-//! What becomes of the mail of users, of hosts of `relay.networks` and of programs of this machine: what is added to it and
-//! taken off, and what signs it.
+//! What becomes of the mail of users, of hosts of `relay.networks` and of programs of this machine: what is added to it
+//! and taken off, and what signs it.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! One relay that unauthenticated clients write to, a zone that says what it is told to, and one host that takes all mail.
+//! One relay that unauthenticated clients write to, a zone that says what it is told to, and one host that takes all
+//! mail.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -88,8 +88,8 @@ fn shell_with(config: &Path, name: &str, words: &[&str], script: &str) -> String
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// Asks a shell for what comes behind each command, by a script with one `ask START` a command, where it answers in lines
-/// up to one that is a dot: the words that come next, and the options.
+/// Asks a shell for what comes behind each command, by a script with one `ask START` a command, where it answers in
+/// lines up to one that is a dot: the words that come next, and the options.
 fn judge(name: &str, words: &[&str], head: &str, ask: impl Fn(&str) -> String) {
     let mut commands = BTreeMap::new();
     expected(&[], &mut commands);

@@ -1,5 +1,5 @@
-//! A relay in a memory cgroup: what its process, its sockets and its files in memory take together has a ceiling, and the
-//! kernel kills it past that.
+//! A relay in a memory cgroup: what its process, its sockets and its files in memory take together has a ceiling, and
+//! the kernel kills it past that.
 //!
 //! The group is made below that of the tests, with version 1 or 2 of cgroups. Where none can be made (not root, a
 //! read-only `/sys/fs/cgroup`) that is printed, and what the process itself holds is checked alone.

@@ -1,9 +1,10 @@
 //! Pressure: many peers, slow peers, guessing peers and peers that send too much, at the binary that users run.
 //!
-//! The short form is part of `cargo test`; `CHOPAR_PRESSURE=long`, which `make pressure` sets, makes the crowds as large
-//! as they come. What is measured is printed, so that it shows with `--nocapture`. The bounds that are asserted leave
-//! room for a debug build on a busy machine. Invariant of all: the process lives, inside a memory cgroup of 128 MiB where
-//! one can be made, and serves the next client. What is left of memory when its peers are gone is printed, not asserted.
+//! The short form is part of `cargo test`; `CHOPAR_PRESSURE=long`, which `make pressure` sets, makes the crowds as
+//! large as they come. What is measured is printed, so that it shows with `--nocapture`. The bounds that are asserted
+//! leave room for a debug build on a busy machine. Invariant of all: the process lives, inside a memory cgroup of 128
+//! MiB where one can be made, and serves the next client. What is left of memory when its peers are gone is printed,
+//! not asserted.
 
 mod cage;
 #[allow(

@@ -1,5 +1,5 @@
-//! An attacker who knows what is scarce uses up each of it, from one network and from many, and all at once, while a user
-//! submits, an honest client of port 25 delivers, and queued mail leaves.
+//! An attacker who knows what is scarce uses up each of it, from one network and from many, and all at once, while a
+//! user submits, an honest client of port 25 delivers, and queued mail leaves.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,5 +1,5 @@
-//! What the daemon keeps once it runs, and how it lives with systemd: account, privileges, rights to files and to system
-//! calls, passed sockets, notifications, and the units that it is installed with.
+//! What the daemon keeps once it runs, and how it lives with systemd: account, privileges, rights to files and to
+//! system calls, passed sockets, notifications, and the units that it is installed with.
 
 mod daemon;
 mod systemd;

@@ -129,7 +129,8 @@ impl World {
         Some(conn)
     }
 
-    /// What is held is released, and hosts are well again: nothing else is touched, so that what was forgotten stays so.
+    /// What is held is released, and hosts are well again: nothing else is touched, so that what was forgotten stays
+    /// so.
     pub(crate) fn last_visit(&mut self) {
         self.moods.clear();
         let conn = self.visit([ControlRequest::List {}].into());

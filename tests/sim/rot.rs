@@ -108,8 +108,8 @@ impl Rotten {
         &bytes[start..end]
     }
 
-    /// Whether something near this place was spoiled: in it, behind it where a record is cut off, or in a header or seal that rules over it. In the last
-    /// segment a power cut may have torn something too.
+    /// Whether something near this place was spoiled: in it, behind it where a record is cut off, or in a header or
+    /// seal that rules over it. In the last segment a power cut may have torn something too.
     pub(crate) fn touches(&self, segment: u32, offset: u32, len: u64) -> bool {
         let region = offset as usize..offset as usize + len as usize;
         let inside = |(number, hit): &Hit| {

@@ -68,8 +68,8 @@ impl BodyHasher {
         }
     }
 
-    /// For the first `limit` bytes of the canonical body too; before any of it has come. The body is hashed once, however
-    /// many cuts there are.
+    /// For the first `limit` bytes of the canonical body too; before any of it has come. The body is hashed once,
+    /// however many cuts there are.
     pub(super) fn cut_at(&mut self, limit: u64) {
         if let Err(place) = self.cuts.binary_search_by_key(&limit, |cut| cut.limit) {
             let hash = [0; DIGEST_BYTES];

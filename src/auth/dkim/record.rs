@@ -171,8 +171,8 @@ pub fn zone_lines(selector: &str, domain: &Domain, text: &str) -> String {
     }
 }
 
-/// The character-strings of a text as a zone file has them (RFC 1035 sections 3.3.14 and 5.1): each at most 255 bytes, between
-/// quotes. An empty text is one empty string.
+/// The character-strings of a text as a zone file has them (RFC 1035 sections 3.3.14 and 5.1): each at most 255 bytes,
+/// between quotes. An empty text is one empty string.
 pub fn zone_strings(text: &[u8]) -> Vec<String> {
     let chunks: Vec<&[u8]> = match text {
         [] => vec![text],

@@ -92,7 +92,8 @@ impl DkimVerification {
         self.slots.iter().any(|slot| slot.state.is_ok())
     }
 
-    /// The verdicts, in the order of the fields, once no key is missing. `header` is the one of [`DkimVerification::new`].
+    /// The verdicts, in the order of the fields, once no key is missing. `header` is the one of
+    /// [`DkimVerification::new`].
     pub fn judge(
         self,
         header: &Header,

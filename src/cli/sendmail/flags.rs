@@ -243,8 +243,8 @@ impl Flags {
             // -XV is how Postfix spells VERP, which is not offered; any other -X would name a log file.
             'V' => self.envelope_id = Some(value),
             'o' => return self.option(&value, rest),
-            // Taken with their value and ignored: hop count, syslog label, protocol, configuration, log file, options of
-            // Sendmail's.
+            // Taken with their value and ignored: hop count, syslog label, protocol, configuration, log file, options
+            // of Sendmail's.
             _ => {}
         }
         Ok(())

@@ -254,8 +254,8 @@ fn needs_domain(field: Field<'_>) -> bool {
     }
 }
 
-/// Writes a field with every bare name completed, and with the domain of this machine for `localhost`. Cron writes `From: root (Cron Daemon)`: the comment of a single
-/// address is kept as its name.
+/// Writes a field with every bare name completed, and with the domain of this machine for `localhost`. Cron writes
+/// `From: root (Cron Daemon)`: the comment of a single address is kept as its name.
 fn write_completed(out: &mut Vec<u8>, field: Field<'_>, caller: &Caller) {
     let Ok(mailboxes) = address_list(field.value(), Some(&caller.domain)) else {
         out.extend_from_slice(field.raw());

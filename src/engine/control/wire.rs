@@ -36,8 +36,8 @@ pub enum ControlRequest {
         /// The address, as the client names it.
         recipient: String,
     },
-    /// Log refusals and failed handshakes of clients at these addresses at the level `debug` and do not slow them, until the tool
-    /// hangs up: they are its own attempts, from addresses of this host.
+    /// Log refusals and failed handshakes of clients at these addresses at the level `debug` and do not slow them,
+    /// until the tool hangs up: they are its own attempts, from addresses of this host.
     Examine { addresses: Vec<IpAddr> },
 }
 

@@ -318,7 +318,8 @@ impl Delivery {
         }
     }
 
-    /// Why a recipient waits: a next hop that could not be reached, be it for another message, is the latest that is known.
+    /// Why a recipient waits: a next hop that could not be reached, be it for another message, is the latest that is
+    /// known.
     pub(in crate::engine) fn latest_cause(
         &self,
         state: &RecipientState,

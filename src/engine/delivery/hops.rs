@@ -35,7 +35,8 @@ pub(super) struct Hops {
     pub(super) rerouted: Option<QueueId>,
     /// Next hops with an idle delivery session.
     pub(super) idling: BTreeSet<HopId>,
-    /// Hops that found no room for a delivery session, and wait for that of another: with mail of users, and the others.
+    /// Hops that found no room for a delivery session, and wait for that of another: with mail of users, and the
+    /// others.
     pub(super) wanting: [BTreeSet<(u64, HopId)>; 2],
     pub(super) wants: u64,
     /// The ones that are examined again, because there is room.

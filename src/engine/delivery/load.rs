@@ -78,8 +78,8 @@ impl Load {
         self.body = None;
     }
 
-    /// A transaction has one reverse-path: keeps the recipients that have that of the first. The others, which are given
-    /// back, wait for a transaction of their own.
+    /// A transaction has one reverse-path: keeps the recipients that have that of the first. The others, which are
+    /// given back, wait for a transaction of their own.
     pub(super) fn keep_one_sender(&mut self, envelope: &Envelope) -> Vec<u32> {
         let path = |at: &u32| {
             let recipient = envelope.recipients.get(*at as usize);

@@ -395,8 +395,8 @@ impl Server {
     }
 }
 
-/// The author in a From that the grammar refuses for its display name, as devices write it: it holds one at sign, in angle
-/// brackets, and all readers show its domain.
+/// The author in a From that the grammar refuses for its display name, as devices write it: it holds one at sign, in
+/// angle brackets, and all readers show its domain.
 fn sole_author(header: &Header) -> Option<Mailbox> {
     let mut fields = header.named("From").map(Field::value);
     let (Some(value), None) = (fields.next(), fields.next()) else {

@@ -298,8 +298,8 @@ impl Visits {
         })
     }
 
-    /// The state of the relay, which is looked at once a second at most: with a long queue that takes a while, in which no
-    /// mail is served.
+    /// The state of the relay, which is looked at once a second at most: with a long queue that takes a while, in which
+    /// no mail is served.
     fn snapshot(&mut self, delivery: &Delivery, fx: &mut Effects) -> &Snapshot {
         let known = self.snapshot.take();
         let is_fresh = |snapshot: &Snapshot| fx.now.instant.since(snapshot.at) < STATUS_INTERVAL;

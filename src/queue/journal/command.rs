@@ -21,8 +21,8 @@ pub enum JournalCommand {
         ticket: Ticket,
         record: Record,
     },
-    /// Write the next piece of a large message. Answered by [`JournalCompletion::BodyWritten`] or [`JournalCompletion::BodyFailed`];
-    /// it is durable only with the message record that names it.
+    /// Write the next piece of a large message. Answered by [`JournalCompletion::BodyWritten`] or
+    /// [`JournalCompletion::BodyFailed`]; it is durable only with the message record that names it.
     BodyAppend {
         /// The message that it will be.
         id: QueueId,

@@ -87,7 +87,8 @@ impl Https {
     }
 }
 
-/// Why a file of the configuration cannot be read: one outside of its folder is closed to a daemon that started without it.
+/// Why a file of the configuration cannot be read: one outside of its folder is closed to a daemon that started without
+/// it.
 pub fn why(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::PermissionDenied => format!(

@@ -183,8 +183,8 @@ struct Visitors {
 }
 
 impl Visitors {
-    /// Starts a thread for a client. Past the bound another client is disconnected, which ends its thread. Waits a moment
-    /// for such threads to end; if there are still too many, the new client is disconnected.
+    /// Starts a thread for a client. Past the bound another client is disconnected, which ends its thread. Waits a
+    /// moment for such threads to end; if there are still too many, the new client is disconnected.
     fn receive(&mut self, stream: TcpStream, client: IpAddr, show: &Arc<Show>) {
         self.there.retain(|one| one.strong_count() > 0);
         let stream = Arc::new(stream);
@@ -236,8 +236,8 @@ fn visit(stream: &TcpStream, path: &str, body: &str) -> io::Result<()> {
     stream.write_all(&response.into_bytes(method))
 }
 
-/// The response to a request: the file of the challenge, or that there is nothing. It is the CA's to know by which name it
-/// has come.
+/// The response to a request: the file of the challenge, or that there is nothing. It is the CA's to know by which name
+/// it has come.
 fn answer(request: &HttpRequest, path: &str, body: &str) -> HttpResponse {
     match request.path == path && request.query.is_none() {
         true => HttpResponse::ok(ContentKind::Bytes, body),

@@ -300,7 +300,8 @@ mod tests {
         assert_eq!(as_nobody(|| fs::read(&account).ok()), None);
     }
 
-    /// As a renewal by certbot under umask 077 leaves them: the key with group and mode of the one before, the chain without.
+    /// As a renewal by certbot under umask 077 leaves them: the key with group and mode of the one before, the chain
+    /// without.
     #[test]
     fn the_command_after_a_renewal_under_another_umask_says_how_to_have_it_last() {
         if !rustix::process::geteuid().is_root() {

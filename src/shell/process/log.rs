@@ -44,8 +44,8 @@ pub fn start() {
     }));
 }
 
-/// Whether standard error is the stream of the journal. A program that a service starts has the variable of that service,
-/// and can have another standard error (systemd.exec(5)).
+/// Whether standard error is the stream of the journal. A program that a service starts has the variable of that
+/// service, and can have another standard error (systemd.exec(5)).
 fn goes_to_journal() -> bool {
     let Ok(stream) = env::var("JOURNAL_STREAM") else {
         return false;

@@ -72,7 +72,8 @@ impl Tls {
         }
     }
 
-    /// Names that a certificate is wanted for, that this pair lacks, and that one which was read before from its folder has.
+    /// Names that a certificate is wanted for, that this pair lacks, and that one which was read before from its folder
+    /// has.
     pub(super) fn lacking(&self, served: &Served, now: Timestamp) -> Vec<Domain> {
         let is_before = |other: &&Served| {
             other.is_replaced
