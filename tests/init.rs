@@ -1,5 +1,5 @@
-//! `chopar init`, as it is called on a new machine: into a folder of one's own, and as root on a whole system, which is
-//! an overlay over this one that is thrown away.
+//! `chopar init` as on a new machine: into a folder of the user's, and as root on a whole system, which is a temporary
+//! overlay over this one.
 
 mod machine;
 #[path = "machine/script.rs"]

@@ -1,4 +1,4 @@
-//! A CA that says when to renew (RFC 9773): pebble behind a proxy that answers for the windows.
+//! A CA that says when to renew (RFC 9773): pebble behind a proxy that answers for the renewal windows.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};

@@ -1,5 +1,5 @@
-//! Beside Postfix, Exim and OpenSMTPD: they take what the relay sends, and it takes what they send, over STARTTLS and
-//! byte for byte.
+//! With Postfix, Exim and OpenSMTPD: they accept mail of the relay, and it accepts theirs, over STARTTLS and byte for
+//! byte.
 
 use std::collections::BTreeSet;
 use std::thread;

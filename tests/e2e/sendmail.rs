@@ -1,4 +1,4 @@
-//! `sendmail` as real programs call it, with the daemon there and without.
+//! `sendmail` as real programs call it, with the daemon running and without.
 
 mod accounts;
 mod left;

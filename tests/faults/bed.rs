@@ -1,4 +1,4 @@
-//! A relay in a folder of its own, with a fault in store for it.
+//! A relay in a folder of its own, with one fault to be injected.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};

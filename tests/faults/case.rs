@@ -1,4 +1,4 @@
-//! One fault: in which scene, in which thread, at which call, and the name that replays it.
+//! One fault: its scene, thread and call, and the name that repeats it.
 
 use std::fmt;
 use std::str::FromStr;

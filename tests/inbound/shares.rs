@@ -1,5 +1,5 @@
 //! An attacker who knows the source fills one table after the other, from one address and from many networks, while
-//! others go on: a user submits, an honest client delivers, queued mail leaves.
+//! others continue: a user submits, an honest client delivers, queued mail is sent.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -1,5 +1,5 @@
-//! A whole system to change: an overlay over this one, with a network, a name and processes of its own. All of it is
-//! gone when the script has ended.
+//! A whole system that a test may change: an overlay over this one, with a network, a name and processes of its own.
+//! All of it is gone when the script has ended.
 
 use std::path::Path;
 use std::process::Command;

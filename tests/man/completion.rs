@@ -1,4 +1,4 @@
-//! `chopar completion`, run in the shells that it is for: what they complete is what the help lists.
+//! `chopar completion` in its shells: they complete exactly what the help lists.
 
 use std::collections::BTreeMap;
 use std::fs;

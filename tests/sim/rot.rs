@@ -1,4 +1,4 @@
-//! Bytes of the spool that change while nobody looks, and what may be said of them afterwards.
+//! Bytes of the spool that change while the relay is down, and what may be reported about them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

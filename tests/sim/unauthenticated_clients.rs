@@ -1,7 +1,7 @@
-//! Unauthenticated clients on port 25: what they write to, who they say they are, what the DNS says of them, and what
-//! comes back.
+//! Unauthenticated clients on port 25: the addresses they write to, the senders they claim, their records in the DNS,
+//! and the returned mail.
 //!
-//! The table of what each address leads to is written by hand here, and the ledger holds the relay to it.
+//! The table of each address's destinations is written by hand here, and the ledger holds the relay to it.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
