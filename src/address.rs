@@ -194,7 +194,8 @@ impl Mailbox {
             None if rest.is_empty() => return Err(AddressError::NoDomain),
             None => return Err(AddressError::LocalPart { at }),
         };
-        // A dot behind a name says that it is whole (RFC 1034 section 3.1); no address has one (RFC 5321 section 2.3.5).
+        // A dot behind a name says that it is whole (RFC 1034 section 3.1); no address has one (RFC 5321 section
+        // 2.3.5).
         let text = text.strip_suffix('.').unwrap_or(text);
         Ok(Self {
             text: text.into(),

@@ -1,7 +1,7 @@
-//! Why a recipient has not received the message: the text, and where it comes from (RFC 3464 sections 2.3.5 and 2.3.6).
+//! Why a recipient has not received the message: the text, and its source (RFC 3464 sections 2.3.5 and 2.3.6).
 //!
 //! A reply and the name of the host that sent it are kept apart, from the session to the log, the queue and the DSN.
-//! Only `Display` joins them, where a person reads them.
+//! Only `Display` joins them, for people.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -1,8 +1,8 @@
-//! Time as the engine sees it: handed in, never asked for.
+//! Time as the engine sees it: an argument, never a system call.
 //!
-//! The shell (or the simulator) reads the clocks; everything below it gets a [`Now`]. Timers run on the monotonic
-//! [`Instant`], so that a clock that is set moves no timer; dates in header fields and in the journal are
-//! wall-clock [`Timestamp`]s.
+//! The shell (or the simulator) reads the clocks; everything below gets a [`Now`]. Timers use the monotonic
+//! [`Instant`], so that setting the clock moves no timer. Dates in header fields and in the journal are wall-clock
+//! [`Timestamp`]s.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! Where mail goes other than by the MX of its domain, as routes and aliases name it: hosts, or something on this machine.
+//! Destinations other than the MX of the recipient's domain, as routes and aliases name them: hosts, or a local target.
 //!
-//! A [`Destination`] is written into the queue as text, and read back from it: [`Destination::parse`] and its `Display`
-//! belong together.
+//! A [`Destination`] is written into the queue as text and read back: [`Destination::parse`] and its `Display` belong
+//! together.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -1,5 +1,5 @@
 //! SHA-256 (FIPS 180-4), HMAC-SHA-256 (RFC 2104) and their comparison, over ring: for credentials, signatures and
-//! whatever has to be told apart by a hash.
+//! everything else that is identified by a hash.
 
 use ring::{digest, hmac};
 

@@ -1,4 +1,4 @@
-//! Chance as an argument: identifiers, DNS ports and ids, jitter.
+//! Randomness as an argument: identifiers, DNS ports and ids, jitter.
 
 /// A source of random bytes. The shell hands in the system's; the simulator one that runs from a seed.
 pub trait Entropy {

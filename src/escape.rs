@@ -3,8 +3,8 @@
 
 use std::fmt::{self, Write as _};
 
-/// Shows bytes as text: UTF-8 as it is, but for what moves a terminal or turns the direction of writing; that, and what is
-/// no UTF-8, is escaped (`\r`, `\n`, `\xNN`, `\u{N}`). Cut after [`ESCAPED_BYTES_MAX`] bytes.
+/// Shows bytes as text: UTF-8 as it is, but for what moves a terminal or turns the direction of writing; that, and what
+/// is no UTF-8, is escaped (`\r`, `\n`, `\xNN`, `\u{N}`). Cut after [`ESCAPED_BYTES_MAX`] bytes.
 ///
 /// ```
 /// # use chopar::escape::Escaped;
@@ -40,8 +40,8 @@ pub fn one_line(text: &str) -> String {
     text.replace(|c: char| !is_shown(c), " ")
 }
 
-/// Whether a character can be shown as it is: nothing that moves a terminal, turns the direction of writing, or cannot be
-/// seen.
+/// Whether a character can be shown as it is: nothing that moves a terminal, turns the direction of writing, or cannot
+/// be seen.
 pub fn is_shown(c: char) -> bool {
     !c.is_control()
         && !matches!(

@@ -12,8 +12,8 @@
 //! | 1 | [`smtp`], [`hook`], [`proxy`], [`dns`], [`mail`], [`auth`], [`login`], [`acme`], [`http`], [`metrics`], [`report`] | no |
 //! | 0 | the vocabulary: addresses, dates, limits, … | no |
 //!
-//! All decisions are made by state machines that do no I/O and hold no clock. They take bytes, answers and the
-//! time, and say what they want done; only `shell` and `cli` do it. `tests/layering.rs` holds the floors.
+//! All decisions are made by state machines that do no I/O and hold no clock. They take bytes, answers and the time,
+//! and say what they want done; only `shell` and `cli` do it. `tests/layering.rs` holds the floors.
 //!
 //! # The life of a message
 //!
@@ -71,7 +71,8 @@
 //! | something that the engine can want done | `Action` in `src/engine/event.rs`, `src/engine/driver.rs` `perform()` | its event; the worlds: `src/shell/event_loop/world.rs`, `tests/stage/scene.rs`, `tests/sim/driven.rs`, `tests/sim/million.rs` |
 //! | a check of `chopar doctor` | `src/setup/doctor/checks.rs` | the facts: `src/setup/doctor/gather`; the judgement: `src/setup/doctor/judge/rules.rs`; `man/chopar.8`; `tests/e2e/doctor` |
 //!
-//! `tests/guide.rs` holds this page: every file that it names is there, and every function is in the file named before it.
+//! `tests/guide.rs` holds this page: every file that it names is there, and every function is in the file named before
+//! it.
 
 #![forbid(unsafe_code)]
 // What input could turn into a panic is denied; a proven exception carries its reason.
@@ -85,8 +86,8 @@
         clippy::panic
     )
 )]
-// Whoever decides also counts without overflow, and has the time, chance and all of the world as arguments: .ci/clippy.toml
-// lists what it may not name.
+// Whoever decides also counts without overflow, and has the time, chance and all of the world as arguments:
+// .ci/clippy.toml lists what it may not name.
 #![cfg_attr(
     not(test),
     deny(

@@ -1,7 +1,7 @@
-//! Every bound of the relay, with its unit and where it comes from.
+//! Every bound of the relay, with its unit and its source.
 //!
-//! What an operator may set is a default here (`_DEFAULT`); the rest is fixed. A bound that peers can reach is
-//! answered with a reply of its own, never by dropping data silently.
+//! A bound that an operator may set is a default here (`_DEFAULT`); the others are fixed. When a peer reaches a bound,
+//! it gets a reply for it; data are never dropped silently.
 
 use std::time::Duration;
 
@@ -58,7 +58,8 @@ pub const UNAUTHENTICATED_SESSION_TIMEOUT: Duration = Duration::from_secs(180);
 pub const CROWDED_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The same inside a message.
 pub const CROWDED_MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Wait on port 25 in which an unauthenticated client that talks before the banner shows itself; hosts in `networks` do not wait.
+/// Wait on port 25 in which an unauthenticated client that talks before the banner shows itself; hosts in `networks` do
+/// not wait.
 pub const BANNER_DELAY: Duration = Duration::from_millis(100);
 /// Wait for the header of the PROXY protocol, whose specification asks for three seconds at least.
 pub const PROXY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -70,8 +71,8 @@ pub const PROXY_HEADER_BYTES_MAX: usize = 4_096;
 pub const SESSION_ERRORS_MAX: u32 = 10;
 /// Failures of AUTH in one session, past which it is closed.
 pub const SESSION_AUTH_FAILURES_MAX: u32 = 3;
-/// Commands that achieve nothing (NOOP, RSET, VRFY, HELP, EHLO, AUTH, an empty BDAT that is not the last) since the last
-/// accepted message of a session, past which it is closed with 421.
+/// Commands that achieve nothing (NOOP, RSET, VRFY, HELP, EHLO, AUTH, an empty BDAT that is not the last) since the
+/// last accepted message of a session, past which it is closed with 421.
 pub const SESSION_IDLE_COMMANDS_MAX: u32 = 100;
 /// Bytes that are swallowed after a smuggling attempt or an over-long line before the session is cut.
 pub const SWALLOW_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -163,7 +164,8 @@ pub const INLINE_BODY_BYTES_MAX: usize = 256 * 1024;
 pub const BODY_IN_FLIGHT_BYTES_MAX: usize = 512 * 1024;
 /// Bytes read from a socket in one turn for one connection.
 pub const READ_TURN_BYTES_MAX: usize = 64 * 1024;
-/// Bytes of input and output that a session may let wait while it holds more memory than its share; past it it is closed.
+/// Bytes of input and output that a session may let wait while it holds more memory than its share; past it it is
+/// closed.
 pub const SESSION_KEPT_BYTES: usize = 2 * 1024;
 /// Bytes of output a connection may have pending, past which its peer is not read.
 pub const OUTPUT_BYTES_MAX: usize = 256 * 1024;
@@ -377,8 +379,8 @@ pub const SIGNATURE_CHECKS_MAX: usize = 64;
 pub const SIGNED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Messages whose signatures workers verify at a time; others wait.
 pub const VERIFICATIONS_AT_ONCE_MAX: usize = 2;
-/// Least modulus of an RSA key that signs without a warning, in bits: what RFC 8301 section 3.2 recommends, and what ring
-/// signs with.
+/// Least modulus of an RSA key that signs without a warning, in bits: what RFC 8301 section 3.2 recommends, and what
+/// ring signs with.
 pub const DKIM_RSA_SIGNING_BITS_MIN: usize = 2_048;
 /// Bytes of a private key file.
 pub const DKIM_KEY_FILE_BYTES_MAX: usize = 16 * 1024;
@@ -414,8 +416,8 @@ pub const SRS_DAYS_MAX: u64 = 21;
 pub const SRS_UNWRAPS_MAX: usize = 4;
 /// Messages to one return address, as long as the daemon runs.
 pub const RETURN_USES_MAX: u32 = 100;
-/// Return addresses whose uses are counted. Where they are too many, the client network (a /24, of IPv6 a /48) that holds
-/// most makes room.
+/// Return addresses whose uses are counted. Where they are too many, the client network (a /24, of IPv6 a /48) that
+/// holds most makes room.
 pub const RETURN_TABLE_ENTRIES_MAX: usize = 16_384;
 /// Return addresses in one transaction: a notification is about one sender's message.
 pub const RETURN_RECIPIENTS_MAX: usize = 1;
@@ -471,7 +473,8 @@ pub const PROGRAM_TIMEOUT: Duration = Duration::from_secs(300);
 pub const HOOK_TIMEOUT: Duration = Duration::from_secs(60);
 /// Hooks that are asked at a time: fewer than may run, since one whose client has gone away runs on.
 pub const HOOKS_MAX: usize = 16;
-/// Messages that wait for their turn; with [`HOOK_TIMEOUT`] not longer than a client waits (RFC 5321 section 4.5.3.2.6).
+/// Messages that wait for their turn; with [`HOOK_TIMEOUT`] not longer than a client waits (RFC 5321 section
+/// 4.5.3.2.6).
 pub const HOOKS_WAITING_MAX: usize = 64;
 /// How much longer than [`HOOK_TIMEOUT`] the helper may take with a message.
 pub const HOOK_GRACE: Duration = Duration::from_secs(10);
@@ -533,8 +536,8 @@ pub const LOG_LINES_COUNTED_MAX: usize = 256;
 pub const REFUSALS_KEPT_MAX: usize = 64;
 /// Characters of a command that the log shows where it is refused.
 pub const SAID_CHARS_MAX: usize = 200;
-/// Messages of which the log says why they wait, each time that a next hop could not be reached; and as many of those that
-/// come meanwhile.
+/// Messages of which the log says why they wait, each time that a next hop could not be reached; and as many of those
+/// that come meanwhile.
 pub const UNTRIED_LOGGED_MAX: usize = 20;
 
 // The event loop.
@@ -561,8 +564,8 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes that are discarded on a closed connection.
 pub const LINGER_BYTES_MAX: usize = 64 * 1024;
-/// Closed connections that linger at a time; for one more the oldest is dropped, refused clients and readers of pages before
-/// sessions.
+/// Closed connections that linger at a time; for one more the oldest is dropped, refused clients and readers of pages
+/// before sessions.
 pub const LINGERING_MAX: usize = 1_024;
 /// How long the relay takes to end once it is asked to.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -586,8 +589,8 @@ pub const COMPLETION_TIME: Duration = Duration::from_secs(1);
 pub const QUEUE_READERS_MAX: usize = 8;
 /// Those of one user.
 pub const QUEUE_READERS_PER_USER_MAX: usize = 2;
-/// Files of the drop folder that are sent at a time; a user may begin another one while fewer of that user's are under way
-/// than half of what is left.
+/// Files of the drop folder that are sent at a time; a user may begin another one while fewer of that user's are under
+/// way than half of what is left.
 pub const DROP_VISITS_MAX: usize = 16;
 /// Files of the drop folder that were sent and cannot be removed; where there are more, no others are sent.
 pub const DROP_STUCK_MAX: usize = 16;
@@ -658,8 +661,8 @@ pub const ACME_WINDOW_PAUSE_MAX: Duration = Duration::from_secs(86_400);
 pub const ACME_DNS_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long one run of hooks/dns-01 may take.
 pub const ACME_HOOK_TIMEOUT: Duration = Duration::from_secs(300);
-/// Connections that the listeners for challenges serve at a time; CAs look from several places. For one more the oldest is
-/// closed of the site that has most.
+/// Connections that the listeners for challenges serve at a time; CAs look from several places. For one more the oldest
+/// is closed of the site that has most.
 pub const ACME_VISITORS_MAX: usize = 16;
 /// How long one connection to a listener for challenges may take.
 pub const ACME_VISIT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -4,8 +4,8 @@
 //! in this index: `tests/guide.rs` holds the two against each other. Other comments that name a section explain the
 //! line below them. Where the relay is stricter or wider than a standard, the module doc says so.
 //!
-//! Enhanced status codes are looked up as they appear on the wire: `"5.1.1"` in `src/smtp/reply.rs` is the row of a reply
-//! to a client; `EnhancedCode::new(5, 1, 1)` is where a recipient gets a code of our own.
+//! Enhanced status codes are looked up as they appear on the wire: `"5.1.1"` in `src/smtp/reply.rs` is the row of a
+//! reply to a client; `EnhancedCode::new(5, 1, 1)` is where a recipient gets a code of our own.
 //!
 //! # RFC 5321: SMTP
 //!

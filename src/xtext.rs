@@ -1,9 +1,8 @@
 //! xtext (RFC 3461 section 4), the coding of ENVID, ORCPT and AUTH= values, and that of addresses of the type utf-8
 //! (RFC 6533 section 3).
 
-/// Decodes xtext; `None` where it is malformed, or holds a control character or no UTF-8 once decoded. Servers write UTF-8
-/// in it too, and some write small digits.
-/// Decides RFC 3461 section 4.
+/// Decodes xtext; `None` where it is malformed, or holds a control character or no UTF-8 once decoded. Servers write
+/// UTF-8 in it too, and some write small digits. Decides RFC 3461 section 4.
 pub fn decode_xtext(text: &str) -> Option<String> {
     if !text.is_ascii() {
         return None;

@@ -1,5 +1,5 @@
-//! The commands as a person or a script calls them: on a configuration folder of their own, with standard input from a
-//! pipe.
+//! The commands as a person or a script calls them: each on a configuration folder of its own, with standard input from
+//! a pipe.
 
 use std::fs::Permissions;
 use std::io::Write as _;

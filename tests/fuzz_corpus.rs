@@ -1,6 +1,6 @@
-//! What the fuzzers' corpora hold, and thousands of variants of it, against the promises of `tests/fuzz/src`.
+//! The inputs in the fuzzers' corpora, and thousands of variants of them, against the promises of `tests/fuzz/src`.
 //!
-//! The variants follow from their number alone: a failure here is the same failure at the next run.
+//! A variant depends only on its number, so a failure repeats at the next run.
 
 #[path = "fuzz/src/lib.rs"]
 pub mod targets;

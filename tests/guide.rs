@@ -1,5 +1,5 @@
-//! What the crate's documentation says about the source is so: files and functions that the guide in `src/lib.rs` and
-//! README name are there, and the index of `src/standards.rs` and the doc comments agree.
+//! Checks the crate's documentation against the source: files and functions that the guide in `src/lib.rs` and README
+//! name exist, and the index of `src/standards.rs` and the doc comments agree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

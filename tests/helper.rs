@@ -1,4 +1,4 @@
-//! The helper as a process: what it does for who holds its control socket, and what it does not.
+//! The helper as a process: what it does for the holder of its control socket, and what it refuses.
 
 use std::fs::{self, File, Permissions};
 use std::io::{IoSlice, Read as _, Write as _};

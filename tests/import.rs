@@ -1,4 +1,5 @@
-//! `chopar import` on the configuration that Debian's packages bring, and on examples whose reports are files beside them.
+//! `chopar import` on the configuration that Debian's packages bring, and on examples whose reports are files beside
+//! them.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -81,8 +82,8 @@ fn data(name: &str) -> String {
     path.join(name).to_str().expect("UTF-8").to_owned()
 }
 
-/// Each line of an example is in its report, as the file beside it says. After a change of wording, CHOPAR_REPORTS=write
-/// writes these files anew.
+/// Each line of an example is in its report, as the file beside it says. After a change of wording,
+/// CHOPAR_REPORTS=write writes these files anew.
 #[track_caller]
 fn assert_reported(place: &Place, name: &str) {
     let report = fs::read_to_string(place.at("new/import.report")).expect("a report");

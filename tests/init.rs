@@ -1,5 +1,5 @@
-//! `chopar init`, as it is called on a new machine: into a folder of one's own, and as root on a whole system, which is an
-//! overlay over this one that is thrown away.
+//! `chopar init` as on a new machine: into a folder of the user's, and as root on a whole system, which is a temporary
+//! overlay over this one.
 
 mod machine;
 #[path = "machine/script.rs"]
@@ -314,7 +314,8 @@ fn a_repository_has_no_secret_or_all_and_a_clone_is_told_which_modes_it_lost() {
     let mode = fs::metadata(public.join(".git")).expect("a folder").mode();
     assert_eq!(mode & 0o077, 0, "{mode:o}");
 
-    // A .gitignore of one's own is added to, and a run that was to commit everything and ended halfway is not gone on with.
+    // A .gitignore of one's own is added to, and a run that was to commit everything and ended halfway is not gone on
+    // with.
     let half = place.path().join("half");
     fs::create_dir(&half).expect("a folder");
     fs::write(half.join(".gitignore"), "*.swp").expect("a file");

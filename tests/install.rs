@@ -1,4 +1,4 @@
-//! `make install`, as somebody calls it who has no compiler, and what it installs beside what README says.
+//! `make install` on a machine without a compiler, and the installed files against README.
 
 use std::collections::BTreeSet;
 use std::fs;

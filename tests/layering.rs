@@ -1,4 +1,4 @@
-//! The floors of the crate, held: what a module imports, and what it touches.
+//! Checks the floors of the crate: what a module imports, and whether it touches the world.
 //!
 //! | floor | modules | may touch the world |
 //! | --- | --- | --- |
@@ -10,7 +10,7 @@
 //! | 1 | `smtp`, `hook`, `proxy`, `dns`, `mail`, `auth`, `login`, `acme`, `http`, `metrics`, `report` | no |
 //! | 0 | every other file of `src/` | no |
 //!
-//! The check reads text, not syntax: it takes comments and tests off and looks at every `crate::` and `super::` path.
+//! The check reads text, not syntax: it removes comments and tests and looks at every `crate::` and `super::` path.
 
 #[path = "layering/circles.rs"]
 mod circles;
@@ -340,8 +340,8 @@ fn every_folder_of_the_source_has_a_floor() {
     }
 }
 
-/// What the engine wants has one interpreter: `Action` has no name outside of the engine, which the compiler holds for the
-/// shell and for every test, and inside of it nobody but the driver takes actions out.
+/// What the engine wants has one interpreter: `Action` has no name outside of the engine, which the compiler holds for
+/// the shell and for every test, and inside of it nobody but the driver takes actions out.
 #[test]
 fn only_the_driver_takes_actions_apart() {
     let files = source_files();

@@ -1,5 +1,5 @@
-//! The manual says what there is, and nothing else: keys, commands, flags, bounds, log events and members of JSON are
-//! held against the pages in both directions.
+//! Checks the manual in both directions: keys, commands, flags, bounds, log events and members of JSON against the
+//! pages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

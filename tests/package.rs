@@ -1,5 +1,5 @@
-//! The package for Debian and the tarball: made out of a binary, and the package installed, used, upgraded, removed and
-//! purged on a machine that is thrown away.
+//! The Debian package and the tarball, made from a binary; the package is installed, used, upgraded, removed and purged
+//! on a temporary machine.
 
 #[path = "machine/debian.rs"]
 mod debian;

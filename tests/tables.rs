@@ -1,7 +1,7 @@
-//! Every table of the relay is bounded, and none that a peer fills can be filled by one peer for all.
+//! Every table of the relay is bounded, and no single peer can fill a table for all others.
 //!
-//! The tables are found in the source: each field of a map, a set or a line under `engine`, `policy` and `dns`. One that
-//! is added has to say here what keeps it in bounds.
+//! The tables are found in the source: each field of a map, a set or a queue under `engine`, `policy` and `dns`. A new
+//! one must be listed here with the reason why it is bounded.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,8 +1,9 @@
-//! Unauthenticated clients on port 25, with everything against abuse turned on and a DNS that lies: made from a seed, without sockets.
+//! Unauthenticated clients on port 25, with all abuse checks turned on and a DNS that lies: generated from a seed,
+//! without sockets.
 //!
-//! Whatever the lists answer, late or never, and however the unauthenticated clients behave: each command gets its reply, in order,
-//! until the session is closed with 421 or 554; nobody waits for longer than names are looked up and replies held back;
-//! and nothing is left when all have gone but what is counted about them. A seed has one history.
+//! Whatever the block lists answer, late or never, and however the clients behave: each command gets its reply, in
+//! order, until the session is closed with 421 or 554; no client waits longer than look-ups and delayed replies take;
+//! and when all have gone, nothing is left but the counts about them. A seed always gives the same run.
 
 #[allow(
     dead_code,

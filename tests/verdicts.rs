@@ -1,6 +1,6 @@
-//! `chopar check` and a start come to the same verdict, whatever has happened to the configuration folder: modes, owners,
-//! contents, links, encodings, names. Each damaged folder is judged by `check` as root, by `check` as the daemon's account
-//! itself, and some of them by a real start. The seeds are fixed; the message of a failure names the one.
+//! `chopar check` and a start come to the same verdict, whatever has happened to the configuration folder: modes,
+//! owners, contents, links, encodings, names. Each damaged folder is judged by `check` as root, by `check` as the
+//! daemon's account, and some of them by a real start. The seeds are fixed; the message of a failure names the seed.
 
 use std::fs::{self, File, Permissions};
 use std::io::Read as _;

@@ -22,14 +22,14 @@ use super::{ChallengeKind, Name};
 use crate::date::Timestamp;
 use crate::limits::{ACME_ARRIVAL_PATIENCE, ACME_ARRIVAL_PAUSE_MAX, ACME_ARRIVAL_PAUSE_MIN};
 
-/// Whose an address is.
+/// The owner of an address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Whose {
     /// It is one of this machine's.
     Ours,
     /// It is another machine's.
     Theirs,
-    /// The machine has no public address of its own in that family: it may stand behind an address translation.
+    /// Unknown: the machine has no public address of its own in that family, and may be behind an address translation.
     Untold,
 }
 
@@ -66,7 +66,7 @@ impl NameLead {
         }
     }
 
-    /// The one of several names that stands most in the way.
+    /// The worst obstacle among several names.
     pub fn worst(leads: impl IntoIterator<Item = Self>) -> Self {
         let worst = leads.into_iter().max_by_key(Self::rank);
         worst.unwrap_or(Self::Here)
@@ -115,20 +115,20 @@ pub fn is_by_address(kind: ChallengeKind) -> bool {
     }
 }
 
-/// What to do now about a certificate that is not there yet.
+/// The next step for a certificate that does not exist yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ArrivalStep {
-    /// Look up where its names lead; answer with [`CertificateArrival::on_look`].
-    PeriodicCheck,
+    /// Check where its names lead; answer with [`CertificateArrival::on_look`].
+    LookUp,
     Obtain,
     /// Nothing until then.
     Wait(Timestamp),
 }
 
-/// What a look has changed.
+/// The change that a check found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ArrivalChange {
-    /// The names lead here, and did not at the look before: failures before do not count.
+    /// The names lead here, and did not at the previous check: earlier failures no longer count.
     Arrived,
     Nothing,
 }
@@ -139,7 +139,7 @@ pub struct CertificateArrival {
     /// Since when it is waited.
     since: Timestamp,
     seen: Option<NameLead>,
-    /// When to look again.
+    /// Time of the next check.
     next: Timestamp,
 }
 
@@ -153,7 +153,7 @@ impl CertificateArrival {
         }
     }
 
-    /// What to do now, where the plan of the certificate says this.
+    /// The next step, if the plan of the certificate says `due`.
     pub fn step(&self, due: Due, now: Timestamp) -> ArrivalStep {
         let order_at = match due {
             Due::Wait(until) => until,
@@ -161,7 +161,7 @@ impl CertificateArrival {
         };
         let is_patient = now < self.since.after(ACME_ARRIVAL_PATIENCE);
         let is_order = order_at <= now;
-        // What a look found a while ago is not what an order is spent on.
+        // An old check is not enough to spend an order on.
         let is_fresh = now < self.next;
         match &self.seen {
             Some(lead) if lead.is_arrived() && !is_order => ArrivalStep::Wait(order_at),
@@ -172,11 +172,11 @@ impl CertificateArrival {
                 ArrivalStep::Obtain
             }
             Some(_) if is_fresh => ArrivalStep::Wait(self.next),
-            Some(_) | None => ArrivalStep::PeriodicCheck,
+            Some(_) | None => ArrivalStep::LookUp,
         }
     }
 
-    /// Where the names lead.
+    /// Records where the names lead.
     pub fn on_look(&mut self, lead: NameLead, now: Timestamp) -> ArrivalChange {
         let was_away = self.seen.as_ref().is_some_and(|seen| !seen.is_arrived());
         let change = match was_away && lead.is_arrived() {
@@ -194,7 +194,7 @@ impl CertificateArrival {
         self.next
     }
 
-    /// Where the names led at the last look.
+    /// Where the names led at the last check.
     pub fn seen(&self) -> Option<&NameLead> {
         self.seen.as_ref()
     }

@@ -32,7 +32,7 @@ impl ChallengeKind {
         Self::ALL.into_iter().find(|kind| kind.word() == word)
     }
 
-    /// What to see to when it fails.
+    /// What to check when it fails.
     pub(super) const fn cure(self) -> &'static str {
         match self {
             Self::Http01 => {

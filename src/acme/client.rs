@@ -66,21 +66,21 @@ enum State {
     Nonce(Call),
     /// It is sent after a wait.
     Waiting(Call),
-    /// A challenge is being shown; this tells the server to look.
+    /// A challenge is being presented; this request tells the server to check it.
     Presenting(Call),
     /// A challenge is being taken away.
     Withdrawing(Then),
     Ended,
 }
 
-/// What follows a withdrawal.
+/// The step after a withdrawal.
 enum Then {
     Next,
     Fail(AcmeError),
 }
 
 impl AcmeClient {
-    /// A machine, and what it wants first.
+    /// A state machine, and its first action.
     pub fn new(directory: Url, key: AccountKey, work: AcmeWork) -> (Self, AcmeAction) {
         let call = Call::new(Step::Directory, directory.clone(), Payload::None);
         let mut client = Self {
@@ -144,7 +144,7 @@ impl AcmeClient {
         }
     }
 
-    /// The challenge is shown: the server may look.
+    /// The challenge is presented: tells the server to check it.
     pub fn on_presented(&mut self, chance: &dyn SecureRandom) -> AcmeAction {
         match std::mem::replace(&mut self.state, State::Ended) {
             State::Presenting(call) => self.send(call, chance),
@@ -178,7 +178,7 @@ impl AcmeClient {
         }
     }
 
-    /// Nobody should have said that now; the machine has ended, which is the safe end.
+    /// An unexpected call; the machine has ended, which is safe.
     fn ignore(&mut self, state: State) -> AcmeAction {
         drop(state);
         self.fail(AcmeError::NotSupported {
@@ -292,12 +292,13 @@ impl AcmeClient {
                     false => self.fail(AcmeError::Nonces),
                 }
             }
-            // Another try was heard although its answer was not (RFC 8555 section 7.4), or it is still at work.
+            // An earlier try arrived although its answer did not (RFC 8555 section 7.4), or the server is still working
+            // on it.
             Some("orderNotReady") if call.step == Step::Finalize => self.poll_order(response, now),
             Some("accountDoesNotExist") if call.step == Step::FindAccount => {
                 self.new_account(chance)
             }
-            // Replaced before, of another account, of another CA: what counts is the order (RFC 9773 section 5).
+            // Replaced before, or of another account or CA: the order is more important (RFC 9773 section 5).
             Some(_)
                 if call.step == Step::NewOrder && self.is_replacing() && response.status != 429 =>
             {
@@ -309,7 +310,7 @@ impl AcmeClient {
             Some("alreadyRevoked") if call.step == Step::Revoke => {
                 AcmeAction::Done(AcmeOutcome::Revoked)
             }
-            // RFC 9773 section 4.1: a server that cannot tell is as good as one that does not do it.
+            // RFC 9773 section 4.1: a server that cannot answer is treated like one without renewal information.
             _ if call.step == Step::Window && response.status < 500 && response.status != 429 => {
                 AcmeAction::Done(AcmeOutcome::NoWindow)
             }
@@ -371,7 +372,7 @@ impl AcmeClient {
                     Err(text) => self.fail(malformed(text)),
                 }
             }
-            // What the challenge says now is said better by its authorization.
+            // The authorization reports the state of the challenge better.
             Step::Answer => self.poll_authorization(response, now),
             Step::Finalize | Step::OrderAgain => match wire::read_order(&response.body) {
                 Ok(order) => self.on_order(call.step, order, response, now, chance),
@@ -388,7 +389,7 @@ impl AcmeClient {
     }
 }
 
-/// When a certificate is to be renewed, where the server says so.
+/// When to renew a certificate, if the server says so.
 fn window(response: &AcmeResponse, now: Timestamp) -> AcmeOutcome {
     match RenewalInfo::parse(&response.body) {
         Some(info) => {

@@ -20,10 +20,10 @@ pub enum AcmeError {
         /// When to come again.
         retry_at: Option<Timestamp>,
     },
-    /// What it said is not ACME.
+    /// The response is not ACME.
     Malformed {
         url: String,
-        /// What is wrong with it.
+        /// The error in it.
         text: String,
     },
     /// There were too many requests, or certificates.
@@ -33,13 +33,13 @@ pub enum AcmeError {
         retry_at: Option<Timestamp>,
     },
     Refused {
-        /// What was asked for.
+        /// The request.
         what: &'static str,
         problem: AcmeProblem,
     },
     /// Its terms have not been agreed to.
     Terms {
-        /// Where they are.
+        /// The URL of the terms.
         url: String,
     },
     /// It wants an account to be bound to another one.
@@ -52,14 +52,14 @@ pub enum AcmeError {
     OrderInvalid { problem: AcmeProblem },
     /// It did not come to an end.
     TooSlow {
-        /// What did not.
+        /// The step that failed.
         what: &'static str,
     },
     /// All nonces were refused.
     Nonces,
     /// The server does not do this.
     NotSupported {
-        /// What.
+        /// The step.
         what: &'static str,
     },
     /// A request could not be signed.
@@ -81,7 +81,7 @@ pub enum ProofError {
     Validation {
         name: String,
         kind: ChallengeKind,
-        /// What it saw.
+        /// The problem that the CA reported.
         problem: AcmeProblem,
     },
     /// The proof could not be shown.
@@ -97,7 +97,7 @@ impl AcmeError {
         }
     }
 
-    /// Whether somebody has to change something before it can work; else waiting may be enough.
+    /// Whether a person must change something before it can work; otherwise waiting may be enough.
     pub fn is_lasting(&self) -> bool {
         matches!(
             self,
@@ -218,7 +218,7 @@ impl fmt::Display for Later {
     }
 }
 
-/// What to do about a problem, by its kind (RFC 8555 section 6.7).
+/// The remedy for a problem, by its kind (RFC 8555 section 6.7).
 fn cure(problem: &AcmeProblem) -> &'static str {
     match problem.acme_kind() {
         Some("caa") => "add a CAA record that allows this CA, or remove the one that does not",

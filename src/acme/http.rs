@@ -23,7 +23,7 @@ pub struct AcmeResponse {
 /// Whether there will be a body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BodyWanted {
-    /// As the head says.
+    /// As the head announces it.
     Expected,
     /// Never: the answer to HEAD.
     None,
@@ -79,14 +79,14 @@ impl fmt::Display for HttpError {
     }
 }
 
-/// How the end of the body is told.
+/// How the end of the body is recognized.
 enum Length {
     Bytes(usize),
     Chunked,
     UntilClose,
 }
 
-/// Reads all that has come; `None` as long as more has to follow.
+/// Parses the input so far; `None` while more has to follow.
 pub fn response(
     bytes: &[u8],
     body: BodyWanted,
@@ -118,7 +118,7 @@ fn whole(
     Err(HttpError::Interim)
 }
 
-/// The head of a response, and what is behind it; `None` before its end.
+/// The head of a response, and the rest; `None` before its end.
 fn head(bytes: &[u8]) -> Result<Option<(&str, &[u8])>, HttpError> {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
         return match bytes.len() > ACME_HEAD_BYTES_MAX {
@@ -163,7 +163,7 @@ fn last<'a>(
                 length = Some(Length::Chunked);
             }
             "transfer-encoding" => return Err(HttpError::Length),
-            // Chunks count where both are there (RFC 9112 section 6.3).
+            // Chunked takes precedence if both are present (RFC 9112 section 6.3).
             "content-length" if !matches!(length, Some(Length::Chunked)) => {
                 let len = value.parse().map_err(|_| HttpError::Length)?;
                 length = Some(Length::Bytes(len));
@@ -225,7 +225,7 @@ fn chunks(mut bytes: &[u8]) -> Result<Option<Vec<u8>>, HttpError> {
         }
         bytes = bytes.get(end.saturating_add(2)..).unwrap_or_default();
         if len == 0 {
-            // Trailers would follow; nobody needs them.
+            // Trailers would follow, which are not needed.
             return Ok(Some(body));
         }
         let Some((chunk, rest)) = bytes.split_at_checked(len) else {

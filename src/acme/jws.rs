@@ -15,11 +15,11 @@ pub struct AccountKey(EcdsaKeyPair);
 pub enum KnownBy<'a> {
     /// By the account's URL.
     Account(&'a str),
-    /// By the key itself, where there is no account yet or none is meant.
+    /// By the key itself, if there is no account yet or none is needed.
     Key,
 }
 
-/// Credentials that a CA gives its customers for the binding of an account.
+/// Credentials from a CA, which bind an account to a customer.
 #[derive(Clone)]
 pub struct ExternalAccount {
     kid: String,
@@ -91,7 +91,7 @@ impl AccountKey {
         Some(flattened(&input, signature.as_ref()).to_string())
     }
 
-    /// What binds a new account to one that the CA knows.
+    /// The binding of a new account to one that the CA knows.
     pub fn bind(&self, external: &ExternalAccount, new_account: &str) -> Value {
         let protected = json!({"alg": "HS256", "kid": external.kid, "url": new_account});
         let input = signing_input(&protected, &self.jwk().to_string());
@@ -112,7 +112,7 @@ fn flattened(input: &str, signature: &[u8]) -> Value {
     json!({"protected": protected, "payload": payload, "signature": signature})
 }
 
-/// What the server looks for: `token.thumbprint` (RFC 8555 section 8.1).
+/// The value that the server expects: `token.thumbprint` (RFC 8555 section 8.1).
 pub fn key_authorization(token: &str, key: &AccountKey) -> String {
     format!("{token}.{}", key.thumbprint())
 }
@@ -123,7 +123,7 @@ pub fn digest_of(key_authorization: &str) -> [u8; 32] {
     digest.as_ref().try_into().unwrap_or_default()
 }
 
-/// The digest as the TXT record of DNS-01 has it: 43 characters.
+/// The digest for the TXT record of DNS-01: 43 characters.
 pub fn dns_value(key_authorization: &str) -> String {
     URL_SAFE_NO_PAD.encode(digest_of(key_authorization))
 }

@@ -1,4 +1,4 @@
-//! Certificates by ACME (RFC 8555), as a machine that does no I/O.
+//! Certificates by ACME (RFC 8555), as a state machine that does no I/O.
 //!
 //! ```text
 //!   Start ─> directory ─> account ─> order ─> authorization ─> challenge presented ─> answered ─> polled ─┐
@@ -6,13 +6,14 @@
 //!                                                                    finalize ─> polled ─> chain ─> Done
 //! ```
 //!
-//! [`AcmeClient`] says what it wants next ([`AcmeAction`]) and is told what came of it; [`schedule`] says when a certificate is
-//! renewed (with RFC 9773, ARI), and [`arrival`] that the first order waits for the name to lead here; [`http`] reads responses; [`jws`] signs (RFC 7515, ES256). Challenges: HTTP-01 and DNS-01
-//! (RFC 8555 section 8), TLS-ALPN-01 (RFC 8737). Errors are problem documents (RFC 7807) or say whose fault they are.
+//! [`AcmeClient`] returns its next request ([`AcmeAction`]) and takes the result; [`schedule`] decides when a
+//! certificate is renewed (with RFC 9773, ARI), and [`arrival`] makes the first order wait until the name leads here;
+//! [`http`] reads responses; [`jws`] signs (RFC 7515, ES256). Challenges: HTTP-01 and DNS-01 (RFC 8555 section 8),
+//! TLS-ALPN-01 (RFC 8737). Errors are problem documents (RFC 7807) or say whose fault they are.
 //!
-//! Not supported: pre-authorization, account key rollover, alternate chains, names other than those of the DNS, URLs that
-//! are not https. Invariants: a challenge that was presented is withdrawn before the machine ends; every loop has its
-//! bound in [`crate::limits`]; no text of a server's is passed on unescaped.
+//! Not supported: pre-authorization, account key rollover, alternate chains, names other than those of the DNS, URLs
+//! that are not https. Invariants: a challenge that was presented is withdrawn before the machine ends; every loop has
+//! its bound in [`crate::limits`]; no text of a server is passed on unescaped.
 
 pub mod arrival;
 pub mod challenge;

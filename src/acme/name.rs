@@ -27,7 +27,7 @@ impl Name {
         })
     }
 
-    /// The domain without `*.`: what the server authorizes.
+    /// The domain without `*.`, which the server authorizes.
     pub fn domain(&self) -> &Domain {
         &self.domain
     }
@@ -37,7 +37,7 @@ impl Name {
         self.is_wildcard
     }
 
-    /// What its folder is called: `*` would be a nuisance in a shell.
+    /// The name of its folder, without `*`, which is inconvenient in a shell.
     pub fn folder(&self) -> String {
         let front = if self.is_wildcard { "_." } else { "" };
         format!("{front}{}", self.domain)
@@ -51,13 +51,13 @@ impl Name {
         }
     }
 
-    /// Where DNS-01 looks (RFC 8555 section 8.4).
+    /// The name of the DNS-01 record (RFC 8555 section 8.4).
     pub fn challenge_record(&self) -> String {
         challenge_record(self.domain.as_str())
     }
 }
 
-/// Where DNS-01 looks for the proof that somebody has a domain.
+/// The name of the DNS-01 record that proves control of a domain.
 pub fn challenge_record(domain: &str) -> String {
     format!("{CHALLENGE_LABEL}.{domain}")
 }

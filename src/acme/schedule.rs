@@ -46,7 +46,7 @@ impl Lifetime {
     }
 }
 
-/// What to do now.
+/// The next step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RenewalStep {
     /// Obtain a certificate.
@@ -85,12 +85,12 @@ pub struct RenewalPlan {
     not_before: Timestamp,
     /// As long the CA wants to be left alone.
     asked: Timestamp,
-    /// As long it rests after a success, whatever the certificate, the CA and the clock say.
+    /// No order before this time after a success, whatever the certificate, the CA and the clock say.
     rest: Timestamp,
 }
 
 impl RenewalPlan {
-    /// For a certificate that is there, or for one that is not there yet.
+    /// For a certificate that exists, or for one that does not exist yet.
     pub fn new(lifetime: Option<Lifetime>, now: Timestamp, entropy: &mut dyn Entropy) -> Self {
         Self {
             lifetime,
@@ -114,8 +114,8 @@ impl RenewalPlan {
         }
     }
 
-    /// For another certificate than before, or for none any more. A certificate that goes again as soon as it is there
-    /// is no reason not to rest.
+    /// For a new certificate, or for none any more. The pause also holds if a certificate disappears as soon as it
+    /// exists.
     pub fn changed(
         &self,
         lifetime: Option<Lifetime>,
@@ -129,8 +129,8 @@ impl RenewalPlan {
         }
     }
 
-    /// Whether it would be renewed now, had it not been a moment ago: the clock is wrong, or the CA takes back what it
-    /// gives.
+    /// Whether it would be renewed now without the pause after a renewal: the clock is wrong, or the CA revokes what it
+    /// issues.
     pub fn is_held_back(&self, now: Timestamp) -> bool {
         self.due <= now && now < self.rest
     }
@@ -145,7 +145,7 @@ impl RenewalPlan {
         self.due.max(self.not_before).max(self.asked).max(self.rest)
     }
 
-    /// What to do now.
+    /// The next step.
     pub fn step(&self, now: Timestamp) -> RenewalStep {
         let ask = self.ask_at.filter(|at| *at < self.due());
         match (self.due() <= now, ask) {
@@ -175,7 +175,7 @@ impl RenewalPlan {
         }
     }
 
-    /// The CA does not say when.
+    /// The CA does not say when to renew.
     pub fn on_no_window(&mut self) {
         self.ask_at = None;
     }
@@ -186,7 +186,7 @@ impl RenewalPlan {
         self.ask_at = Some(error.retry_at().map_or(least, |at| at.max(least)));
     }
 
-    /// It failed; gives when it is tried again.
+    /// It failed; returns when it is tried again.
     pub fn on_failure(
         &mut self,
         error: Option<&AcmeError>,
@@ -195,7 +195,7 @@ impl RenewalPlan {
     ) -> Timestamp {
         let pause = self.retry_pause(now);
         self.failures = self.failures.saturating_add(1);
-        // Up to a quarter more: not all who failed together come again together.
+        // Up to a quarter more, so that clients that failed together do not return together.
         let more = Duration::from_secs(entropy.below(pause.as_secs() / 4));
         let next = now.after(pause.saturating_add(more));
         let asked = error.and_then(AcmeError::retry_at).unwrap_or_default();
@@ -207,15 +207,15 @@ impl RenewalPlan {
         next.max(asked)
     }
 
-    /// What was probably in the way is gone by itself. The next order is not before an hour after the last one that failed,
-    /// however often that is said: CAs count failures by the hour.
+    /// The probable obstacle is gone. The next order still waits an hour after the last failed one, however often this
+    /// is called: CAs count failures by the hour.
     pub fn on_mended(&mut self) {
         let hour_later = self.failed_at.after(ACME_RETRY_PAUSE_MIN);
         self.not_before = self.not_before.min(hour_later);
         self.failures = 0;
     }
 
-    /// What has to outlast a restart: a daemon that is started again and again must not ask a CA as often.
+    /// The pauses that must outlast a restart: a daemon that is restarted again and again must not ask a CA as often.
     pub fn pauses(&self) -> Pauses {
         Pauses {
             failures: self.failures,
@@ -226,7 +226,7 @@ impl RenewalPlan {
         }
     }
 
-    /// Goes on with the pauses of an earlier run. The clock may have been set since: none is longer than it would be today.
+    /// Restores the pauses of an earlier run. The clock may have been set since: none is longer than it would be today.
     #[expect(
         clippy::arithmetic_side_effects,
         reason = "what it is divided by is written here, and not zero"
@@ -246,14 +246,14 @@ impl RenewalPlan {
         };
     }
 
-    /// An operator has changed what may have been in the way. What the CA has asked for stays.
+    /// An operator has changed what may have caused the failures. A pause that the CA has asked for stays.
     pub fn forget_failures(&mut self) {
         self.failures = 0;
         self.not_before = Timestamp::default();
     }
 
-    /// An hour, doubled up to a day or an eighth of the time that is left; for certificates of less than a day a 24th of the
-    /// lifetime at first.
+    /// An hour, doubled up to a day or an eighth of the time that is left; for certificates of less than a day a 24th
+    /// of the lifetime at first.
     #[expect(
         clippy::arithmetic_side_effects,
         reason = "what it is divided by is written here, and not zero"
@@ -291,7 +291,7 @@ fn half(from: Timestamp, to: Timestamp, part: u32) -> Timestamp {
     Timestamp::from_seconds(to.seconds().saturating_sub(left.as_secs()))
 }
 
-/// Certificates of which half is used (Let's Encrypt's advice for its profiles).
+/// Certificates that are renewed at half of their lifetime (Let's Encrypt's advice for its profiles).
 const SHORT_LIVED: Duration = Duration::from_secs(10 * 86_400);
 /// No Retry-After counts for longer.
 const RETRY_ASKED_MAX: Duration = Duration::from_secs(7 * 86_400);

@@ -1,4 +1,4 @@
-//! The machine against a server that is played here: a CA with state, that refuses, limits and fails as it is told.
+//! The machine against a simulated CA with state, which refuses, limits and fails on command.
 
 mod failures;
 

@@ -13,28 +13,28 @@ use crate::limits::{ACME_NAMES_MAX, ACME_TEXT_CHARS_MAX, ACME_URL_BYTES_MAX};
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct AcmeDirectory {
-    /// Where nonces are fetched.
+    /// URL for nonces.
     pub new_nonce: Url,
-    /// Where accounts are made.
+    /// URL for new accounts.
     pub new_account: Url,
-    /// Where orders are made.
+    /// URL for new orders.
     pub new_order: Url,
-    /// Where certificates are revoked.
+    /// URL for revocations.
     pub revoke_cert: Url,
-    /// Where it is said when to renew (RFC 9773).
+    /// URL of the renewal information (RFC 9773).
     pub renewal_info: Option<Url>,
-    /// What the server asks for.
+    /// Requirements of the server.
     #[serde(default)]
     pub meta: Meta,
 }
 
-/// What the server asks for.
+/// Requirements of the server.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Meta {
     /// The terms that have to be agreed to.
     pub terms_of_service: Option<String>,
-    /// Whether an account has to be bound to another.
+    /// Whether an account must be bound to a customer.
     pub external_account_required: bool,
 }
 
@@ -57,7 +57,7 @@ impl Default for Url {
     }
 }
 
-/// Text that is no URL that could be asked.
+/// Text that is not an https URL.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct NotHttps;
 
@@ -86,7 +86,7 @@ impl TryFrom<String> for Url {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum OrderStatus {
-    /// Something is to be done by us.
+    /// It waits for an action of ours.
     Pending,
     /// All names are authorized.
     Ready,
@@ -106,12 +106,12 @@ pub enum OrderStatus {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct OrderObject {
     pub status: OrderStatus,
-    /// What has to be authorized.
+    /// The required authorizations.
     #[serde(default)]
     pub authorizations: Vec<Url>,
-    /// Where the request for the certificate goes.
+    /// URL for the certificate request.
     pub finalize: Url,
-    /// Where the certificate is.
+    /// URL of the certificate.
     pub certificate: Option<Url>,
     /// Why it failed.
     pub error: Option<AcmeProblem>,
@@ -140,9 +140,9 @@ pub struct OfferedChallenge {
     /// Its kind, as the server writes it.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Where it is answered.
+    /// URL for the answer.
     pub url: Url,
-    /// What is to be shown.
+    /// The token to present.
     #[serde(default)]
     pub token: String,
     /// Why it failed.
@@ -156,7 +156,7 @@ pub struct AcmeAccount {
     pub status: OrderStatus,
 }
 
-/// What went wrong, by the server (RFC 7807; section 6.7).
+/// An error that the server reports (RFC 7807; section 6.7).
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 pub struct AcmeProblem {
     /// Its kind: a URN.
@@ -165,12 +165,12 @@ pub struct AcmeProblem {
     /// For people.
     #[serde(default)]
     pub detail: String,
-    /// What is wrong with single names.
+    /// Problems of single names.
     #[serde(default)]
     pub subproblems: Vec<Subproblem>,
 }
 
-/// What is wrong with one name.
+/// The problem of one name.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct Subproblem {
     #[serde(rename = "type", default)]
@@ -182,7 +182,7 @@ pub struct Subproblem {
 }
 
 impl AcmeProblem {
-    /// The kind without the common front; `None` where it is none of ACME's.
+    /// The kind without the common prefix; `None` if it is not one of ACME's.
     pub fn acme_kind(&self) -> Option<&str> {
         self.kind.strip_prefix("urn:ietf:params:acme:error:")
     }
@@ -227,7 +227,7 @@ pub struct RenewalInfo {
     pub start: Timestamp,
     /// Until when.
     pub end: Timestamp,
-    /// Where it is said why.
+    /// URL of an explanation.
     pub explanation: Option<String>,
 }
 
@@ -258,7 +258,7 @@ impl RenewalInfo {
     }
 }
 
-/// Reads an object, or says what is wrong with it.
+/// Reads an object, or returns its error.
 pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     serde_json::from_slice(body).map_err(|error| plain(&error.to_string()))
 }
@@ -276,13 +276,13 @@ pub fn read_order(body: &[u8]) -> Result<OrderObject, String> {
 pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // What does not fit is long enough to be cut by every bound there is.
+        // A number that does not fit exceeds every bound.
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     Some(Timestamp::parse_http(text)?.since(now))
 }
 
-/// More names are not read by anybody.
+/// Names that a message lists at most.
 const SUBPROBLEMS_SHOWN: usize = 5;
 
 #[cfg(test)]

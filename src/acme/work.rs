@@ -8,7 +8,7 @@ use super::jws::{ExternalAccount, digest_of, dns_value};
 use super::name::Name;
 use super::wire::RenewalInfo;
 
-/// What the ACME client is asked for: an account, a certificate, or its end.
+/// A task of the ACME client: an account, a certificate, or a revocation.
 pub enum AcmeWork {
     Obtain(Box<CertificateOrder>),
     /// Revoke one; the key of the machine is that of the certificate (RFC 8555 section 7.6).
@@ -20,31 +20,31 @@ pub enum AcmeWork {
     },
     /// Ask when to renew (RFC 9773).
     Ask {
-        /// What the server knows the certificate by.
+        /// The server's identifier of the certificate.
         certificate: String,
     },
 }
 
 /// A certificate that is wanted.
 pub struct CertificateOrder {
-    /// What it is to be for.
+    /// Its names.
     pub names: Vec<Name>,
     /// How the names are proven.
     pub kind: ChallengeKind,
     /// The signed request in DER (RFC 2986).
     pub request: Vec<u8>,
-    /// Where the CA writes to.
+    /// The address for mail from the CA.
     pub email: Option<String>,
     /// Whether the CA's terms are agreed to.
     pub terms: Terms,
-    /// What binds the account to one that the CA knows.
+    /// The binding of the account to a customer of the CA.
     pub external: Option<ExternalAccount>,
-    /// The certificate that this one takes the place of, as [`AcmeWork::Ask`] has it.
+    /// The certificate that this one replaces, as in [`AcmeWork::Ask`].
     pub replaces: Option<String>,
 }
 
 impl CertificateOrder {
-    /// Whether it is to be for a name, as the CA writes it.
+    /// Whether it is for a name, as the CA writes it.
     pub(super) fn is_for(&self, name: &str) -> bool {
         let mut names = self.names.iter();
         names.any(|one| one.domain().as_str().eq_ignore_ascii_case(name))
@@ -56,7 +56,7 @@ impl CertificateOrder {
 pub enum Terms {
     /// They are.
     Agreed,
-    /// Nobody has said so; an account that is there already has agreed.
+    /// Unknown; an existing account has agreed.
     Open,
 }
 
@@ -68,17 +68,17 @@ pub struct ChallengeProof {
     pub domain: String,
     /// The token, a base64url word.
     pub token: String,
-    /// What HTTP-01 shows.
+    /// The content for HTTP-01.
     pub key_authorization: String,
 }
 
 impl ChallengeProof {
-    /// What TLS-ALPN-01 shows.
+    /// The digest for TLS-ALPN-01.
     pub fn digest(&self) -> [u8; 32] {
         digest_of(&self.key_authorization)
     }
 
-    /// What DNS-01 shows.
+    /// The value for DNS-01.
     pub fn dns_value(&self) -> String {
         dns_value(&self.key_authorization)
     }
@@ -97,13 +97,13 @@ pub enum AcmeMethod {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AcmeRequest {
     pub method: AcmeMethod,
-    /// Where it goes; always https.
+    /// The URL; always https.
     pub url: String,
     /// The body of a POST.
     pub body: Option<String>,
 }
 
-/// What to do next.
+/// The next action.
 #[must_use]
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum AcmeAction {
@@ -117,7 +117,7 @@ pub enum AcmeAction {
     Failed(AcmeError),
 }
 
-/// What came of it.
+/// The result.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum AcmeOutcome {
     /// A certificate and its chain, in PEM as the server sent them.

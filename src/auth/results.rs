@@ -13,14 +13,14 @@ use crate::address::Domain;
 use crate::limits::RESULT_VALUE_BYTES_MAX;
 use crate::workload::{Unit, count};
 
-/// What one host has found out: the value of Authentication-Results, and of ARC-Authentication-Results behind `i=`.
+/// The results of one host: the value of Authentication-Results, and of ARC-Authentication-Results after `i=`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AuthenticationResults {
     id: String,
     results: Vec<MethodResult>,
 }
 
-/// What came of one method (section 2.2, `resinfo`).
+/// The result of one method (section 2.2, `resinfo`).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MethodResult {
     method: AuthMethod,
@@ -67,7 +67,7 @@ impl AuthenticationResults {
 }
 
 impl MethodResult {
-    /// A result whose word is one of the method's in the registry.
+    /// A result with a word that is registered for the method.
     pub const fn new(method: AuthMethod, result: &'static str) -> Self {
         Self {
             method,
@@ -77,8 +77,8 @@ impl MethodResult {
         }
     }
 
-    /// SPF (section 2.7.2) for the sender of MAIL, without brackets; for the null one the HELO name stands.
-    /// Decides RFC 8601 section 2.7.2.
+    /// SPF (section 2.7.2) for the sender in MAIL, without brackets; for the null one the HELO name is given. Decides
+    /// RFC 8601 section 2.7.2.
     pub fn spf(outcome: spf::SpfResult, sender: &str, helo: &str) -> Self {
         let result = Self::new(AuthMethod::Spf, outcome.as_str());
         if sender.is_empty() {
@@ -126,13 +126,12 @@ impl MethodResult {
         }
     }
 
-    /// AUTH (section 2.7.4): who has logged in.
-    /// Decides RFC 8601 section 2.7.4.
+    /// AUTH (section 2.7.4): the login. Decides RFC 8601 section 2.7.4.
     pub fn auth(login: &str) -> Self {
         Self::new(AuthMethod::Auth, "pass").property("smtp.auth", login)
     }
 
-    /// Says why.
+    /// Adds the reason.
     #[must_use]
     pub fn reason(mut self, text: &str) -> Self {
         self.reason = Some(bounded(text));
@@ -180,15 +179,15 @@ impl fmt::Display for AuthenticationResults {
     }
 }
 
-/// Whether a reader could take the value of an Authentication-Results field for one of the host that calls itself `id`.
-/// Such a field is removed from whatever comes in, because ours would be believed (section 5).
+/// Whether a mail reader could take the value of an Authentication-Results field for one of the host with the
+/// authserv-id `id`. Such a field is removed from incoming messages, because readers would trust it as ours (section
+/// 5).
 ///
-/// More is recognised than may be written. Case and dots around the name do not count, nor do comments, quotes,
-/// backslashes, white space and whatever else is part of no name, around it and inside it; and what stands in a comment
-/// counts as well. A field whose id nobody could be sure of claims any name: one that does not end its quotes or comments,
-/// or mixes them up, that names nobody, or that holds a control character, an encoded word or anything but ASCII in front
-/// of its first semicolon. That costs others no more than what they say under an id that no host has.
-/// Decides RFC 8601 section 5.
+/// More is recognised than may be written. Case and dots around the name are ignored, and so are comments, quotes,
+/// backslashes, white space and all other characters that cannot be part of a name, around it and inside it; text in a
+/// comment counts as well. A field whose id is uncertain claims any name: one that does not end its quotes or comments,
+/// or mixes them up, that has no name, or that has a control character, an encoded word or non-ASCII before its first
+/// semicolon. That costs others only results under an id that no host has. Decides RFC 8601 section 5.
 pub fn claims_id(value: &[u8], id: &str) -> bool {
     count(Unit::Byte, value.len());
     let Some(head) = Head::of(value) else {
@@ -205,7 +204,7 @@ pub fn claims_id(value: &[u8], id: &str) -> bool {
         || holds_name(&head.bare, &id)
 }
 
-/// Whether a text holds a name, with whatever is part of no name inside it.
+/// Whether a text contains a name, even with characters inside that cannot be part of a name.
 fn holds_name(text: &[u8], name: &[u8]) -> bool {
     let mut is_inside = false;
     text.iter().enumerate().any(|(at, byte)| {
@@ -240,13 +239,13 @@ fn is_part(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
 }
 
-/// Whether everybody reads a byte alike.
+/// Whether all mail readers read a byte alike.
 fn is_plain(byte: &u8) -> bool {
     matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n')
 }
 
-/// Whether results say that DMARC passed for this author. Only whole results count: what stands in quotes or in a comment
-/// could come from anybody. One that does not say for whom, or says it twice, is about nobody.
+/// Whether results say that DMARC passed for this author. Only whole results count: text in quotes or in a comment
+/// could come from anybody. A result without a domain, or with two, does not count.
 pub fn says_dmarc_passed(results: &str, author: &Domain) -> bool {
     count(Unit::Byte, results.len());
     let mut rest = results.as_bytes();
@@ -292,7 +291,7 @@ fn is_about(segment: &[u8], author: &Domain) -> bool {
     authors.next().is_none() && named.is_some_and(|named| named.as_ref() == Ok(author))
 }
 
-/// The words of a result, its equals signs and what is in quotes, without comments.
+/// The words of a result, its equals signs and its quoted strings, without comments.
 fn words(segment: &[u8]) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut rest = skip_cfws(segment)?;
@@ -321,8 +320,8 @@ fn words(segment: &[u8]) -> Option<Vec<String>> {
     Some(words)
 }
 
-/// What stands before the next semicolon that is in no quotes and in no comment; `None` at the end, or where a quote or a
-/// comment does not end.
+/// The text before the next semicolon outside quotes and comments; `None` at the end, or if a quote or a comment does
+/// not end.
 fn next_result<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     if rest.is_empty() {
         return None;
@@ -347,7 +346,7 @@ fn next_result<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     }
 }
 
-/// What stands before the first semicolon that is in no quotes and in no comment.
+/// The text before the first semicolon outside quotes and comments.
 struct Head<'a> {
     raw: &'a [u8],
     /// The same without its comments.
@@ -355,7 +354,7 @@ struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// Nothing where it cannot be told where it ends.
+    /// `None` if its end is uncertain.
     fn of(value: &'a [u8]) -> Option<Self> {
         let mut rest = value;
         let mut bare = Vec::new();
@@ -393,7 +392,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// What follows white space and comments (CFWS, RFC 5322 section 3.2.2); `None` where a comment does not end.
+/// The text after white space and comments (CFWS, RFC 5322 section 3.2.2); `None` if a comment does not end.
 pub(super) fn skip_cfws(value: &[u8]) -> Option<&[u8]> {
     let mut rest = value;
     let mut depth = 0_usize;
@@ -416,7 +415,7 @@ pub(super) fn skip_cfws(value: &[u8]) -> Option<&[u8]> {
     (depth == 0).then_some(rest)
 }
 
-/// The text of a quoted string whose first quote has been taken, and what follows it.
+/// The text of a quoted string whose first quote has been taken, and the rest.
 fn quoted_string(value: &[u8]) -> Option<(String, &[u8])> {
     let mut text = Vec::new();
     let mut rest = value;
@@ -438,7 +437,7 @@ fn quoted_string(value: &[u8]) -> Option<(String, &[u8])> {
     }
 }
 
-/// No more than a line can hold once it is quoted. What is cut ends with dots, so that it is not taken for a whole name.
+/// No more than fits in a line once quoted. A truncated text ends with dots, so that it is not taken for a whole name.
 fn bounded(text: &str) -> String {
     if text.len() <= RESULT_VALUE_BYTES_MAX {
         return text.to_owned();
@@ -466,8 +465,7 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// A `pvalue`: an address may stand without quotes where its halves are dot-atoms.
-/// Decides RFC 8601 section 2.2.
+/// A `pvalue`: an address may be written without quotes if its halves are dot-atoms. Decides RFC 8601 section 2.2.
 fn quoted_address(text: &str) -> String {
     let is_domain = |text: &str| {
         !text.is_empty()

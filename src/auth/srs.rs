@@ -55,25 +55,25 @@ use crate::limits::{SRS_DAYS_MAX, SRS_SECRET_BYTES_MIN, SRS_UNWRAPS_MAX};
 pub struct Rewriter {
     /// The first one signs; all are tried to verify, so that a secret can be changed without losing bounces.
     keys: Vec<Key>,
-    /// The day of the upgrade from 0.1.0, where there was one.
+    /// The day of the upgrade from 0.1.0, if there was one.
     upgraded: Option<u64>,
 }
 
-/// What an address leads to.
+/// The result of unwrapping an address.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Returned {
     /// The first sender; or the address of the forwarder before us, which alone can read it.
     pub sender: Mailbox,
-    /// Which release made the address: the oldest, where it was wrapped.
+    /// The release that made the address: the oldest, if it was wrapped.
     pub maker: Maker,
-    /// Stands for the address in tables, however it is spelled or wrapped; nobody can choose it.
+    /// Identifies the address in tables, however it is spelled or wrapped; a client cannot choose it.
     pub id: u64,
 }
 
-/// A release whose addresses are believed.
+/// A release whose addresses are accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Maker {
-    /// This one, or one that makes addresses alike.
+    /// This release, or one that makes the same addresses.
     Present,
     /// 0.1.0.
     Old,
@@ -86,7 +86,7 @@ pub enum ReverseError {
     NotRewritten,
     /// It has the form and lacks parts.
     Malformed,
-    /// The hash is wrong: somebody else made it, or another secret.
+    /// The hash is wrong: made by another host, or with another secret.
     Forged,
     /// It is older than a bounce takes.
     Expired,
@@ -140,21 +140,21 @@ impl Rewriter {
         })
     }
 
-    /// Believes addresses of 0.1.0 as well, which ran here until `upgraded`.
+    /// Accepts addresses of 0.1.0 as well, which ran here until `upgraded`.
     #[must_use]
     pub fn honouring(mut self, upgraded: Timestamp) -> Self {
         self.upgraded = Some(upgraded.seconds() / DAY_S);
         self
     }
 
-    /// The sender under which `forwarder` passes on what came from `sender`.
+    /// The sender under which `forwarder` forwards mail of `sender`.
     pub fn forward(
         &self,
         sender: &Mailbox,
         forwarder: &Domain,
         at: Timestamp,
     ) -> Result<Mailbox, AddressError> {
-        // The whole local part is quoted where this one was; what is inside the quotes does not change.
+        // The whole local part is quoted if the original was; the text inside the quotes does not change.
         let (quoted, local) = unquoted(sender.local_part());
         let day = at.seconds() / DAY_S;
         let sign = |parts: &Parts<'_>| {
@@ -188,12 +188,12 @@ impl Rewriter {
         Mailbox::new(&text, forwarder)
     }
 
-    /// Where a bounce to `address` goes.
+    /// The original sender that a bounce to `address` is returned to.
     pub fn reverse(&self, address: &Mailbox, now: Timestamp) -> Result<Mailbox, ReverseError> {
         self.open(address, now).map(|returned| returned.sender)
     }
 
-    /// Undoes an address, and what comes out again where that is `ours` too.
+    /// Unwraps an address, and the result again if that is `ours` too.
     pub fn unwrap(
         &self,
         address: &Mailbox,
@@ -252,7 +252,7 @@ impl Rewriter {
         let sender = Mailbox::new(&behind, &domain).map_err(|_| ReverseError::Malformed)?;
         let id = match maker {
             Maker::Present => self.id(local, address.domain().as_str()),
-            // Its hash leaves it open which tag, separator and domain of ours stand around this.
+            // Its hash does not cover the tag, separator and domain of ours around it.
             Maker::Old => self.id(inner, ""),
         };
         Ok(Returned { sender, maker, id })
@@ -279,7 +279,7 @@ impl Rewriter {
             return false;
         };
         let in_time = today <= upgraded.saturating_add(SRS_DAYS_MAX);
-        // An address without a day is an SRS1 of that release; one of this release has it in its field.
+        // An address without a day is an SRS1 of that release; one of this release has the day in its field.
         let is_dated_so = match (claim.tag, claim.day) {
             (Tag::First, Some(day)) => day <= upgraded,
             (Tag::Later, None) => true,
@@ -289,7 +289,7 @@ impl Rewriter {
         in_time && is_dated_so && keys.any(|key| is_same(&key.old_hash(inner), claim.hash))
     }
 
-    /// Stands in tables for an address, by what tells it from others.
+    /// The identifier of an address in tables, from the parts that distinguish it.
     fn id(&self, local: &str, domain: &str) -> u64 {
         let Some(key) = self.keys.first() else {
             return 0;
@@ -308,7 +308,7 @@ pub fn is_rewritten(address: &Mailbox) -> bool {
     Tag::of(unquoted(address.local_part()).1).is_some()
 }
 
-/// What is derived from one secret.
+/// The keys derived from one secret.
 struct Key {
     /// For the hashes of addresses.
     address: hmac::Key,
@@ -354,7 +354,7 @@ fn put(context: &mut hmac::Context, text: &str) {
     context.update(text.as_bytes());
 }
 
-/// What a hash covers.
+/// The data that a hash covers.
 struct Parts<'a> {
     tag: Tag,
     forwarder: &'a Domain,
@@ -363,11 +363,11 @@ struct Parts<'a> {
     behind: &'a str,
 }
 
-/// What an address says of itself.
+/// The fields of an address.
 struct Claim<'a> {
     tag: Tag,
     hash: &'a str,
-    /// Nothing where it has none.
+    /// `None` if it has none.
     day: Option<u64>,
     host: &'a str,
     behind: &'a str,
@@ -403,11 +403,11 @@ impl<'a> Claim<'a> {
     }
 }
 
-/// The address of another forwarder that goes into one of ours.
+/// The address of another forwarder that is wrapped in one of ours.
 struct Wrapped<'a> {
     /// The first forwarder.
     host: &'a str,
-    /// What stood behind the tag of its address, the separator first.
+    /// The text after the tag of its address, beginning with the separator.
     behind: &'a str,
 }
 
@@ -441,7 +441,7 @@ enum Tag {
 }
 
 impl Tag {
-    /// The tag and what stands behind it. `+` and `-` are taken for `=` there, as others write them.
+    /// The tag and the text after it. `+` and `-` are accepted in place of `=` there, as others write them.
     fn of(local: &str) -> Option<(Self, &str)> {
         let (tag, rest) = local.split_at_checked(TAG_BYTES)?;
         let rest = rest.strip_prefix(['=', '+', '-'])?;
@@ -460,7 +460,8 @@ impl Tag {
     }
 }
 
-/// An SRS1 address holds what stood behind the tag of the first one, its separator included; some leave that out.
+/// An SRS1 address contains the text after the tag of the first one, including its separator, which some forwarders
+/// omit.
 fn separator(behind: &str) -> &'static str {
     if behind.starts_with(['=', '+', '-']) {
         ""
@@ -493,7 +494,7 @@ fn shown(tag: &hmac::Tag) -> String {
         .collect()
 }
 
-/// Whether two hashes are the same; takes as long where they differ early as where they differ late.
+/// Whether two hashes are equal, in constant time.
 fn is_same(hash: &str, found: &str) -> bool {
     let pairs = hash.bytes().zip(found.bytes());
     let differing = pairs.fold(0, |all, (one, other)| {
@@ -507,7 +508,7 @@ fn stamp(day: u64) -> String {
     [digit(day >> 5), digit(day)].iter().collect()
 }
 
-/// The last day with this stamp, tomorrow's included; nothing where it is none.
+/// The last day with this stamp, up to tomorrow; `None` if there is none.
 fn day_of(stamp: &str, today: u64) -> Option<u64> {
     let mut days = 0;
     let mut chars = 0_usize;

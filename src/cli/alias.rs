@@ -1,6 +1,6 @@
 //! `chopar alias`: where addresses of served domains lead.
 //!
-//! `domains/DOMAIN/aliases` is changed in place, comments and order kept, and only to a file that can be read.
+//! It edits `domains/DOMAIN/aliases` in place, keeps comments and order, and writes only a file that can be read.
 
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
@@ -88,7 +88,7 @@ struct Resolve {
 }
 
 impl AliasCommand {
-    /// Does it in the configuration folder; `runtime_dir` is where the daemon that is to know of it listens.
+    /// Runs the command on the configuration folder; `runtime_dir` is where the daemon to be notified listens.
     pub fn run(
         &self,
         folder: &Path,
@@ -151,7 +151,7 @@ fn change(config_folder: &Path, address: &str, change: AliasChange<'_>) -> Resul
         };
         Failure::new(code, format!("{address}: {error}; nothing was changed"))
     })?;
-    // A circle can lie in two files.
+    // A loop can span two files.
     if before.is_some() {
         files.insert_file(&file, text.as_bytes().to_vec());
         read(&files).map_err(|errors| {
@@ -255,7 +255,7 @@ fn resolve(folder: &Path, address: &str, output: &mut dyn Write) -> Result<(), F
     }
 }
 
-/// What happens to mail for an address, a line for each step.
+/// What happens to mail for an address, one line for each step.
 fn told(address: &str, to: &ForwardPath, explanation: &Explanation<'_>) -> String {
     let first = match &explanation.start {
         Err(refusal) => Some(format!("refused: {refusal}")),

@@ -1,4 +1,4 @@
-//! `chopar arc`: judging the chain of a message in a pipe, and adding a set to it.
+//! `chopar arc`: verifies the chain of a message from standard input, and adds a set to it.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -73,7 +73,7 @@ pub struct Seal {
 }
 
 impl Verify {
-    /// Reads a message from the file or `input` and prints what `lookup` lets say of its chain.
+    /// Reads a message from the file or `input` and prints the verdict on its chain, with the keys from `lookup`.
     pub fn run(
         &self,
         input: &mut dyn Read,
@@ -107,8 +107,8 @@ impl Verify {
 }
 
 impl Seal {
-    /// Reads a message from the file or `input`, and writes it with a set of this host, which calls itself `id`, lines
-    /// ending in CRLF. Results in the name of this host that are there already are taken out.
+    /// Reads a message from the file or `input`, and writes it with a set of this host, whose authserv-id is `id`, with
+    /// CRLF line ends. Existing results in the name of this host are removed.
     pub fn run(
         &self,
         folder: &Path,
@@ -162,7 +162,7 @@ impl Seal {
     }
 }
 
-/// RSA where there is a choice: not everybody verifies Ed25519.
+/// RSA if there is a choice, because not every verifier supports Ed25519.
 fn sealing_key(keys: &[(String, SigningKey)]) -> Option<(&str, &SigningKey)> {
     keys.iter()
         .find(|(_, key)| key.algorithm() == Algorithm::RsaSha256)

@@ -1,4 +1,4 @@
-//! The words of a command line, and which command they name.
+//! The words of a command line, and the command that they name.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `chopar cert`: certificates from a CA by ACME, and which ones are served.
+//! `chopar cert`: obtains certificates from a CA by ACME, and lists the ones that are served.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -160,7 +160,7 @@ impl Cert {
 }
 
 /// Obtains the certificate that the configuration wants, for a caller that has agreed to the CA's terms of service:
-/// `chopar init`. Says what it does on standard error.
+/// `chopar init`. Reports its steps on standard error.
 pub fn obtain_configured(folder: &Path, config: &Config) -> Result<(), Failure> {
     let obtain = Obtain {
         names: Vec::new(),
@@ -249,7 +249,7 @@ impl Renew {
         let only = self.name.as_deref().map(parse_name).transpose()?;
         let renewed = work(folder, config, |means, store| {
             let _lock = lock(store)?;
-            // Whoever runs this wants it, also where the daemon is told not to.
+            // The caller wants it, even if the daemon is configured not to.
             let mut acme = config.acme.clone();
             if acme.renewal == Renewal::Off {
                 acme.renewal = Renewal::Obtained;
@@ -305,13 +305,13 @@ impl Renew {
     }
 }
 
-/// When it is due, where that is not now.
+/// When it is due, if that is not now.
 fn not_due(means: &Means<'_>, wanted: &Wanted, there: &CertificateSummary) -> Option<Timestamp> {
     let (now, entropy) = (wall(), &mut SystemEntropy::default());
     let mut plan = RenewalPlan::new(Some(lifetime(there)), now, entropy);
     match means.window(&wanted.directory, there) {
         Ok(Some((info, again))) => plan.on_window(info, again, now, entropy),
-        // The certificate's own lifetime says it, too.
+        // The certificate's own lifetime decides, too.
         Ok(None) | Err(_) => plan.on_no_window(),
     }
     match plan.step(now) {

@@ -1,7 +1,8 @@
-//! `chopar check`: says everything that is wrong with the configuration, as the daemon's account would find it.
+//! `chopar check`: lists all errors of the configuration, as the daemon's account would find them.
 //!
-//! What keeps the daemon from starting is an error here, and so is what would not work although it starts; what works
-//! and is probably not meant is a warning. A start goes the same way ([`loading`]) and logs the same sentences.
+//! A mistake that keeps the daemon from starting is an error, and so is one that would not work although the daemon
+//! starts. A setting that works but is probably not intended is a warning. A start uses the same code ([`loading`]) and
+//! logs the same sentences.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -54,7 +55,7 @@ impl fmt::Display for CheckError {
 impl std::error::Error for CheckError {}
 
 impl Check {
-    /// Reads the folder; says what is wrong on `errors` and what is served on `output`.
+    /// Reads the folder; writes problems to `errors` and a summary of what is served to `output`.
     pub fn run(
         &self,
         path: &Path,
@@ -87,7 +88,7 @@ impl Check {
     }
 }
 
-/// Says what should be otherwise; gives how much of it is an error.
+/// Writes all problems; returns how many are errors.
 fn say_all(
     loaded: &Loaded,
     tls: &Result<Tls, TlsError>,
@@ -124,7 +125,7 @@ fn say_all(
     Ok(faults.count())
 }
 
-/// Where a sentence says that something is: file, line and column.
+/// The position in a sentence: file, line and column.
 fn place(text: &str) -> (&str, usize, usize) {
     let place = text.split(' ').next().unwrap_or_default();
     let mut parts = place.trim_end_matches(':').split(':');
@@ -140,7 +141,7 @@ fn say(to: &mut dyn Write, prefix: &str, errors: &[impl fmt::Display]) -> Result
         .map_err(CheckError::Stream)
 }
 
-/// What is served, in one line.
+/// The served domains and listeners in one line.
 struct Summary<'a>(&'a Loaded);
 
 impl fmt::Display for Summary<'_> {

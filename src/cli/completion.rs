@@ -1,9 +1,9 @@
 //! `chopar completion`: scripts by which a shell completes command lines.
 //!
-//! They are made from the help of each command, which argh makes from the definitions of the arguments: a command or an
-//! option that is there is completed, and no other. Each script holds a table of the commands; what it does with the table
-//! is the same for all of them: it goes through the words in front of the cursor to the command that they name. What
-//! stands behind it is a word of ours, or a name of the machine, for which the script asks chopar.
+//! The scripts are made from the help of each command, which argh makes from the definitions of the arguments. They
+//! therefore complete exactly the existing commands and options. Each script holds a table of the commands and the same
+//! program: it follows the words before the cursor to the command that they name. The words that can come next are
+//! words of ours, or names of the machine, for which the script asks chopar.
 
 mod values;
 
@@ -54,7 +54,7 @@ impl Completion {
     }
 }
 
-/// The scripts with their places below the prefix, where each shell finds them by itself.
+/// The scripts with their paths below the prefix, where each shell finds them itself.
 pub(super) fn all(listing: Listing) -> Vec<(&'static str, String)> {
     let commands = commands(listing);
     let scripts = SHELLS.iter();
@@ -87,13 +87,13 @@ const SHELLS: &[Shell] = &[
     },
 ];
 
-/// A command or a group of them, and what may come behind it.
+/// A command or a group, and the words that may follow it.
 struct Command {
     /// Its words, such as `queue list`; none for chopar itself.
     path: String,
     /// The commands of a group, or the words that an argument may be.
     next: Vec<(String, String)>,
-    /// What of the machine an argument may be.
+    /// The kind of names on the machine that an argument may be.
     of_machine: Option<&'static str>,
     /// Whether commands come next.
     is_group: bool,
@@ -101,7 +101,7 @@ struct Command {
 }
 
 impl Command {
-    /// Its options of which it is known what comes behind them.
+    /// Its options with known values.
     fn options_with_values(&self) -> impl Iterator<Item = (&Word, Values)> {
         let options = self.options.iter();
         options.filter_map(|option| Some((option, of_option(&self.path, &option.name)?)))
@@ -144,7 +144,7 @@ fn collect(before: &[&str], listing: Listing, found: &mut Vec<Command>) {
     }
 }
 
-/// Patterns of `COMMAND WORD`, where the word leads on from the command to one of its own.
+/// Patterns of `COMMAND WORD`, for words that lead to a command of the group.
 fn steps(commands: &[Command]) -> String {
     let groups = commands.iter().filter(|command| command.is_group);
     let steps = groups.flat_map(|command| {
@@ -154,7 +154,7 @@ fn steps(commands: &[Command]) -> String {
     steps.collect::<Vec<_>>().join("|")
 }
 
-/// Patterns of `COMMAND OPTION`, where the option has a value.
+/// Patterns of `COMMAND OPTION`, for options with a value.
 fn valued(commands: &[Command]) -> String {
     let options = commands.iter().filter(|command| !command.path.is_empty());
     let options = options.flat_map(|command| {
@@ -164,7 +164,7 @@ fn valued(commands: &[Command]) -> String {
     options.collect::<Vec<_>>().join("|")
 }
 
-/// A case of the shells: what is done behind each option of which it is known what comes.
+/// A case statement of the shells: the completion after each option with known values.
 fn values_of_options(commands: &[Command], case: impl Fn(&str, &Values) -> String) -> String {
     let options = commands.iter().flat_map(|command| {
         let options = command.options_with_values();
@@ -225,7 +225,7 @@ complete -o default -F _chopar chopar
     )
 }
 
-/// What may come behind each command.
+/// The words that may follow each command.
 fn bash_table(commands: &[Command]) -> String {
     let mut table = String::new();
     for command in commands {
@@ -301,7 +301,7 @@ if [[ ${{funcstack[1]}} == _chopar ]]; then _chopar \"$@\"; else compdef _chopar
     )
 }
 
-/// The same with what each word is for.
+/// The same with a description of each word.
 fn zsh_table(commands: &[Command]) -> String {
     let mut table = String::new();
     let described = |word: &str, about: &str| match about {

@@ -1,4 +1,4 @@
-//! Speaks to the running daemon over its control socket.
+//! Sends requests to the running daemon over its control socket.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Write};
@@ -11,8 +11,8 @@ use super::output::print;
 use super::sysexits::{IO_ERROR, NOT_PERMITTED, UNAVAILABLE};
 use crate::engine::control::{ControlRequest, ControlResponse};
 
-/// Asks, and hands each line of the answer to `sink`; gives the number of messages that were meant, and what went
-/// wrong.
+/// Sends a request, and passes each line of the answer to `sink`; returns the number of selected messages, and the
+/// errors.
 pub fn ask(
     runtime_dir: &Path,
     request: &ControlRequest,
@@ -53,7 +53,7 @@ pub fn ask(
     }
 }
 
-/// Why nobody answers at a socket of the daemon, and what to do about it.
+/// Why no daemon answers at a socket, and what to do about it.
 pub fn not_there(socket: &Path, error: &std::io::Error) -> Failure {
     let is_usual = socket.starts_with("/run/chopar");
     let start = match is_usual && Path::new("/run/systemd/system").is_dir() {
@@ -79,7 +79,7 @@ pub fn not_there(socket: &Path, error: &std::io::Error) -> Failure {
     }
 }
 
-/// Whether there is anything that the service of this machine would start with: what its unit asks, too.
+/// Whether the service of this machine would have a configuration to start with: the same condition as in its unit.
 fn is_set_up() -> bool {
     ["chopar.toml", "domains"]
         .iter()
@@ -93,7 +93,7 @@ pub enum Known {
     Read,
     /// None runs.
     AtStart,
-    /// Whoever may edit the folder need not be who may ask the daemon.
+    /// A user who may edit the folder may not be allowed to ask the daemon.
     NotTold,
 }
 
@@ -107,8 +107,8 @@ impl fmt::Display for Known {
     }
 }
 
-/// Says in one line what a command has changed in the configuration folder, and whether a reload is needed; where a daemon
-/// runs it is told.
+/// Reports in one line what a command has changed in the configuration folder, and whether a reload is needed; a
+/// running daemon is notified.
 pub fn changed(
     what: impl fmt::Display,
     runtime_dir: &Path,
@@ -123,7 +123,7 @@ pub fn changed(
     }
 }
 
-/// Has a change of the configuration folder take effect, where a daemon runs.
+/// Reloads a running daemon after a change of the configuration folder.
 pub fn reload_if_running(runtime_dir: &Path) -> Result<Known, Failure> {
     if let Err(error) = UnixStream::connect(runtime_dir.join("control.sock")) {
         return Ok(match error.kind() {

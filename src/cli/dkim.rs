@@ -1,7 +1,7 @@
-//! `chopar dkim`: keys, their records, and signing or verifying a message in a pipe.
+//! `chopar dkim`: makes keys and their records, and signs or verifies a message from standard input.
 //!
-//! The bodies take what they need (the configuration folder, streams, the time, a look-up) and can so be tested
-//! without a process. Exit codes follow sysexits.
+//! The bodies take their inputs as arguments (the configuration folder, streams, the time, a look-up), so they can be
+//! tested without a process. Exit codes follow sysexits.
 
 use std::fmt;
 use std::fs;
@@ -100,8 +100,8 @@ pub struct Sign {
     pub key: Option<PathBuf>,
 }
 
-/// Verify the signatures of a message: one line for each; exit 0 if one passes, 75 if one may pass once the DNS answers,
-/// 65 otherwise.
+/// Verify the signatures of a message: one line for each; exit 0 if one passes, 75 if one may pass once the DNS
+/// answers, 65 otherwise.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "verify")]
 pub struct Verify {
@@ -121,7 +121,7 @@ pub enum KeyType {
     Ed25519,
 }
 
-/// The word is no [`KeyType`].
+/// The word is not a [`KeyType`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BadKeyType;
 
@@ -130,7 +130,7 @@ pub struct BadKeyType;
 pub enum DkimError {
     /// The domain is none.
     Domain(AddressError),
-    /// The selector cannot stand in the DNS.
+    /// The selector is not a valid DNS name.
     Selector,
     /// RSA keys of this size are not made.
     Bits(usize),
@@ -151,7 +151,7 @@ pub enum DkimError {
     TooLong,
     /// The message has no header that could be signed or verified.
     Header(HeaderError),
-    /// Nobody could be held to the message.
+    /// No author can be determined.
     From(FromError),
     /// A key could not be made or used.
     Fault,
@@ -304,7 +304,7 @@ impl Sign {
 }
 
 impl Verify {
-    /// Reads a message from the file or `input` and prints what `lookup` lets say of its signatures.
+    /// Reads a message from the file or `input` and prints the verdicts on its signatures, with the keys from `lookup`.
     pub fn run(
         &self,
         input: &mut dyn Read,

@@ -1,4 +1,4 @@
-//! `chopar dns`: the records that a domain needs, and how the DNS stands to them.
+//! `chopar dns`: the records that a domain needs, and how the published records differ.
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -62,7 +62,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 impl Dns {
-    /// Prints what is needed.
+    /// Prints the required records.
     pub fn run(
         &self,
         folder: &Path,
@@ -164,7 +164,7 @@ fn json(shown: &[(Domain, WantedRecord)]) -> String {
     format!("{:#}\n", serde_json::Value::Array(rows))
 }
 
-/// The records of a domain, what has to be done first.
+/// The records of a domain, those that need action first.
 pub fn table(facts: &ZoneFacts, zone: &Domain, rows: &[WantedRecord]) -> String {
     let required = || rows.iter().filter(|row| row.need == ZoneNeed::Required);
     let of = |state: RecordState| required().filter(|row| row.state == state).count();
@@ -225,7 +225,7 @@ pub fn table(facts: &ZoneFacts, zone: &Domain, rows: &[WantedRecord]) -> String 
     out
 }
 
-/// What there is to say of more than one record, and of how many; said once.
+/// Remarks on more than one record, with their number; printed once.
 fn shared_notes(rows: &[WantedRecord]) -> Vec<(&str, usize)> {
     let mut counts: Vec<(&str, usize)> = Vec::new();
     for note in rows.iter().flat_map(|row| &row.notes) {
@@ -274,7 +274,7 @@ fn entry(row: &WantedRecord, zone: &Domain, shared: &[(&str, usize)]) -> String 
     out
 }
 
-/// What is otherwise than it was.
+/// The changes since the last round.
 fn changes(
     before: &[(Domain, WantedRecord)],
     now: &[(Domain, WantedRecord)],
@@ -329,7 +329,7 @@ mod tests {
         assert_eq!(shown.matches(note).count(), 1, "{shown}");
         let head = format!("\nnote for {count} of the records below: {note}\n");
         assert!(shown.contains(&head), "{shown}");
-        // One that is of a single record stays with it.
+        // A remark on a single record stays with it.
         assert!(shown.contains("  note: "), "{shown}");
     }
 }

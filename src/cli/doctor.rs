@@ -1,4 +1,4 @@
-//! `chopar doctor`: whether mail goes out and comes in as it should, and what mends it where it does not.
+//! `chopar doctor`: whether sending and receiving mail works, and how to repair it if not.
 
 use std::io::{IsTerminal as _, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -83,7 +83,7 @@ fn probe(text: &str) -> Result<Probe, String> {
 }
 
 impl Doctor {
-    /// Looks, and prints what it found.
+    /// Runs the checks, and prints the findings.
     pub fn run(&self, folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
         if self.json && (self.watch || self.echo.is_some()) {
             return Err(Failure::new(
@@ -129,7 +129,7 @@ impl Doctor {
                 return Err(Failure::new(TRY_AGAIN, "not everything is green yet"));
             }
             thread::sleep(WATCH_INTERVAL.min(within.saturating_sub(started.elapsed())));
-            // Whoever mends it may have changed the configuration.
+            // The operator may have changed the configuration meanwhile.
             let Ok(config) = loading::read(folder) else {
                 continue;
             };
@@ -158,7 +158,7 @@ impl Doctor {
     }
 }
 
-/// Says how far it is, where somebody looks.
+/// Prints progress on a terminal.
 fn progress() -> impl FnMut(usize, usize) {
     let is_seen = std::io::stderr().is_terminal();
     move |done, all| {
@@ -181,13 +181,13 @@ fn red_subjects(found: &[Finding]) -> Vec<CheckSubject> {
     subjects
 }
 
-/// All that was found, what is red first; for people.
+/// All findings, failed ones first; for people.
 pub fn report(found: &[Finding]) -> String {
     let mut text = String::new();
     let mut before = None;
     let own = together(found);
     for finding in &own {
-        // What is to be done stands apart from what is not.
+        // Findings that need action are separated from the others.
         let is_done = finding.state >= CheckState::Skipped;
         if before == Some(false) && is_done {
             text.push('\n');
@@ -216,7 +216,7 @@ pub fn report(found: &[Finding]) -> String {
     text
 }
 
-/// Without the rules, and what was found in the same words at several places, such as ports, only once.
+/// Without the rules; a finding with the same text at several places, such as ports, only once.
 fn together(found: &[Finding]) -> Vec<Finding> {
     let mut all: Vec<Finding> = Vec::new();
     let own = |finding: &&Finding| finding.check.subject != CheckSubject::Rules;
@@ -244,7 +244,7 @@ fn is_first(own: &[Finding], finding: &Finding) -> bool {
     with_cause == Some(finding)
 }
 
-/// What could not be found out for the same cause.
+/// Findings that are unknown for the same cause.
 fn told_elsewhere(own: &[Finding], finding: &Finding) -> String {
     let of_cause = own
         .iter()
@@ -262,7 +262,7 @@ fn told_elsewhere(own: &[Finding], finding: &Finding) -> String {
     )
 }
 
-/// What large receivers ask for, a rule a line with those who ask.
+/// The rules of large receivers, one per line, with the receivers that have it.
 fn rules(found: &[Finding]) -> String {
     let mut text = String::new();
     let rules = || {
@@ -324,8 +324,8 @@ fn json_of(domains: &[Domain], found: &[Finding]) -> Value {
     })
 }
 
-/// Leaves what was found to the status page, where whoever runs this may write to the folder of the state. Local parts of
-/// addresses stay out of it: everybody on this machine may read the page.
+/// Stores the findings for the status page, if the caller may write to the state folder. Local parts of addresses are
+/// left out, because every user of this machine may read the page.
 fn keep(state_dir: &Path, domains: &[Domain], found: &[Finding]) {
     let public = |text: &str| redacted(text, KEPT_TEXT_BYTES_MAX);
     let shown = found.iter().map(|finding| {
@@ -348,13 +348,13 @@ fn keep(state_dir: &Path, domains: &[Domain], found: &[Finding]) {
         fields.insert("at".to_owned(), wall().seconds().into());
     }
     let path = state_dir.join(StateFile::Checklist.file());
-    // The page then shows what was found before, and when.
+    // The page then shows the previous findings, with their time.
     drop(replace(&path, json.to_string().as_bytes(), 0o600));
 }
 
 const KEPT_TEXT_BYTES_MAX: usize = 4_096;
 
-/// What is otherwise than it was.
+/// The changes since the last round.
 fn changes(before: &[Finding], now: &[Finding]) -> String {
     let is_same = |one: &Finding, other: &Finding| {
         one.check == other.check && one.about == other.about && one.state == other.state
@@ -449,7 +449,8 @@ mod tests {
         let end = "\n2 bad, 2 unknown, 1 skipped\n\
                    do this first: name another (\"resolver answers\", for which 2 other checks wait)\n";
         assert!(text.ends_with(end), "{text}");
-        // Where nothing waits for another, what is bad is mended in the order in which it is told; one thing needs none.
+        // If nothing waits for another check, failed checks are repaired in the order of the report; a single one needs
+        // no order.
         let ports = [PORT_SMTP.bad("", "closed", "open it")];
         assert!(!report(&ports).contains("first"));
         let both = [&ports[..], &found[1..2]].concat();
@@ -467,7 +468,7 @@ mod tests {
         assert_eq!(code(&found()[1..]), None);
         let unknown = PORT_SMTP.unknown("", "no answer", "wait");
         assert_eq!(code(&[unknown]), Some(TRY_AGAIN));
-        // One that is advised only.
+        // A check that is only advised.
         let unknown = CLOCK.unknown("", "no answer", "wait");
         assert_eq!(code(&[unknown]), None);
         let json = json_of(&[], &found());

@@ -1,4 +1,4 @@
-//! `chopar domain`: which domains are served. A folder under `domains/` that exists is a domain that is served.
+//! `chopar domain`: which domains are served. Each folder under `domains/` is a served domain.
 
 use std::fs;
 use std::io::{self, Write};
@@ -71,7 +71,7 @@ struct List {
 }
 
 impl DomainCommand {
-    /// Does it in the configuration folder; `runtime_dir` is where the daemon that is to know of it listens.
+    /// Runs the command on the configuration folder; `runtime_dir` is where the daemon to be notified listens.
     pub fn run(
         &self,
         folder: &Path,
@@ -205,7 +205,7 @@ mod tests {
         };
         run(folder, Action::Add(bare)).expect("a domain");
         let path = folder.join("domains/example.com");
-        // What git clones: files, and the folders that they need.
+        // As git clones: files, and the folders that they need.
         assert!(path.join("aliases").is_file());
         let remove = |force| {
             Action::Remove(Remove {

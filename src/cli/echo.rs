@@ -1,4 +1,5 @@
-//! `chopar doctor --echo`: a message to an address that answers, and its answer: both directions, by way of other hosts.
+//! `chopar doctor --echo`: sends a message to an echo address and waits for the answer: both directions, through other
+//! hosts.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
@@ -15,7 +16,7 @@ use crate::engine::control::{ControlRequest, ControlResponse};
 use crate::entropy::Entropy as _;
 use crate::shell::process::time::SystemEntropy;
 
-/// Sends to `echo` from an address of its own in `domain`, and waits until a message for that address is accepted here.
+/// Sends to `echo` from a new address in `domain`, and waits until a message for that address is accepted here.
 pub(super) fn run(
     config: &Config,
     domain: &Domain,
@@ -48,7 +49,7 @@ pub(super) fn run(
         .map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
 }
 
-/// An address that nobody else writes to: postmaster with a suffix.
+/// An unused address: postmaster with a suffix.
 fn own_address(config: &Config, domain: &Domain) -> Result<Mailbox, Failure> {
     let separator = config.names.separators.chars().next().ok_or_else(|| {
         let text = "--echo needs an address with a suffix: name a character in suffix_separators of chopar.toml";
@@ -61,7 +62,7 @@ fn own_address(config: &Config, domain: &Domain) -> Result<Mailbox, Failure> {
     Mailbox::new(&local_part, domain).map_err(|error| Failure::new(USAGE, error))
 }
 
-/// Has the daemon tell of messages for an address.
+/// Makes the daemon report messages for an address.
 fn expect(config: &Config, recipient: &Mailbox) -> Result<BufReader<UnixStream>, Failure> {
     let path = config.runtime_dir.join("control.sock");
     let mut stream = UnixStream::connect(&path).map_err(|error| not_there(&path, &error))?;
@@ -74,7 +75,7 @@ fn expect(config: &Config, recipient: &Mailbox) -> Result<BufReader<UnixStream>,
     Ok(BufReader::new(stream))
 }
 
-/// Waits for the answer; gives its sender.
+/// Waits for the answer; returns its sender.
 fn answer(
     answers: &mut BufReader<UnixStream>,
     left: Duration,

@@ -1,4 +1,4 @@
-//! How a command ends when it could not do what it was asked.
+//! How a command ends when it fails.
 
 use std::fmt;
 use std::io;
@@ -31,7 +31,7 @@ impl Failure {
     }
 }
 
-/// What to do about an error of the system, behind it.
+/// The remedy for a system error, to be put behind it.
 pub(super) fn cure(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => "; use sudo",

@@ -1,5 +1,5 @@
-//! Where the configuration is, and what commands need of it: also where it cannot be read, for a command that mends it, or
-//! asks the daemon what is wrong with it, must work.
+//! The configuration folder, and the parts of it that commands need. It can be used even if the configuration cannot be
+//! read, because commands that repair it, or ask the daemon what is wrong with it, must still work.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ pub(super) fn config_folder(named: Option<PathBuf>) -> PathBuf {
         .unwrap_or_else(|| PathBuf::from("/etc/chopar"))
 }
 
-/// What this host calls itself.
+/// The hostname of this host.
 pub(super) fn hostname(folder: &Path) -> String {
     load(folder).map_or_else(
         |_| folder::system_defaults().hostname,
@@ -25,7 +25,7 @@ pub(super) fn hostname(folder: &Path) -> String {
     )
 }
 
-/// The servers that a command asks: the one it was told, those of the configuration, those of the system.
+/// The name servers that a command asks: the given one, those of the configuration, or those of the system.
 pub(super) fn servers(folder: &Path, named: Option<std::net::SocketAddr>) -> Servers {
     match named {
         Some(server) => Servers::new(vec![server]),
@@ -36,7 +36,7 @@ pub(super) fn servers(folder: &Path, named: Option<std::net::SocketAddr>) -> Ser
     }
 }
 
-/// Where the daemon's sockets are, also where the configuration cannot be read: a command that mends it, or asks the
+/// The folder of the daemon's sockets, even if the configuration cannot be read: a command that repairs it, or asks the
 /// daemon what is wrong with it, must work.
 pub(super) fn runtime_dir(folder: &Path) -> PathBuf {
     if let Ok(config) = load(folder) {
@@ -49,7 +49,7 @@ pub(super) fn runtime_dir(folder: &Path) -> PathBuf {
         .unwrap_or_else(|| PathBuf::from("/run/chopar"))
 }
 
-/// Where messages are left while the daemon is not there, also where the configuration cannot be read.
+/// The folder for messages while the daemon is not running, even if the configuration cannot be read.
 pub(super) fn drop_folder(folder: &Path) -> PathBuf {
     let text = std::fs::read_to_string(folder.join("chopar.toml")).unwrap_or_default();
     state_dir(&text).join("spool").join("drop")
@@ -59,7 +59,7 @@ pub(super) fn state_dir(toml: &str) -> PathBuf {
     glance(toml, "state_dir").map_or_else(|| PathBuf::from("/var/lib/chopar"), PathBuf::from)
 }
 
-/// Reads the configuration, or says its first error.
+/// Reads the configuration, or returns its first error.
 pub(super) fn load(path: &Path) -> Result<Config, Failure> {
     loading::read(path).map_err(|errors| Failure::new(CONFIGURATION, errors.join("\n")))
 }

@@ -1,4 +1,4 @@
-//! What `--help` says besides the options, and what is meant by a word that is none.
+//! The parts of `--help` besides the options, and suggestions for unknown words.
 
 use argh::FromArgs as _;
 
@@ -121,13 +121,13 @@ pub(super) fn with_example(help: &str, words: &[&str]) -> String {
     }
 }
 
-/// What is wrong with words that are no command line; `error` is what their parser says.
+/// The problem of words that are not a command line; `error` is the error of their parser.
 pub(super) fn error(words: &[&str], error: &str) -> String {
     let command = command_of(words);
     let before: Vec<&str> = std::iter::once("chopar").chain(command.clone()).collect();
     let name = before.join(" ");
     let listed = listed(&command);
-    // A word that is none of a group's commands; a value that was refused is told as the parser has it.
+    // A word that is not one of a group's commands; a refused value is reported in the parser's words.
     let is_group = EXAMPLES.iter().any(|(longer, _)| {
         let rest = longer.strip_prefix(command.join(" ").as_str());
         match command.is_empty() {
@@ -162,13 +162,13 @@ pub(super) fn error(words: &[&str], error: &str) -> String {
     way(&wrong, &command, &example_of)
 }
 
-/// What is wrong with a command line, with an example of the command and where to read on.
+/// The problem of a command line, with an example of the command and where to read on.
 pub(super) fn with_way(words: &[&str], wrong: &str) -> String {
     let command = command_of(words);
     way(wrong, &command, &command)
 }
 
-/// The same of a command that is known, with an example of this one or another.
+/// The same for a known command, with an example of this one or another.
 fn way(wrong: &str, command: &[&str], example_of: &[&str]) -> String {
     let (command, example_of) = (command.join(" "), example_of.join(" "));
     let blank = if command.is_empty() { "" } else { " " };
@@ -178,7 +178,7 @@ fn way(wrong: &str, command: &[&str], example_of: &[&str]) -> String {
     format!("{wrong}{end} for example: {example}; `chopar {command}{blank}--help` says more")
 }
 
-/// What the parser says of a command line.
+/// The parser's error about a command line, in our words.
 fn in_our_words(name: &str, error: &str) -> String {
     let between = |front: &str| error.strip_prefix(front)?.split_once('\'');
     let value = |rest: &str| {
@@ -243,7 +243,7 @@ fn capital(argument: &str) -> String {
     argument.to_uppercase().replace('_', "-")
 }
 
-/// The words that name the command: those from the first on that are one.
+/// The words that name the command: the longest start that is one.
 fn command_of<'a>(words: &[&'a str]) -> Vec<&'a str> {
     let mut command: Vec<&str> = Vec::new();
     for word in behind_config(words) {
@@ -256,7 +256,7 @@ fn command_of<'a>(words: &[&'a str]) -> Vec<&'a str> {
     command
 }
 
-/// The words behind the name of the configuration folder, which stands first.
+/// The words after the name of the configuration folder, which comes first.
 fn behind_config<'a, 'b>(words: &'b [&'a str]) -> &'b [&'a str] {
     match words {
         ["-C" | "--config", _, rest @ ..] => behind_config(rest),
@@ -313,7 +313,7 @@ fn listed(command: &[&str]) -> Vec<String> {
     words(command).into_iter().map(|word| word.name).collect()
 }
 
-/// Those of the words that are meant most likely, at most two.
+/// The most similar words, at most two.
 fn nearest<'a>(word: &str, among: &'a [String]) -> Vec<&'a str> {
     let most = word.chars().count().div_ceil(3);
     let mut near: Vec<(usize, &str)> = among
@@ -331,7 +331,7 @@ fn nearest<'a>(word: &str, among: &'a [String]) -> Vec<&'a str> {
     best.take(2).map(|(_, other)| *other).collect()
 }
 
-/// Letters that are to be added, left out, changed or swapped with their neighbour to make one word of the other.
+/// The number of letters to add, remove, change or swap with their neighbour that turns one word into the other.
 fn distance(one: &str, other: &str) -> usize {
     let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
     let mut rows: Vec<Vec<usize>> = vec![(0..=other.len()).collect()];

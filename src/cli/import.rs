@@ -1,4 +1,4 @@
-//! `chopar import`: a new configuration folder out of that of another mail server.
+//! `chopar import`: makes a new configuration folder from that of another mail server.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -60,7 +60,7 @@ struct Postfix {
 }
 
 impl Import {
-    /// Does it, and says what became of each setting.
+    /// Runs the import, and prints the result of each setting.
     pub fn run(&self, output: &mut dyn Write) -> Result<(), Failure> {
         match &self.command {
             Source::Chasquid(Chasquid { folder, into }) => {
@@ -139,7 +139,7 @@ fn finish(mut imported: Imported, into: &Path, output: &mut dyn Write) -> Result
     )
 }
 
-/// What does not work as it is, such as mail that nobody would get.
+/// Parts that do not work as they are, such as mail without a recipient.
 fn faults(config: &Config, output: &mut dyn Write) -> Result<(), Failure> {
     let found = advice(config).into_iter();
     let mut faults = found.filter(|advice| advice.severity == Severity::Fault);

@@ -1,4 +1,4 @@
-//! `chopar init`: everything that a new machine needs, and what is left to the operator.
+//! `chopar init`: sets up a new machine, and lists what is left to the operator.
 
 use std::io::Write;
 use std::path::Path;
@@ -76,7 +76,7 @@ impl Init {
         output: &mut dyn Write,
     ) -> Result<(), Failure> {
         let wishes = self.wishes()?;
-        // Who is not root may not even see what is there.
+        // A caller other than root may not even see the existing files.
         if facts::is_of_machine(folder) && !rustix::process::geteuid().is_root() {
             return Err(Failure::new(NOT_PERMITTED, PlanError::NotRoot));
         }
@@ -113,7 +113,7 @@ impl Init {
             }
             Err(_) => "",
         };
-        // They are written down nowhere: also where something failed behind them.
+        // They are stored nowhere, so they are printed even if a later step failed.
         for (address, password) in &passwords {
             let text = format!(
                 "\nThe password of {address}, which is not shown again ({} user passwd {address} sets another):\n    {}\n{hint}",
@@ -163,7 +163,7 @@ pub(super) fn parse_mailbox(text: &str) -> Result<Mailbox, Failure> {
     })
 }
 
-/// Prints what a plan has, and does none of it.
+/// Prints a plan without performing it.
 fn show(plan: &InitPlan, output: &mut dyn Write) -> Result<(), Failure> {
     plan.entries.iter().try_for_each(|entry| match entry {
         PlanLine::Do(step) => output::print(output, &format!("would  {step}\n")),
@@ -172,7 +172,7 @@ fn show(plan: &InitPlan, output: &mut dyn Write) -> Result<(), Failure> {
     })
 }
 
-/// What came of a plan.
+/// The results of a plan.
 pub(super) struct Done {
     /// The passwords that were made.
     pub(super) passwords: Vec<(Mailbox, Zeroizing<String>)>,
@@ -213,7 +213,7 @@ fn done(step: &InitStep, folder: &Path) -> Result<StepResult, Failure> {
     })
 }
 
-/// What a mail program is told.
+/// The settings for a mail program.
 fn login(config: &Config) -> String {
     let port = |listen: &Listen, usual: u16| match listen {
         Listen::Addresses(list) => list.first().map_or(usual, |address| address.port()),
@@ -227,7 +227,7 @@ fn login(config: &Config) -> String {
     )
 }
 
-/// The records that a domain needs. Where no name server answers they are shown all the same.
+/// The records that a domain needs. If no name server answers, they are shown anyway.
 pub(super) fn records(config: &Config, domain: &Domain) -> String {
     let mut asker = Asker::new(config.dns.servers.addresses.clone(), DNS_PORT);
     if let Err(cause) = asker.resolve(domain, ZoneKind::Soa) {

@@ -1,4 +1,4 @@
-//! Asks the DNS and waits: the resolver of the daemon, driven by a loop of its own, for commands.
+//! Blocking DNS look-ups for commands: the resolver of the daemon, driven by a loop of its own.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -123,5 +123,5 @@ fn exchange(to: SocketAddr, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     Ok(reply)
 }
 
-/// More than any server sends to who announced 1232.
+/// More than any server sends to a client that announced 1232.
 const DATAGRAM_BYTES_MAX: usize = 4_096;

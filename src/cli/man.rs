@@ -1,4 +1,4 @@
-//! `chopar man`: the manual pages, which the binary carries.
+//! `chopar man`: the manual pages that the binary contains.
 
 use std::io::{IsTerminal as _, Write};
 use std::process::{Command, Stdio};
@@ -21,7 +21,7 @@ pub struct Man {
 }
 
 impl Man {
-    /// Shows it by man(1) or mandoc(1) where there is one, else as plain text.
+    /// Shows the page with man(1) or mandoc(1) if there is one, otherwise as plain text.
     pub fn run(&self, output: &mut dyn Write) -> Result<(), Failure> {
         let Some(wanted) = &self.page else {
             return output::print(output, &list());
@@ -34,7 +34,7 @@ impl Man {
         if !std::io::stdout().is_terminal() {
             return output::printed(&page, output);
         }
-        // Without -l, which BusyBox does not know, they say how they are used and fail.
+        // BusyBox does not know -l: it prints its usage and fails.
         let is_shown = [("man", ["-l", "-"].as_slice()), ("mandoc", &["-a"])]
             .into_iter()
             .any(|(program, words)| shown_by(program, words, &page));
@@ -45,7 +45,7 @@ impl Man {
     }
 }
 
-/// Each page with what it describes.
+/// Each page with its description.
 fn list() -> String {
     let pages = carried::pages().into_iter().map(|(name, section, text)| {
         let about = text.lines().find_map(|line| line.strip_prefix(".Nd "));

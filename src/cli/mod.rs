@@ -1,6 +1,6 @@
-//! The commands, one file each, and the way from a command line to one of them.
+//! The commands, one file each, and the dispatch from a command line to one of them.
 
-// They panic where nobody reads; `output` does not.
+// They panic if the output has no reader; `output` does not.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod alias;
@@ -61,7 +61,7 @@ use output::{Output, printed, say};
 
 use sysexits::USAGE;
 
-/// Runs what the command line says; the program's name counts too (`sendmail`, `mailq`, `newaliases`).
+/// Runs the command line; the program's name counts too (`sendmail`, `mailq`, `newaliases`).
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
     let mut words = Vec::new();
     for argument in arguments {
@@ -86,7 +86,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     if let [word, folder] = rest
         && word == helper::WORD
     {
-        // Not a command: the relay says this to a copy of itself.
+        // Not a command: the relay starts a copy of itself with this.
         let served = helper::serve(Path::new(folder));
         return end(served.map_err(|error| {
             Failure::new(USAGE, format!("only chopar run starts the helper: {error}"))
@@ -104,7 +104,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     match Arguments::from_args(&["chopar"], &strs) {
         Ok(arguments) => end(
             run(arguments, output).map_err(|failure| match failure.exit_code() {
-                // Where it names the command that mends it, another one is no help.
+                // If the sentence names the command to run, another one is no help.
                 USAGE if !failure.to_string().contains("`chopar ") => {
                     Failure::new(USAGE, help::with_way(&strs, &failure.to_string()))
                 }
@@ -118,7 +118,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     }
 }
 
-/// `chopar [-C DIR] sendmail …`: what follows is not ours to parse.
+/// `chopar [-C DIR] sendmail …`: the words after it have a parser of their own.
 fn sendmail_words(words: &[String]) -> Option<(Option<PathBuf>, &[String])> {
     match words {
         [first, rest @ ..] if first == "sendmail" => Some((None, rest)),

@@ -1,7 +1,7 @@
-//! What commands write: standard output, and sentences on standard error. Nothing else in `cli` writes to either.
+//! Output of commands: standard output, and sentences on standard error. Nothing else in `cli` writes to either.
 //!
-//! Invariants: a reader that goes away ends the command quietly and never makes it succeed; nothing that moves a terminal
-//! gets out; where the locale has no UTF-8, neither does anything that is not ASCII.
+//! Invariants: if the reader goes away, the command ends quietly and never succeeds for that; no terminal control
+//! sequence is written; if the locale is not UTF-8, only ASCII is written.
 
 use std::env;
 use std::fmt;
@@ -47,7 +47,7 @@ fn or_end<T>(result: io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// Writes lines to where a command writes, as they are shown to people, and at once.
+/// Writes lines to the output of a command, escaped for people, and flushes.
 pub(super) fn print(output: &mut dyn Write, lines: &str) -> Result<(), Failure> {
     written(
         output
@@ -60,7 +60,7 @@ pub(super) fn printed(text: &str, output: &mut dyn Write) -> Result<(), Failure>
     written(output.write_all(text.as_bytes()))
 }
 
-/// What becomes of a command whose output cannot be written.
+/// The result of a command whose output cannot be written.
 pub(super) fn written(result: io::Result<()>) -> Result<(), Failure> {
     result.map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
 }
@@ -70,14 +70,14 @@ pub fn say(sentence: impl fmt::Display) {
     ask(format_args!("{sentence}\n"));
 }
 
-/// Writes to standard error what is answered on the same line.
+/// Writes a prompt to standard error; the answer follows on the same line.
 pub fn ask(prompt: impl fmt::Display) {
     let text = text(&prompt.to_string());
-    // Where nobody hears it, the exit code says the rest.
+    // If it cannot be written, the exit code remains.
     drop(io::stderr().write_all(text.as_bytes()));
 }
 
-/// A value of a peer's, as it is shown to people: escaped, and in ASCII where the locale has no UTF-8.
+/// A value from a peer, for people: escaped, and in ASCII if the locale is not UTF-8.
 #[derive(Clone, Copy, Debug)]
 pub struct EscapedValue<'a>(pub &'a [u8]);
 
@@ -114,7 +114,7 @@ fn has_utf8() -> bool {
     *HAS_UTF8.get_or_init(|| is_utf8(|name| env::var(name).ok()))
 }
 
-/// Whether a locale has UTF-8 (locale(7)): the first of these that is set decides.
+/// Whether a locale is UTF-8 (locale(7)): the first of these variables that is set decides.
 fn is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
     let set = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter();
     let locale = set.filter_map(variable).find(|value| !value.is_empty());

@@ -1,4 +1,4 @@
-//! `chopar queue`: what waits, why, and what is to be done with it. `mailq` is `chopar queue list`.
+//! `chopar queue`: lists the waiting messages with the reasons, and acts on them. `mailq` is `chopar queue list`.
 
 use std::io::Write;
 use std::path::Path;
@@ -208,7 +208,7 @@ fn act(
     ended((count, errors))
 }
 
-/// What stands around the objects of a list, and between them.
+/// The text around the objects of a list, and between them.
 struct Form {
     open: &'static str,
     between: &'static str,
@@ -221,7 +221,7 @@ const ARRAY: Form = Form {
     between: ",\n",
     close: "]\n",
 };
-/// One a line, for what reads them as they come.
+/// One per line, for programs that read them as they come.
 const LINES: Form = Form {
     open: "",
     between: "\n",
@@ -286,9 +286,8 @@ fn value(of: &impl serde::Serialize) -> Result<serde_json::Value, Failure> {
     serde_json::to_value(of).map_err(|error| Failure::new(IO_ERROR, error))
 }
 
-/// The queue for people: a line for each message, and one for each recipient that waits.
-///
-/// Where no daemon answers it is what waits for it in the drop folder, as far as the caller may see that.
+/// The queue for people: a line for each message, and one for each waiting recipient. If no daemon answers, the
+/// messages in the drop folder, as far as the caller may see them.
 pub fn list(runtime_dir: &Path, drop_folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
     let mut bytes: u64 = 0;
     let end = ask(runtime_dir, &ControlRequest::List {}, &mut |response| {
@@ -313,7 +312,7 @@ pub fn list(runtime_dir: &Path, drop_folder: &Path, output: &mut dyn Write) -> R
     ended(end)
 }
 
-/// Lists what waits for a daemon that is not there; gives the sentence about it.
+/// Lists the messages that wait for a daemon; returns the sentence about it.
 fn list_waiting(folder: &Path, output: &mut dyn Write) -> Result<String, Failure> {
     let shown = folder.display();
     let waiting = match drop_folder::waiting(folder) {
@@ -396,7 +395,7 @@ fn print_message(listed: &ListedMessage, output: &mut dyn Write) -> std::io::Res
     Ok(())
 }
 
-/// Says that what is not printed could not be read.
+/// Prints that parts of a message could not be read.
 fn print_unreadable(listed: &ListedMessage, output: &mut dyn Write) -> std::io::Result<()> {
     match &listed.unreadable {
         Some(why) => writeln!(
@@ -431,7 +430,8 @@ fn next_attempt(recipient: &ListedRecipient) -> String {
     })
 }
 
-/// How often it was tried itself: a next hop that cannot be reached is tried with one message for all that wait for it.
+/// The recipient's own attempts: a next hop that cannot be reached is tried with one message on behalf of all that wait
+/// for it.
 fn attempts(recipient: &ListedRecipient) -> String {
     match recipient.attempts {
         0 => "not tried itself".to_owned(),

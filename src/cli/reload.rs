@@ -1,4 +1,4 @@
-//! `chopar reload`: the daemon reads its configuration again, or says why it does not.
+//! `chopar reload`: makes the daemon read its configuration again, or prints why it does not.
 
 use std::path::Path;
 

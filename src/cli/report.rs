@@ -1,4 +1,4 @@
-//! `chopar report`: who sends in the name of a domain, by what others have reported.
+//! `chopar report`: which hosts send in the name of a domain, as other hosts have reported.
 
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -42,7 +42,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Prints what is kept about these domains.
+    /// Prints the stored counts about these domains.
     pub fn run(
         &self,
         config: &Config,
@@ -57,7 +57,7 @@ impl Report {
             .dns
             .map_or_else(|| config.dns.servers.addresses.clone(), |named| vec![named]);
         let asker = Asker::new(resolvers, DNS_PORT).until(Instant::now() + REPORT_NAMES_TIMEOUT);
-        // Where nobody answers, nobody is asked again.
+        // If no server answers, none is asked again.
         let mut is_silent = false;
         let mut summaries = Vec::new();
         for domain in domains {
@@ -100,7 +100,7 @@ impl Report {
     }
 }
 
-/// What is kept about a domain.
+/// The stored counts about a domain.
 fn kept(folder: &Path, domain: &Domain) -> Result<Ledger, Failure> {
     let ledger = ledger_of(folder, domain).map_err(|error| {
         let text = format!("{}: {error}", folder.display());
@@ -120,7 +120,7 @@ fn kept(folder: &Path, domain: &Domain) -> Result<Ledger, Failure> {
     })
 }
 
-/// Whether the SPF record of a domain allows an address; none where the DNS does not answer.
+/// Whether the SPF record of a domain allows an address; `None` if the DNS does not answer.
 fn spf_allows(
     config: &Config,
     domain: &Domain,
@@ -228,6 +228,6 @@ fn refused(tally: &Tally) -> String {
     format!("\n{total} reports were not taken: {}\n", causes.join(", "))
 }
 
-/// Where servers of zones would answer, of which none is asked here.
+/// The port of the zones' name servers, of which none is asked here.
 const DNS_PORT: u16 = 53;
 const NAMES_SHOWN: usize = 8;

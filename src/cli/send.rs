@@ -1,4 +1,4 @@
-//! `chopar send`: a test message, followed to the reply of the server that takes it.
+//! `chopar send`: sends a test message, and follows it to the reply of the receiving server.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -58,7 +58,7 @@ impl Send {
         }
     }
 
-    /// Sends it, and tells what becomes of it.
+    /// Sends the message, and prints what happens to it.
     pub fn run(&self, config: &Config, output: &mut dyn Write) -> Result<(), Failure> {
         let started = Instant::now();
         let mut say = |text: &str| {
@@ -116,7 +116,7 @@ impl Send {
         self.follow(config, &id, started, &mut say)
     }
 
-    /// Tells what becomes of the message, until it has left or the time is over.
+    /// Prints the events of the message, until it has left or the time is over.
     fn follow(
         &self,
         config: &Config,
@@ -164,7 +164,7 @@ impl Send {
     }
 }
 
-/// What the daemon says of one message, as it happens.
+/// The daemon's events about one message, as they happen.
 struct Events<'a> {
     path: &'a Path,
     id: &'a str,
@@ -184,7 +184,7 @@ impl<'a> Events<'a> {
         Ok(Self { path, id, reader })
     }
 
-    /// The next thing that it says; none where it says nothing for this long.
+    /// The next event; `None` if there is none for this long.
     fn next(&mut self, left: Duration) -> Result<Option<ControlResponse>, Failure> {
         if left.is_zero() {
             return Ok(None);
@@ -218,10 +218,10 @@ impl<'a> Events<'a> {
     }
 }
 
-/// The same where there is no signature.
+/// The same without a signature.
 const UNSIGNED: &str = "delivered, but not signed: no key here is for the domain in From, so that DKIM and DMARC will not pass. Send from an                         address of a domain that chopar domain list shows, or make a key with chopar dkim keygen";
 
-/// What shows whether it was a success.
+/// How to see whether it was a success.
 const LOOK: &str = "delivered. In the mailbox, \"Show original\" (Gmail) or the source of the message should say PASS for SPF, \
                     DKIM and DMARC; if it lies in the spam folder, say there that it is none, and run `chopar doctor`";
 
@@ -243,7 +243,7 @@ fn default_sender(config: &Config) -> Result<Mailbox, Failure> {
     })
 }
 
-/// Where users submit, on this machine.
+/// The submission port of this machine.
 fn submission_port(config: &Config) -> Result<SocketAddr, Failure> {
     let address = match &config.listen.submission {
         Listen::Addresses(list) => list.first().copied(),

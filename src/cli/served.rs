@@ -1,4 +1,4 @@
-//! Domains as commands name them, and those that are served.
+//! Domain names as commands accept them, and the served domains.
 
 use std::fs;
 use std::path::Path;
@@ -39,8 +39,8 @@ pub fn served(folder: &Path) -> Result<Vec<String>, Failure> {
     Ok(domains)
 }
 
-/// The domains that a command is about: the one that was named, which has to be served, else all that are, of which there
-/// has to be one.
+/// The domains of a command: the given one, which must be served, otherwise all served ones, of which there must be at
+/// least one.
 pub fn meant(folder: &Path, named: Option<&str>) -> Result<Vec<Domain>, Failure> {
     let domains = match named {
         Some(domain) => {

@@ -1,4 +1,4 @@
-//! `chopar spf`: what a receiver would say of a sender.
+//! `chopar spf`: evaluates SPF for a sender as a receiver would.
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -30,7 +30,7 @@ pub struct Spf {
 }
 
 impl Spf {
-    /// Prints what the answers of `ask` lead to. `receiver` is the name of this host.
+    /// Prints the result from the answers of `ask`. `receiver` is the name of this host.
     pub fn run(
         &self,
         receiver: &str,
@@ -60,7 +60,7 @@ impl Spf {
     }
 }
 
-/// One line, and a second one for what the domain says of a fail.
+/// One line, and a second one for the domain's explanation of a fail.
 fn describe(verdict: &SpfVerdict) -> String {
     let mut text = verdict.outcome.to_string();
     if let Some(domain) = &verdict.domain {

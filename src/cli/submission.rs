@@ -1,5 +1,5 @@
-//! Submits one message by the client's half of the SMTP code, and waits: through the socket of programs of this machine, or over
-//! the network with TLS and a login.
+//! Submits one message by the client side of the SMTP code, and waits: through the socket for programs of this machine,
+//! or over the network with TLS and a login.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -18,7 +18,7 @@ use crate::smtp::client::{
     TlsPolicy,
 };
 
-/// What is submitted.
+/// A message to submit.
 pub(super) struct Submission<'a> {
     /// The name after EHLO.
     pub(super) client: &'a str,
@@ -29,15 +29,15 @@ pub(super) struct Submission<'a> {
     pub(super) message: &'a [u8],
 }
 
-/// What the server said, and over what.
+/// The server's reply, and the connection.
 pub(super) struct Accepted {
     /// The reply to the final dot.
     pub(super) reply: String,
-    /// What was agreed for TLS.
+    /// The negotiated TLS parameters.
     pub(super) tls: Option<TlsSession>,
 }
 
-/// Submits with a login over TLS, whatever the certificate; how TLS begins is the port's affair.
+/// Submits with a login over TLS, with any certificate; the port determines how TLS starts.
 pub(super) fn over_network(
     submission: &Submission<'_>,
     server: &Domain,

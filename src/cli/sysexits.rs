@@ -4,7 +4,7 @@
 pub const USAGE: u8 = 64;
 /// The input is wrong.
 pub const DATA: u8 = 65;
-/// A file that is to be read cannot be.
+/// An input file cannot be read.
 pub const NO_INPUT: u8 = 66;
 /// No such user or address.
 pub const NO_USER: u8 = 67;

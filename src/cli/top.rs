@@ -1,4 +1,4 @@
-//! `chopar top`: the state of the relay in a terminal, drawn again every few seconds.
+//! `chopar top`: the state of the relay in a terminal, redrawn every few seconds.
 
 use std::io::{IsTerminal as _, Write};
 use std::path::Path;
@@ -34,7 +34,7 @@ pub struct Top {
 }
 
 impl Top {
-    /// Asks the daemon and draws what it says.
+    /// Asks the daemon and draws its answer.
     pub fn run(&self, runtime_dir: &Path, output: &mut dyn Write) -> Result<(), Failure> {
         let is_once = self.once || self.json || !std::io::stdout().is_terminal();
         loop {
@@ -50,7 +50,7 @@ impl Top {
             let size = tcgetwinsize(std::io::stdout()).ok();
             let (columns, rows) = size.map_or((80, 24), |size| (size.ws_col, size.ws_row));
             let fitted = shown_text(&fitted(&text, columns.into(), rows.into()));
-            // To the upper left corner, each line and what is below cleared to its end: nothing flickers.
+            // From the upper left corner, clearing the end of each line and everything below: without flicker.
             let fitted = fitted.replace('\n', "\x1b[K\n");
             written(write!(output, "\x1b[H{fitted}\x1b[J"))?;
             written(output.flush())?;
@@ -120,7 +120,7 @@ fn heading(status: &RelayStatus) -> String {
     text
 }
 
-/// What was done in the last minutes, the last hour and the last day.
+/// Totals of the last minutes, the last hour and the last day.
 fn totals(status: &RelayStatus) -> String {
     let mut text = format!(
         "{:<14}{:>10}{:>10}{:>10}{:>10}{:>10}\n",
@@ -145,7 +145,7 @@ fn totals(status: &RelayStatus) -> String {
     text
 }
 
-/// The lines below a heading; nothing where there are none.
+/// A heading with its lines; nothing if there are none.
 fn listed(heading: String, lines: String) -> String {
     match lines.is_empty() {
         true => lines,
@@ -192,7 +192,7 @@ fn oldest(status: &RelayStatus) -> String {
             true => "held by an operator",
             false => one.why.as_deref().unwrap_or_default(),
         };
-        // A next hop that cannot be reached is tried with one message for all that wait for it.
+        // A next hop that cannot be reached is tried with one message on behalf of all that wait for it.
         let tries = match one.attempts {
             0 => "none".to_owned(),
             tries => tries.to_string(),
@@ -211,7 +211,7 @@ fn events(status: &RelayStatus) -> String {
     listed("\nlast events\n".to_owned(), lines.collect())
 }
 
-/// Seconds, in the largest unit of which there are two.
+/// Seconds, in the largest unit that gives at least two.
 fn span(seconds: u64) -> String {
     let units = [(86_400, "d"), (3_600, "h"), (60, "min")];
     let mut units = units.iter();

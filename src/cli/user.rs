@@ -1,7 +1,7 @@
-//! `chopar user`: who may log in, with which password, and as whom they may send.
+//! `chopar user`: users that may log in, their passwords, and the addresses that they may send from.
 //!
-//! The file `domains/DOMAIN/users` is written anew beside itself, synced and renamed, so that it is whole at any time.
-//! A password is read from a prompt without echo, or from standard input when that is no terminal; never from an
+//! The file `domains/DOMAIN/users` is written under another name, synced and renamed, so that it is complete at any
+//! time. A password is read from a prompt without echo, or from standard input if that is not a terminal; never from an
 //! argument.
 
 use std::io::{self, BufRead, Read, Write};
@@ -107,7 +107,7 @@ struct Verify {
 }
 
 impl User {
-    /// Does it in the configuration folder; `runtime_dir` is where the daemon that is to know of it listens.
+    /// Runs the command on the configuration folder; `runtime_dir` is where the daemon to be notified listens.
     pub fn run(
         &self,
         folder: &Path,
@@ -152,7 +152,7 @@ impl Add {
         let credential = new_credential(&password);
         let line = format!("{}:{credential}{options}", file.mailbox.local_part());
         file.rewrite(Some(&line))?;
-        // Where the configuration has errors, check says them.
+        // If the configuration has errors, check reports them.
         if let Ok(config) = load(folder) {
             let users = config
                 .domains
@@ -311,8 +311,8 @@ fn new_credential(password: &Password) -> Credential {
     )
 }
 
-/// A password that a person has made up: anybody may try to log in from anywhere, so that one which is guessed is
-/// taken only where that is said.
+/// A password that a person has chosen: because anybody may try to log in from anywhere, one that is easy to guess is
+/// accepted only with an explicit option.
 fn read_new_password(word: &str, user: &Mailbox, is_weak_taken: bool) -> Result<Password, Failure> {
     let command = format!("user {word} {user}");
     let password = read_password("New password: ", &command)?;
@@ -338,7 +338,8 @@ fn read_new_password(word: &str, user: &Mailbox, is_weak_taken: bool) -> Result<
     Ok(password)
 }
 
-/// Asks for a password: without echo at a terminal, else the first line of standard input. `command` is the one that asks.
+/// Asks for a password: without echo at a terminal, otherwise from the first line of standard input. `command` is the
+/// command that asks.
 pub(super) fn read_password(prompt: &str, command: &str) -> Result<Password, Failure> {
     let stdin = io::stdin();
     let broken =
@@ -367,7 +368,7 @@ pub(super) fn read_password(prompt: &str, command: &str) -> Result<Password, Fai
     Password::new(text.to_owned()).map_err(|error| Failure::new(DATA, error))
 }
 
-/// A terminal that shows nothing of what is typed until this is dropped.
+/// A terminal without echo until this is dropped.
 struct Silence<'a> {
     terminal: std::os::fd::BorrowedFd<'a>,
     before: rustix::termios::Termios,

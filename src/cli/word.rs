@@ -1,10 +1,10 @@
-//! A command or an option, as a help lists it and a shell completes it.
+//! A command or an option, as the help lists it and a shell completes it.
 
 /// A command or an option that a help lists.
 pub(super) struct Word {
     /// The command, or the option with its dashes.
     pub(super) name: String,
-    /// The option of one letter that is the same.
+    /// The equivalent option of one letter.
     pub(super) short: Option<String>,
     pub(super) about: String,
     /// Whether a value comes behind the option.

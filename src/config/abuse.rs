@@ -16,10 +16,10 @@ use crate::limits::{
     RECIPIENTS_PER_MINUTE_DEFAULT, UNKNOWN_RECIPIENTS_DEFAULT,
 };
 
-/// What unauthenticated clients on port 25 must not do, and what is looked up about them.
+/// Limits for unauthenticated clients on port 25, and look-ups about them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Abuse {
-    /// Whether a hello has to be one.
+    /// Whether the argument of EHLO or HELO is checked.
     pub hello: Toggle,
     /// Whether the name of an address is looked up.
     pub ptr: Toggle,
@@ -65,11 +65,11 @@ impl Lists {
     }
 }
 
-/// A list of `abuse.lists`: the zone that is asked, and what its answers mean.
+/// A list of `abuse.lists`: its zone, and the meaning of its answers.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DnsList {
     pub name: Domain,
-    /// What its word weighs.
+    /// The weight of a listing.
     pub weight: u32,
     /// The answers that count, first and last; none: all that can be one.
     pub replies: Vec<(Ipv4Addr, Ipv4Addr)>,
@@ -78,7 +78,7 @@ pub struct DnsList {
 /// How unauthenticated clients are made to come again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Greylisting {
-    /// How long a first attempt is put off.
+    /// How long a first attempt is deferred.
     pub delay: Duration,
     /// How long the second attempt may take.
     pub window: Duration,
@@ -200,7 +200,7 @@ impl Check<'_> {
                     }
                 }
             }
-            // The address in front of it has to find room, too.
+            // The reversed address must fit in front of it.
             match Domain::parse(zone.zone.get_ref()) {
                 Ok(name) if !name.is_literal() && name.as_str().len() <= DNSBL_NAME_BYTES_MAX => {
                     zones.push(DnsList {

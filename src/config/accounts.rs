@@ -13,7 +13,8 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// Those of a text in the form of /etc/passwd. What is not in that form, and what is past the ceiling, is none.
+    /// The accounts in a text in the form of /etc/passwd. Lines of another form, and lines past the ceiling, are
+    /// ignored.
     pub fn parse(passwd: &str) -> Self {
         let lines = passwd
             .lines()
@@ -31,13 +32,13 @@ impl Accounts {
         found
     }
 
-    /// Whether an account has this number. Those of a range that /etc/subuid gives to an account, as containers use
-    /// them, belong to none.
+    /// Whether an account has this uid. A uid of a range that /etc/subuid gives to an account, as containers use them,
+    /// belongs to none.
     pub fn has_uid(&self, uid: u32) -> bool {
         self.uids.contains(&uid)
     }
 
-    /// Whether there is one of this name: as /etc/passwd has it, or as `sendmail` calls a user that is not there.
+    /// Whether there is an account of this name: as in /etc/passwd, or as `sendmail` names a user that does not exist.
     pub fn contains(&self, key: &str) -> bool {
         let is_uid = |digits: &str| {
             digits

@@ -16,40 +16,40 @@ use crate::limits::ACME_NAMES_MAX;
 /// How certificates are obtained and renewed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Acme {
-    /// What the daemon does by itself.
+    /// The daemon's automatic actions.
     pub renewal: Renewal,
     /// The directory of the CA.
     pub directory: Url,
-    /// Where the CA writes to.
+    /// The address for mail from the CA.
     pub email: Option<Mailbox>,
     /// Further roots that the CA's own server is trusted by, in PEM.
     pub ca_file: Option<PathBuf>,
     /// How names are proven.
     pub challenge: ChallengeKind,
-    /// What the certificate is for; none: the hostname.
+    /// The names of the certificate; empty: the hostname.
     names: Vec<Name>,
-    /// What binds the account to one that the CA knows.
+    /// The binding of the account to a customer of the CA.
     pub binding: Option<Binding>,
-    /// Where HTTP-01 is answered; CAs come to port 80.
+    /// Port for HTTP-01; CAs connect to port 80.
     pub http_port: u16,
-    /// Where TLS-ALPN-01 is answered; CAs come to port 443.
+    /// Port for TLS-ALPN-01; CAs connect to port 443.
     pub tls_port: u16,
-    /// Where the servers of zones are asked, which is 53 but in tests.
+    /// Port of the zones' name servers: 53, except in tests.
     pub zone_port: u16,
 }
 
-/// What the daemon does by itself.
+/// The daemon's automatic actions.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Renewal {
-    /// Renews what `chopar cert obtain` has obtained.
+    /// Renews the certificates that `chopar cert obtain` has obtained.
     #[default]
     Obtained,
-    /// Obtains what is missing, too: the terms of the CA are agreed to.
+    /// Also obtains missing ones: the terms of the CA are agreed to.
     All,
     Off,
 }
 
-/// What binds an account to one that the CA knows.
+/// The binding of an account to a customer of the CA.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Binding {
     /// The key's identifier.
@@ -59,7 +59,7 @@ pub struct Binding {
 }
 
 impl Acme {
-    /// What the certificate is for, with the hostname where nothing else is named.
+    /// The names of the certificate; the hostname if none is configured.
     pub fn names(&self, hostname: &Domain) -> Vec<Name> {
         match self.names.as_slice() {
             [] => Name::parse(hostname.as_str()).into_iter().collect(),

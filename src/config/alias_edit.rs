@@ -10,7 +10,7 @@ use super::text::outside_quotes;
 use crate::address::{AddressError, Domain, Mailbox, local_key};
 use crate::destination::Scheme;
 
-/// Whose line is changed.
+/// The alias that is changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AliasName<'a> {
     /// That of a local part.
@@ -19,12 +19,12 @@ pub enum AliasName<'a> {
     CatchAll,
 }
 
-/// What is changed.
+/// The change.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AliasChange<'a> {
     /// The name leads to these targets too.
     Add(&'a [String]),
-    /// It leads to these no more; without any, it is no alias any more.
+    /// Remove these targets; if empty, remove the alias.
     Remove(&'a [String]),
 }
 
@@ -37,12 +37,13 @@ pub enum EditError {
     NoSuchTarget(String),
     /// It leads there already.
     ThereAlready(String),
-    /// The file would be wrong: what [`crate::config::Config::parse`] says of it, see [`EditError::of`].
+    /// The file would have errors: those of [`crate::config::Config::parse`], see [`EditError::of`].
     Invalid(Vec<String>),
 }
 
 impl EditError {
-    /// What is wrong with the file `file` that is not written: each thing once, and without a line, for nobody has that file.
+    /// The errors of the unwritten file `file`: each once, and without a line, because the file does not exist in that
+    /// form.
     pub fn of(file: &str, errors: &[ConfigError]) -> Self {
         let (own, others): (Vec<_>, Vec<_>) = errors.iter().partition(|error| error.file == file);
         let mut problems: Vec<&ConfigProblem> = Vec::new();
@@ -126,7 +127,7 @@ pub fn entries(text: &str) -> Vec<(String, Vec<String>)> {
         .collect()
 }
 
-/// A line, changed; nothing where it is not there any more.
+/// The changed line; `None` if it is removed.
 fn changed(
     line: &str,
     domain: &Domain,

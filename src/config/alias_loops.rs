@@ -36,7 +36,7 @@ pub(super) fn find(
     }
 }
 
-/// Whether one can come from the alias to itself. `*@domain` stands for a name that only `*` catches there.
+/// Whether an alias can lead to itself. `*@domain` represents a name that only `*` catches there.
 fn leads_back(domains: &BTreeMap<Domain, ServedDomain>, names: &NameRules, start: &Alias) -> bool {
     let mut seen: HashSet<*const Alias> = HashSet::new();
     let mut level: Vec<&Alias> = vec![start];
@@ -75,7 +75,7 @@ fn lead<'a>(
     served.alias(names, &key).or(served.catch_all.as_ref())
 }
 
-/// What a domain does with a name that nobody has chosen.
+/// The handling of an unknown name in a domain.
 fn caught<'a>(domains: &'a BTreeMap<Domain, ServedDomain>, domain: &Domain) -> Option<&'a Alias> {
     receiving(domains, domain)?.catch_all.as_ref()
 }

@@ -18,7 +18,7 @@ use super::text::outside_quotes;
 use crate::address::{Domain, Mailbox};
 use crate::limits::ALIAS_TARGETS_MAX;
 
-/// Where one address leads.
+/// The targets of one address.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Alias {
     /// The targets; never empty, at most [`ALIAS_TARGETS_MAX`].
@@ -27,15 +27,15 @@ pub struct Alias {
     pub line: usize,
 }
 
-/// What the rest of the configuration says about all aliases.
+/// The parts of the configuration that affect all aliases.
 pub(super) struct Forms<'a> {
-    /// Which names are the same.
+    /// Which names are equal.
     pub(super) names: &'a NameRules,
     /// The port of hosts that are named without one.
     pub(super) port: u16,
 }
 
-/// Aliases by the key of their name, and the one that catches the rest.
+/// Aliases by the key of their name, and the catch-all.
 pub(super) type Aliases = (BTreeMap<String, Alias>, Option<Alias>);
 
 /// Reads the file.
@@ -83,7 +83,7 @@ pub(super) fn read(
     (aliases, catch_all)
 }
 
-/// Reads one line; an error comes with the offset where it is.
+/// Reads one line; an error comes with its offset.
 fn read_alias(
     content: &str,
     domain: &Domain,
@@ -143,7 +143,7 @@ fn read_alias(
     Ok((name, Alias { targets, line }))
 }
 
-/// What stands in front of the @ in a name that may be a whole address of the domain.
+/// The part before the @ of a name that may be a whole address of the domain.
 pub(super) fn local_name<'a>(name: &'a str, domain: &Domain) -> Result<&'a str, ConfigProblem> {
     let Some((front, back)) = name.rsplit_once('@') else {
         return Ok(name);
@@ -158,7 +158,7 @@ pub(super) fn local_name<'a>(name: &'a str, domain: &Domain) -> Result<&'a str, 
     }
 }
 
-/// An alias as it stands in the file: a line, and those that go on with it.
+/// An alias in the file: its first line, and its continuation lines.
 pub(super) struct Block<'a> {
     /// The number of the first line.
     pub(super) line: usize,
@@ -189,7 +189,7 @@ impl Block<'_> {
     }
 }
 
-/// The aliases of a file, and its other lines, each as it stands there.
+/// The aliases of a file and its other lines, all unchanged.
 pub(super) fn blocks(text: &str) -> Vec<Block<'_>> {
     let mut blocks: Vec<Block<'_>> = Vec::new();
     for (line, whole) in (1..).zip(text.lines()) {

@@ -10,7 +10,7 @@ use crate::limits::{
     RECIPIENTS_MAX, SESSIONS_MAX_DEFAULT, SESSIONS_PER_PEER_MAX_DEFAULT,
 };
 
-/// What peers and users may take.
+/// Limits of peers and users.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// Server sessions at a time.
@@ -40,7 +40,7 @@ pub(super) struct LimitsText {
 }
 
 impl Check<'_> {
-    /// `[limits]`, and the two sizes that stand in front of all sections.
+    /// `[limits]`, and the two sizes before all sections.
     pub(super) fn limits(
         &mut self,
         raw: &LimitsText,

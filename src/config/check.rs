@@ -1,4 +1,4 @@
-//! Conversion of chopar.toml values: the kinds of values there are, and what is wrong with a value of another kind.
+//! Conversion of values in chopar.toml: the kinds of values, and the errors for a value of another kind.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::address::{Domain, Mailbox};
 
 pub(super) const FILE: &str = "chopar.toml";
 
-/// Turns texts into values, and notes where that is not possible.
+/// Converts texts to values, and records errors.
 pub(super) struct Check<'a> {
     pub(super) text: &'a str,
     pub(super) errors: &'a mut Errors,
@@ -114,7 +114,7 @@ impl Check<'_> {
         usize::try_from(*number.get_ref()).unwrap_or(usize::MAX)
     }
 
-    /// One of a few words; the default where there is none.
+    /// One of a few words; the default if there is none.
     pub(super) fn word<T: Copy + Default>(
         &mut self,
         text: Option<&Spanned<String>>,

@@ -27,7 +27,7 @@ pub struct DeliverySettings {
     pub bind6: Option<Ipv6Addr>,
     /// How long a message is tried.
     pub give_up_after: Duration,
-    /// After which age its sender is told of the delay.
+    /// Age at which the delay DSN is sent.
     pub warn_after: Duration,
     /// Client sessions at a time to one next hop.
     pub sessions_per_hop: usize,

@@ -1,5 +1,5 @@
-//! A TOML document read as far as it can be: each value of a wrong type and each key that is not known is an error of its
-//! own, and left out.
+//! A TOML document, read as far as possible: each value of a wrong type and each unknown key is an error of its own,
+//! and is left out.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use super::error::Errors;
 use super::problem::ConfigProblem;
 use crate::limits::CONFIG_ERRORS_MAX;
 
-/// Reads a file. Where it is not TOML, that alone is said.
+/// Reads a file. If it is not TOML, that is the only error.
 pub(super) fn read<T: DeserializeOwned + Default>(
     file: &str,
     text: &str,
@@ -45,9 +45,9 @@ pub(super) fn read<T: DeserializeOwned + Default>(
     T::default()
 }
 
-/// Takes the entry out whose key or value is at a span; says whether there was one.
+/// Removes the entry whose key or value is at a span; returns whether there was one.
 fn leave_out(table: &mut DeTable<'_>, span: &Range<usize>) -> bool {
-    // The first element of an array of tables may be where the array is.
+    // The first element of an array of tables may be at the position of the array.
     let is_inside = table
         .iter_mut()
         .any(|(_, value)| leave_out_inside(value.get_mut(), span));
@@ -61,7 +61,8 @@ fn leave_out(table: &mut DeTable<'_>, span: &Range<usize>) -> bool {
     here.is_some_and(|name| table.remove(name.as_str()).is_some())
 }
 
-/// The same below an entry. Of an array a whole element goes: a table without one of its keys would be another error.
+/// The same below an entry. From an array a whole element is removed: a table without one of its keys would be another
+/// error.
 fn leave_out_inside<'a>(value: &mut DeValue<'a>, span: &Range<usize>) -> bool {
     match value {
         DeValue::Table(table) => leave_out(table, span),

@@ -16,7 +16,7 @@ use crate::address::Domain;
 use crate::auth::dkim::key::SigningKey;
 use crate::limits::DKIM_KEYS_PER_DOMAIN_MAX;
 
-/// Reads all folders, and applies what chopar.toml says about them.
+/// Reads all folders, and applies the sections of chopar.toml to them.
 pub(super) fn read(
     folder: &Folder,
     settings: &Settings,

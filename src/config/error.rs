@@ -98,7 +98,7 @@ impl Errors {
         }
     }
 
-    /// The text of a file; `None` (and an error) where it is not UTF-8.
+    /// The text of a file; `None` (and an error) if it is not UTF-8.
     pub(super) fn text<'a>(&mut self, file: &str, bytes: &'a [u8]) -> Option<&'a str> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Some(without_mark(text)),

@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 use super::error::Errors;
 use super::problem::ConfigProblem;
 
-/// The configuration folder. Paths are relative to it, with `/` between their parts. It holds secrets: what is read is
-/// wiped when it is dropped.
+/// The configuration folder. Paths are relative to it, with `/` between their parts. It contains secrets, so its
+/// content is wiped when it is dropped.
 #[derive(Default)]
 pub struct Folder {
     files: BTreeMap<String, Zeroizing<Vec<u8>>>,
@@ -17,26 +17,26 @@ pub struct Folder {
     folders: BTreeSet<String>,
 }
 
-/// Who may do what with a file.
+/// The permissions of a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rights {
     /// Everybody on the machine may read it.
     pub is_read_by_all: bool,
-    /// Whoever read the folder may run it.
+    /// The account that read the folder may execute it.
     pub is_executable: bool,
 }
 
-/// What the system says where the configuration does not.
+/// The system's values for keys that the configuration leaves out.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct SystemDefaults {
-    /// The system's name, in full where it knows it.
+    /// The system's hostname, with its domain if known.
     pub hostname: String,
     /// The text of /etc/resolv.conf.
     pub resolv_conf: String,
 }
 
 impl Folder {
-    /// Adds a file, and the folders that it lies in.
+    /// Adds a file, and its parent folders.
     pub fn insert_file(&mut self, path: &str, bytes: Vec<u8>) {
         if let Some((parent, _)) = path.rsplit_once('/') {
             self.insert_folder(parent);
@@ -44,7 +44,7 @@ impl Folder {
         self.files.insert(path.to_owned(), Zeroizing::new(bytes));
     }
 
-    /// Adds a folder, and those that it lies in.
+    /// Adds a folder, and its parents.
     pub fn insert_folder(&mut self, path: &str) {
         let mut path = path;
         loop {
@@ -61,28 +61,28 @@ impl Folder {
         self.files.get(path).map(|bytes| bytes.as_slice())
     }
 
-    /// Says who may do what with a file.
+    /// Sets the permissions of a file.
     pub fn set_rights(&mut self, path: &str, rights: Rights) {
         self.rights.insert(path.to_owned(), rights);
     }
 
-    /// Who may do what with a file, where that is known.
+    /// The permissions of a file, if known.
     pub fn rights(&self, path: &str) -> Option<Rights> {
         self.rights.get(path).copied()
     }
 
-    /// The names of the folders that lie directly in a folder.
+    /// The names of the folders directly in a folder.
     pub fn children<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a str> {
         direct(self.folders.iter(), path)
     }
 
-    /// The names of the files that lie directly in a folder.
+    /// The names of the files directly in a folder.
     pub fn files_in<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a str> {
         direct(self.files.keys(), path)
     }
 }
 
-/// Shows the paths, and nothing of what is in them.
+/// Shows the paths, but no content.
 impl fmt::Debug for Folder {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_list().entries(self.files.keys()).finish()

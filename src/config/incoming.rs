@@ -1,4 +1,4 @@
-//! Where people read their mail: another server, which mail programs that configure themselves are told.
+//! The server where people read their mail, for mail programs that configure themselves.
 
 use crate::address::Domain;
 

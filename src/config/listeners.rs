@@ -11,12 +11,12 @@ use super::check::{Check, FILE};
 use super::error::position;
 use super::problem::{ClientProblem, ConfigProblem};
 
-/// The listening sockets that `[listen]` asks for, by what they are for.
+/// The listening sockets of `[listen]`, by purpose.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Listeners {
     /// Port 25.
     pub smtp: Listen,
-    /// Port 25 behind proxies that say who the client is.
+    /// Port 25 behind proxies, which send the client's address.
     pub proxy: Listen,
     /// Port 587: STARTTLS and AUTH.
     pub submission: Listen,
@@ -24,7 +24,7 @@ pub struct Listeners {
     pub submissions: Listen,
     /// Status page and metrics.
     pub status: Listen,
-    /// What senders and mail programs read over HTTPS.
+    /// HTTPS, for MTA-STS and for mail programs that configure themselves.
     pub https: Listen,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct ListenText {
     pub(super) https: Option<Spanned<Sockets>>,
 }
 
-/// A list of socket addresses, or the word that stands for passed sockets.
+/// A list of socket addresses, or the word for passed sockets.
 pub(super) enum Sockets {
     List(Vec<Spanned<String>>),
     Word(String),
@@ -130,7 +130,7 @@ impl Check<'_> {
         }
     }
 
-    /// `[::]` is often written for all addresses, and is those of IPv6 here.
+    /// Warns of `[::]`, which is often meant as all addresses, but means only those of IPv6 here.
     fn note_ipv6_only(&mut self, sockets: &Spanned<Sockets>, addresses: &[SocketAddr]) {
         let place = position(self.text, sockets.span().start);
         for address in addresses {

@@ -5,7 +5,7 @@
 //!                                              └──> every error, with file, line and column
 //! ```
 //!
-//! The whole folder is read at once, and it is taken as a whole or not at all: a reload that does not parse changes
+//! The whole folder is read at once and accepted completely or not at all: a reload that does not parse changes
 //! nothing. Keys, files and their forms are described in chopar.toml(5).
 //!
 //! Invariant: past [`Config::parse`] nothing is checked again.
@@ -76,43 +76,43 @@ use error::Errors;
 pub struct Config {
     /// The name in the banner and in EHLO.
     pub hostname: Domain,
-    /// Where the queue and everything else that must last lives.
+    /// Folder for the queue and all other persistent state.
     pub state_dir: PathBuf,
-    /// Where the sockets live.
+    /// Folder for the sockets.
     pub runtime_dir: PathBuf,
-    /// Who gets the mail for root, postmaster and abuse.
+    /// Recipient of the mail for root, postmaster and abuse.
     pub admin: Option<Mailbox>,
-    /// The accounts of this machine, as the system has them; none where nobody asked it.
+    /// The accounts of this machine; none if the system was not asked.
     pub accounts: Accounts,
     /// The account that the daemon runs as once it has bound its ports.
     pub user: String,
-    /// Where to listen.
+    /// Listening sockets.
     pub listen: Listeners,
-    /// Whose word counts, without a password.
+    /// Clients and proxies that are trusted without a password.
     pub trust: Trust,
-    /// What is done about the content of messages.
+    /// Handling of the content of messages.
     pub content: Content,
-    /// Where names are looked up.
+    /// Name servers.
     pub dns: Dns,
     /// How mail leaves.
     pub delivery: DeliverySettings,
-    /// What peers and users may take.
+    /// Limits of peers and users.
     pub limits: Limits,
-    /// Which local parts of served domains are the same.
+    /// Which local parts of served domains are equal.
     pub names: NameRules,
-    /// What unauthenticated clients must not do.
+    /// Limits for unauthenticated clients.
     pub abuse: Abuse,
     /// How certificates are obtained.
     pub acme: Acme,
     pub domains: BTreeMap<Domain, ServedDomain>,
-    /// Where mail goes other than by MX; the first match wins.
+    /// Destinations other than by MX; the first match wins.
     pub routes: Vec<Route>,
-    /// What is probably not meant, but can be worked with.
+    /// Settings that are probably not intended, but work.
     pub warnings: Vec<ConfigError>,
 }
 
 impl Config {
-    /// Reads the folder; or says everything that is wrong with it.
+    /// Reads the folder; or returns all of its errors.
     pub fn parse(folder: &Folder, defaults: &SystemDefaults) -> Result<Self, Vec<ConfigError>> {
         let mut errors = Errors::default();
         let settings = settings::read(folder, defaults, &mut errors);
@@ -160,7 +160,7 @@ impl Config {
             .get(&login.local_key())
     }
 
-    /// The domain, where mail to it ends here.
+    /// The domain, if mail for it is delivered here.
     pub fn receiving(&self, domain: &Domain) -> Option<&ServedDomain> {
         self.domains
             .get(domain)
@@ -175,14 +175,14 @@ impl Config {
     }
 }
 
-/// Shows which configuration it is, and none of what it holds.
+/// Shows which configuration it is, but none of its content.
 impl fmt::Debug for Config {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "Config({})", self.hostname)
     }
 }
 
-/// Whether the folder has the hook. What else lies there is never run.
+/// Whether the folder has the hook. Other files there are never run.
 fn hook(folder: &Folder, errors: &mut Errors) -> bool {
     let names = folder.files_in(HOOKS).chain(folder.children(HOOKS));
     for name in names.filter(|name| ![POST_DATA, DNS_01].contains(name)) {

@@ -19,7 +19,7 @@ impl Default for NameRules {
 }
 
 impl NameRules {
-    /// What is compared of the key of a local part: it without the characters that do not count, unless nothing is left.
+    /// The compared form of a local part's key: without the ignored characters, unless nothing is left.
     pub fn key(&self, local_key: &str) -> String {
         let kept: String = local_key
             .chars()

@@ -15,22 +15,22 @@ pub struct Network {
 pub struct Networks(pub(super) Vec<Network>);
 
 impl Networks {
-    /// Whether the address lies in one of them.
+    /// Whether one of the networks contains the address.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(address))
     }
 }
 
-/// Why a text is no network.
+/// Why a text is not a network.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum NetworkError {
     Form,
-    /// It has bits behind the prefix; this is the network that it lies in.
+    /// It has bits behind the prefix; this is the network that contains it.
     HostBits(Network),
 }
 
 impl Network {
-    /// Reads `192.0.2.0/24`; an address alone is a network of its own.
+    /// Reads `192.0.2.0/24`; a single address is a network of its own.
     pub(super) fn parse(text: &str) -> Result<Self, NetworkError> {
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
@@ -46,7 +46,8 @@ impl Network {
                 .filter(|prefix| *prefix <= bits)
                 .ok_or(NetworkError::Form)?,
         };
-        // A mapped network is the one that it maps (RFC 4291 section 2.5.5.2): no address is looked for in another.
+        // A mapped network becomes the IPv4 network (RFC 4291 section 2.5.5.2), because addresses are compared in that
+        // form.
         let (address, prefix) = match (address.to_canonical(), prefix.checked_sub(MAPPED_BITS)) {
             (mapped @ IpAddr::V4(_), Some(prefix)) if address.is_ipv6() => (mapped, prefix),
             _ => (address, prefix),
@@ -59,7 +60,7 @@ impl Network {
         }
     }
 
-    /// The network of this prefix length that an address lies in.
+    /// The network of this prefix length that contains an address.
     pub fn of(address: IpAddr, prefix: u8) -> Self {
         let first = match address {
             IpAddr::V4(address) => {
@@ -79,7 +80,7 @@ impl Network {
         self.prefix == 0
     }
 
-    /// Whether the address lies in it; an IPv4 address that is mapped into IPv6 counts as IPv4.
+    /// Whether the network contains the address; an IPv4 address mapped into IPv6 counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_ipv4() == self.first.is_ipv4() && Self::of(address, self.prefix) == *self
@@ -87,7 +88,7 @@ impl Network {
 }
 
 impl Networks {
-    /// The first of these that shares an address with another network.
+    /// The first of these that overlaps another network.
     pub(super) fn sharing(&self, other: &Network) -> Option<Network> {
         let shares = |one: &&Network| one.contains(other.first) || other.contains(one.first);
         self.0.iter().find(shares).copied()

@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration, by its subject, and what to do about it.
+//! Errors of a configuration, by subject, each with what to do about it.
 
 mod alias;
 mod certificate;
@@ -20,17 +20,17 @@ pub use route::RouteProblem;
 pub use user::UserProblem;
 pub use value::ValueProblem;
 
-/// What can be wrong.
+/// An error of the configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ConfigProblem {
     /// TOML that cannot be read, a key that does not exist, a value of another type; in the words of the parser.
     Toml(String),
     /// The file is not UTF-8.
     NotUtf8,
-    /// A name that is there twice.
+    /// A name that occurs twice.
     Twice {
         name: String,
-        /// The line where it is first.
+        /// The line of the first one.
         first: usize,
     },
     /// Everybody may read a secret (a warning).
@@ -46,7 +46,7 @@ pub enum ConfigProblem {
     Alias(AliasProblem),
     /// With a key of DKIM.
     Dkim(DkimProblem),
-    /// With what a certificate needs.
+    /// An error about certificates.
     Certificate(CertificateProblem),
 }
 

@@ -15,16 +15,16 @@ use super::network::{Network, NetworkError, Networks};
 use super::problem::{ClientProblem, ConfigProblem};
 use crate::address::Domain;
 
-/// Whose word counts, without a password.
+/// Clients and proxies that are trusted without a password.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Trust {
     /// Peers that may relay without AUTH.
     pub relay: Networks,
-    /// Those of them whose line ends are mended.
+    /// The networks among them whose line ends are mended.
     pub mended: Networks,
-    /// Proxies that are believed to say who their clients are.
+    /// Proxies that are believed about the addresses of their clients.
     pub proxies: Networks,
-    /// Whose seals may excuse a failure of DMARC (RFC 8617 section 7.2.1).
+    /// Domains whose seals may excuse a failure of DMARC (RFC 8617 section 7.2.1).
     pub sealers: Vec<Domain>,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct RelayText {
     pub(super) networks: Vec<RelayNetworkText>,
 }
 
-/// A network, or one with what is done about its line ends.
+/// A network, or one with its handling of line ends.
 pub(super) enum RelayNetworkText {
     Plain(Spanned<String>),
     Table(RelayNetworkTable),
@@ -104,7 +104,7 @@ pub(super) struct NetworksText {
 }
 
 impl Check<'_> {
-    /// The networks that may relay, as they are written, and those of them whose line ends are mended.
+    /// The networks that may relay, as they are written, and those among them whose line ends are mended.
     pub(super) fn relay_networks(&mut self, raw: RelayText) -> (Vec<Spanned<String>>, Networks) {
         let (mut all, mut mended) = (Vec::new(), Vec::new());
         for network in raw.networks {
@@ -134,8 +134,8 @@ impl Check<'_> {
         self.networks(list)
     }
 
-    /// A port for proxies that no proxy may use would be a mistake that only its first client finds.
-    /// One that may relay by its own address has an authority that whoever gets through it would like to have.
+    /// Checks the proxies. A proxy port that no proxy may use would be a mistake that only its first client notices. A
+    /// proxy that may relay by its own address would lend that right to every client behind it.
     pub(super) fn proxies(
         &mut self,
         listen: &ListenText,

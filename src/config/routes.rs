@@ -12,7 +12,7 @@ use super::text::without_mark;
 use crate::address::Domain;
 use crate::destination::{Destination, Scheme, Via, parse_host};
 
-/// A route; the first whose pattern matches is taken.
+/// A route; the first whose pattern matches is used.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Route {
     /// Which mail it is for.
@@ -31,7 +31,7 @@ pub enum RoutePattern {
     Domain(Domain),
     /// `*.example.org`: recipients of its subdomains.
     Subdomains(Domain),
-    /// `from:example.org`: mail whose reverse-path is of the domain.
+    /// `from:example.org`: mail with a reverse-path in the domain.
     From(Domain),
 }
 

@@ -12,7 +12,7 @@ use super::problem::{ConfigProblem, NameProblem, ValueProblem};
 use super::served::{Dmarc, MtaSts, Quarantine, Receive};
 use crate::address::Domain;
 
-/// What one `[domain."…"]` says.
+/// The settings of one `[domain."…"]`.
 pub(super) struct DomainSection {
     pub(super) domain: Domain,
     pub(super) receive: Receive,

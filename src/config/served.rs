@@ -14,26 +14,26 @@ use crate::auth::dkim::key::SigningKey;
 pub struct ServedDomain {
     /// Whether mail to it ends here; else it is sent to its MX like any other.
     pub receive: Receive,
-    /// What is done about mail that fails the policy of its author's domain.
+    /// Handling of mail that fails the policy of its author's domain.
     pub dmarc: Dmarc,
-    /// What is done where that policy asks for quarantine.
+    /// Handling of mail that the policy wants quarantined.
     pub quarantine: Quarantine,
-    /// Whether senders are told that its mail exchanger has TLS (RFC 8461).
+    /// Whether an MTA-STS policy is published, which tells senders that the mail exchanger has TLS (RFC 8461).
     pub mta_sts: MtaSts,
-    /// Where its people read their mail, for mail programs that set themselves up.
+    /// The server where users read their mail, for mail programs that configure themselves.
     pub incoming: Option<Incoming>,
-    /// Who may log in, by the key of the local part.
+    /// Users that may log in, by the key of the local part.
     pub users: BTreeMap<String, User>,
-    /// Where addresses lead, by the key of the local part.
+    /// Aliases, by the key of the local part.
     pub aliases: BTreeMap<String, Alias>,
-    /// Where every other address leads.
+    /// The targets of every other address.
     pub catch_all: Option<Alias>,
     /// The keys that sign its mail; every one of them signs.
     pub dkim: Vec<Arc<DkimKey>>,
 }
 
 impl ServedDomain {
-    /// The alias of a local part, by the key that [`NameRules::key`] gives: itself, or that without its suffix.
+    /// The alias of a local part, by its [`NameRules::key`]: its own, or that of the local part without suffix.
     pub fn alias(&self, names: &NameRules, key: &str) -> Option<&Alias> {
         self.aliases
             .get(key)
@@ -49,7 +49,7 @@ pub struct DkimKey {
     pub key: Arc<SigningKey>,
 }
 
-/// Where mail for a served domain ends.
+/// Where mail for a served domain is delivered.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Receive {
     /// Here, at the addresses of its folder.
@@ -59,7 +59,7 @@ pub enum Receive {
     Elsewhere,
 }
 
-/// What is done about mail that fails DMARC; the stricter, the greater.
+/// Handling of mail that fails DMARC; the stricter, the greater.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Dmarc {
     /// It is not looked up.
@@ -71,23 +71,23 @@ pub enum Dmarc {
     Enforce,
 }
 
-/// What is done about mail that is to be quarantined; the stricter, the greater.
+/// Handling of mail to be quarantined; the stricter, the greater.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Quarantine {
-    /// It goes on with a field that says so.
+    /// It is sent on with a header field that says so.
     #[default]
     Mark,
     /// It is refused.
     Refuse,
 }
 
-/// What the policy of a domain asks of senders (RFC 8461 section 5).
+/// The mode of a domain's MTA-STS policy (RFC 8461 section 5).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum MtaSts {
     /// There is no policy.
     #[default]
     Off,
-    /// There is one no more: those who remember it are to forget it.
+    /// The policy was withdrawn: senders that remember it should forget it.
     None,
     /// Failures are reported.
     Testing,

@@ -25,7 +25,7 @@ use crate::address::{Domain, Mailbox};
 use crate::dns::{Servers, resolv_conf};
 use crate::smtp::data::LongLines;
 
-/// What is done about Bcc in a message that is submitted.
+/// Handling of Bcc in a submitted message.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Bcc {
     /// It is taken out.
@@ -35,27 +35,27 @@ pub enum Bcc {
     Keep,
 }
 
-/// What is done about the content of messages.
+/// Handling of the content of messages.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Content {
     /// About lines that are too long.
     pub long_lines: LongLines,
-    /// About Bcc in what is submitted.
+    /// Of Bcc in submitted messages.
     pub bcc: Bcc,
     /// Whether there is a hook that judges messages, `hooks/post-data`.
     pub hook: bool,
 }
 
-/// Where names are looked up.
+/// Name servers.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Dns {
     /// The servers that are asked.
     pub servers: Servers,
-    /// Who names them.
+    /// The source of their addresses.
     pub source: DnsSource,
 }
 
-/// Who names the DNS servers.
+/// The source of the DNS servers' addresses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DnsSource {
     /// `[dns]`.
@@ -64,7 +64,7 @@ pub enum DnsSource {
     System,
 }
 
-/// What chopar.toml says, checked, with the defaults filled in.
+/// The values of chopar.toml, checked, with the defaults filled in.
 pub(super) struct Settings {
     pub(super) hostname: Option<Domain>,
     pub(super) state_dir: PathBuf,

@@ -13,12 +13,12 @@ use super::text::outside_quotes;
 use crate::address::{AddressError, Domain, Mailbox};
 use crate::destination::{Destination, DestinationError};
 
-/// What an alias leads to: an address, a program, a maildir or an LMTP server.
+/// The target of an alias: an address, a program, a maildir or an LMTP server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum AliasTarget {
     /// Another address, which may be an alias again.
     Address(To),
-    /// An address that is sent to hosts of its own.
+    /// An address with hosts of its own to send to.
     Via(To, Destination),
     /// Something on this machine or beside it: the address itself stays as it is.
     Here(Destination),
@@ -84,7 +84,7 @@ impl AliasTarget {
         }
     }
 
-    /// The address that it names, if it is no more than one.
+    /// The address that it names, if it is a plain address.
     pub fn mailbox(&self) -> Option<&Mailbox> {
         match self {
             Self::Address(To::Mailbox(mailbox)) => Some(mailbox),

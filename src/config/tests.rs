@@ -1,4 +1,4 @@
-//! What a configuration folder is taken for, and how each of its mistakes is named.
+//! What is read from a configuration folder, and the error for each of its mistakes.
 
 mod aliases;
 

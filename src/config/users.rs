@@ -1,4 +1,4 @@
-//! `domains/DOMAIN/users`: who may log in, and as whom they may send.
+//! `domains/DOMAIN/users`: users that may log in, and addresses that they may send from.
 //!
 //! ```text
 //! file = *( [ user / "#" comment ] LF )
@@ -16,22 +16,22 @@ use super::problem::{ConfigProblem, NameProblem, UserProblem};
 use crate::address::{Domain, Mailbox};
 use crate::login::credential::Credential;
 
-/// Somebody who may log in.
+/// A user that may log in.
 #[derive(Clone, Debug)]
 pub struct User {
     pub mailbox: Mailbox,
-    /// What proves the password.
+    /// The stored credential.
     pub credential: Arc<Credential>,
-    /// As whom else they may send.
+    /// Further addresses that the user may send from.
     pub send_as: Vec<SendAs>,
 }
 
-/// As whom a user may send, beside their own addresses.
+/// Addresses that a user may send from, besides their own.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SendAs {
-    /// `*`: as anybody.
+    /// `*`: every address.
     Anybody,
-    /// `*@example.com`: as anybody of the domain.
+    /// `*@example.com`: every address of the domain.
     Domain(Domain),
     /// `name@example.com`: as this one.
     Mailbox(Mailbox),

@@ -41,8 +41,7 @@ impl Question {
     }
 }
 
-/// The zone that a name is likely to be in: its last two labels; of a name that stands for an address (RFC 1035 section
-/// 3.5), the last four.
+/// The likely zone of a name: its last two labels; of a name for an address (RFC 1035 section 3.5), the last four.
 pub fn zone_of(name: &str) -> &str {
     let labels: usize = if name.ends_with(".arpa") { 4 } else { 2 };
     let mut dots = name.rmatch_indices('.').map(|(at, _)| at);
@@ -70,7 +69,7 @@ pub struct Tlsa {
     pub selector: u8,
     /// Matching type: 0 the bytes themselves, 1 SHA-256, 2 SHA-512.
     pub matching: u8,
-    /// What is compared.
+    /// The data that is compared.
     pub data: Vec<u8>,
 }
 
@@ -113,7 +112,7 @@ impl NoRecords {
     }
 }
 
-/// The answer to a [`Question`]. Cheap to clone: the cache and everybody who asked share the records.
+/// The answer to a [`Question`]. Cheap to clone: the cache and everyone who asked share the records.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Answer {
     /// The records, or why there are none.
@@ -147,7 +146,7 @@ impl Answer {
     }
 }
 
-/// Calls a check with the answers so far, and asks what it is missing, until there is its verdict.
+/// Calls a check with the answers so far, and asks its questions, until it returns its verdict.
 pub fn verdict<Verdict>(
     ask: &mut dyn FnMut(&Question) -> Answer,
     mut check: impl FnMut(&[(Question, Answer)]) -> Step<Verdict>,
@@ -164,7 +163,7 @@ pub fn verdict<Verdict>(
     }
 }
 
-/// What a resumable check returns: its verdict, or what it has to know first.
+/// The result of a resumable check: its verdict, or the question that it needs answered.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[must_use]
 pub enum Step<Verdict> {

@@ -20,7 +20,7 @@ pub(super) struct Cache {
     bytes: usize,
 }
 
-/// What is kept of one zone.
+/// The entries of one zone.
 #[derive(Debug, Default)]
 struct Zone {
     bytes: usize,
@@ -28,7 +28,7 @@ struct Zone {
 }
 
 impl Cache {
-    /// The answer with what is left of its time.
+    /// The answer with the rest of its TTL.
     pub(super) fn find(&mut self, question: &Question, now: Instant) -> Option<Answer> {
         let (until, answer) = self.entries.get(question)?;
         let left = until.since(now);
@@ -114,14 +114,14 @@ impl Cache {
     }
 }
 
-/// Stands for the zone of a question.
+/// A hash of the question's zone.
 fn zone_of(question: &Question) -> u64 {
     let mut hasher = DefaultHasher::new();
     question.zone().hash(&mut hasher);
     hasher.finish()
 }
 
-/// Bytes that an entry takes: its name stands in it twice.
+/// Bytes of an entry, which contains its name twice.
 fn size_of_entry(question: &Question, answer: &Answer) -> usize {
     let name = question.name.as_str().len();
     let names = name.saturating_mul(2);

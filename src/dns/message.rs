@@ -74,9 +74,9 @@ pub(super) fn write_query(
 pub(super) enum Match {
     /// It answers the query.
     Exact,
-    /// All but the case of the name is right: a server that does not keep case, or somebody who guesses.
+    /// Everything but the case of the name matches: a server that does not preserve case, or an attacker who guesses.
     OtherCase,
-    /// It is a bare header that says that the server did not understand the query.
+    /// A bare header that says that the server did not understand the query.
     NotUnderstood,
     /// It has nothing to do with the query.
     None,
@@ -110,7 +110,7 @@ pub(super) fn match_reply(query: &[u8], packet: &[u8]) -> Match {
     }
 }
 
-/// What the header of a packet says.
+/// The header of a packet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Received {
     /// The response code, without the upper bits of the OPT record.
@@ -143,9 +143,9 @@ pub(super) struct Reply {
     pub(super) truncated: bool,
     /// The server vouches for it.
     pub(super) authentic: bool,
-    /// The server is authoritative, or recurses: an empty answer from another is no answer.
+    /// The server is authoritative, or recurses: an empty answer of any other server does not count.
     pub(super) competent: bool,
-    /// For how many seconds the absence of records may be believed, where the authority section says (RFC 2308).
+    /// For how many seconds the absence of records is valid, if the authority section says so (RFC 2308).
     pub(super) negative_ttl: Option<u32>,
     /// The aliases of the answer section.
     cnames: Vec<(WireName, u32, WireName)>,
@@ -153,19 +153,19 @@ pub(super) struct Reply {
     found: Vec<(WireName, u32, Record)>,
 }
 
-/// What the answer section says about a name.
+/// The answer section's data about a name.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Found {
     /// Links that were followed.
     pub(super) links: usize,
-    /// Least TTL on the way, in seconds; `None` where nothing was found.
+    /// Least TTL on the way, in seconds; `None` if nothing was found.
     pub(super) ttl: Option<u32>,
-    /// Where the chain ends.
+    /// The end of the chain.
     pub(super) name: WireName,
     pub(super) records: Option<Records>,
 }
 
-/// Why a packet is no reply.
+/// Why a packet is not a reply.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Malformed {
     /// It ends too early, or counts more records than it has.
@@ -255,7 +255,7 @@ impl Reply {
             }
         } else if header.kind == type_code(kind) {
             let record = read_record(packet, &header, kind)?;
-            // Of texts most are not for a relay, and those that are may stand behind them.
+            // Most TXT records are not for a relay, and those that are may follow them.
             let most = match kind {
                 RecordKind::Txt => DNS_TEXTS_MAX,
                 _ => DNS_RECORDS_MAX,
@@ -269,7 +269,7 @@ impl Reply {
         Ok(end)
     }
 
-    /// Follows the aliases from `name` as far as the answer section goes. `None`: they lead in a circle.
+    /// Follows the aliases from `name` through the answer section. `None`: they form a loop.
     pub(super) fn follow(mut self, name: &Domain, links_max: usize) -> Option<Found> {
         let mut here = WireName::of(name);
         let mut ttl: Option<u32> = None;

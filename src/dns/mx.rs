@@ -22,17 +22,17 @@ pub struct MailHost {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MailHosts {
     pub hosts: Vec<MailHost>,
-    /// Whether the domain has no MX record and stands for itself (RFC 5321 section 5.1). Where it has no address
+    /// Whether the domain has no MX record and is its own mail host (RFC 5321 section 5.1). If it has no address
     /// either, it cannot receive mail: 5.1.2.
     pub implicit: bool,
     /// Whether a validating resolver vouched for the list.
     pub authentic: bool,
 }
 
-/// Why there is no host.
+/// Why there is no mail host.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NoMailHosts {
-    /// The domain says that it takes no mail.
+    /// The domain declares that it accepts no mail.
     NullMx,
     /// The domain does not exist.
     NoDomain,
@@ -70,9 +70,8 @@ impl fmt::Display for NoMailHosts {
 
 impl std::error::Error for NoMailHosts {}
 
-/// Orders what the DNS said about the mail exchangers of `domain`. `hostname` is this machine's: hosts that are not
-/// nearer to the goal than ourselves are left out.
-/// Decides RFC 5321 section 5.1.
+/// Orders the mail exchangers of `domain`. `hostname` is this machine's: hosts that are not preferred to ourselves are
+/// left out. Decides RFC 5321 section 5.1.
 pub fn mail_hosts(
     domain: &Domain,
     answer: &Answer,
@@ -88,7 +87,7 @@ pub fn mail_hosts(
     let Records::Mx(exchangers) = records.as_ref() else {
         return Err(NoMailHosts::Unknown(NoRecords::ServerFailure));
     };
-    // A root name beside others says nothing (RFC 7505 section 3); alone it is the null MX.
+    // A root name among others is ignored (RFC 7505 section 3); alone it is the null MX.
     let mut hosts: Vec<MailHost> = exchangers
         .iter()
         .filter_map(|mx| {

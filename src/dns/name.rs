@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use crate::address::Domain;
 use crate::limits::{DNS_NAME_BYTES_MAX, DNS_NAME_POINTERS_MAX, LABEL_BYTES_MAX};
 
-/// A name as a packet has it, in lower case. Bytes that no host name has are written `\DDD` (RFC 1035 section 5.1),
-/// so that a chain can be followed through a name that is no [`Domain`] (RFC 2317 makes such).
+/// A name from a packet, in lower case. Bytes that no host name has are written `\DDD` (RFC 1035 section 5.1), so that
+/// a chain can be followed through a name that is not a [`Domain`] (RFC 2317 creates such names).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct WireName(String);
 
@@ -40,7 +40,7 @@ impl WireName {
         self.0.is_empty()
     }
 
-    /// The name as a host name, where it is one.
+    /// The name as a host name, if it is one.
     pub(super) fn to_domain(&self) -> Option<Domain> {
         Domain::parse(&self.0)
             .ok()

@@ -32,7 +32,7 @@ use crate::limits::{
     DNS_QUESTIONS_MAX, DNS_SERVER_PENALTY, DNS_TEXT_BYTES_MAX, DNS_TTL_MAX,
 };
 
-/// Names a question that is under way. Whoever asks the same while it is gets the same id: one
+/// Identifies a question in progress. Everyone who asks the same question meanwhile gets the same id: one
 /// [`DnsAction::Answered`] answers all of them.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct QuestionId(u64);
@@ -41,7 +41,7 @@ pub struct QuestionId(u64);
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SocketId(pub u64);
 
-/// What [`Resolver::ask`] returns.
+/// The result of [`Resolver::ask`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[must_use]
 pub enum Asked {
@@ -51,7 +51,7 @@ pub enum Asked {
     Pending(QuestionId),
 }
 
-/// What the resolver wants done.
+/// A request of the resolver.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[must_use]
 pub enum DnsAction {
@@ -72,7 +72,7 @@ pub enum DnsAction {
         /// The query with its length in front.
         bytes: Vec<u8>,
     },
-    /// Close a socket or stream; nothing more is heard of its id.
+    /// Close a socket or stream; no event of its id follows.
     CloseSocket { socket: SocketId },
     /// A question is answered.
     Answered {
@@ -82,7 +82,7 @@ pub enum DnsAction {
     },
 }
 
-/// Asks servers, and remembers what they said.
+/// Asks name servers, and caches their answers.
 #[derive(Debug, Default)]
 pub struct Resolver {
     servers: Servers,
@@ -102,7 +102,7 @@ pub struct Resolver {
 struct Lookup {
     question: Question,
     give_up: Instant,
-    /// The name that is asked for at present: the question's, or where aliases led.
+    /// The name that is being asked: the question's, or the end of its aliases so far.
     name: Domain,
     links: usize,
     /// Least TTL of the aliases on the way, in seconds.
@@ -110,7 +110,7 @@ struct Lookup {
     authentic: bool,
     /// Servers that are still to be asked, in order.
     plan: VecDeque<SocketAddr>,
-    /// What is said when the plan runs out.
+    /// The result when all servers have failed.
     failure: NoRecords,
 }
 
@@ -132,7 +132,7 @@ enum Transport {
         other_case: bool,
     },
     Stream {
-        /// What has come so far.
+        /// The bytes received so far.
         received: Vec<u8>,
     },
 }
@@ -144,9 +144,9 @@ enum Way {
     Stream,
 }
 
-/// What a reply means for its question.
+/// The effect of a reply on its question.
 enum Verdict {
-    /// This is the answer, to be believed for so many seconds.
+    /// This is the answer, valid for this number of seconds.
     Answer(Result<Records, NoRecords>, u32),
     /// The aliases lead out of the reply.
     AskOn(Domain),
@@ -167,7 +167,7 @@ impl Resolver {
         }
     }
 
-    /// Asks these servers from now on; what another server said is forgotten.
+    /// Asks these servers from now on; answers of other servers are forgotten.
     pub fn set_servers(&mut self, servers: Servers) {
         if self.servers != servers {
             self.servers = servers;
@@ -280,7 +280,7 @@ impl Resolver {
         self.ask_next(id, lookup, now, entropy);
     }
 
-    /// When [`Resolver::expire`] is to be called.
+    /// When [`Resolver::expire`] must be called.
     pub fn deadline(&self) -> Option<Instant> {
         self.lookups.values().map(deadline).min()
     }
@@ -307,7 +307,7 @@ impl Resolver {
         }
     }
 
-    /// What is to be done next.
+    /// The next action.
     pub fn next_action(&mut self) -> Option<DnsAction> {
         self.actions.pop_front()
     }
@@ -471,7 +471,7 @@ impl Resolver {
         }
     }
 
-    /// All servers, as often as they are to be asked; those that did not answer lately come last.
+    /// All servers, as often as they are to be asked; those that recently did not answer come last.
     fn plan(&mut self, now: Instant) -> VecDeque<SocketAddr> {
         self.ailing.retain(|_, until| now < *until);
         let (last, first): (Vec<_>, Vec<_>) = self
@@ -522,7 +522,7 @@ impl Attempt {
 }
 
 impl Lookup {
-    /// What a matching reply means.
+    /// Judges a matching reply.
     fn judge(&mut self, packet: &[u8], attempt: &Attempt, trusted: bool) -> Verdict {
         let Ok(reply) = Reply::parse(packet, self.question.kind) else {
             return Verdict::NextServer;
@@ -559,8 +559,8 @@ impl Lookup {
         if let Some(records) = found.records {
             return Verdict::Answer(self.needed(records), self.ttl.unwrap_or(0));
         }
-        // The absence may be believed for as long as the shortest of the aliases and the SOA say; without an SOA
-        // not at all (RFC 2308 section 5).
+        // The absence is valid for the shortest TTL of the aliases and the SOA; without an SOA not at all (RFC 2308
+        // section 5).
         let absent = negative_ttl.map_or(0, |ttl| self.ttl.map_or(ttl, |before| before.min(ttl)));
         if code == message::NXDOMAIN {
             return Verdict::Answer(Err(NoRecords::NoDomain), absent);
@@ -574,7 +574,7 @@ impl Lookup {
         }
     }
 
-    /// What is kept of records: where there are more texts than are of use, those that are for a relay to read.
+    /// The records that are kept: if there are more TXT records than useful, only those that a relay reads.
     fn needed(&self, records: Records) -> Result<Records, NoRecords> {
         let Records::Txt(mut texts) = records else {
             return Ok(records);
@@ -607,7 +607,7 @@ fn deadline((lookup, attempt): &(Lookup, Attempt)) -> Instant {
     lookup.give_up.min(attempt.deadline)
 }
 
-/// Whether a text begins as those of SPF, DMARC, MTA-STS and their like do: with a version.
+/// Whether a TXT record begins with a version, as those of SPF, DMARC, MTA-STS and the like do.
 fn is_tagged(text: &[u8]) -> bool {
     let text = text.trim_ascii_start();
     let Some((tag, rest)) = text.split_first() else {

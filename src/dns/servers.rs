@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::limits::{DNS_ROUNDS, DNS_SERVER_TIMEOUT, DNS_SERVERS_MAX};
 
-/// Where to ask, how long and how often.
+/// The name servers, with timeout and attempts.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Servers {
     /// In the order in which they are asked; at most [`DNS_SERVERS_MAX`] are used.
@@ -39,7 +39,7 @@ impl Servers {
     }
 }
 
-/// The server of this machine, which is what resolv.conf(5) says where none is named.
+/// The server of this machine, which is the default of resolv.conf(5).
 impl Default for Servers {
     fn default() -> Self {
         Self {
@@ -51,5 +51,5 @@ impl Default for Servers {
     }
 }
 
-/// Where a name server listens.
+/// The port of a name server.
 pub(super) const DNS_PORT: u16 = 53;

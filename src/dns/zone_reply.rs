@@ -40,7 +40,7 @@ pub enum ZoneKind {
     Srv,
     /// Certificate associations (RFC 6698).
     Tlsa,
-    /// Who may issue certificates (RFC 8659).
+    /// CAs that may issue certificates (RFC 8659).
     Caa,
 }
 
@@ -94,7 +94,7 @@ pub struct Srv {
     /// Share among equals.
     pub weight: u16,
     pub port: u16,
-    /// The host; `None` is the root name: there is no such service.
+    /// The host; `None` is the root name: the service does not exist.
     pub target: Option<Domain>,
 }
 
@@ -103,7 +103,7 @@ pub struct Srv {
 pub enum ZoneData {
     /// An address of kind A or AAAA.
     Address(IpAddr),
-    /// The name that an NS, CNAME or PTR record holds; `None` for one that is no host name.
+    /// The name in an NS, CNAME or PTR record; `None` if it is not a host name.
     Name(Option<Domain>),
     /// A mail exchanger.
     Mx(Mx),
@@ -117,10 +117,10 @@ pub enum ZoneData {
     Other(Vec<u8>),
 }
 
-/// A record as a server has it.
+/// A record of a server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ZoneRecord {
-    /// The owner name; `None` for one that is no host name.
+    /// The owner name; `None` if it is not a host name.
     pub owner: Option<Domain>,
     /// The type ([`ZoneKind::code`]).
     pub code: u16,
@@ -129,7 +129,7 @@ pub struct ZoneRecord {
     pub data: ZoneData,
 }
 
-/// What a server said.
+/// The reply of a server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ZoneReply {
     /// The response code: 0 for success, 3 for a name that does not exist.
@@ -148,7 +148,7 @@ pub struct ZoneReply {
     pub additional: Vec<ZoneRecord>,
 }
 
-/// Whether a resolver is to do the work, or the server to say what it knows by itself.
+/// Whether a resolver should recurse, or the server answer from its own data.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Recursion {
     /// Ask others as needed.

@@ -8,7 +8,7 @@ use crate::clock::Now;
 use crate::smtp::reply::Reply;
 
 impl Engine {
-    /// A connection was accepted; `Err` is what to send before it is closed at once.
+    /// A connection was accepted; `Err` is the reply to send before it is closed at once.
     pub fn accept(&mut self, listener: Listener, peer: Peer, now: Now) -> Result<ConnId, Vec<u8>> {
         self.begin(now);
         let result = self.admit(listener, peer);

@@ -10,10 +10,10 @@ use crate::dns::{Answer, Question};
 use crate::queue::{ReadContent, ReadError};
 use crate::queue_id::QueueId;
 
-/// What happens to a connection; its owner is told.
+/// An event of a connection, for the participant that owns it.
 #[derive(Debug)]
 pub(super) enum ConnEvent<'a> {
-    /// It stands.
+    /// The connection is established.
     Connected,
     /// Bytes came in.
     Bytes(&'a [u8]),
@@ -23,7 +23,7 @@ pub(super) enum ConnEvent<'a> {
     Closed(Lost),
     /// The handshake is done.
     TlsReady(TlsSession),
-    /// What was to be read was read.
+    /// The requested part of a message or body was read.
     Read(QueueId, Result<ReadContent, ReadError>),
     /// A file of the state was read, if it could be.
     Kept(Option<Vec<u8>>),
@@ -115,7 +115,7 @@ impl Connections {
         }
     }
 
-    /// Whose a connection is; `None` where the id is dead.
+    /// The owner of a connection; `None` if the id is not in use.
     pub(super) fn owner(&self, id: ConnId) -> Option<Owner> {
         let slot = self.slots.get(id.slot as usize)?;
         slot.owner.filter(|_| slot.generation == id.generation)
@@ -138,7 +138,7 @@ impl Connections {
     }
 }
 
-/// The sessions of one participant. One that is taken out to be worked on is not there until it is put back.
+/// The sessions of one participant. A session that is taken out to be worked on is missing until it is put back.
 #[derive(Debug)]
 pub(super) struct Sessions<T> {
     /// By slot, with the generation of the id.
@@ -174,24 +174,24 @@ impl<T> Sessions<T> {
         }
     }
 
-    /// Looks at one.
+    /// Returns a session.
     pub(super) fn get(&self, id: ConnId) -> Option<&T> {
         let (generation, session) = self.slots.get(id.slot as usize)?.as_ref()?;
         (*generation == id.generation).then_some(session)
     }
 
-    /// Looks at one, to change it.
+    /// Returns a session for changes.
     pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut T> {
         let (generation, session) = self.slots.get_mut(id.slot as usize)?.as_mut()?;
         (*generation == id.generation).then_some(session)
     }
 
-    /// Those that nobody is working on, in no order.
+    /// All sessions that are not taken out, in no particular order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.slots.iter().flatten().map(|(_, session)| session)
     }
 
-    /// Those that are here in so many slots from this one on, round the table; and the slot behind them.
+    /// The sessions in `slots` slots from `from` on, wrapping around, and the slot behind them.
     pub(super) fn some(&self, from: usize, slots: usize) -> (Vec<(ConnId, &T)>, usize) {
         let all = self.slots.len();
         let from = if from < all { from } else { 0 };

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What happened since the start, for `queue stats` and the status page.
+/// Counts since the start, for `queue stats` and the status page.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub struct Counters {
@@ -29,9 +29,9 @@ pub struct Counters {
     pub dmarc_refused: u64,
     /// Messages that the hook refused.
     pub hook_refused: u64,
-    /// Messages that it, or what happened to it, deferred.
+    /// Messages deferred by the hook, or because it failed.
     pub hook_deferred: u64,
-    /// Connections, messages and recipients of clients who had had enough.
+    /// Connections, messages and recipients refused because the client was over its limit.
     pub throttled: u64,
     /// Recipients refused because a list has the client.
     pub listed: u64,
@@ -39,19 +39,19 @@ pub struct Counters {
     pub greylisted: u64,
     /// Replies held back.
     pub slowed: u64,
-    /// Questions to the DNS that were not asked, because whoever needed them had its share of questions.
+    /// DNS questions that were not asked, because the asker had used up its share.
     pub unasked: u64,
 }
 
-/// Adds to a counter; one that is full stays full.
+/// Adds to a counter, which saturates.
 pub(super) const fn count_up(counter: &mut u64, more: u64) {
     *counter = counter.saturating_add(more);
 }
 
-/// Sizes of what grows with load, for those who hold them to their ceilings.
+/// Sizes of everything that grows with load, for tests of their ceilings.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Tables {
-    /// Bytes in buffers whose size peers decide.
+    /// Bytes in buffers whose size a peer decides.
     pub memory: usize,
     /// Connections in both directions.
     pub connections: usize,
@@ -59,7 +59,7 @@ pub struct Tables {
     pub deliveries: usize,
     /// Next hops.
     pub hops: usize,
-    /// Deadlines, those whose owner is gone too.
+    /// Deadlines, including those whose owner is gone.
     pub timers: usize,
     /// Pieces of work that workers have.
     pub jobs: usize,
@@ -76,33 +76,33 @@ pub struct Tables {
     pub commits: usize,
     /// Messages that are streamed to the disk.
     pub spilling: usize,
-    /// Messages of which a block is on its way there.
+    /// Messages with a block on its way to the disk.
     pub blocks: usize,
     /// Sessions that can make room.
     pub evictable: usize,
-    /// Questions to the hook, those that wait too.
+    /// Questions to the hook, including those that wait.
     pub hooks: usize,
     /// Queued messages.
     pub queued: usize,
-    /// What is known of clients.
+    /// Tables about clients.
     pub clients: ClientTables,
 }
 
 /// DSNs that are not on the disk yet.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct DsnTables {
-    /// Those that are being made.
+    /// DSNs that are being made.
     pub at_work: usize,
-    /// Those that wait.
+    /// DSNs that wait.
     pub waiting: usize,
 }
 
-/// What is known of clients.
+/// Sizes of the tables about clients.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ClientTables {
-    /// Counts of what they do.
+    /// Counts of client behaviour.
     pub conduct: usize,
-    /// What greylisting remembers.
+    /// Greylist entries.
     pub greylist: usize,
     /// Return addresses whose uses are counted.
     pub returns: usize,

@@ -18,7 +18,7 @@ use crate::policy::relay::{self, RelayClient};
 use crate::queue::{Aside, MessageBody, MessageRecord, Missing};
 use crate::smtp::command::ForwardPath;
 
-/// Tells `admin` of what recovery reported. Where nobody answers for this host the log has to do.
+/// Reports to `admin` what recovery found. If this host has no `admin`, only the log has it.
 pub(super) fn report_damage(untold: &[Aside], fx: &mut Effects) {
     if untold.is_empty() {
         return;
@@ -30,7 +30,7 @@ pub(super) fn report_damage(untold: &[Aside], fx: &mut Effects) {
     tell_admin(cause, &lines, names, fx);
 }
 
-/// Tells `admin` of files of the drop folder that are not in the form of a message, a sentence each.
+/// Reports to `admin` files of the drop folder that are not messages, one sentence each.
 pub(super) fn report_set_aside(lines: &[String], fx: &mut Effects) {
     let cause = "Files in the folder spool/drop are not messages, or not any more. Nothing was deleted. They lie\r\n\
                  in the folder spool/damaged now. What sendmail writes is in order: either a program wrote\r\n\
@@ -38,7 +38,7 @@ pub(super) fn report_set_aside(lines: &[String], fx: &mut Effects) {
     tell_admin(cause, lines, Vec::new(), fx);
 }
 
-/// Sends the lines to `admin`. Once the message is on the disk what has these names counts as told.
+/// Sends the lines to `admin`. When the message is on the disk, the damage with these names counts as reported.
 fn tell_admin(cause: &str, lines: &[String], names: Vec<Box<str>>, fx: &mut Effects) {
     let path = ForwardPath::Bare("postmaster".into());
     let Ok(goals) = relay::recipient(&fx.config, &RelayClient::Local { uid: 0 }, &path) else {
@@ -114,7 +114,7 @@ fn describe(aside: &Aside) -> String {
     }
 }
 
-/// What is missing, and what to do.
+/// A sentence about missing data, and what to do.
 pub fn describe_missing(missing: &Missing) -> String {
     let Missing { segment, found_as } = missing;
     match found_as {

@@ -9,7 +9,7 @@ use crate::workload::{self};
 use std::time::Duration;
 
 impl Engine {
-    /// Time has passed: fires what is due. Call it when [`Engine::deadline`] is reached.
+    /// Fires everything that is due. Call it when [`Engine::deadline`] is reached.
     pub fn expire(&mut self, now: Now) {
         self.begin(now);
         while let Some((at, timer)) = self.fx.timers.pop(now.instant) {
@@ -46,7 +46,7 @@ impl Engine {
         }
     }
 
-    /// When [`Engine::expire`] is to be called next.
+    /// When [`Engine::expire`] must be called next.
     pub fn deadline(&self) -> Option<Instant> {
         match (self.fx.timers.deadline(), self.fx.lookups.deadline()) {
             (Some(one), Some(other)) => Some(one.min(other)),
@@ -54,7 +54,7 @@ impl Engine {
         }
     }
 
-    /// Keeps the heap of timers in proportion to what they are for: owners that are gone leave theirs behind.
+    /// Keeps the heap of timers in proportion to its live entries: owners that are gone leave their entries behind.
     pub(super) fn prune_timers(&mut self) {
         let fx = &mut self.fx;
         if fx.timers.have_grown() {

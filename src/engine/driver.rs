@@ -30,28 +30,28 @@ use crate::queue_id::QueueId;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Unsent;
 
-/// What an engine lives in: one method for each thing that it can want.
+/// The world that an engine runs in: one method for each kind of action.
 ///
-/// A method that returns an `Option` returns `None` where the answer takes time; its event is handed to
-/// [`Engine::handle`] when it is there.
+/// A method that returns an `Option` returns `None` if the answer takes time; the event with the answer is then handed
+/// to [`Engine::handle`] later.
 pub trait World {
-    /// The engine whose world this is.
+    /// The engine of this world.
     fn engine(&mut self) -> &mut Engine;
 
-    /// Sends bytes on a connection; [`Event::Drained`] tells when all output is with the kernel.
+    /// Sends bytes on a connection; [`Event::Drained`] reports that the kernel has all output.
     fn send(&mut self, conn: ConnId, bytes: Vec<u8>);
 
-    /// Sends what is pending, then closes in order. The id is dead: no event follows.
+    /// Sends the pending output, then closes in order. The id is dead: no event follows.
     fn close(&mut self, conn: ConnId);
 
     /// Closes now. The id is dead: no event follows.
     fn abort(&mut self, conn: ConnId);
 
-    /// Sends what is pending in clear, then begins TLS; answered by [`Event::TlsReady`] or [`Event::Closed`].
+    /// Sends the pending output in clear, then starts TLS; answered by [`Event::TlsReady`] or [`Event::Closed`].
     fn start_tls(&mut self, conn: ConnId, side: TlsSide);
 
-    /// Connects, from this address where it matters; answered by [`Event::Connected`] or [`Event::Closed`]. `Err` where it
-    /// is plain at once that nothing comes of it.
+    /// Connects, from the given source address if there is one; answered by [`Event::Connected`] or [`Event::Closed`].
+    /// `Err` if the connection fails at once.
     fn connect(&mut self, conn: ConnId, to: Endpoint, from: Option<IpAddr>) -> Result<(), Lost>;
 
     /// Hands a command to the journal writer; answered by [`Event::Stored`].
@@ -76,8 +76,8 @@ pub trait World {
         len: u32,
     ) -> Option<Result<ReadContent, ReadError>>;
 
-    /// Sends a DNS query from a socket with a random port, connected to the server; opened if the id is new. Answered by
-    /// [`Event::DnsDatagram`].
+    /// Sends a DNS query from a socket with a random port, connected to the server; opened if the id is new. Answered
+    /// by [`Event::DnsDatagram`].
     fn dns_send(&mut self, socket: SocketId, to: SocketAddr, bytes: Vec<u8>) -> Result<(), Unsent>;
 
     /// Connects to a DNS server and sends a query with its length in front; answered by [`Event::DnsBytes`].
@@ -91,27 +91,28 @@ pub trait World {
     /// Closes a DNS socket or stream.
     fn dns_close(&mut self, socket: SocketId);
 
-    /// Gives work to a worker; answered by [`Event::Worked`].
+    /// Hands work to a worker; answered by [`Event::Worked`].
     fn work(&mut self, job: JobId, work: Work) -> Option<WorkResult>;
 
-    /// Reads the configuration folder again, for a tool where one has asked; answered by [`Event::Reloaded`] or
+    /// Reads the configuration folder again, possibly for a tool; answered by [`Event::Reloaded`] or
     /// [`Event::ReloadFailed`].
     fn reload(&mut self, conn: Option<ConnId>);
 
-    /// A file of the state, which is small; `None` where there is none that can be read.
+    /// Reads a small file of the state folder; `None` if it does not exist or cannot be read.
     fn read_kept(&mut self, kept: StateFile) -> Option<Vec<u8>>;
 
     /// Writes a line to the log.
     fn log(&mut self, line: Line);
 
-    /// Keeps an event that came of an action until it is told.
+    /// Keeps an event that an action caused until it is reported.
     fn follows(&mut self, event: Event<'static>);
 
-    /// Finishes what the actions began, and hands the engine the next event that came of them; false where there is none.
+    /// Finishes the current actions, and hands the engine the next event that they caused; false if there is none.
     fn tell(&mut self) -> bool;
 }
 
-/// Has done what the engine wants, and tells it what came of that, until there is nothing or enough for this turn.
+/// Performs the actions of the engine and reports their consequences, until there are none left or enough for this
+/// turn.
 pub fn settle<W: World>(world: &mut W) {
     for _ in 0..CONSEQUENCES_PER_TURN_MAX {
         do_all(world);
@@ -130,7 +131,7 @@ fn do_all<W: World>(world: &mut W) {
     }
 }
 
-/// Has one action done; gives what came of it at once.
+/// Performs one action; returns its immediate consequence.
 fn perform<W: World>(action: Action, world: &mut W) -> Option<Event<'static>> {
     match action {
         Action::Send { conn, bytes } => world.send(conn, bytes),

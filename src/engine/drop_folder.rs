@@ -48,17 +48,17 @@ pub const FORMAT: &str = "chopar-drop 1";
 /// The end of the name of a file that is complete.
 pub const COMPLETE: &str = ".msg";
 
-/// Whether a file of this name is complete: one that is being written begins with a dot.
+/// Whether a file of this name is complete: the name of an incomplete file begins with a dot.
 pub fn is_complete(name: &[u8]) -> bool {
     !name.starts_with(b".") && name.ends_with(COMPLETE.as_bytes())
 }
 
-/// What the configuration says of files in the drop folder.
+/// Settings for files in the drop folder.
 #[derive(Clone, Debug)]
 pub struct DropRules {
     pub hostname: Domain,
     pub served: BTreeSet<Domain>,
-    /// Who gets a DSN that nobody else takes.
+    /// The recipient of DSNs that cannot be delivered otherwise.
     pub admin: Option<Mailbox>,
     /// Upper limit for one message, in bytes.
     pub max_message_size: u64,
@@ -67,7 +67,7 @@ pub struct DropRules {
 }
 
 impl DropRules {
-    /// Those of a configuration.
+    /// The settings in a configuration.
     pub fn of(config: &Config) -> Self {
         Self {
             hostname: config.hostname.clone(),

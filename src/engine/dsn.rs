@@ -49,15 +49,15 @@ pub(super) struct Dsns {
 /// One DSN on its way to the disk.
 #[derive(Debug)]
 struct PendingDsn {
-    /// What is recorded behind it.
+    /// The record that is written behind the DSN.
     record: OutcomeRecord,
-    /// Recipients that were handed to a host without DSN, and whose sender asked to hear of it.
+    /// Recipients that were handed to a host without DSN, and whose sender asked for success DSNs.
     relayed: Vec<u32>,
     /// The host that answered.
     host: Option<String>,
     /// The delivery session that waits for the record.
     session: Option<ConnId>,
-    /// The event by which the log is to name the recipients, where it has not.
+    /// The event with which the log will name the recipients, if it has not done so yet.
     unlogged: Option<&'static str>,
     envelope: Option<Box<Envelope>>,
     fields: Vec<u8>,
@@ -65,14 +65,15 @@ struct PendingDsn {
 }
 
 impl Dsns {
-    /// DSNs that are being made, and those that wait.
+    /// The number of DSNs that are being made, and of those that wait.
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.at_work.len(), self.waiting.len())
     }
 }
 
 impl Dsns {
-    /// Tells the sender what a record says, then writes the record; the delivery session, if any, waits for that.
+    /// Sends the DSN that a record requires, then writes the record; the delivery session, if any, waits for the
+    /// record.
     pub(super) fn notify(&mut self, unrecorded: Unrecorded, fx: &mut Effects) {
         let Unrecorded {
             record,
@@ -95,7 +96,7 @@ impl Dsns {
         self.start_next(fx);
     }
 
-    /// Tells the sender that a message is late, once.
+    /// Sends the delay DSN for a message, once.
     pub(super) fn warn_of_delay(&mut self, id: QueueId, fx: &mut Effects) {
         let Some(entry) = fx.index.get_mut(id) else {
             return;
@@ -145,7 +146,7 @@ impl Dsns {
         }
     }
 
-    /// Takes out a DSN that goes on, unless its message was taken out of the queue meanwhile.
+    /// Takes out a DSN that is being made, unless its message was removed from the queue meanwhile.
     fn take_at_work(&mut self, number: u64, fx: &mut Effects) -> Option<PendingDsn> {
         let pending = self.at_work.remove(&number)?;
         if fx.index.get(pending.record.id).is_some() {
@@ -156,7 +157,7 @@ impl Dsns {
         None
     }
 
-    /// Nothing is owed for a message that an operator took out of the queue; the delivery session that waits goes on.
+    /// Drops the DSN of a message that an operator removed from the queue; a waiting delivery session continues.
     fn drop_unowed(&mut self, pending: &PendingDsn, fx: &mut Effects) {
         let line = Line::new(Level::Info, "dsn-dropped").with("id", pending.record.id);
         fx.log(line.with("why", "the message was taken out of the queue"));
@@ -204,7 +205,7 @@ impl Dsns {
                 }
             }
             Ok(ReadContent::Body { bytes, crc32 }) => {
-                // A body that was read whole can be compared; one that has changed is not returned.
+                // A complete body can be verified; a body that has changed is not returned.
                 let whole = bytes.len() < NOTICE_READ_BYTES as usize;
                 let damaged = whole && crc32fast::hash(&bytes) != crc32;
                 let original = if damaged { &[][..] } else { &bytes };
@@ -218,7 +219,7 @@ impl Dsns {
                 fx.log(line);
                 self.log_unlogged(&mut pending, None, fx);
                 match pending.envelope {
-                    // What is left of it is enough to tell the sender.
+                    // The envelope alone is enough for a DSN.
                     Some(_) => self.build(number, pending, &[], delivery, fx),
                     None if matches!(error, ReadError::Disk(_)) => self.postpone(pending, fx),
                     None => self.finish(pending, fx),
@@ -227,7 +228,8 @@ impl Dsns {
         }
     }
 
-    /// Logs the failures of recipients that nobody knew when they failed: whom the envelope names, or nobody.
+    /// Logs the failures of recipients whose addresses were unknown when they failed: the envelope names them, if it
+    /// can be read.
     fn log_unlogged(
         &mut self,
         pending: &mut PendingDsn,
@@ -261,8 +263,8 @@ impl Dsns {
         self.start_next(fx);
     }
 
-    /// Nobody can be told as long as the disk does not say who. What failed is tried again, and fails again, when it
-    /// does: a recipient is not closed without a word.
+    /// Postpones a DSN whose envelope cannot be read now. The failed delivery is tried again, and fails again when the
+    /// disk can be read: no recipient is closed without a DSN.
     fn postpone(&mut self, mut pending: PendingDsn, fx: &mut Effects) {
         let id = pending.record.id;
         let mut wait = Duration::ZERO;
@@ -412,8 +414,7 @@ impl Dsns {
         .build(&mut *fx.entropy)
     }
 
-    /// What the DSN has to say of which recipient.
-    /// Decides RFC 5321 section 6.1, RFC 3461 section 5.2.2.
+    /// The recipients of the DSN, with the action for each. Decides RFC 5321 section 6.1, RFC 3461 section 5.2.2.
     fn rows(
         &self,
         pending: &PendingDsn,
@@ -473,8 +474,8 @@ impl Dsns {
         rows
     }
 
-    /// Where this is the one DSN that the sender gets, nothing is told of the message after it. The mark is the
-    /// one of a delay, of which such a sender is not told.
+    /// Marks a message whose sender gets only this one DSN, so that no other follows. The mark is that of a delay DSN,
+    /// which such a sender does not get.
     fn note_only_dsn(
         &mut self,
         pending: &mut PendingDsn,
@@ -532,7 +533,7 @@ impl Dsns {
         .collect()
     }
 
-    /// The served domain in whose name a DSN goes out: the one that has to do with the sender.
+    /// The served domain that the DSN comes from: the one that is related to the sender.
     fn postmaster_domain(&self, to: &Mailbox, fx: &Effects) -> Domain {
         if fx.config.domains.contains_key(to.domain()) {
             return to.domain().clone();
@@ -575,7 +576,7 @@ impl Dsns {
         fx.work(JobOwner::SignDsn { dsn: number }, Work::Sign(inputs, None));
     }
 
-    /// A worker signed. A DSN that cannot be signed goes out unsigned: it is owed.
+    /// A worker has signed a DSN. If signing failed, the DSN is sent unsigned, because it is owed.
     pub(super) fn on_signed(&mut self, number: u64, result: WorkResult, fx: &mut Effects) {
         let Some(mut pending) = self.take_at_work(number, fx) else {
             return;
@@ -586,7 +587,7 @@ impl Dsns {
         self.on_made(pending, fx);
     }
 
-    /// The DSN goes to the disk; the outcome follows once it is there.
+    /// Sends a DSN to the disk; the outcome follows once it is there.
     fn on_made(&mut self, pending: PendingDsn, fx: &mut Effects) {
         let PendingDsn {
             record: outcome,
@@ -650,7 +651,7 @@ fn dsn_record(
     }
 }
 
-/// What is said of one recipient.
+/// The text about one recipient.
 #[derive(Debug)]
 struct Row {
     index: u32,
@@ -671,9 +672,9 @@ fn remote_mta<'a>(why: &'a FailureCause, hostname: &'a Domain) -> Option<&'a str
     }
 }
 
-/// What is said of a host that may deliver it or not.
+/// Text for a recipient whose message was handed to a host without DSN.
 const RELAYED: &str = "handed to a host that sends no notifications of success";
-/// What is said of a program or a mailbox of this machine.
+/// Text for delivery to a program or a mailbox of this machine.
 const DELIVERED: &str = "delivered on this machine";
 
 const fn action_text(action: dsn::DsnAction) -> &'static str {

@@ -28,7 +28,7 @@ use crate::queue_id::QueueId;
 
 use super::shares::capacity;
 
-/// The time, the configuration, what is shared, and the ways out.
+/// The time, the configuration, shared data, and the actions and notes of participants.
 pub(super) struct Effects {
     /// When the event happened that is being handled.
     pub(super) now: Now,
@@ -39,11 +39,11 @@ pub(super) struct Effects {
     pub(super) actions: VecDeque<Action>,
     pub(super) timers: Timers,
     pub(super) lookups: Lookups,
-    /// The messages in the queue. Delivery and spool change it, all may look.
+    /// The messages in the queue. Delivery and spool change it; all participants may read it.
     pub(super) index: Index,
     pub(super) ids: IdSource,
     pub(super) jobs: Jobs,
-    /// Who may have how much of what is scarce.
+    /// The shares of scarce resources.
     pub(super) shares: Shares,
     pub(super) disk: Disk,
     pub(super) counters: Counters,
@@ -55,14 +55,14 @@ pub(super) struct Effects {
     pub(super) stopping: bool,
 }
 
-/// Work that workers have, each with who waits for it.
+/// Jobs that workers have, each with its owner.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     owners: HashMap<JobId, JobOwner>,
     next: u64,
 }
 
-/// Whose job a worker does.
+/// The owner of a job.
 #[derive(Debug)]
 pub(super) enum JobOwner {
     /// The signatures of a message that is being accepted.
@@ -84,19 +84,19 @@ pub(super) enum JobOwner {
     },
 }
 
-/// What is known of the disk of the spool.
+/// What is known about the disk of the spool.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     /// Bytes free, once it has said so.
     pub(super) free: Option<u64>,
-    /// Bytes that would be free if every unfinished message were given up: those of them that are written take up room
-    /// already, and are counted in the pool too.
+    /// Bytes that would be free if every unfinished message were dropped: the written parts of those already take up
+    /// space, and are counted in the pool too.
     pub(super) free_without_unfinished: Option<u64>,
     /// Whether it has refused a record and has taken none since: nothing is sent until it takes one.
     pub(super) is_stuck: bool,
 }
 
-/// Where log lines go, and which of them.
+/// The log level, and the tools that follow log lines.
 pub(super) struct Logging {
     pub(super) level: Level,
     pub(super) repeats: Repeats,
@@ -109,14 +109,14 @@ impl Jobs {
         self.owners.len()
     }
 
-    /// Takes out one that is done.
+    /// Removes a finished job and returns its owner.
     pub(super) fn end(&mut self, job: JobId) -> Option<JobOwner> {
         self.owners.remove(&job)
     }
 }
 
 impl Effects {
-    /// Tells another participant.
+    /// Leaves a note for another participant.
     pub(super) fn note(&mut self, note: Note) {
         self.notes.push_back(note);
     }
@@ -126,7 +126,7 @@ impl Effects {
         self.actions.push_back(action);
     }
 
-    /// Gives work to a worker.
+    /// Hands work to a worker.
     pub(super) fn work(&mut self, owner: JobOwner, work: Work) -> JobId {
         let job = JobId(self.jobs.next);
         self.jobs.next = self.jobs.next.wrapping_add(1);
@@ -147,7 +147,7 @@ impl Effects {
         }
     }
 
-    /// Charges somebody for a message that goes to the disk.
+    /// Charges a holder for a message that goes to the disk.
     pub(super) fn charge(
         &mut self,
         holder: Holder,
@@ -155,7 +155,7 @@ impl Effects {
         claim: Option<CountedMessage>,
     ) -> Charge {
         let bytes = record.held() as u64;
-        // Until the disk says again how much is free.
+        // An estimate, until the disk reports its free space again.
         self.disk.free = self.disk.free.map(|free| free.saturating_sub(bytes));
         (self.shares.of_mut(Resource::Memory)).resize(holder, 0, bytes);
         Charge {
@@ -165,14 +165,14 @@ impl Effects {
         }
     }
 
-    /// The message is on the disk, or refused; gives what it was counted as.
+    /// Ends the charge for a message that is on the disk or was refused; returns what the message was counted for.
     pub(super) fn discharge(&mut self, charge: Charge) -> Option<CountedMessage> {
         let pool = self.shares.of_mut(Resource::Memory);
         pool.give(charge.holder, charge.bytes);
         charge.claim
     }
 
-    /// Looks a name up; the answer is there at once, or comes to the owner of `conn` later.
+    /// Asks the DNS; returns the answer if it is there at once, otherwise the owner of `conn` gets it later.
     pub(super) fn ask(
         &mut self,
         conn: ConnId,
@@ -191,14 +191,14 @@ impl Effects {
         )
     }
 
-    /// The next answer that the resolver has, once what it wants done is among the actions.
+    /// The next answer of the resolver, after its requests have become actions.
     pub(super) fn next_answer(&mut self) -> Option<Answered> {
         let actions = &mut self.actions;
         self.lookups
             .next(&mut self.shares, &mut |action| actions.push_back(action))
     }
 
-    /// Logs a line, and tells those who follow the message that it names.
+    /// Writes a log line, and sends it to the tools that follow the message that it names.
     pub(super) fn log(&mut self, line: Line) {
         if let Some(id) = line.message() {
             for conn in self.logging.following.keep(id, &line.text) {
@@ -212,32 +212,32 @@ impl Effects {
         }
     }
 
-    /// Logs what a client can have us say over and over.
+    /// Logs a line that a client could repeat without limit.
     pub(super) fn log_refusal(&mut self, line: Line) {
         if line.level > self.logging.level || self.logging.repeats.is_new(&line) {
             self.log(line);
         }
     }
 
-    /// Logs a step on the way, which is not even made where nobody reads it.
+    /// Logs a step at debug level; the line is not even built if the level is not enabled.
     pub(super) fn debug(&mut self, make: impl FnOnce() -> Line) {
         if self.logging.level >= Level::Debug {
             self.act(Action::Log(make()));
         }
     }
 
-    /// Whether a client is a tool of the operator's that tries this host. None but root and the account of the daemon can
-    /// name an address for that, and it holds only while their connection does.
+    /// Whether a client is a tool of the operator's that tries this host. None but root and the account of the daemon
+    /// can name an address for that, and it holds only while their connection does.
     pub(super) fn is_probe(&self, client: IpAddr) -> bool {
         self.logging.following.is_probe(client, &self.conns)
     }
 
-    /// The same, of a client whose address may not be known.
+    /// The same for a client whose address may be unknown.
     fn is_of_probe(&self, client: Option<IpAddr>) -> bool {
         client.is_some_and(|client| self.is_probe(client))
     }
 
-    /// Counts refusals of a client, but for those that such a tool has looked for.
+    /// Counts a refusal, except for clients that are probes of a tool.
     pub(super) fn count_refused(&mut self, client: Option<IpAddr>, times: u64) {
         if !self.is_of_probe(client) {
             self.counters.refused = self.counters.refused.saturating_add(times);
@@ -251,7 +251,7 @@ impl Effects {
         }
     }
 
-    /// A line about a client: for those who read every line only, where it is such a tool.
+    /// A line about a client; if the client is a probe of a tool, the line has debug level.
     pub(super) fn of_client(&self, client: Option<IpAddr>, line: Line) -> Line {
         match self.is_of_probe(client) {
             true => Line {
@@ -292,7 +292,7 @@ impl Effects {
         (self.shares).set_capacities(|resource| capacity(config, free, resource));
     }
 
-    /// The disk takes records: sending goes on, if it was stopped.
+    /// The disk takes records again: sending continues if it was stopped.
     pub(super) fn disk_takes_records(&mut self) {
         if std::mem::take(&mut self.disk.is_stuck) {
             self.note(Note::DiskWorks);

@@ -39,7 +39,7 @@ pub struct ConnId {
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct JobId(pub u64);
 
-/// Who reads a queued message.
+/// The reader of a queued message.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum MessageReader {
     /// A session that sends the message, or a queue tool that shows it.
@@ -52,7 +52,7 @@ pub enum MessageReader {
     Dsn(u64),
     /// The table of next hops, because routes have changed.
     Reroute(QueueId),
-    /// The log, which is to say who waits for a next hop.
+    /// The log, which gives the reason why recipients of a next hop wait.
     Untried {
         id: QueueId,
         /// The next hop.
@@ -60,12 +60,12 @@ pub enum MessageReader {
     },
 }
 
-/// What a connection was accepted on.
+/// The listener that accepted a connection.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Listener {
     /// Port 25: mail for the served domains.
     Smtp,
-    /// Port 25 behind a proxy, which says who the client is before everything else.
+    /// Port 25 behind a proxy, which sends the client's address before everything else.
     Proxy,
     /// Port 587: users, after STARTTLS.
     Submission,
@@ -81,7 +81,7 @@ pub enum Listener {
     Https,
 }
 
-/// Who is at the other end of an accepted connection.
+/// The peer of an accepted connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Peer {
     Network {
@@ -93,14 +93,14 @@ pub enum Peer {
     Process { uid: u32 },
 }
 
-/// Where a connection leads.
+/// The destination of a connection.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Endpoint {
     Tcp(SocketAddr),
     /// A socket of this machine.
     Unix(PathBuf),
-    /// The helper, which stands outside of the sandbox: a target of an alias as the configuration writes it
-    /// (`maildir:/path`, `| /path/to/program`; LMTP is spoken), or [`HOOK`](crate::hook::HOOK).
+    /// The helper, which runs outside the sandbox: the target of an alias as the configuration writes it
+    /// (`maildir:/path`, `| /path/to/program`; the protocol is LMTP), or [`HOOK`](crate::hook::HOOK).
     Helper(Box<str>),
 }
 
@@ -124,15 +124,15 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Everything that the world tells the engine; an answer carries the id of its question.
+/// All events that the world reports to the engine. An answer carries the id of its question.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// Answers [`World::connect`](super::driver::World::connect).
     Connected { conn: ConnId },
-    /// Bytes came in (of the inner stream where there is TLS). Only while `Engine::wants_input` says so.
+    /// Bytes arrived (under TLS: of the inner stream). Only while `Engine::wants_input` returns true.
     Bytes {
         conn: ConnId,
-        /// What came; never empty.
+        /// The bytes; never empty.
         bytes: &'a [u8],
     },
     /// Everything that was to be sent is with the kernel.
@@ -142,10 +142,10 @@ pub enum Event<'a> {
     /// Answers [`World::start_tls`](super::driver::World::start_tls).
     TlsReady {
         conn: ConnId,
-        /// What was agreed.
+        /// The negotiated parameters.
         session: TlsSession,
     },
-    /// Answers [`World::store`](super::driver::World::store), as often as the queue's documentation says.
+    /// Answers [`World::store`](super::driver::World::store), as often as the documentation of the queue says.
     Stored(JournalCompletion),
     /// Answers [`World::read`](super::driver::World::read).
     Read {
@@ -155,16 +155,16 @@ pub enum Event<'a> {
     /// A datagram came back on a DNS socket.
     DnsDatagram {
         socket: SocketId,
-        /// Who sent it.
+        /// The sender of the datagram.
         from: SocketAddr,
-        /// What came.
+        /// The datagram.
         bytes: &'a [u8],
     },
     /// Bytes came on a DNS stream.
     DnsBytes {
         /// The stream.
         socket: SocketId,
-        /// What came.
+        /// The bytes.
         bytes: &'a [u8],
     },
     /// A DNS socket or stream failed or was closed by its peer.
@@ -172,22 +172,22 @@ pub enum Event<'a> {
     /// Answers [`World::work`](super::driver::World::work).
     Worked {
         job: JobId,
-        /// What came of it.
+        /// The result.
         result: WorkResult,
     },
     /// Answers [`World::read_kept`](super::driver::World::read_kept).
     Kept {
         conn: ConnId,
-        /// All of the file; `None` where there is none that can be read.
+        /// The whole file; `None` if it does not exist or cannot be read.
         bytes: Option<Vec<u8>>,
     },
-    /// Answers [`World::reload`](super::driver::World::reload), or a signal: this configuration is in force from now on.
-    /// Nothing that goes on is interrupted.
+    /// Answers [`World::reload`](super::driver::World::reload), or a signal: this configuration applies from now on.
+    /// Sessions and deliveries in progress are not interrupted.
     Reloaded(Reloaded),
-    /// Answers [`World::reload`](super::driver::World::reload) when the folder could not be read or parsed: the old
-    /// configuration goes on.
+    /// Answers [`World::reload`](super::driver::World::reload) if the folder could not be read or parsed: the old
+    /// configuration stays.
     ReloadFailed {
-        /// Who asked for it over the control socket, if anybody.
+        /// The tool that asked over the control socket, if any.
         conn: Option<ConnId>,
         /// Each error as a sentence.
         errors: Vec<String>,
@@ -197,30 +197,30 @@ pub enum Event<'a> {
     RecoveryOver {
         /// Hands out ids above all that it saw.
         ids: IdSource,
-        /// What it could not read, and `admin` has not been told of.
+        /// Damaged data that was set aside and not yet reported to `admin`.
         untold: Vec<Aside>,
     },
-    /// Files of the drop folder are not in the form of a message: `admin` is told, a sentence each.
+    /// Files of the drop folder that are not messages, for a report to `admin`, one sentence each.
     SetAside(Vec<String>),
-    /// What an earlier run remembered of clients; where it is damaged it is left alone.
+    /// Greylist of an earlier run; ignored if it is damaged.
     Greylist(Vec<u8>),
-    /// From now on, names are looked up with these servers.
+    /// Name servers to use from now on.
     DnsServers(Servers),
     /// The journal has written and synced a batch, which took so long.
     Synced(Duration),
-    /// These certificates are served from now on.
+    /// Certificates that are served from now on.
     Certificates(Vec<CertificateLeft>),
     /// A turn of the event loop took so long by the wall clock; it began with the time of this event.
     TurnOver(Duration),
-    /// No more mail is taken: sessions that are between messages end, those inside one may finish.
+    /// The daemon stops: sessions between messages end, those inside a message may finish.
     Stop,
 }
 
-/// A configuration that is in force from now on.
+/// A configuration that applies from now on.
 pub struct Reloaded {
     /// All of it.
     pub config: Arc<Config>,
-    /// Who asked for it over the control socket, if anybody.
+    /// The tool that asked over the control socket, if any.
     pub conn: Option<ConnId>,
     /// Keys that stay as they were until a restart.
     pub unchanged: Vec<&'static str>,
@@ -241,17 +241,17 @@ impl fmt::Debug for Reloaded {
 pub enum Lost {
     /// The peer closed it in order.
     Eof,
-    /// Nobody listens there.
+    /// The connection was refused.
     Refused,
     /// No way to the host, or the host does not answer.
     Unreachable,
     /// It broke.
     Reset,
-    /// The TLS handshake, or the TLS stream, failed; the text says how.
+    /// The TLS handshake, or the TLS stream, failed; the text gives the reason.
     Tls(String),
 }
 
-/// What the TLS handshake agreed on.
+/// The parameters that the TLS handshake negotiated.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TlsSession {
     /// `TLSv1.2` or `TLSv1.3`.
@@ -267,21 +267,21 @@ pub struct TlsSession {
 pub enum TlsSide {
     /// We have the certificate; it is chosen by SNI.
     Server,
-    /// The same, for HTTP (RFC 7301: a client that names protocols has to find its own among ours).
+    /// The same, for HTTP (RFC 7301: if a client names protocols, ours must be among them).
     HttpsServer,
     /// We ask for this name.
     Client {
-        /// The host whose certificate it should be.
+        /// The expected host name of the certificate.
         name: Domain,
         /// Whether the certificate must be right.
         trust: CertificateTrust,
     },
 }
 
-/// What a client does with a certificate that cannot be verified.
+/// What a delivery session does with a certificate that cannot be verified.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CertificateTrust {
-    /// Goes on, and says so (opportunistic TLS, RFC 7435).
+    /// Continues, and reports it (opportunistic TLS, RFC 7435).
     Any,
     /// Ends the connection.
     Verified,
@@ -290,9 +290,9 @@ pub enum CertificateTrust {
 /// A file of the state that other parts of chopar write, for the status page.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum StateFile {
-    /// What `chopar doctor` has found last.
+    /// The latest findings of `chopar doctor`.
     Checklist,
-    /// What others report about mail in the name of our domains.
+    /// Reports of other hosts about mail in the name of our domains.
     Reports,
 }
 
@@ -306,17 +306,17 @@ impl StateFile {
     }
 }
 
-/// What is to be done, in order. Nobody but `driver` takes it apart: see there for what each of them means to a world.
+/// Actions for the world, in order. Only `driver` interprets them; [`World`](super::driver::World) describes each.
 #[must_use]
 #[derive(Debug)]
 pub(super) enum Action {
     /// Send these bytes; answered by [`Event::Drained`] once all output is out.
     Send { conn: ConnId, bytes: Vec<u8> },
-    /// Send what is pending, then close in order. The id is dead: no event follows.
+    /// Send the pending output, then close in order. The id is dead: no event follows.
     Close { conn: ConnId },
     /// Close now. The id is dead: no event follows.
     Abort { conn: ConnId },
-    /// Send what is pending in clear, then begin TLS; answered by [`Event::TlsReady`] or [`Event::Closed`].
+    /// Send the pending output in clear, then start TLS; answered by [`Event::TlsReady`] or [`Event::Closed`].
     StartTls {
         conn: ConnId,
         /// Our side.
@@ -326,9 +326,9 @@ pub(super) enum Action {
     Connect {
         /// The id that the connection will have.
         conn: ConnId,
-        /// Where to.
+        /// The destination.
         to: Endpoint,
-        /// The source address, where it matters.
+        /// The source address, if it is chosen.
         from: Option<IpAddr>,
     },
     /// Hand this to the journal writer; answered by [`Event::Stored`].
@@ -345,7 +345,7 @@ pub(super) enum Action {
     ReadBody {
         conn: ConnId,
         id: QueueId,
-        /// Where the piece starts.
+        /// Offset of the piece.
         offset: u64,
         len: u32,
     },
@@ -370,12 +370,12 @@ pub(super) enum Action {
     /// Give this to a worker; answered by [`Event::Worked`].
     Work {
         job: JobId,
-        /// What to do.
+        /// The work.
         work: Work,
     },
     /// Read the configuration folder again; answered by [`Event::Reloaded`] or [`Event::ReloadFailed`].
     Reload {
-        /// Who asked for it over the control socket, if anybody.
+        /// The tool that asked over the control socket, if any.
         conn: Option<ConnId>,
     },
     /// Read a file of the state; answered by [`Event::Kept`].
@@ -386,7 +386,7 @@ pub(super) enum Action {
 
 /// Work that takes a processor for long.
 pub enum Work {
-    /// Sign a message: what each of its keys signs, and what is sealed of one that is forwarded.
+    /// Sign a message: the input of each key, and of the ARC seal if the message is forwarded.
     Sign(
         Vec<(Arc<SigningKey>, SigningInput)>,
         Option<(Arc<SigningKey>, Box<Sealing>)>,
@@ -413,8 +413,8 @@ impl fmt::Debug for Work {
 }
 
 impl Work {
-    /// Does it. Takes from a millisecond (a signature) to half a second (a password); what a peer sends has a bound
-    /// ([`crate::limits::SIGNATURE_CHECKS_MAX`]).
+    /// Performs the work. It takes from a millisecond (a signature) to half a second (a password); the part that a peer
+    /// controls has a bound ([`crate::limits::SIGNATURE_CHECKS_MAX`]).
     pub fn perform(self) -> WorkResult {
         match self {
             Self::Sign(inputs, seal) => {
@@ -437,12 +437,12 @@ impl Work {
     }
 }
 
-/// What came of a piece of [`Work`].
+/// The result of a piece of [`Work`].
 #[derive(Debug)]
 pub enum WorkResult {
     /// The DKIM-Signature fields, or the ARC set, each with its line end.
     Signed(Result<Vec<u8>, SignError>),
-    /// What the signatures are worth.
+    /// Results of the signatures.
     Verified(Box<Verified>),
     /// Whether the password was right.
     Password(bool),

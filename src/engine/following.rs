@@ -13,7 +13,7 @@ use crate::limits::{
 };
 use crate::queue_id::QueueId;
 
-/// The newest lines about messages, and who wants to hear more.
+/// The newest lines about messages, and the tools that follow further ones.
 #[derive(Default)]
 pub(super) struct Following {
     lines: VecDeque<(QueueId, String)>,
@@ -21,7 +21,7 @@ pub(super) struct Following {
     followers: Vec<(ConnId, Wanted)>,
 }
 
-/// What a tool wants to hear of.
+/// The lines that a tool follows.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Wanted {
     Message(QueueId),
@@ -35,7 +35,7 @@ impl Wanted {
     fn is(&self, id: QueueId, text: &str) -> bool {
         match self {
             Self::Message(wanted) => *wanted == id,
-            // Behind `from`, which may be the same address: that of a message that asks for an answer.
+            // `to` follows `from`, which may be the same address in a message to an echo address.
             Self::Recipient(address) => {
                 let recipients = text.split_once(" to=").map_or("", |(_, rest)| rest);
                 text.starts_with("event=queued ") && recipients.contains(address)
@@ -46,7 +46,7 @@ impl Wanted {
 }
 
 impl Following {
-    /// Keeps a line that names a message; whom it is to be told.
+    /// Keeps a line that names a message; returns the tools that follow it.
     pub(super) fn keep(&mut self, id: QueueId, text: &str) -> Vec<ConnId> {
         self.bytes = self.bytes.saturating_add(text.len());
         self.lines.push_back((id, text.to_owned()));
@@ -72,7 +72,7 @@ impl Following {
 }
 
 impl Following {
-    /// A tool wants to hear of a message: what is known of it, or `None` where there is no room for one more.
+    /// Makes a tool follow a message; returns the lines about it so far, or `None` if there is no room for one more.
     pub(super) fn follow(
         &mut self,
         conn: ConnId,
@@ -86,7 +86,7 @@ impl Following {
         Some(known.map(|(_, text)| text.clone()).collect())
     }
 
-    /// A tool waits for messages to an address. Says whether there was room for it.
+    /// Makes a tool wait for messages to an address; false if there is no room for it.
     pub(super) fn expect_message(
         &mut self,
         conn: ConnId,
@@ -96,7 +96,8 @@ impl Following {
         self.admit(conn, Wanted::Recipient(recipient), conns)
     }
 
-    /// A tool makes attempts from these addresses, until it hangs up. Says whether there was room for it.
+    /// Registers the addresses from which a tool makes attempts, until it disconnects; false if there is no room for
+    /// it.
     pub(super) fn expect_probes(
         &mut self,
         conn: ConnId,
@@ -152,7 +153,7 @@ mod tests {
             id,
             "event=queued id=1 to=b@example.net orig_to=a+x@example.com"
         ));
-        // Not of what leaves from it.
+        // Not for messages from it.
         assert!(!wanted.is(
             id,
             "event=queued id=1 from=<a+x@example.com> to=b@example.net rcpts=1"

@@ -19,7 +19,7 @@ impl Engine {
         self.fx.stopping && self.fx.conns.is_empty() && tickets == 0
     }
 
-    /// What is to be remembered of clients until the next run.
+    /// The greylist, to be kept until the next run.
     pub fn greylist_image(&self) -> Option<Vec<u8>> {
         self.server.greylist_image()
     }
@@ -34,7 +34,7 @@ impl Engine {
         stats::stats(&self.delivery, &self.fx)
     }
 
-    /// The state of the relay. Looks at each queued message once.
+    /// The state of the relay. Visits each queued message once.
     pub fn status(&mut self, now: Now) -> RelayStatus {
         self.begin(now);
         status::status(&self.delivery, &mut self.fx)
@@ -45,7 +45,7 @@ impl Engine {
         self.fx.is_probe(client)
     }
 
-    /// The greatest counts of work in one turn so far: of what one event led to, or one deadline.
+    /// The highest work counts in one turn so far, caused by one event or one deadline.
     pub fn heaviest_turn(&self) -> Workload {
         self.heaviest
     }
@@ -60,7 +60,7 @@ impl Engine {
         self.fx.index.ids()
     }
 
-    /// Bytes in buffers whose size peers decide, and connections in both directions.
+    /// Bytes in buffers whose size a peer decides, and connections in both directions.
     pub fn load(&self) -> (usize, usize) {
         (self.fx.memory(), self.fx.conns.len())
     }
@@ -73,7 +73,7 @@ impl Engine {
         })
     }
 
-    /// Whether each note is handed on: so it is after each event, whatever that led to.
+    /// Whether all notes have been handed on, which holds after every event.
     pub fn is_settled(&self) -> bool {
         self.fx.notes.is_empty()
     }

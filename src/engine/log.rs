@@ -13,11 +13,11 @@ use crate::queue_id::QueueId;
 /// How urgent a line is.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Level {
-    /// Something is broken and a person has to look.
+    /// A failure that an operator must look at.
     Error,
     /// Something was refused or deferred.
     Warning,
-    /// What the relay did.
+    /// Normal operation.
     Info,
     /// Steps on the way.
     Debug,
@@ -41,7 +41,7 @@ impl Line {
         }
     }
 
-    /// Adds `key=value`; the value is escaped and, where it has to be, quoted.
+    /// Adds `key=value`; the value is escaped and, if necessary, quoted.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl Display) -> Self {
         let value = value.to_string();
@@ -56,14 +56,15 @@ impl Line {
         self
     }
 
-    /// Adds whom it is about: `to`, and `orig_to` where an alias led there, so that a search for either finds the line.
+    /// Adds the recipient: `to`, and `orig_to` if an alias led there, so that a search for either address finds the
+    /// line.
     #[must_use]
     pub fn about(self, recipient: &Named) -> Self {
         self.with("to", &recipient.to)
             .with_some("orig_to", recipient.original.as_ref())
     }
 
-    /// Adds `key=value` where there is a value.
+    /// Adds `key=value` if there is a value.
     #[must_use]
     pub fn with_some(self, key: &str, value: Option<impl Display>) -> Self {
         match value {
@@ -74,7 +75,7 @@ impl Line {
 }
 
 impl Line {
-    /// The message that it is about: `id` stands right behind the event.
+    /// The message that the line is about: `id` follows the event directly.
     pub(super) fn message(&self) -> Option<QueueId> {
         let mut words = self.text.split(' ').skip(1);
         words.next()?.strip_prefix("id=")?.parse().ok()
@@ -98,7 +99,7 @@ impl Named {
     }
 }
 
-/// The address that the client named, where it is another than the one that the message goes to.
+/// The address that the client named, if it differs from the recipient's.
 pub fn original_address(recipient: &Recipient) -> Option<&str> {
     let (_, address) = recipient.original.as_deref()?.split_once(';')?;
     (!address.eq_ignore_ascii_case(recipient.mailbox.as_str())).then_some(address)
@@ -129,7 +130,7 @@ pub fn fields(line: &str) -> Vec<(String, String)> {
     fields
 }
 
-/// What stands in front of the closing quote, and what behind it. Escapes of bytes that are not shown stay as they are.
+/// The text before the closing quote, and the text after it. Escapes of unprintable bytes stay as they are.
 fn unquote(text: &str) -> (String, &str) {
     let mut value = String::new();
     let mut chars = text.char_indices();

@@ -15,11 +15,11 @@ use crate::entropy::Entropy;
 use crate::policy::shares::{Holder, Resource, ShareKind, Shares, hash_of_text};
 use std::net::SocketAddr;
 
-/// The resolver, and who waits for which answer.
+/// The resolver, and the connections that wait for answers.
 pub(super) struct Lookups {
     resolver: Resolver,
     waiting: HashMap<QuestionId, Vec<ConnId>>,
-    /// On whose account a question is asked: that of who asked first.
+    /// The holder that a question is charged to: the first one that asked.
     holders: HashMap<QuestionId, Holder>,
 }
 
@@ -39,7 +39,7 @@ impl Lookups {
         }
     }
 
-    /// From now on, names are looked up with these servers.
+    /// Uses these name servers from now on.
     pub(super) fn set_servers(&mut self, servers: Servers) {
         self.resolver.set_servers(servers);
     }
@@ -49,8 +49,8 @@ impl Lookups {
         self.resolver.counts()
     }
 
-    /// Asks. The answer is there at once, or comes by [`Lookups::next`]; where the share of the holder is used up, the
-    /// answer is that there was no room.
+    /// Asks a question. The answer is returned at once, or comes by [`Lookups::next`]. If the share of the holder is
+    /// used up, the answer is that there was no room.
     #[expect(
         clippy::too_many_arguments,
         reason = "all but three are what a participant is handed anyway"
@@ -66,7 +66,7 @@ impl Lookups {
         entropy: &mut dyn Entropy,
         now: Now,
     ) -> Option<Answer> {
-        // A zone has a share too, whoever asks for its names: it may be slow to answer. Lists are asked for every client.
+        // A zone has a share too, because its servers may be slow. Block lists are asked about every client.
         let holder = match config.abuse.lists.holds(&question.name) {
             true => holder,
             false => holder.and(ShareKind::Zone, hash_of_text(question.zone())),
@@ -98,7 +98,8 @@ impl Lookups {
         }
     }
 
-    /// Says what the resolver wants done, until it has an answer; `None` where there is no more of either.
+    /// Returns the next answer, and puts the requests of the resolver among the actions; `None` if there are no more of
+    /// either.
     pub(super) fn next(
         &mut self,
         shares: &mut Shares,
@@ -160,7 +161,7 @@ impl Lookups {
         self.resolver.on_failed(socket, now, entropy);
     }
 
-    /// When [`Lookups::expire`] is to be called next.
+    /// When [`Lookups::expire`] must be called next.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.resolver.deadline()
     }

@@ -212,7 +212,7 @@ impl Engine {
         }
     }
 
-    /// Tells the owner of a connection what has happened to it. One that is gone has none.
+    /// Passes an event to the owner of a connection. An event of a dead id is dropped.
     fn tell(&mut self, conn: ConnId, event: ConnEvent<'_>) {
         let fx = &mut self.fx;
         match fx.conns.owner(conn) {
@@ -225,7 +225,7 @@ impl Engine {
         }
     }
 
-    /// Hands on what one participant left for another, until nothing is left.
+    /// Hands notes to their participants, until none are left.
     fn hand_on(&mut self) {
         while let Some(note) = self.fx.notes.pop_front() {
             self.hand(note);
@@ -271,8 +271,7 @@ impl Engine {
         }
     }
 
-    /// Ends a turn: whatever one participant left for another is handed on, answers that are there are handed out, and
-    /// what can be sent is sent.
+    /// Ends a turn: hands on notes and answers, and starts what can be sent.
     fn settle(&mut self) {
         self.hand_on();
         self.server.make_room(&mut self.fx);
@@ -292,7 +291,7 @@ impl Engine {
         self.server.start_hooks(&mut self.fx);
     }
 
-    /// Hands out the answers that the resolver has; says whether there were any.
+    /// Hands out the answers of the resolver; returns whether there were any.
     fn hand_out_answers(&mut self) -> bool {
         let mut any = false;
         while let Some(answered) = self.fx.next_answer() {
@@ -307,7 +306,7 @@ impl Engine {
         any
     }
 
-    /// The next thing to do; `driver` has it done.
+    /// The next action, for `driver`.
     fn next_action(&mut self) -> Option<Action> {
         self.fx.actions.pop_front()
     }

@@ -8,12 +8,12 @@ use crate::queue::{JournalError, Location, MessageRecord, OutcomeRecord};
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
 
-/// Something that another participant has to know.
+/// A note from one participant to another.
 #[derive(Debug)]
 pub(super) enum Note {
     /// To the spool: make this message durable.
     Append(Box<NewRecord>),
-    /// To the spool: write what came of an attempt; this delivery session waits for that.
+    /// To the spool: write the results of a delivery attempt; this delivery session waits for that.
     Record {
         record: OutcomeRecord,
         session: Option<ConnId>,
@@ -31,30 +31,29 @@ pub(super) enum Note {
     /// To the spool: an operator takes a message out of the queue.
     Remove { id: QueueId, removal: Removal },
 
-    /// To the server: the message of this session is durable, or was refused; in that case what it was counted as is
-    /// given back.
+    /// To the server: the message of this session is durable, or was refused; if refused, `claim` is given back.
     Stored {
         conn: ConnId,
         id: QueueId,
         result: Result<(), Reply>,
         claim: Option<CountedMessage>,
     },
-    /// To the server: so many bytes of the body of a message are on the disk, or all that were on their way are lost.
+    /// To the server: this number of bytes of a message body is on the disk, or all bytes on their way are lost.
     BodyWritten {
         id: QueueId,
         result: Result<usize, Reply>,
     },
-    /// To the server: so many bytes are free on the disk of the spool.
+    /// To the server: this number of bytes is free on the disk of the spool.
     Space { free: u64 },
 
     /// To the deliveries: a message is in the queue.
     Queued(Box<NewMessage>),
-    /// To the deliveries: what came of an attempt is on the disk; this session waited for that.
+    /// To delivery: the results of an attempt are on the disk; this session waited for that.
     Recorded {
         record: OutcomeRecord,
         session: Option<ConnId>,
     },
-    /// To the deliveries: what this session waits for will be on the disk later, or is not owed any more.
+    /// To delivery: the record that this session waits for will be on the disk later, or is no longer owed.
     GoOn { session: ConnId, id: QueueId },
     /// To the deliveries: the record by which a message is done is on the disk; an operator with this uid asked for it.
     Done { id: QueueId, by: Option<u32> },
@@ -65,7 +64,7 @@ pub(super) enum Note {
     /// To the deliveries: the disk takes records again.
     DiskWorks,
 
-    /// To the makers of DSNs: tell the sender, then have this recorded.
+    /// To the makers of DSNs: send a DSN, then record this.
     Notify(Unrecorded),
 
     /// To the queue tools: a change is on the disk, or was refused.
@@ -78,7 +77,7 @@ pub(super) enum Note {
     Followed { conn: ConnId, text: String },
 }
 
-/// A message that is to be made durable.
+/// A message to be made durable.
 #[derive(Debug)]
 pub(super) struct NewRecord {
     pub(super) record: MessageRecord,
@@ -97,7 +96,7 @@ pub(super) struct NewMessage {
     pub(super) location: Location,
 }
 
-/// Who takes a message out of the queue.
+/// The removal of a message from the queue by a tool.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Removal {
     /// The tool, which waits for it.
@@ -105,18 +104,19 @@ pub(super) struct Removal {
     pub(super) uid: u32,
 }
 
-/// Who waits for a message to be on the disk.
+/// The originator of a message, which waits until it is on the disk.
 #[derive(Debug)]
 pub(super) enum MessageOwner {
-    /// The client that brought it, and who is charged for it.
+    /// The client that sent it, and the charge for it.
     Client(ConnId, Charge),
-    /// It tells `admin` of damage with these names.
+    /// It reports damage with these names to `admin`.
     Damage(Vec<Box<str>>),
-    /// It is a DSN: what it tells of is recorded behind it.
+    /// It is a DSN, with the outcomes to record behind it.
     Dsn(Box<Unrecorded>),
 }
 
-/// Memory that a message takes until it is on the disk, and on whose account; and whom it is counted for.
+/// The memory of a message until it is on the disk, the holder that is charged for it, and the limit that it is counted
+/// for.
 #[derive(Debug)]
 pub(super) struct Charge {
     pub(super) holder: Holder,
@@ -124,17 +124,17 @@ pub(super) struct Charge {
     pub(super) claim: Option<CountedMessage>,
 }
 
-/// Outcomes that are still to be written, and whom they are to be told first.
+/// Outcomes that are not yet written, and the DSN that precedes them.
 #[derive(Debug)]
 pub(super) struct Unrecorded {
     /// The outcomes.
     pub(super) record: OutcomeRecord,
-    /// Recipients whose delivery to a host without DSN is to be told.
+    /// Recipients handed to a host without DSN, whose sender asked for success DSNs.
     pub(super) relayed: Vec<u32>,
     /// The host that answered.
     pub(super) host: Option<String>,
     /// The delivery session that waits for it.
     pub(super) session: Option<ConnId>,
-    /// The event by which the log is to name the recipients, where it has not: nobody knew who they were.
+    /// The event with which the log will name the recipients, if they were not known before.
     pub(super) unlogged: Option<&'static str>,
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::log::{Level, Line};
 use crate::limits::LOG_LINES_COUNTED_MAX;
 
-/// Lines that clients cause, so that one that is equal to an earlier one is counted and not written again.
+/// Log lines that clients cause: a line that equals an earlier one is counted instead of written.
 ///
-/// What is not counted because too many different lines came is written: nothing is lost but order.
+/// If too many different lines arrive to count, lines are written directly: nothing is lost but their order.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
     /// Each line that was written lately, and how often it came since.
@@ -17,7 +17,7 @@ pub(super) struct Repeats {
 }
 
 impl Repeats {
-    /// Whether a line is to be written. One that was written in this interval is counted instead.
+    /// Whether to write a line. If it was already written in this interval, it is counted instead.
     pub(super) fn is_new(&mut self, line: &Line) -> bool {
         if let Some(count) = self.lines.get_mut(&line.text) {
             *count = count.saturating_add(1);
@@ -29,12 +29,12 @@ impl Repeats {
         true
     }
 
-    /// Whether the end of the interval is to be planned now.
+    /// Whether to schedule the end of the interval now.
     pub(super) fn plan(&mut self) -> bool {
         !self.lines.is_empty() && !std::mem::replace(&mut self.planned, true)
     }
 
-    /// Ends an interval: what came again, with how often it did.
+    /// Ends an interval: returns the repeated lines with their counts.
     pub(super) fn end(&mut self) -> Vec<Line> {
         self.planned = false;
         let lines = std::mem::take(&mut self.lines).into_iter();

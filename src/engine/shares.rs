@@ -7,7 +7,7 @@ use crate::limits::{
 };
 use crate::policy::shares::Resource;
 
-/// Units of a resource, by the configuration and what is `free` on the disk, as far as that is known.
+/// Units of a resource, from the configuration and the `free` space of the disk, if that is known.
 pub(super) fn capacity(config: &Config, free: Option<u64>, resource: Resource) -> u64 {
     let units = match resource {
         Resource::Memory => return config.limits.memory_bytes,

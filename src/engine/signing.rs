@@ -15,8 +15,8 @@ use crate::mail::header::Header;
 /// Keys, each with the domain that it signs for.
 pub(super) type Keys = Vec<(Domain, Arc<DkimKey>)>;
 
-/// The keys that sign for an author of a domain: its own, or else those of the nearest served domain above it, which
-/// DMARC takes for one organization with it in its relaxed mode.
+/// The keys that sign for an author's domain: its own, or else those of the nearest served domain above it, which
+/// aligns with it under the relaxed mode of DMARC.
 pub(super) fn keys_of(config: &Config, domain: &Domain) -> Keys {
     let mut domains = std::iter::successors(Some(domain.clone()), Domain::parent);
     let Some(signer) = domains.find(|domain| !config.signing_keys(domain).is_empty()) else {
@@ -29,7 +29,7 @@ pub(super) fn keys_of(config: &Config, domain: &Domain) -> Keys {
         .collect()
 }
 
-/// The keys that sign a message of somebody who may relay: those of the first author whose domain has some.
+/// The keys that sign a message of a trusted sender: those of the first author whose domain has keys.
 pub(super) fn keys_for(config: &Config, header: &Header) -> Keys {
     let authors = authors_of(header).unwrap_or_default();
     let mut keys = authors.iter().map(|author| keys_of(config, author));
@@ -47,8 +47,8 @@ pub(super) fn is_mentioned(config: &Config, header: &Header) -> bool {
     })
 }
 
-/// The domains of the authors of a message of somebody who may relay: as the grammar has them, and where it has none, as
-/// any reader could show them.
+/// The domains of the authors of a message of a trusted sender: by the grammar, or if there are none, as any mail
+/// reader could display them.
 pub(super) fn authors_of(header: &Header) -> Result<Vec<Domain>, AuthorsError> {
     if let Ok(authors) = from_mailboxes(header) {
         return Ok(authors
@@ -78,7 +78,7 @@ fn names(text: &str, domain: &Domain) -> bool {
     })
 }
 
-/// What each key signs of a message whose header begins with the fields `added`.
+/// The signing input of each key, for a message whose header begins with the fields `added`.
 pub(super) fn signing_inputs(
     keys: &Keys,
     header: &Header,

@@ -27,7 +27,7 @@ use crate::queue::{
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
 
-/// What is on its way to the disk, and what the disk has refused.
+/// Records on their way to the disk, and records that the disk refused.
 #[derive(Debug, Default)]
 pub(super) struct Spool {
     /// In the order in which they were given out, as the outcomes among them are.
@@ -37,7 +37,7 @@ pub(super) struct Spool {
     refused: Vec<Refused>,
 }
 
-/// What a ticket was for.
+/// The purpose of a ticket.
 #[derive(Debug)]
 enum Committing {
     Message(Box<Appended>),
@@ -63,7 +63,7 @@ enum Committing {
     },
 }
 
-/// What is kept of a message until it is committed.
+/// The data of a message until it is committed.
 #[derive(Debug)]
 struct Appended {
     id: QueueId,
@@ -72,12 +72,12 @@ struct Appended {
     owner: MessageOwner,
 }
 
-/// What the disk refused and is tried again.
+/// A refused record, to be written again.
 #[derive(Debug)]
 enum Refused {
     /// A DSN, and the outcomes behind it.
     Untold(Unrecorded),
-    /// Outcomes that need no DSN, or whose DSN is on the disk: a second one would tell the same.
+    /// Outcomes that need no DSN, or whose DSN is on the disk and must not be sent twice.
     Told(OutcomeRecord),
 }
 
@@ -129,18 +129,18 @@ impl Spool {
         self.write(committing, Record::Outcome(record), fx);
     }
 
-    /// Marks a message done on the disk; recovery would find that out by itself, so nobody waits for it.
+    /// Marks a message as done on the disk. Recovery would find that out without the mark, so nothing waits for it.
     pub(super) fn finish(&mut self, id: QueueId, fx: &mut Effects) {
         let committing = Committing::Done { id, removal: None };
         self.write(committing, Record::Done(id), fx);
     }
 
-    /// A message is not in the queue any more: what the disk refused of it says nothing to anybody.
+    /// Forgets the refused records of a message that is no longer in the queue.
     pub(super) fn forget(&mut self, id: QueueId) {
         self.refused.retain(|what| what.id() != id);
     }
 
-    /// Marks a message held or released, for a tool that is told once it is on the disk.
+    /// Marks a message as held or released; the tool gets a response once the mark is on the disk.
     pub(super) fn mark(&mut self, id: QueueId, held: bool, tool: ConnId, fx: &mut Effects) {
         let record = if held {
             Record::Hold(id)
@@ -150,7 +150,7 @@ impl Spool {
         self.write(Committing::Mark { id, held, tool }, record, fx);
     }
 
-    /// Takes a message out of the queue without a word to its sender, for a tool that is told once it is on the disk.
+    /// Removes a message from the queue without a DSN; the tool gets a response once that is on the disk.
     pub(super) fn remove(&mut self, id: QueueId, removal: Removal, fx: &mut Effects) {
         let removal = Some(removal);
         self.write(Committing::Done { id, removal }, Record::Done(id), fx);
@@ -168,11 +168,11 @@ impl Spool {
         ticket
     }
 
-    /// The journal writer has something to say.
+    /// Handles a completion of the journal writer.
     pub(super) fn on_stored(&mut self, completion: JournalCompletion, fx: &mut Effects) {
         match completion {
             JournalCompletion::Committed { ticket, location } => {
-                // Whatever it was: a disk that takes one record takes the outcomes that it had refused.
+                // A disk that takes one record also takes the outcomes that it had refused.
                 fx.disk_takes_records();
                 self.committed(ticket, location, fx);
             }
@@ -256,7 +256,7 @@ impl Spool {
                         claim,
                     });
                 }
-                // It is told at the next start.
+                // It is reported at the next start.
                 MessageOwner::Damage(_) => {}
                 MessageOwner::Dsn(mut unrecorded) => {
                     let session = unrecorded.session.take();
@@ -280,8 +280,7 @@ impl Spool {
         }
     }
 
-    /// A message is durable: it is in the queue, and whoever brought it is told.
-    /// Decides RFC 5321 section 6.1.
+    /// A message is durable: it enters the queue, and its originator is notified. Decides RFC 5321 section 6.1.
     fn message_committed(
         &mut self,
         message: Appended,
@@ -296,7 +295,7 @@ impl Spool {
         } = message;
         let after = match owner {
             MessageOwner::Client(conn, charge) => {
-                // It was taken: what it was counted as stands.
+                // The message was accepted, so it stays counted.
                 fx.discharge(charge);
                 After::Tell(conn)
             }
@@ -305,7 +304,7 @@ impl Spool {
         };
         let Some(location) = location else { return };
         if location.body_is_file() {
-            // It is no unfinished message any more, and stays on the disk.
+            // It is no longer an unfinished message, and stays on the disk.
             let free = &mut fx.disk.free_without_unfinished;
             *free = free.map(|free| free.saturating_sub(size));
             fx.size_pools();
@@ -330,8 +329,8 @@ impl Spool {
         }
     }
 
-    /// How far a message is, for a copy of it. Outcomes that are on their way to the disk are in it, for they come to
-    /// lie before the copy and go with the segment that they are in.
+    /// The progress of a message, for a copy of it. Outcomes on their way to the disk are included, because they
+    /// precede the copy and are deleted with their segment.
     fn progress(&self, id: QueueId, at: Timestamp, fx: &Effects) -> Option<OutcomeRecord> {
         let entry = fx.index.get(id)?;
         let mut recipients = Vec::new();
@@ -367,7 +366,7 @@ impl Spool {
         })
     }
 
-    /// Keeps what the disk refused for another try. The session that waits goes home: nothing more is sent.
+    /// Keeps a refused record for another try, and ends the wait of the session: nothing more is sent.
     fn keep(&mut self, what: Refused, session: Option<ConnId>, fx: &mut Effects) {
         fx.disk.is_stuck = true;
         let id = what.id();
@@ -379,7 +378,7 @@ impl Spool {
         }
     }
 
-    /// Tries again to write what the disk refused.
+    /// Writes the refused records again.
     pub(super) fn record_again(&mut self, fx: &mut Effects) {
         for what in std::mem::take(&mut self.refused) {
             match what {
@@ -409,17 +408,17 @@ fn note_queued(id: QueueId, size: u64, envelope: &Envelope, fx: &mut Effects) {
     count_up(&mut fx.counters.forwarded, forwards.count() as u64);
 }
 
-/// What follows once a message is on the disk.
+/// The next step once a message is on the disk.
 enum After {
-    /// Its client is told.
+    /// Reply to its client.
     Tell(ConnId),
-    /// Damage counts as told.
+    /// Mark the damage as reported.
     Told(Vec<Box<str>>),
-    /// What it tells of is recorded.
+    /// Record the outcomes that the DSN is about.
     Record(Box<Unrecorded>),
 }
 
-/// Addresses in one value of a log line: all of them where they are few.
+/// Addresses in one value of a log line: all of them if they are few.
 pub(super) fn addresses<'a>(mailboxes: impl Iterator<Item = &'a str>) -> String {
     let mut text = String::new();
     for (at, mailbox) in mailboxes.enumerate() {
@@ -435,11 +434,11 @@ pub(super) fn addresses<'a>(mailboxes: impl Iterator<Item = &'a str>) -> String 
     text
 }
 
-/// The addresses that the client named, where aliases led to others.
+/// The addresses that the client named, if aliases led elsewhere.
 fn originals(envelope: &Envelope) -> Option<String> {
     let mut named: Vec<&str> = Vec::new();
     for address in envelope.recipients.iter().filter_map(original_address) {
-        // An alias makes many recipients of one, which stand together.
+        // The recipients of one alias are adjacent.
         if named.last() != Some(&address) {
             named.push(address);
         }

@@ -88,7 +88,7 @@ impl Engine {
         }
     }
 
-    /// From now on, makes log lines of this level and those that are more urgent.
+    /// Makes log lines of this level and more urgent ones from now on.
     pub fn set_log_level(&mut self, level: Level) {
         self.fx.logging.level = level;
     }

@@ -6,7 +6,7 @@ use super::counters::Counters;
 use super::delivery::Delivery;
 use super::effects::Effects;
 
-/// Numbers of now, and since the start. One that an older daemon does not know yet is 0.
+/// Current figures, and counts since the start. A figure that an older daemon does not know is 0.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub struct Stats {
@@ -25,10 +25,10 @@ pub struct Stats {
     /// Since the start.
     #[serde(flatten)]
     pub total: Counters,
-    /// Microseconds that the longest turn of the event loop took by the wall clock, all that is done between two waits for
-    /// the world. Time in which the processor was with other processes is in it.
+    /// Microseconds that the longest turn of the event loop took by the wall clock, all that is done between two waits
+    /// for the world. Time in which the processor was with other processes is in it.
     pub longest_turn_us: u64,
-    /// When it began, in seconds since 1970; 0 where there was none.
+    /// The time when that turn began, in seconds since 1970; 0 if there was none.
     pub longest_turn_at: u64,
 }
 

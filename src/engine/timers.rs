@@ -11,7 +11,7 @@ use crate::clock::Instant;
 use crate::queue::HopId;
 use crate::queue_id::QueueId;
 
-/// Whose time has come.
+/// The owner or purpose of a deadline.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Timer {
     /// A connection may have waited long enough.
@@ -20,13 +20,13 @@ pub(super) enum Timer {
     Hop(HopId),
     /// A message is due for a next hop.
     Due(QueueId, HopId),
-    /// The sender of a message is to be told of its delay.
+    /// The delay DSN of a message is due.
     Warn(QueueId),
-    /// Outcomes that the disk refused are to be written again.
+    /// Refused outcomes are to be written again.
     Record,
-    /// Tables are to be swept.
+    /// Old table entries are to be swept.
     Sweep,
-    /// Log lines that came again are to be told of.
+    /// Repeated log lines are to be reported.
     Repeats,
 }
 
@@ -34,7 +34,7 @@ pub(super) enum Timer {
 #[derive(Debug)]
 pub(super) struct Timers {
     heap: BinaryHeap<Reverse<(Instant, Timer)>>,
-    /// How many were left when those were looked for whose owner is gone.
+    /// Entries left after the last search for entries without owner.
     kept: usize,
 }
 
@@ -52,19 +52,19 @@ impl Timers {
         self.heap.push(Reverse((at, timer)));
     }
 
-    /// How many there are, those whose owner is gone too.
+    /// Number of entries, including those whose owner is gone.
     pub(super) fn len(&self) -> usize {
         self.heap.len()
     }
 
-    /// Whether so many have come since the last time that those are worth looking for whose owner is gone: each has been
-    /// set for one that was kept, so that looking costs each of them a bounded number of steps.
+    /// Whether enough entries were added to search for those without owner. Each added entry pays for a bounded number
+    /// of steps of that search.
     pub(super) fn have_grown(&self) -> bool {
         self.heap.len() > self.kept.saturating_mul(2).saturating_add(TIMERS_SPARE)
     }
 
-    /// Drops those whose owner is gone. Of those that make a message due for one next hop the first is enough: whoever is
-    /// deferred then is given another.
+    /// Removes entries whose owner is gone. Of the entries that make a message due for one next hop, only the first is
+    /// kept: a recipient that is deferred then gets a new one.
     pub(super) fn retain(&mut self, mut is_alive: impl FnMut(Timer) -> bool) {
         let mut first: HashMap<(QueueId, HopId), Instant> = HashMap::new();
         for Reverse((at, timer)) in &self.heap {
@@ -91,7 +91,7 @@ impl Timers {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Takes out one that is due.
+    /// Removes and returns an entry that is due.
     pub(super) fn pop(&mut self, now: Instant) -> Option<(Instant, Timer)> {
         let Reverse((at, _)) = self.heap.peek()?;
         if *at > now {
@@ -136,7 +136,7 @@ mod tests {
         let due = Timer::Due(QueueId::new(1), HopId(1));
         timers.set(at(500), Timer::Warn(QueueId::new(1)));
         for number in (0..50_000).rev() {
-            // Twice at the same time.
+            // Two at the same time.
             timers.set(at(1_000 + number / 2), due);
             if timers.have_grown() {
                 timers.retain(|_| true);

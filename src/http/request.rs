@@ -4,35 +4,35 @@
 
 use crate::limits::{HTTP_BODY_BYTES_MAX, HTTP_FIELDS_MAX, HTTP_HEAD_BYTES_MAX};
 
-/// What is asked of a resource (RFC 9110 section 9.3).
+/// The method of a request (RFC 9110 section 9.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HttpMethod {
     /// The resource.
     Get,
     /// Its header alone.
     Head,
-    /// The resource, for what is sent with the request. Only a few take it ([`Reads::Posts`]), and none reads it.
+    /// A request with data. Only a few resources accept it ([`Reads::Posts`]), and none reads the data.
     Post,
 }
 
-/// What a page takes.
+/// The methods that a page accepts.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Reads {
     /// Requests without a body.
     #[default]
     Gets,
-    /// POST too, with a body of at most [`HTTP_BODY_BYTES_MAX`] whose length is said.
+    /// POST too, with a body of at most [`HTTP_BODY_BYTES_MAX`] whose length is given.
     Posts,
 }
 
 /// The front of a request: its method and its path. Fields that do not count are dropped.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HttpRequest {
-    /// What is asked.
+    /// The method.
     pub method: HttpMethod,
     /// The path, from the first slash to the query: visible ASCII, as it came.
     pub path: String,
-    /// What stands behind the question mark.
+    /// The text after the question mark.
     pub query: Option<String>,
     /// The host, in small letters and without the port. HTTP/1.0 need not name one.
     pub host: Option<String>,
@@ -43,11 +43,11 @@ pub struct HttpRequest {
 pub enum HttpRefusal {
     /// They are no request.
     Malformed,
-    /// A method that is known, or one that is not.
+    /// A method that is not supported, known or unknown.
     Method,
     /// The head is too long.
     TooLong,
-    /// There is, or is to be, a body.
+    /// A body, present or announced.
     Body,
     /// Another version than 1.0 and 1.1.
     Version,
@@ -71,12 +71,12 @@ impl HttpRefusal {
 pub struct RequestReader {
     reads: Reads,
     head: Vec<u8>,
-    /// A request whose body comes in, and how many bytes of it are to come.
+    /// A request whose body is being received, and the number of missing bytes.
     posted: Option<(HttpRequest, usize)>,
 }
 
 impl RequestReader {
-    /// One that takes bodies too, which are passed over.
+    /// A reader that also accepts bodies, which it skips.
     pub fn with_posts() -> Self {
         Self {
             reads: Reads::Posts,
@@ -84,13 +84,13 @@ impl RequestReader {
         }
     }
 
-    /// Takes what came; `None` as long as the head is not whole. What stands behind it is not looked at.
+    /// Takes input; `None` while the head is incomplete. Input after the head is ignored.
     pub fn read(&mut self, bytes: &[u8]) -> Result<Option<HttpRequest>, HttpRefusal> {
         if self.posted.is_some() {
             return Ok(self.pass_over(bytes.len()));
         }
         let mut all = self.head.len().saturating_add(bytes.len());
-        // The end may lie across what had come and what comes.
+        // The end may lie across the old and the new input.
         let from = self.head.len().saturating_sub(END.len());
         let room = HTTP_HEAD_BYTES_MAX.saturating_sub(self.head.len());
         self.head
@@ -118,7 +118,7 @@ impl RequestReader {
         }
     }
 
-    /// So many bytes of the body have come.
+    /// This number of bytes of the body has arrived.
     fn pass_over(&mut self, bytes: usize) -> Option<HttpRequest> {
         let (_, left) = self.posted.as_mut()?;
         *left = left.saturating_sub(bytes);

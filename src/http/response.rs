@@ -2,7 +2,7 @@
 
 use super::{HttpMethod, HttpRefusal};
 
-/// What a body is.
+/// The type of a body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ContentKind {
     /// Words.
@@ -19,7 +19,7 @@ pub enum ContentKind {
     Json,
     /// Settings for a mail client.
     Xml,
-    /// What is for a program that knows.
+    /// Binary data for a program.
     Bytes,
     /// Figures for Prometheus, in version 0.0.4 of its text format.
     Metrics,
@@ -52,7 +52,7 @@ pub struct HttpResponse {
 }
 
 impl HttpResponse {
-    /// What was asked for.
+    /// The requested content.
     pub fn ok(kind: ContentKind, body: impl Into<Vec<u8>>) -> Self {
         Self {
             status: 200,
@@ -62,7 +62,7 @@ impl HttpResponse {
         }
     }
 
-    /// Another status, with a sentence for whoever reads it.
+    /// Another status, with a sentence for the reader.
     pub fn other((status, phrase): (u16, &'static str), sentence: &str) -> Self {
         Self {
             status,
@@ -88,7 +88,7 @@ impl HttpResponse {
         self.status
     }
 
-    /// The bytes to send to whoever asked with this method; a request that could not be read counts as GET.
+    /// The response bytes for a request with this method; a request that could not be read counts as GET.
     pub fn into_bytes(self, method: HttpMethod) -> Vec<u8> {
         let Self {
             status,
@@ -97,7 +97,7 @@ impl HttpResponse {
             body,
         } = self;
         let (media_type, len) = (kind.media_type(), body.len());
-        // RFC 9110 section 15.5.6 wants to know what would be answered.
+        // RFC 9110 section 15.5.6 requires the list of supported methods.
         let allow = if status == 405 {
             "Allow: GET, HEAD\r\n"
         } else {

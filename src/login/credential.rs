@@ -30,16 +30,16 @@ pub const SALT_BYTES: usize = 16;
 /// A password that may be derived from; wiped from memory when it is dropped.
 #[derive(Clone)]
 pub struct Password {
-    /// As SCRAM has it.
+    /// The prepared form, as SCRAM uses it.
     prepared: Zeroizing<String>,
-    /// As it was typed, where that is something else.
+    /// The typed form, if it differs.
     typed: Option<Zeroizing<String>>,
 }
 
 /// Why a text cannot be a password.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PasswordError {
-    /// Nothing is there.
+    /// It is empty.
     Empty,
     /// The bytes are no UTF-8.
     Encoding,
@@ -55,7 +55,7 @@ pub enum PasswordError {
     },
 }
 
-/// What is kept of a password: it can check one, and play the server's side of SCRAM.
+/// The stored form of a password: it can verify a password, and play the server's side of SCRAM.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Credential {
     iterations: NonZeroU32,
@@ -64,23 +64,23 @@ pub struct Credential {
     server_key: [u8; DIGEST_BYTES],
 }
 
-/// Why a text is no stored credential.
+/// Why a text is not a stored credential.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CredentialError {
     /// It does not begin with `{SCRAM-SHA-256}`.
     Scheme,
     /// There are not exactly four parts between commas.
     Parts,
-    /// The iteration count is no number, or out of bounds.
+    /// The iteration count is not a number, or out of bounds.
     Iterations,
-    /// The salt is no base64, is empty, or is too long.
+    /// The salt is not base64, is empty, or is too long.
     Salt,
-    /// A key is no base64 of 32 bytes.
+    /// A key is not base64 of 32 bytes.
     Key,
 }
 
 impl Password {
-    /// Takes a password; what it was given is wiped when it is refused.
+    /// Takes a password; a refused one is wiped.
     pub fn new(text: String) -> Result<Self, PasswordError> {
         let text = Zeroizing::new(text);
         if text.is_empty() {
@@ -91,7 +91,7 @@ impl Password {
         }
         match text.char_indices().find(|(_, c)| c.is_control()) {
             Some((at, _)) => Err(PasswordError::Control { at }),
-            // What SASLprep would refuse counts as it is.
+            // A password that SASLprep would refuse is used unchanged.
             None => Ok(match saslprep(&text) {
                 Some(prepared) if *prepared != *text => Self {
                     prepared,
@@ -151,8 +151,8 @@ impl Credential {
 
     /// A credential that no password matches, for a login that does not exist.
     ///
-    /// It looks the same each time that the login is tried, as a real one does, so that SCRAM does not tell who
-    /// exists; and a check against it takes as long as any other.
+    /// It is the same each time that the login is tried, like a real one, so that SCRAM does not reveal which logins
+    /// exist; and verifying against it takes as long as against any other.
     pub fn decoy(secret: &[u8; DIGEST_BYTES], login: &str) -> Self {
         let part = |label: &[u8]| {
             let key = hmac_sha256(secret, label);
@@ -230,12 +230,12 @@ impl Credential {
         &self.salt
     }
 
-    /// StoredKey of RFC 5802: what a client's proof is checked against.
+    /// StoredKey of RFC 5802: verifies a client's proof.
     pub fn stored_key(&self) -> &[u8; DIGEST_BYTES] {
         &self.stored_key
     }
 
-    /// ServerKey of RFC 5802: what the server proves itself with.
+    /// ServerKey of RFC 5802: proves the server's identity.
     pub fn server_key(&self) -> &[u8; DIGEST_BYTES] {
         &self.server_key
     }
@@ -355,7 +355,7 @@ mod tests {
             assert!(credential.verify_password(&password(same)), "{same:?}");
         }
         assert!(!credential.verify_password(&password("naive")));
-        // As 0.1.0 derived: from what was typed.
+        // As 0.1.0 derived it: from the typed form.
         let typed = "nai\u{308}ve".as_bytes();
         let salted = salted_password(typed, &salt, ROUNDS);
         let old = Credential {

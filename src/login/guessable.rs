@@ -16,7 +16,7 @@ pub enum Guessable {
     Short(usize),
     /// It is made of the user's own address.
     Address,
-    /// It is one that many have, or such a one with digits behind it.
+    /// It is a common password, perhaps followed by digits.
     Common,
     /// It is one character over and over, or a row of them as on a keyboard or in the alphabet.
     Row,
@@ -38,8 +38,8 @@ impl fmt::Display for Guessable {
     }
 }
 
-/// Whether others would guess the password of this user. What stands around its letters counts for nothing: digits and
-/// signs behind a word are tried along with it.
+/// Whether attackers would guess the password of this user. Digits and signs around its letters do not help: guesses
+/// include them.
 pub fn guessable(password: &str, user: &Mailbox) -> Option<Guessable> {
     let chars = password.chars().count();
     if chars < PASSWORD_CHARS_MIN {

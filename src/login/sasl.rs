@@ -17,7 +17,7 @@ use crate::login::credential::{Password, PasswordError};
 pub enum SaslMechanism {
     /// RFC 4616.
     Plain,
-    /// What old clients speak.
+    /// The mechanism of old clients.
     Login,
     /// RFC 7677.
     ScramSha256,
@@ -47,14 +47,14 @@ impl SaslMechanism {
 /// A login and the password that is to prove it.
 #[derive(Debug)]
 pub struct LoginClaim {
-    /// Who the client says it is.
+    /// The claimed login.
     pub login: String,
-    /// What it says to prove it.
+    /// The password for it.
     pub password: Password,
 }
 
-/// Why a client's response cannot be judged: faults of form (501), but for [`SaslError::AuthorizationId`], which is refused
-/// as a wrong password is (RFC 4616 section 2).
+/// Why a client's response cannot be judged: faults of form (501), but for [`SaslError::AuthorizationId`], which is
+/// refused as a wrong password is (RFC 4616 section 2).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SaslError {
     /// No base64 in its canonical form.
@@ -63,15 +63,15 @@ pub enum SaslError {
     Parts,
     /// The login is empty, too long, no UTF-8, or has a control character.
     Login,
-    /// The client wants to act for somebody else.
+    /// The client wants to act for another user.
     AuthorizationId,
     /// The password cannot be one.
     Password(PasswordError),
 }
 
-/// What is sent, in base64, to ask for the login (`Username:`).
+/// The challenge, in base64, that asks for the login (`Username:`).
 pub const LOGIN_NAME_PROMPT: &str = "VXNlcm5hbWU6";
-/// What is sent, in base64, to ask for the password (`Password:`).
+/// The challenge, in base64, that asks for the password (`Password:`).
 pub const LOGIN_PASSWORD_PROMPT: &str = "UGFzc3dvcmQ6";
 
 /// Decodes a response line, which is base64 with its padding and nothing else.
@@ -82,8 +82,7 @@ pub fn decode(line: &[u8]) -> Result<Zeroizing<Vec<u8>>, SaslError> {
         .map_err(|_| SaslError::Base64)
 }
 
-/// Decodes an initial response, in which `=` stands for an empty one.
-/// Decides RFC 4954 section 4.
+/// Decodes an initial response, in which `=` represents an empty one. Decides RFC 4954 section 4.
 pub fn decode_initial(text: &[u8]) -> Result<Zeroizing<Vec<u8>>, SaslError> {
     if text == b"=" {
         return Ok(Zeroizing::new(Vec::new()));
@@ -114,7 +113,7 @@ pub fn plain(message: &[u8]) -> Result<LoginClaim, SaslError> {
     })
 }
 
-/// The login of a PLAIN message whose client wants to act for somebody else ([`SaslError::AuthorizationId`]).
+/// The login of a PLAIN message whose client wants to act for another user ([`SaslError::AuthorizationId`]).
 pub fn plain_login(message: &[u8]) -> Option<String> {
     let login = message.split(|&byte| byte == 0).nth(1)?;
     login_name(login).ok()

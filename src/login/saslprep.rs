@@ -10,7 +10,7 @@
 use icu_normalizer::ComposingNormalizerBorrowed;
 use zeroize::Zeroizing;
 
-/// The prepared form; `None` where that is no password (RFC 4013 section 2.3).
+/// The prepared form; `None` if the text cannot be a password (RFC 4013 section 2.3).
 pub fn saslprep(text: &str) -> Option<Zeroizing<String>> {
     let mapped: Zeroizing<String> = Zeroizing::new(text.chars().filter_map(map).collect());
     let normal = ComposingNormalizerBorrowed::new_nfkc().normalize(&mapped);

@@ -49,7 +49,7 @@ pub enum ScramError {
     ChannelBinding,
     /// The client demands an extension (`m=`).
     Extension,
-    /// The client wants to act for somebody else.
+    /// The client wants to act for another user.
     AuthorizationId,
     /// The nonce is not the one of this exchange.
     Nonce,
@@ -96,12 +96,12 @@ impl ClientFirst {
         })
     }
 
-    /// Who the client says it is.
+    /// The claimed login.
     pub fn login(&self) -> &str {
         &self.login
     }
 
-    /// The server-first-message, and the exchange that goes on from it.
+    /// The server-first-message, and the continued exchange.
     pub fn challenge(
         self,
         credential: Credential,
@@ -134,7 +134,7 @@ impl ClientFirst {
     }
 }
 
-/// The login of a first message whose client wants to act for somebody else ([`ScramError::AuthorizationId`]).
+/// The login of a first message whose client wants to act for another user ([`ScramError::AuthorizationId`]).
 pub fn first_login(message: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(message).ok()?;
     let login = text.split(',').nth(2)?.strip_prefix("n=")?;
@@ -142,12 +142,12 @@ pub fn first_login(message: &[u8]) -> Option<String> {
 }
 
 impl ScramChallenge {
-    /// Who the client says it is.
+    /// The claimed login.
     pub fn login(&self) -> &str {
         &self.login
     }
 
-    /// Judges the client-final-message; the server-final-message where the proof is right.
+    /// Judges the client-final-message; returns the server-final-message if the proof is valid.
     pub fn on_client_final(self, message: &[u8]) -> Result<String, ScramError> {
         let text = std::str::from_utf8(message).map_err(|_| ScramError::Syntax)?;
         let (without_proof, proof) = text.rsplit_once(",p=").ok_or(ScramError::Syntax)?;

@@ -13,10 +13,10 @@ use crate::limits::ADDRESS_LIST_MAX;
 use crate::mail::header::Header;
 use crate::workload::{Unit, count};
 
-/// Why a field value is no list of addresses.
+/// Why a field value is not a list of addresses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AddressListError {
-    /// The value is no UTF-8.
+    /// The value is not UTF-8.
     Encoding,
     /// A comment, quoted string or literal that begins at this byte does not end.
     Unterminated { at: usize },
@@ -25,7 +25,7 @@ pub enum AddressListError {
     /// The address that ends at this byte is none.
     Address {
         at: usize,
-        /// What is wrong with it.
+        /// The error in it.
         error: AddressError,
     },
     /// More than [`ADDRESS_LIST_MAX`] addresses.
@@ -39,14 +39,14 @@ pub enum FromError {
     Missing,
     /// There is more than one From field (RFC 5322 section 3.6): readers would disagree on which counts.
     Duplicate,
-    /// From names nobody.
+    /// From names no author.
     Empty,
-    /// From is no list of addresses.
+    /// From is not a list of addresses.
     Syntax(AddressListError),
 }
 
-/// The mailboxes of the From field, which must be there once and name somebody. Its display names may be in whatever
-/// character set an old program has: what is not UTF-8 stands in them, or in a local part that is nobody's.
+/// The mailboxes of the From field, which must occur once and name at least one. Its display names may be in the
+/// character set of an old program: bytes that are not UTF-8 may be in them, or in a local part that cannot exist.
 pub fn from_mailboxes(header: &Header) -> Result<Vec<Mailbox>, FromError> {
     let mut fields = header.named("From");
     let field = fields.next().ok_or(FromError::Missing)?;
@@ -61,7 +61,7 @@ pub fn from_mailboxes(header: &Header) -> Result<Vec<Mailbox>, FromError> {
     Ok(mailboxes)
 }
 
-/// The mailboxes of a field value, those in groups too; a bare local part is taken for one at `local`.
+/// The mailboxes of a field value, including those in groups; a bare local part is completed with `local`.
 pub fn address_list(
     value: &[u8],
     local: Option<&Domain>,
@@ -120,7 +120,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// One address, whose display name or local part has been read.
+    /// One address, after its display name or local part was read.
     fn address(&mut self, words: &Words) -> Result<(), AddressListError> {
         let mailbox = match self.peek() {
             Some('<') => self.angle_address()?,
@@ -164,7 +164,7 @@ impl<'a> Parser<'a> {
         Ok(mailbox)
     }
 
-    /// `@one,@two:` (RFC 5322 section 4.4), which nobody follows any more.
+    /// `@one,@two:` (RFC 5322 section 4.4), which is obsolete and ignored.
     fn skip_route(&mut self) -> Result<(), AddressListError> {
         loop {
             self.skip_space()?;
@@ -262,7 +262,7 @@ impl<'a> Parser<'a> {
         self.take(len)
     }
 
-    /// A quoted string with its quotes, a folded one unfolded by being refused where it matters (`Mailbox::parse`).
+    /// A quoted string with its quotes; a folded one is refused later if it matters (`Mailbox::parse`).
     fn quoted(&mut self) -> Result<&'a str, AddressListError> {
         self.delimited('"')
     }

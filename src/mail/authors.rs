@@ -36,11 +36,11 @@ pub enum AuthorsError {
     Missing,
     /// There is more than one From field (RFC 5322 section 3.6): readers would disagree on which counts.
     Duplicate,
-    /// There is another behind a line that is no field: readers would disagree on whether it is one.
+    /// There is another one behind a line that is not a field: mail readers would disagree about it.
     Disputed,
     /// From holds no address.
     Empty,
-    /// Readers would disagree on what stands at this byte.
+    /// Mail readers would disagree about the byte at this position.
     Ambiguous {
         /// Its offset in the value.
         at: usize,
@@ -97,15 +97,15 @@ struct Reader<'a> {
     at: usize,
     shape: Shape<'a>,
     found: Found,
-    /// Whether quotes or a comment hold an at sign, and what is behind it was found.
+    /// Whether quotes or a comment contain an at sign, and the domain behind it was found.
     finds_hidden: bool,
-    /// Whether quotes, a comment or an encoded word hold an at sign, and nobody looks for what is behind it.
+    /// Whether quotes, a comment or an encoded word contain an at sign, and the domain behind it is not searched.
     hides_at_sign: bool,
-    /// Whether readers are known that would disagree on what belongs to a display name.
+    /// Whether mail readers are known to disagree about the extent of a display name.
     is_odd: bool,
 }
 
-/// What has been read of an element.
+/// The part of an element that was read.
 #[derive(Clone, Copy, Debug)]
 enum Shape<'a> {
     /// Nothing but white space and comments.
@@ -342,7 +342,7 @@ impl Found {
     }
 }
 
-/// Where a value holds a control character or a line separator, which some readers end the field at.
+/// Position of a control character or a line separator in a value, where some mail readers end the field.
 fn control(value: &[u8]) -> Option<usize> {
     let fold = |at: usize| {
         let around = value.get(at.saturating_sub(1)..).unwrap_or_default();
@@ -366,7 +366,7 @@ fn control(value: &[u8]) -> Option<usize> {
     ascii.chain(unicode).min()
 }
 
-/// Length of the comment at the front, nested ones included; `None` where it does not end or a backslash is in it.
+/// Length of the comment at the front, including nested ones; `None` if it does not end or contains a backslash.
 fn comment_len(text: &[u8]) -> Option<usize> {
     let mut depth = 0_usize;
     for (at, byte) in text.iter().enumerate() {
@@ -383,7 +383,7 @@ fn comment_len(text: &[u8]) -> Option<usize> {
     None
 }
 
-/// Length of the quoted string at the front; `None` where it does not end.
+/// Length of the quoted string at the front; `None` if it does not end.
 fn quoted_len(text: &[u8]) -> Option<usize> {
     let mut is_escaped = false;
     for (at, byte) in text.iter().enumerate().skip(1) {
@@ -420,7 +420,7 @@ fn address_len(text: &[u8], start: usize) -> usize {
     start.saturating_add(len)
 }
 
-/// The halves of an address; `None` where its local part is none that everybody reads alike.
+/// The halves of an address; `None` if mail readers could disagree about its local part.
 fn address(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let len = match text.first()? {
         b'"' => quoted_len(text)?,
@@ -441,7 +441,7 @@ fn is_odd(local: &[u8], domain: &[u8]) -> bool {
     local.starts_with(b"\"") || !local.is_ascii() || !domain.is_ascii() || domain.ends_with(b".")
 }
 
-/// A domain that everybody reads alike: a name of the DNS as it is, or in the normal form of its U-labels (RFC 5890
+/// A domain that all mail readers read alike: a DNS name as it is, or in the normal form of its U-labels (RFC 5890
 /// section 2.3.2.1).
 fn plain_domain(text: &[u8]) -> Option<Domain> {
     let text = std::str::from_utf8(text).ok()?;
@@ -607,7 +607,7 @@ mod tests {
             "B <b@B\u{dc}CHER.example>".as_bytes(),
             &["xn--bcher-kva.example"],
         );
-        // Some readers stop before what is not ASCII.
+        // Some mail readers stop before non-ASCII text.
         takes(
             "b@bank.example\u{e9}.fr".as_bytes(),
             &["bank.xn--example-hya.fr", "bank.example"],

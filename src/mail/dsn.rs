@@ -24,11 +24,11 @@ use crate::status::EnhancedCode;
 use crate::workload::{Unit, count};
 use crate::xtext::encode_xtext;
 
-/// Everything that goes into a DSN. What it is about, its subject and words, follows from the reports.
+/// The inputs of a DSN. Its subject and text follow from the reports.
 #[derive(Clone, Copy, Debug)]
 pub struct DsnFacts<'a> {
     pub hostname: &'a Domain,
-    /// The served domain in whose name the DSN is sent.
+    /// The served domain that the DSN is sent from.
     pub domain: &'a Domain,
     /// The reverse-path of the message.
     pub to: &'a Mailbox,
@@ -42,17 +42,17 @@ pub struct DsnFacts<'a> {
     pub at: Timestamp,
     /// Until when a delayed message is tried.
     pub retry_until: Option<Timestamp>,
-    /// What became of which recipient; not empty.
+    /// The recipients that the DSN is about; not empty.
     pub reports: &'a [RecipientReport<'a>],
     /// The message itself.
     pub original: Original<'a>,
 }
 
-/// What became of one recipient.
+/// The report about one recipient.
 #[derive(Clone, Copy, Debug)]
 pub struct RecipientReport<'a> {
     pub recipient: &'a Recipient,
-    /// What was done.
+    /// The action taken.
     pub action: DsnAction,
     /// Why; a transient code is reported as permanent once the action is [`DsnAction::Failed`].
     pub status: EnhancedCode,
@@ -66,7 +66,7 @@ pub struct RecipientReport<'a> {
     pub expired: bool,
 }
 
-/// What was done for a recipient (RFC 3464 section 2.3.3).
+/// The action for a recipient (RFC 3464 section 2.3.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DsnAction {
     /// Given up.
@@ -75,11 +75,11 @@ pub enum DsnAction {
     Delayed,
     /// In the mailbox.
     Delivered,
-    /// Handed to a host that sends no DSNs of its own.
+    /// Handed to a host that sends no DSNs.
     Relayed,
 }
 
-/// Where the words of a status come from.
+/// The source of a status's text.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Diagnostic<'a> {
     /// A reply of the remote host.
@@ -93,7 +93,7 @@ pub enum Diagnostic<'a> {
 pub struct Original<'a> {
     /// Its header block, without the empty line.
     pub header: &'a [u8],
-    /// Its body, where the sender asked for all of it back (RET=FULL).
+    /// Its body, if the sender asked for the whole message (RET=FULL).
     pub body: Option<&'a [u8]>,
 }
 
@@ -224,7 +224,7 @@ impl DsnFacts<'_> {
         }
     }
 
-    /// The Message-ID of the message, where it has one that can stand in a field.
+    /// The Message-ID of the message, if it has one that can be put in a field.
     fn original_message_id(&self) -> Option<String> {
         let header = Header::parse(self.original.header.to_vec()).ok()?;
         let value = header.named("Message-ID").next()?.unfolded();
@@ -236,7 +236,7 @@ impl DsnFacts<'_> {
         (clean && id.len() <= MESSAGE_ID_BYTES_MAX).then_some(id)
     }
 
-    /// The subject of the message as its sender saw it, where it has one.
+    /// The subject of the message as its sender saw it, if it has one.
     fn original_subject(&self) -> Option<String> {
         let header = Header::parse(self.original.header.to_vec()).ok()?;
         let value = header.named("Subject").next()?.unfolded();
@@ -294,7 +294,7 @@ impl DsnFacts<'_> {
         text
     }
 
-    /// What became of the recipients with this action.
+    /// The text about the recipients with this action.
     fn append_reports(&self, action: DsnAction, text: &mut String) {
         for report in self.reports.iter().filter(|report| report.action == action) {
             // Set off, for these are a peer's words.
@@ -318,8 +318,7 @@ impl DsnFacts<'_> {
         }
     }
 
-    /// The second part: the fields about the message, then those about each recipient.
-    /// Decides RFC 3464 section 2.2.
+    /// The second part: the fields about the message, then those about each recipient. Decides RFC 3464 section 2.2.
     fn status_part(&self) -> String {
         let mut text = String::new();
         let mut field = |name: &str, value: &str| append_field(&mut text, name, value);
@@ -362,8 +361,7 @@ impl DsnFacts<'_> {
 }
 
 impl RecipientReport<'_> {
-    /// The status as a DSN says it.
-    /// Decides RFC 3464 section 2.3.4.
+    /// The status in a DSN. Decides RFC 3464 section 2.3.4.
     fn status(&self) -> EnhancedCode {
         if self.action == DsnAction::Failed && self.status.is_transient() {
             self.status.as_permanent()
@@ -372,7 +370,7 @@ impl RecipientReport<'_> {
         }
     }
 
-    /// Who said what, of a message that is so old.
+    /// The sentence about the last reply, for a message of this age.
     fn sentence(&self, age: Duration) -> String {
         let mailbox = &self.recipient.mailbox;
         let words = printable(self.words());
@@ -506,7 +504,7 @@ fn append_wrapped(out: &mut String, indent: &str, words: &str) {
     out.push_str("\r\n");
 }
 
-/// Peer bytes as one line, cut where it becomes a tale.
+/// Peer bytes as one line, cut if too long.
 fn printable(bytes: &[u8]) -> String {
     let text = one_line(&String::from_utf8_lossy(bytes));
     let mut end = text.len().min(WORDS_BYTES_MAX);
@@ -518,14 +516,14 @@ fn printable(bytes: &[u8]) -> String {
     text.trim().to_owned()
 }
 
-/// The same for fields that may be ASCII only.
+/// The same for fields that may contain only ASCII.
 fn ascii(bytes: &[u8]) -> String {
     let mut text = Ascii(printable(bytes).as_bytes()).to_string();
     text.truncate(WORDS_BYTES_MAX); // all ASCII
     text
 }
 
-/// ORCPT as a field has it: only an address of the type utf-8 may be something else than ASCII (RFC 6533 section 4.2).
+/// ORCPT in a field: only an address of the type utf-8 may contain non-ASCII (RFC 6533 section 4.2).
 fn original_recipient(original: &str) -> String {
     let original = without_controls(original);
     match original.split_once(';') {
@@ -580,7 +578,7 @@ fn cleaned(header: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A span in hours, or days where it is long.
+/// A duration in hours, or in days if it is long.
 fn spell(span: Duration) -> String {
     let hours = span.as_secs().div_ceil(3_600);
     let (number, unit) = match hours {

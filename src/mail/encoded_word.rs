@@ -61,7 +61,7 @@ struct Word<'a> {
 }
 
 impl<'a> Word<'a> {
-    /// The word whose first two characters have been taken, and what follows it.
+    /// Parses a word after its first two characters; returns it and the rest.
     fn parse(text: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (charset, rest) = split_once(text, b"?")?;
         let (encoding, rest) = split_once(rest, b"?")?;
@@ -82,7 +82,7 @@ impl<'a> Word<'a> {
         }
     }
 
-    /// What it says, where that can be told.
+    /// The decoded text, if it can be decoded.
     fn shown(&self) -> Option<String> {
         let bytes = match self.encoding {
             b"Q" | b"q" => {
@@ -107,18 +107,18 @@ impl<'a> Word<'a> {
     }
 }
 
-/// Where the ASCII of a charset is.
+/// Where a charset has ASCII.
 enum Charset {
-    /// A byte below 128 is what it is in ASCII.
+    /// A byte below 128 is the ASCII character.
     Plain,
     /// A byte from 129 on begins a pair.
     Pairs,
-    /// Pairs stand between escape sequences.
+    /// Pairs of bytes between escape sequences.
     Shifted,
 }
 
 impl Charset {
-    /// Nothing where an at sign could be written in any way.
+    /// `None` if the charset could encode an at sign in any way.
     fn named(name: &[u8]) -> Option<Self> {
         // RFC 2231 section 5 lets a language follow.
         let name = name.split(|byte| *byte == b'*').next().unwrap_or_default();
@@ -172,7 +172,7 @@ impl Charset {
     }
 }
 
-/// The Q encoding (section 4.2); what is no escape stands for itself.
+/// The Q encoding (section 4.2); a character that is not an escape is itself.
 fn quoted_printable(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;

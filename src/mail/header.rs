@@ -23,7 +23,7 @@ pub struct Header {
     disputed: Vec<Disputed>,
 }
 
-/// What a reader that passes over a line that is no field would take for one of the names in [`COUNTING`].
+/// A line after the header that a lenient mail reader would take for one of the fields in [`COUNTING`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Disputed {
     name: &'static str,
@@ -36,12 +36,11 @@ pub struct Front {
     /// Bytes of the envelope line of an mbox before the header.
     pub envelope_line: usize,
     pub header: Header,
-    /// What follows the header without an empty line between them: the first lines of the body, without the first empty
-    /// line.
+    /// The text that follows the header without an empty line: the first lines of the body, up to the first empty line.
     pub text: Vec<u8>,
 }
 
-/// A header field as it stands in the message: name, value and folding untouched.
+/// A header field exactly as in the message: name, value and folding untouched.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Field<'a> {
     raw: &'a [u8],
@@ -49,7 +48,7 @@ pub struct Field<'a> {
     value: &'a [u8],
 }
 
-/// Why a block is no header.
+/// Why a block is not a header.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HeaderError {
     /// Over [`HEADER_BYTES_MAX`].
@@ -63,7 +62,7 @@ pub enum HeaderError {
     },
 }
 
-/// Where a header block ends.
+/// The end of a header block.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HeaderEnd {
     /// An empty line follows the block.
@@ -73,7 +72,7 @@ pub enum HeaderEnd {
         /// Offset of the body.
         body: usize,
     },
-    /// A line that is no field follows; a lenient reader takes it for the first of the body.
+    /// A line that is not a field follows; a lenient reader takes it for the first of the body.
     NotAField {
         /// Length of the block, and offset of the line.
         at: usize,
@@ -82,7 +81,7 @@ pub enum HeaderEnd {
     Open,
 }
 
-/// What a scanner has seen so far.
+/// The state of a scanner.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use]
 pub enum Scan {
@@ -90,7 +89,7 @@ pub enum Scan {
     Open,
     /// The header is complete.
     Complete {
-        /// Bytes of the chunk that belonged to it or to the empty line; what follows is the body.
+        /// Bytes of the chunk that belong to the header or the empty line; the rest is the body.
         taken: usize,
     },
 }
@@ -193,8 +192,8 @@ impl Header {
         self.fields().filter(move |field| field.is(name))
     }
 
-    /// The values of this name that stand behind the end of the header, in a place where some readers look for fields
-    /// still. The name is one of [`COUNTING`]; for another there is none.
+    /// The values of fields with this name behind the end of the header, where some mail readers still look for fields.
+    /// The name is one of [`COUNTING`]; for any other there are none.
     pub fn disputed(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         let disputed = self.disputed.iter();
         let named = disputed.filter(move |one| one.name.eq_ignore_ascii_case(name));
@@ -237,7 +236,7 @@ impl<'a> Field<'a> {
         self.name.eq_ignore_ascii_case(name)
     }
 
-    /// What follows the colon, folded as it came, without the last line end.
+    /// The text after the colon, with its folding, without the last line end.
     pub fn value(self) -> &'a [u8] {
         self.value.strip_suffix(b"\r\n").unwrap_or(self.value)
     }
@@ -259,7 +258,7 @@ impl HeaderScanner {
         count(Unit::Byte, chunk.len());
         let before = self.bytes.len();
         self.bytes.extend_from_slice(chunk);
-        // Only what is new is searched, so that a line in many small pieces costs no more than one in a single piece.
+        // Only new bytes are searched, so that a line in many small pieces costs no more than one in a single piece.
         let mut search = before.saturating_sub(1).max(self.line);
         while let Some(len) = line_len(self.bytes.get(search..).unwrap_or_default()) {
             let end = search.saturating_add(len);
@@ -280,7 +279,7 @@ impl HeaderScanner {
         self.bytes.capacity()
     }
 
-    /// The front of the message: after [`Scan::Complete`], or where it ends without an empty line.
+    /// The front of the message: after [`Scan::Complete`], or at the end of a message without an empty line.
     pub fn finish(mut self) -> Result<Front, HeaderError> {
         let envelope_line = envelope_line_len(&self.bytes);
         self.bytes.drain(..envelope_line);
@@ -317,7 +316,7 @@ impl fmt::Display for HeaderError {
 
 impl std::error::Error for HeaderError {}
 
-/// Finds where the header of `message` ends.
+/// Finds the end of the header of `message`.
 pub fn header_end(message: &[u8]) -> HeaderEnd {
     let mut has_field = false;
     for (at, line) in lines(message) {
@@ -334,7 +333,7 @@ pub fn header_end(message: &[u8]) -> HeaderEnd {
     HeaderEnd::Open
 }
 
-/// The header and the body of a message; one that is all header has no body.
+/// The header and the body of a message; a message without an empty line has no body.
 pub fn header_and_body(message: &[u8]) -> Result<(Header, &[u8]), HeaderError> {
     let (header, body) = match header_end(message) {
         HeaderEnd::EmptyLine { at, body } => (
@@ -388,7 +387,7 @@ fn envelope_line_len(bytes: &[u8]) -> usize {
     }
 }
 
-/// What of a text could be taken for fields that count, by a reader that looks past a line that is none.
+/// The fields of [`COUNTING`] that a mail reader could find in a text after skipping a line that is not a field.
 fn disputed(text: &[u8]) -> Result<Vec<Disputed>, HeaderError> {
     let mut found: Vec<Disputed> = Vec::new();
     let mut is_open = false;
@@ -401,7 +400,7 @@ fn disputed(text: &[u8]) -> Result<Vec<Disputed>, HeaderError> {
             continue;
         }
         is_open = false;
-        // Whatever else stands around the name, another colon before it too: a reader may drop it.
+        // Anything may surround the name, even another colon before it: a mail reader may drop it.
         let letters = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
         let start = line.iter().position(letters).unwrap_or(line.len());
         let line = line.get(start..).unwrap_or_default();
@@ -423,10 +422,10 @@ fn disputed(text: &[u8]) -> Result<Vec<Disputed>, HeaderError> {
     Ok(found)
 }
 
-/// The fields that decisions rest on: whose a message is, and what is said to be known of that.
+/// The fields that decisions depend on: the author of a message, and claimed authentication results.
 const COUNTING: [&str; 2] = ["From", "Authentication-Results"];
 
-/// Length of the first line with its CRLF; `None` where none has ended.
+/// Length of the first line with its CRLF; `None` if no line has ended.
 fn line_len(bytes: &[u8]) -> Option<usize> {
     bytes
         .windows(2)

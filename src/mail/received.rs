@@ -12,31 +12,31 @@ use crate::limits::DOMAIN_BYTES_MAX;
 use crate::mail::header::Header;
 use crate::queue_id::QueueId;
 
-/// What a Received field tells.
+/// The content of a Received field.
 #[derive(Clone, Copy, Debug)]
 pub struct Received<'a> {
-    /// Who brought the message.
+    /// The sender of the message.
     pub source: ReceivedFrom<'a>,
     pub by: &'a Domain,
     /// Protocol version and cipher suite, in words.
     pub tls: Option<&'a str>,
     pub id: QueueId,
-    /// The recipient, where there is only one; more would tell them of each other.
+    /// The recipient, if there is only one; more would reveal them to each other.
     pub recipient: Option<&'a Mailbox>,
     /// When it was accepted.
     pub at: Timestamp,
 }
 
-/// Who brought a message.
+/// The sender of a message.
 #[derive(Clone, Copy, Debug)]
 pub enum ReceivedFrom<'a> {
     /// A client that did not authenticate.
     Peer {
-        /// What it called itself.
+        /// The name in EHLO or HELO.
         hello: &'a [u8],
-        /// Its name in the DNS, where that leads back to it.
+        /// Its name in the DNS, if that leads back to it.
         name: Option<&'a Domain>,
-        /// Where it came from.
+        /// Its address.
         address: IpAddr,
         /// How it spoke.
         protocol: WithProtocol,
@@ -139,7 +139,7 @@ pub fn received_count(header: &Header) -> usize {
     header.count("Received")
 }
 
-/// A field that grows by clauses, none of which is broken.
+/// A field built from clauses, none of which is broken across lines.
 struct Folded {
     text: String,
     line_start: usize,
@@ -171,7 +171,7 @@ impl Folded {
     }
 }
 
-/// Peer bytes that may stand in a clause or a comment: printable ASCII without what has a meaning there.
+/// Peer bytes for a clause or a comment: printable ASCII without special characters.
 fn sanitised(bytes: &[u8]) -> String {
     let clean = |&byte: &u8| match byte {
         b'(' | b')' | b'<' | b'>' | b'"' | b'\\' | b';' | b',' => '?',

@@ -9,10 +9,10 @@ use crate::entropy::Entropy;
 use crate::mail::header::Header;
 use crate::queue_id::QueueId;
 
-/// What is added to a message where it lacks it.
+/// The values for missing fields.
 #[derive(Clone, Copy, Debug)]
 pub struct Added<'a> {
-    /// Who wrote it, where that is known better than from its header.
+    /// The author, if known from elsewhere than the header.
     pub author: Option<&'a Mailbox>,
     /// Its name here.
     pub id: QueueId,
@@ -23,8 +23,7 @@ pub struct Added<'a> {
 }
 
 impl Added<'_> {
-    /// The fields that `header` lacks, ready to stand before it; empty where it lacks none.
-    /// Decides RFC 6409 section 8.2.
+    /// The fields that `header` lacks, to be put before it; empty if it lacks none. Decides RFC 6409 section 8.2.
     pub fn missing_fields(&self, header: &Header, entropy: &mut dyn Entropy) -> Vec<u8> {
         let mut fields = String::new();
         if let Some(author) = self.author

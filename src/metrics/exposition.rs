@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::Histogram;
 
-/// What figures of one name are.
+/// The type of a metric family.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Family {
     /// A count since the start.
     Counter,
-    /// What is now.
+    /// A current value.
     Gauge,
 }
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-/// What is timed, and with that the bounds of its buckets.
+/// The kind of duration, which determines the bounds of the buckets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Timing {
-    /// What the disk does: from 100 microseconds to 10 seconds.
+    /// Disk operations: from 100 microseconds to 10 seconds.
     Disk,
-    /// What a client or a receiver waits for: from a millisecond to five days.
+    /// Waits of clients and receivers: from a millisecond to five days.
     Mail,
 }
 
@@ -25,7 +25,7 @@ impl Timing {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Histogram {
     timing: Timing,
-    /// Those of each bucket alone; the last one is of what is above all bounds.
+    /// Counts per bucket, not cumulated; the last one is above all bounds.
     counts: Vec<u64>,
     sum: Duration,
 }
@@ -72,8 +72,7 @@ impl Histogram {
         self.timing.bounds().iter().copied().zip(sums)
     }
 
-    /// The bound that this share of all, in hundredths, did not exceed; `None` where nothing was counted, or where that lies
-    /// above all bounds.
+    /// The bound that this percentage did not exceed; `None` if nothing was counted, or if it lies above all bounds.
     pub fn percentile(&self, hundredths: u64) -> Option<Duration> {
         let count = self.count();
         // Rounded up: the hundredth of three is the first.

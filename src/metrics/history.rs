@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Instant;
 
-/// Counts since the start, of which the history keeps the differences.
+/// Totals since the start, of which the history keeps the differences.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Totals {
     /// Messages accepted.
@@ -62,7 +62,8 @@ impl Default for History {
 }
 
 impl History {
-    /// What has come since the last time happened in this minute. Called at least once a minute it is exact to that.
+    /// Adds everything since the last call to the current minute. Exact to the minute if called at least once per
+    /// minute.
     pub fn observe(&mut self, totals: Totals, now: Instant) {
         let new = totals.since(self.seen);
         self.seen = totals;

@@ -85,7 +85,7 @@ impl Provider {
     /// Variants, for tables that have a place for each.
     pub const COUNT: usize = Self::Other as usize + 1;
 
-    /// The provider that a mail host belongs to, told by the end of its name.
+    /// The provider of a mail host, recognized by the end of its name.
     pub fn of_host(host: &str) -> Self {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         let is_under = |end: &&str| {

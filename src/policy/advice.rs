@@ -73,7 +73,8 @@ fn dead_aliases(config: &Config, found: &mut Vec<Advice>) {
     }
 }
 
-/// Without `admin` nobody is told what becomes of mail of accounts that have no alias, and one that leads nowhere is none.
+/// Without `admin` nobody is told what becomes of mail of accounts that have no alias, and one that leads nowhere is
+/// none.
 fn administrator(config: &Config, found: &mut Vec<Advice>) {
     let Some(admin) = &config.admin else {
         let text = "chopar.toml: admin is not set: DSNs to accounts of this host that have no alias are dropped, and \

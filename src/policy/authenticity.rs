@@ -252,8 +252,8 @@ impl Findings {
         self.has_passed(|other| other.is_under(domain) || domain.is_under(other))
     }
 
-    /// Whether SPF or a signature shows that this domain, or one above it, sent the message. Who has a name under a domain
-    /// does not speak for its other mailboxes, to which notifications would go.
+    /// Whether SPF or a signature shows that this domain, or one above it, sent the message. Who has a name under a
+    /// domain does not speak for its other mailboxes, to which notifications would go.
     pub fn answers_for(&self, domain: &Domain) -> bool {
         self.has_passed(|other| domain.is_under(other))
     }
@@ -266,8 +266,9 @@ impl Findings {
         spf.is_some_and(&of) || self.dkim.iter().filter_map(evidence).any(|one| of(&one))
     }
 
-    /// A domain of ours that the message claims to be from, as its author's or its `sender`'s, and that nothing shows to
-    /// have sent it. Sent on from here it would pass SPF for that domain, and with that DMARC, whatever its policy is.
+    /// A domain of ours that the message claims to be from, as its author's or its `sender`'s, and that nothing shows
+    /// to have sent it. Sent on from here it would pass SPF for that domain, and with that DMARC, whatever its policy
+    /// is.
     pub fn spoofing<'a>(
         &'a self,
         sender: Option<&'a Domain>,
@@ -290,8 +291,8 @@ impl Findings {
         })
     }
 
-    /// Whether a notification to the sender would go to somebody else: the sender's domain disowns the host that sent the
-    /// message, and no signature of it says otherwise.
+    /// Whether a notification to the sender would go to somebody else: the sender's domain disowns the host that sent
+    /// the message, and no signature of it says otherwise.
     pub fn sender_is_forged(&self, sender: &Domain) -> bool {
         let disowned = self.spf_is(spf::SpfResult::Fail) || self.spf_is(spf::SpfResult::SoftFail);
         disowned && !self.answers_for(sender)
@@ -336,8 +337,8 @@ impl Findings {
         sets.any(|set| says_dmarc_passed(&set.results, author))
     }
 
-    /// The sets of trusted sealers who saw what came to us: nothing was changed since, or only by others that are trusted.
-    /// Decides RFC 8617 section 7.2.1.
+    /// The sets of trusted sealers who saw what came to us: nothing was changed since, or only by others that are
+    /// trusted. Decides RFC 8617 section 7.2.1.
     fn vouching<'a>(&'a self, trusted: &'a [Domain]) -> impl Iterator<Item = &'a arc::SealedSet> {
         let oldest_pass = match self.arc.outcome {
             arc::ArcResult::Pass { oldest_pass } if self.arc.partial.is_none() => Some(oldest_pass),

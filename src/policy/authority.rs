@@ -11,20 +11,22 @@
 //! client.
 //!
 //! **Verdicts of an examination.** Mail for a served domain is judged by the strictest DMARC rules among the domains of
-//! its accepted recipients and those to which their aliases lead; where none of them is served, by the default ones. What
-//! leaves for a client without
-//! authority of its own is subject to more, whatever those rules are: it needs an author that can be told, and neither
-//! author nor sender may be of a domain of ours that nothing shows to have sent it, because from here it would pass SPF
-//! for that domain anywhere. The same holds for an author who fails DMARC and would pass by SPF for a domain of ours,
-//! which is one of the same organization: the domain above a served one or above this host's name, or one beside it.
+//! its accepted recipients and those to which their aliases lead; where none of them is served, by the default ones.
+//! What leaves for a client without authority of its own is subject to more, whatever those rules are: it needs an
+//! author that can be told, and neither author nor sender may be of a domain of ours that nothing shows to have sent
+//! it, because from here it would pass SPF for that domain anywhere. The same holds for an author who fails DMARC and
+//! would pass by SPF for a domain of ours, which is one of the same organization: the domain above a served one or
+//! above this host's name, or one beside it.
 //!
-//! **Notifications** go to a sender that SPF or DKIM vouches for as it asks for them. To one that its domain disowns goes
-//! none; to any other one at most for a message, of failure, whatever it asked for, or a message to a hundred addresses
-//! that fail would be a hundred messages to a victim; and it returns the header alone, whatever was asked for.
+//! **Notifications** go to a sender that SPF or DKIM vouches for as it asks for them. To one that its domain disowns
+//! goes none; to any other one at most for a message, of failure, whatever it asked for, or a message to a hundred
+//! addresses that fail would be a hundred messages to a victim; and it returns the header alone, whatever was asked
+//! for.
 //!
 //! **Cannot tell** is never yes: 451 where the cause is ours or the DNS's, 550 where it is the message's.
 //!
-//! Invariant: each recipient of a [`Released`] rests on a grant of its transaction, and each grant on what the table says.
+//! Invariant: each recipient of a [`Released`] rests on a grant of its transaction, and each grant on what the table
+//! says.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -263,8 +265,8 @@ impl Grants {
         self.iter().filter_map(Grant::returned)
     }
 
-    /// The served domains that may seal what is forwarded, in the order of the recipients: for the name of this host the
-    /// one that stands for it, then the others.
+    /// The served domains that may seal what is forwarded, in the order of the recipients: for the name of this host
+    /// the one that stands for it, then the others.
     pub fn sealers<'a>(&'a self, config: &'a Config) -> Vec<&'a Domain> {
         let mut sealers = Vec::new();
         for grant in self.iter() {
@@ -296,8 +298,8 @@ impl Grants {
         })
     }
 
-    /// Whether DMARC is looked up for a message of these authors: where the rules want it, and where it would leave in the
-    /// name of one who may be of our organization.
+    /// Whether DMARC is looked up for a message of these authors: where the rules want it, and where it would leave in
+    /// the name of one who may be of our organization.
     pub fn look_up(&self, config: &Config, authors: &[Domain]) -> Dmarc {
         let near = || authors.iter().any(|author| is_near(config, author));
         match self.rules(config).0 {

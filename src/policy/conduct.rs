@@ -75,8 +75,8 @@ impl Conduct {
         TARPIT_STEP.saturating_mul(past).min(TARPIT_DELAY_MAX)
     }
 
-    /// This address named a recipient who does not exist; `per_session` are forgiven in one session. What it has brought
-    /// of good mail is set against it, and a `bounce`, which its sender did not address, counts a quarter.
+    /// This address named a recipient who does not exist; `per_session` are forgiven in one session. What it has
+    /// brought of good mail is set against it, and a `bounce`, which its sender did not address, counts a quarter.
     #[expect(
         clippy::arithmetic_side_effects,
         reason = "what it is divided by is a constant, and not zero"

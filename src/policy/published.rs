@@ -69,7 +69,7 @@ pub enum PublishedFile {
     Settings(String),
 }
 
-/// Looks for what is at a path of a host; `None` where there is nothing.
+/// Returns the page at a path of a host; `None` if there is none.
 pub fn look(config: &Config, host: &str, path: &str) -> Option<PublishedFile> {
     let at = |label: &str| {
         let domain = host.strip_prefix(label)?.strip_prefix('.')?;
@@ -152,7 +152,8 @@ fn autodiscover(config: &Config, incoming: &Incoming) -> String {
     )
 }
 
-/// Ports at which users submit, TLS from the first byte first (RFC 8314 section 3), each with Thunderbird's word for how.
+/// Ports at which users submit, TLS from the first byte first (RFC 8314 section 3), each with Thunderbird's word for
+/// how.
 fn outgoing(config: &Config) -> impl Iterator<Item = (u16, &'static str)> {
     let port = |listen: &Listen, usual: u16| match listen {
         Listen::Addresses(addresses) => addresses.first().map(|address| address.port()),

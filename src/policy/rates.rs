@@ -78,7 +78,8 @@ impl Peers {
                 && self.failures_of(Counted::Site, address, now) >= AUTH_FAILURES_PER_SITE_MAX
     }
 
-    /// Counts a failure of AUTH, and says how many that makes. (A success counts nothing out: whoever has one account could guess for others.)
+    /// Counts a failure of AUTH, and says how many that makes. (A success counts nothing out: whoever has one account
+    /// could guess for others.)
     pub fn failed(&mut self, address: IpAddr, now: Instant) -> u32 {
         let most = now.after(AUTH_FAILURE_WINDOW).as_millis();
         let owner = Owner::of_address(address);

@@ -168,8 +168,8 @@ fn start<'a>(
 }
 
 /// Says where a DSN to `to` goes: where other mail for it goes or, where that is an account of this machine without an
-/// alias or another address here that nobody has, to `admin`. Whoever sent the message is told, or somebody who can find
-/// out who it was.
+/// alias or another address here that nobody has, to `admin`. Whoever sent the message is told, or somebody who can
+/// find out who it was.
 pub fn notification(config: &Config, to: &Mailbox) -> Result<Vec<Goal>, RecipientRefusal> {
     let path = ForwardPath::Mailbox(to.clone());
     let found = recipient(config, &RelayClient::Local { uid: 0 }, &path);
@@ -322,8 +322,8 @@ fn bare<'a>(
     }
 }
 
-/// Whether the client is a program of this machine: what has no domain, or that of the machine itself, means the same to
-/// both.
+/// Whether the client is a program of this machine: what has no domain, or that of the machine itself, means the same
+/// to both.
 fn is_program_here(client: &RelayClient) -> bool {
     match client {
         RelayClient::Local { .. } => true,

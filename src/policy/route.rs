@@ -20,8 +20,8 @@ pub enum NextHop {
     },
     /// Where an alias says.
     Alias(Destination),
-    /// What an alias said when the message was accepted, which this version cannot read: a later one wrote it. The address
-    /// is no way out: what an alias led to a program of this machine must not leave it.
+    /// What an alias said when the message was accepted, which this version cannot read: a later one wrote it. The
+    /// address is no way out: what an alias led to a program of this machine must not leave it.
     Unreadable(Box<str>),
 }
 

@@ -46,7 +46,7 @@ pub(super) fn put_envelope(envelope: &Envelope, out: &mut Vec<u8>) {
         });
         put_optional_text(recipient.original.as_deref(), out);
     }
-    // Only what an alias leads elsewhere has this, and what was written before there was such a thing does not.
+    // Only a recipient that an alias leads elsewhere has this; records of releases before that feature do not.
     let plain =
         |recipient: &Recipient| recipient.destination.is_none() && recipient.reverse_path.is_none();
     if !envelope.recipients.iter().all(plain) {
@@ -121,13 +121,13 @@ fn notify(byte: u8) -> Option<Notify> {
     }
 }
 
-/// How a fate is marked. The first three are all that 0.1.0 wrote, and are written as it wrote them.
+/// The tag of a delivery result. The first three are those of 0.1.0, and are written as it wrote them.
 const DELIVERED: u8 = 0;
 const FAILED: u8 = 1;
 const DEFERRED: u8 = 2;
-/// As [`FAILED`], with whose words they are and where.
+/// As [`FAILED`], with the source and place of the words.
 const FAILED_ELSEWHERE: u8 = 3;
-/// As [`DEFERRED`], with whose words they are and where.
+/// As [`DEFERRED`], with the source and place of the words.
 const DEFERRED_ELSEWHERE: u8 = 4;
 
 pub(super) fn put_outcome(record: &OutcomeRecord, out: &mut Vec<u8>) {
@@ -223,7 +223,7 @@ fn put_cause(why: &FailureCause, out: &mut Vec<u8>) {
     put_optional_text(address.as_deref(), out);
 }
 
-/// The text without what is over the bound.
+/// The text without the part past the bound.
 fn bounded(text: &str) -> &str {
     match text.char_indices().nth(REPLY_TEXT_CHARS_MAX) {
         Some((end, _)) => text.get(..end).unwrap_or_default(),
@@ -263,7 +263,7 @@ fn put_status(status: Option<EnhancedCode>, out: &mut Vec<u8>) {
 pub(super) const RECIPIENT_BYTES_MIN: usize = 6; // text length, NOTIFY, no ORCPT
 const OUTCOME_BYTES_MIN: usize = 5; // index, tag
 
-/// What is left to decode.
+/// The input that is left to decode.
 pub(super) struct Input<'a>(pub(super) &'a [u8]);
 
 impl<'a> Input<'a> {
@@ -346,7 +346,7 @@ impl<'a> Input<'a> {
         Some(FailureCause { at, words })
     }
 
-    /// A number of items of at least `bytes_min` bytes each, so that what is allocated for them is bounded.
+    /// A number of items of at least `bytes_min` bytes each, so that the allocation for them is bounded.
     fn count(&mut self, bytes_min: usize) -> Option<usize> {
         let count = usize::try_from(self.u32()?).ok()?;
         let room = self

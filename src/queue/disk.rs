@@ -8,17 +8,17 @@ use std::fmt;
 use crate::limits::SEGMENT_NUMBER_MAX;
 use crate::queue_id::QueueId;
 
-/// A file of the spool, named by what it holds.
+/// A file of the spool, named by its content.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum SpoolFile {
     /// `journal/00000001.seg`.
     Segment(u32),
-    /// `journal/tip`: the number of the newest segment, so that the loss of the last ones is noticed, and how far ids may
-    /// have come in them.
+    /// `journal/tip`: the number of the newest segment, so that the loss of the last ones is noticed, and how far ids
+    /// may have come in them.
     Tip,
     /// `journal/tip.new`: the note before it is whole.
     TipDraft,
-    /// `body/QUEUEID.part`: a message too large for the journal, while it is received. Nobody was promised it.
+    /// `body/QUEUEID.part`: a message too large for the journal, while it is received. It has not been accepted.
     Draft(QueueId),
     /// `body/QUEUEID`: a message too large for the journal.
     Body(QueueId),
@@ -26,13 +26,13 @@ pub enum SpoolFile {
     DamagedBody(QueueId),
     /// `damaged/00000001.seg`: a segment whose damage could not be set aside piece by piece.
     DamagedSegment(u32),
-    /// `damaged/told`: the names of what `admin` has been told of.
+    /// `damaged/told`: the names of damage that was reported to `admin`.
     Told,
     /// `damaged/00000001-00000000.bad`: bytes that recovery could not make sense of.
     Damaged {
         /// The segment that they stood in.
         segment: u32,
-        /// Where in it they began.
+        /// Their offset in it.
         offset: u32,
     },
 }
@@ -89,7 +89,7 @@ impl SpoolFolder {
         }
     }
 
-    /// The file that `name` stands for here; `None` when the journal would never give such a name.
+    /// The file with this `name` here; `None` if the journal never gives such a name.
     pub fn parse(self, name: &str) -> Option<SpoolFile> {
         let file = match self {
             Self::Journal if name == "tip" => SpoolFile::Tip,
@@ -123,13 +123,13 @@ fn damaged(name: &str) -> Option<SpoolFile> {
     })
 }
 
-/// The number in `00000001.seg`. Numbers that no journal ever reaches are not ours: there has to be a next one.
+/// The number in `00000001.seg`. Numbers that no journal ever reaches are rejected: there must be a next one.
 fn segment_number(name: &str) -> Option<u32> {
     let number = name.strip_suffix(".seg")?.parse().ok()?;
     (1..=SEGMENT_NUMBER_MAX).contains(&number).then_some(number)
 }
 
-/// What stands in a folder.
+/// An entry of a folder.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum DirEntry {
     /// A regular file with a name of ours.
@@ -147,7 +147,7 @@ pub enum DiskError {
     ReadOnly,
     /// The file is not there.
     Missing,
-    /// The file is there already.
+    /// The file exists already.
     Exists,
     /// The name leads elsewhere than it did: the folder, or one above it, was removed or replaced.
     Displaced,
@@ -189,20 +189,20 @@ pub trait DiskRead {
 
 /// A disk as the journal uses it.
 pub trait Disk: DiskRead {
-    /// Makes a new, empty file; fails with [`DiskError::Exists`] where there is one.
+    /// Makes a new, empty file; fails with [`DiskError::Exists`] if there is one.
     fn create(&mut self, file: SpoolFile) -> Result<(), DiskError>;
 
     /// Writes all of `bytes` at `offset`. After an error any part of them may have been written.
     fn write_at(&mut self, file: SpoolFile, offset: u64, bytes: &[u8]) -> Result<(), DiskError>;
 
-    /// Makes the file `len` bytes long with room for all of them: what is new reads as zeros.
+    /// Makes the file `len` bytes long and allocates all of them: new bytes read as zeros.
     fn preallocate(&mut self, file: SpoolFile, len: u64) -> Result<(), DiskError>;
 
     /// Cuts the file to `len` bytes.
     fn truncate(&mut self, file: SpoolFile, len: u64) -> Result<(), DiskError>;
 
-    /// Makes the file's bytes durable. After an error nothing written since the last success may be believed, and
-    /// a later success on the same file proves nothing.
+    /// Makes the file's bytes durable. After an error, nothing written since the last success may be relied on, and a
+    /// later success on the same file proves nothing.
     fn sync_data(&mut self, file: SpoolFile) -> Result<(), DiskError>;
 
     /// Makes the folder's names durable.
@@ -211,14 +211,14 @@ pub trait Disk: DiskRead {
     /// Removes the file.
     fn remove(&mut self, file: SpoolFile) -> Result<(), DiskError>;
 
-    /// Gives the file another name, in one step; what had that name goes.
+    /// Renames the file in one step; a file that had that name is removed.
     fn rename(&mut self, from: SpoolFile, to: SpoolFile) -> Result<(), DiskError>;
 
     /// Whether the file's name still leads to the file that is open, from the root down; [`DiskError::Displaced`] if
     /// not.
     fn check_place(&mut self, file: SpoolFile) -> Result<(), DiskError>;
 
-    /// What stands in the folder, in any order.
+    /// The entries of the folder, in any order.
     fn list(&mut self, folder: SpoolFolder) -> Result<Vec<DirEntry>, DiskError>;
 
     /// Bytes that may still be written to the disk.

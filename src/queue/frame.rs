@@ -28,7 +28,7 @@ const SUMMED_BYTES: usize = 44;
 const VERSION: u8 = 1;
 const FLAG_BODY_IN_FILE: u16 = 1;
 
-/// Where a message record is, compactly: the journal's readers keep one for each message.
+/// The location of a message record, compactly: the journal's readers keep one for each message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Location {
     segment: u32,
@@ -66,7 +66,7 @@ impl Location {
         self.body & !IN_FILE
     }
 
-    /// Whether the message has a file of its own.
+    /// Whether the body is in a file of its own.
     pub const fn body_is_file(self) -> bool {
         self.body & IN_FILE != 0
     }
@@ -144,7 +144,7 @@ pub(super) struct Header {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum HeaderError {
-    /// No header of ours stands here.
+    /// There is no valid header here.
     Damaged,
     /// It is whole, and of a version that we do not know.
     Future { version: u8 },
@@ -217,7 +217,7 @@ impl Header {
         }
     }
 
-    /// The three parts of the record's payload; fails where one is not what was summed.
+    /// The three parts of the record's payload; fails if one does not match its checksum.
     pub(super) fn parts<'a>(&self, payload: &'a [u8]) -> Option<Parts<'a>> {
         let (envelope, rest) = payload.split_at_checked(self.envelope_len as usize)?;
         let (fields, body) = rest.split_at_checked(self.fields_len as usize)?;
@@ -228,13 +228,13 @@ impl Header {
     }
 }
 
-/// The verified parts of a payload that readers look into.
+/// The verified parts of a payload.
 pub(super) struct Parts<'a> {
     pub(super) envelope: &'a [u8],
     pub(super) fields: &'a [u8],
 }
 
-/// What `journal/tip` says of segments that may be lost.
+/// The content of `journal/tip`, for segments that may be lost.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct TipNote {
     /// The number of the newest segment.
@@ -269,7 +269,7 @@ fn sum(bytes: &[u8], place: Place) -> u32 {
     hasher.finalize()
 }
 
-/// Appends `record` to `out` as it has to lie at `place`.
+/// Appends `record` to `out` in its form at `place`.
 pub(super) fn put_record(record: &Record, place: Place, out: &mut Vec<u8>) -> Header {
     match record {
         Record::Message(message) => put_message(message, place, out),
@@ -326,7 +326,7 @@ pub(super) fn put_bare(kind: Kind, id: QueueId, place: Place, out: &mut Vec<u8>)
     close(kind, id, place, start, out)
 }
 
-/// Appends a verified record, read from elsewhere, as it has to lie at `place`.
+/// Appends a verified record, read from elsewhere, in its form at `place`.
 pub(super) fn put_copy(header: &Header, payload: &[u8], place: Place, out: &mut Vec<u8>) {
     out.extend_from_slice(&header.encode(place));
     out.extend_from_slice(payload);
@@ -344,7 +344,7 @@ pub(super) fn first(envelope: &[u8]) -> Option<u32> {
     Input(envelope).u32()
 }
 
-/// The first record of a segment: how much of the segment before it counts, and the highest id so far. Its fields,
+/// The first record of a segment: how much of the previous segment is valid, and the highest id so far. Its fields,
 /// which those of 0.1.0 lack, say which segment is the oldest.
 pub(super) fn put_seal(seal: &Seal, highest: QueueId, segment: u32, out: &mut Vec<u8>) {
     let start = out.len();
@@ -365,7 +365,7 @@ pub(super) fn put_seal(seal: &Seal, highest: QueueId, segment: u32, out: &mut Ve
     }
 }
 
-/// What a segment says of the one before it.
+/// What a segment says about the previous one.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Seal {
     /// The segment before; 0 is none.
@@ -374,11 +374,11 @@ pub(super) struct Seal {
     pub(super) len: u64,
     /// Offsets of records among them that a crash tore: their envelopes may verify, they do not count.
     pub(super) holes: Vec<u32>, // in order
-    /// The oldest segment; those before it were deleted, and none from it on.
+    /// The oldest segment; earlier ones were deleted, and none from it on.
     pub(super) first: Option<u32>,
 }
 
-/// The segment before was missing when it was sealed: if it comes back, it is read like one that has no seal.
+/// The previous segment was missing when this one was sealed: if it comes back, it is read like one without a seal.
 pub(super) const LEN_UNKNOWN: u64 = u64::MAX;
 
 pub(super) fn seal(parts: &Parts<'_>) -> Option<Seal> {

@@ -20,7 +20,7 @@ impl IdSource {
         }
     }
 
-    /// The next id. A clock that is set back makes ids look younger than they are, never equal.
+    /// The next id. Setting the clock back makes ids look younger than they are, but never equal.
     pub fn next(&mut self, now: Timestamp) -> QueueId {
         let from_clock = now.seconds().min(SECONDS_MAX) << COUNTER_BITS;
         self.last = from_clock.max(self.last.saturating_add(1));

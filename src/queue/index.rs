@@ -35,9 +35,9 @@ pub struct Queued {
     pub since: Instant,
     /// Whether an operator holds it.
     pub held: bool,
-    /// Whether its sender was told of the delay.
+    /// Whether a delay DSN was sent.
     pub warned: bool,
-    /// Whether an unauthenticated client caused it: it has no claim to what is kept for users.
+    /// Whether an unauthenticated client caused it: then it may not use what is reserved for users.
     pub by_client: bool,
     /// The user of this machine whose process submitted it.
     pub submitter: Option<u32>,
@@ -45,21 +45,22 @@ pub struct Queued {
     pub recipients: Box<[RecipientState]>,
 }
 
-/// What the index keeps of one recipient: whether it is settled, and when it is tried next.
+/// The index's data about one recipient: whether it is closed, and when it is tried next.
 #[derive(Clone, Debug)]
 pub struct RecipientState {
-    /// Where it is sent.
+    /// Its next hop.
     pub hop: HopId,
     pub phase: Phase,
     /// Attempts that were made.
     pub attempts: u16,
     /// Status of the last attempt.
     pub status: Option<EnhancedCode>,
-    /// What came of the last attempt; shared by all that were deferred for the same reason.
+    /// The result of the last attempt; shared by all that were deferred for the same reason.
     pub why: Option<Arc<FailureCause>>,
-    /// When the next attempt is due, after one that was put off.
+    /// When the next attempt is due, after a deferral.
     pub until: Timestamp,
-    /// Whether that attempt is to be made as soon as the next hop can take it: `until` is over, or somebody asked for it.
+    /// Whether that attempt is to be made as soon as the next hop is available: `until` is over, or an operator asked
+    /// for it.
     pub due: bool,
 }
 
@@ -146,8 +147,8 @@ impl RecipientState {
 }
 
 impl Queued {
-    /// Indices of the recipients for a hop that are to be tried now. Those that were deferred a moment ago are not among
-    /// them, however many others of the message are still to be offered.
+    /// Indices of the recipients for a next hop that are to be tried now. Recipients that were just deferred are not
+    /// among them, however many others of the message are still to be offered.
     pub fn due_for(&self, hop: HopId) -> impl Iterator<Item = usize> {
         self.recipients
             .iter()
@@ -156,7 +157,7 @@ impl Queued {
             .map(|(index, _)| index)
     }
 
-    /// All recipients that wait for a hop are to be tried.
+    /// Makes all recipients due that wait for a next hop.
     pub fn make_due(&mut self, hop: HopId) {
         let waiting = self.recipients.iter_mut();
         for state in waiting.filter(|state| state.is_waiting_for(hop)) {
@@ -183,7 +184,7 @@ impl Queued {
             .all(|state| state.phase == Phase::Closed)
     }
 
-    /// The hops that somebody still waits for, each once.
+    /// The next hops that recipients still wait for, each once.
     pub fn waiting_hops(&self) -> Vec<HopId> {
         let mut hops: Vec<HopId> = self
             .recipients

@@ -65,7 +65,7 @@ impl<D: Disk> Journal<D> {
             .segments
             .last_key_value()
             .map_or((0, 0), |(n, l)| (*n, *l));
-        // The chain goes through what is missing, so that the next start misses it, too.
+        // The chain includes missing segments, so that the next start also finds them missing.
         let missing = report.missing.iter().map(|missing| missing.segment).max();
         let (last, len, holes) = match missing {
             Some(missing) if missing > last => (missing, LEN_UNKNOWN, Vec::new()),
@@ -116,7 +116,7 @@ impl<D: Disk> Journal<D> {
         Ok((journal, report))
     }
 
-    /// Does all commands, makes what they wrote durable together, and says what became of them.
+    /// Executes all commands, makes their records durable together, and returns the completions.
     pub fn execute(&mut self, commands: Vec<JournalCommand>) -> Vec<JournalCompletion> {
         let mut out = Vec::with_capacity(commands.len().saturating_add(1));
         self.measure(&mut out);
@@ -129,7 +129,7 @@ impl<D: Disk> Journal<D> {
         out
     }
 
-    /// Gives back the room that the current segment has not used; the next start has less to look through.
+    /// Frees the unused space of the current segment, so that the next start has less to search.
     pub fn close(mut self) {
         if let Some(current) = self.current {
             let file = SpoolFile::Segment(current.number);
@@ -143,7 +143,7 @@ impl<D: Disk> Journal<D> {
                 let id = record.id();
                 let is_message = matches!(record, Record::Message(_));
                 if let Err(error) = self.append(ticket, record, out) {
-                    // Its sender hears that it is not taken: what was streamed of it takes up no room.
+                    // Its client is told that it is not accepted: its streamed part must not occupy space.
                     if is_message {
                         self.body_discard(id);
                     }
@@ -229,7 +229,7 @@ impl<D: Disk> Journal<D> {
         if self.pending.iter().any(ended) || progress.id != id {
             return Err(JournalError::NotFound);
         }
-        // A hold that is not committed yet has to be known before the copy repeats it.
+        // A hold that is not committed yet must be known before the copy repeats it.
         if self.pending.iter().any(|pending| pending.id == id) {
             self.commit(out);
         }
@@ -255,7 +255,7 @@ impl<D: Disk> Journal<D> {
         Ok(())
     }
 
-    /// Remembers of which damage `admin` has been told. Where this fails it is told again at the next start.
+    /// Records which damage was reported to `admin`. If this fails, it is reported again at the next start.
     fn tell(&mut self, names: Vec<Box<str>>) {
         self.told.extend(names);
         let bytes = put_told(&self.told);
@@ -275,7 +275,7 @@ impl<D: Disk> Journal<D> {
     }
 }
 
-/// The place of what comes next in the buffer, when `place` is that of the byte at `start`.
+/// The place of the next record in the buffer, when `place` is that of the byte at `start`.
 fn behind(place: Place, buffer: &[u8], start: usize) -> Place {
     let written = u32::try_from(buffer.len().saturating_sub(start)).unwrap_or(u32::MAX);
     Place {

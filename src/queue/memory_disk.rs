@@ -17,14 +17,14 @@ use super::disk::{DirEntry, Disk, DiskError, DiskRead, SpoolFile, SpoolFolder};
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDisk(Arc<Mutex<State>>);
 
-/// What a fault waits for.
+/// The operation that a fault waits for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Operation {
     /// Any of those below.
     Any,
     /// [`Disk::create`].
     Create,
-    /// [`Disk::write_at`]; half of the bytes are written all the same.
+    /// [`Disk::write_at`]; half of the bytes are written anyway.
     Write,
     /// [`Disk::preallocate`].
     Preallocate,
@@ -40,7 +40,7 @@ pub enum Operation {
     Remove,
     /// [`Disk::rename`].
     Rename,
-    /// [`Disk::check_place`], which cannot tell; not among [`Operation::Any`], and not counted.
+    /// [`Disk::check_place`], which then cannot tell; not included in [`Operation::Any`], and not counted.
     CheckPlace,
     /// [`DiskRead::read_at`] and [`DiskRead::len`]; not among [`Operation::Any`], and not counted.
     Read,
@@ -50,7 +50,7 @@ pub enum Operation {
 struct State {
     names: BTreeMap<SpoolFile, usize>,
     durable_names: BTreeMap<SpoolFile, usize>,
-    /// What each name was, oldest first, since its folder was synced.
+    /// The states of each name since its folder was synced, oldest first.
     unsynced_names: BTreeMap<SpoolFile, Vec<Option<usize>>>,
     /// Renames whose new name is not synced.
     renames: Vec<Rename>,
@@ -115,7 +115,7 @@ impl MemoryDisk {
         Self::default()
     }
 
-    /// From now on, lets `skip` operations of this kind pass and fails the `times` that follow with `error`.
+    /// Lets `skip` operations of this kind pass and fails the following `times` with `error`.
     pub fn fail(&self, operation: Operation, skip: u64, times: u64, error: DiskError) {
         self.state().faults.push(Fault {
             operation,
@@ -130,7 +130,7 @@ impl MemoryDisk {
         self.state().faults.clear();
     }
 
-    /// What [`Disk::free_bytes`] says from now on.
+    /// Sets the result of [`Disk::free_bytes`].
     pub fn set_free(&self, bytes: u64) {
         self.state().free = bytes;
     }
@@ -172,7 +172,7 @@ impl MemoryDisk {
         self.state().largest_read
     }
 
-    /// A disk of its own with the same bytes; nothing that happens to one is seen by the other.
+    /// A separate disk with the same bytes; changes to one do not affect the other.
     #[must_use]
     pub fn snapshot(&self) -> Self {
         let copy = Self::new();
@@ -186,14 +186,14 @@ impl MemoryDisk {
         copy
     }
 
-    /// A disk of its own in the same state, with what is not synced yet and what is to fail.
+    /// A separate disk in the same state, including unsynced data and planned failures.
     #[must_use]
     pub fn fork(&self) -> Self {
         Self(Arc::new(Mutex::new(self.state().clone())))
     }
 
-    /// The power goes: of what was not synced, a random part is kept, writes are torn between sectors, files are as
-    /// long as they were or as they were going to be, and unsynced names are there or not.
+    /// Power cut: of the unsynced data a random part is kept, writes are torn between sectors, files have their old or
+    /// their new length, and unsynced names exist or not.
     pub fn crash(&self, entropy: &mut dyn Entropy) {
         let mut guard = self.state();
         let state = &mut *guard;
@@ -204,8 +204,8 @@ impl MemoryDisk {
         state.faults.clear();
     }
 
-    /// The power goes, and of each unsynced change of a name or of a length and of each unsynced sector of 512 bytes
-    /// `keeps` says whether it got there: a caller that tries all answers has tried every power cut at this point.
+    /// Power cut: for each unsynced change of a name or a length, and each unsynced sector of 512 bytes, `keeps`
+    /// decides whether it survives. A caller that tries all answers has tried every power cut at this point.
     pub fn crash_choosing(&self, keeps: &mut dyn FnMut() -> bool) {
         let mut guard = self.state();
         let state = &mut *guard;
@@ -220,7 +220,7 @@ impl MemoryDisk {
         state.faults.clear();
     }
 
-    /// From now on the spool's folder has been removed or replaced.
+    /// From now on the spool's folder counts as removed or replaced.
     pub fn displace(&self) {
         self.state().displaced = true;
     }
@@ -240,7 +240,7 @@ impl MemoryDisk {
 }
 
 impl State {
-    /// Each unsynced name becomes what `keeps` says that it was, the latest asked first.
+    /// Each unsynced name gets the state that `keeps` chooses; it is asked about the latest first.
     fn settle_names(&mut self, keeps: &mut dyn FnMut() -> bool) {
         for (file, values) in std::mem::take(&mut self.unsynced_names) {
             if let Some(value) = values.into_iter().rev().find(|_| keeps()) {
@@ -259,14 +259,14 @@ impl State {
         self.names.clone_from(&self.durable_names);
     }
 
-    /// A name is another file's from now on, or no file's.
+    /// Points a name to another file, or to none.
     fn set_name(&mut self, file: SpoolFile, node: Option<usize>) {
         match node {
             Some(node) => self.names.insert(file, node),
             None => self.names.remove(&file),
         };
         self.unsynced_names.entry(file).or_default().push(node);
-        // What is removed or replaced under its new name may be gone from both.
+        // A file that is removed or replaced under its new name may be gone from both.
         self.renames.retain(|rename| rename.to != file);
     }
 
@@ -286,7 +286,7 @@ impl State {
         index
     }
 
-    /// Counts the operation; the error that it has to fail with, if any.
+    /// Counts the operation; returns the error that it must fail with, if any.
     fn meet(&mut self, operation: Operation) -> Option<DiskError> {
         let is_change = !matches!(
             operation,

@@ -14,12 +14,12 @@ use super::frame::{HEADER_BYTES, Header, Kind, Location};
 pub enum Part {
     /// The envelope and the fields that go in front of the message.
     Head,
-    /// All of a message that has no file of its own, body checked against its sum.
+    /// A complete message that has no file of its own, with its body verified against the checksum.
     Whole,
-    /// A piece of the message as it came; shorter than `len` only at its end. The sum of the whole is in the answer:
-    /// who reads all pieces in order compares.
+    /// A piece of the message as it was received; shorter than `len` only at its end. The answer has the checksum of
+    /// the whole: a caller that reads all pieces in order compares it.
     Body {
-        /// Where the piece starts.
+        /// Offset of the piece.
         offset: u64,
         /// Bytes wanted.
         len: u32,
@@ -57,7 +57,7 @@ pub enum ReadContent {
 pub enum ReadError {
     /// The disk failed.
     Disk(DiskError),
-    /// What stands there is not the message, or not as it was written.
+    /// The bytes there are not the message, or not as it was written.
     Damaged,
     /// [`Part::Whole`] of a message that has a file of its own.
     TooLarge,
@@ -111,7 +111,7 @@ pub fn read<D: DiskRead + ?Sized>(
     }
 }
 
-/// The whole record with its header, as it lies in its segment; the payload is not verified yet.
+/// The whole record with its header, as in its segment; the payload is not verified yet.
 pub(super) fn read_record<D: DiskRead + ?Sized>(
     disk: &mut D,
     location: Location,
@@ -175,7 +175,8 @@ fn read_piece<D: DiskRead + ?Sized>(
     })
 }
 
-/// Reads a piece of a large message that no record names yet: all of it has to be written. Its sum is not known.
+/// Reads a piece of a large message that no record names yet, and that must be completely written. Its checksum is
+/// unknown.
 pub fn read_unfinished<D: DiskRead + ?Sized>(
     disk: &mut D,
     id: QueueId,

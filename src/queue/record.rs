@@ -56,45 +56,45 @@ impl MessageRecord {
     }
 }
 
-/// Where a message's bytes are.
+/// The location of a message's bytes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum MessageBody {
     /// In the record.
     Inline(Vec<u8>),
     /// In `body/ID`, written by [`Command::BodyAppend`](super::JournalCommand::BodyAppend).
     File {
-        /// Bytes of the file; must equal what was appended.
+        /// Bytes of the file; must equal the appended number.
         len: u64,
         /// Their CRC-32. The journal sums them itself and fills this in.
         crc32: u32,
     },
 }
 
-/// What became of some recipients of a message.
+/// The delivery results of some recipients of a message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct OutcomeRecord {
     pub id: QueueId,
     /// When it happened.
     pub at: Timestamp,
-    /// Index of the recipient in the envelope, and its fate; a later record overrules an earlier one.
+    /// Index of the recipient in the envelope, and its delivery result; a later record overrides an earlier one.
     pub recipients: Vec<(u32, DeliveryResult)>,
-    /// Whether the sender has been told of the delay.
+    /// Whether a delay DSN was sent.
     pub warned: bool,
     /// Whether nothing is owed for the message any more.
     pub done: bool,
 }
 
-/// The fate of one recipient. Texts are cut to
-/// [`REPLY_TEXT_CHARS_MAX`](crate::limits::REPLY_TEXT_CHARS_MAX) characters when they are written.
+/// The delivery result of one recipient. Texts are cut to [`REPLY_TEXT_CHARS_MAX`](crate::limits::REPLY_TEXT_CHARS_MAX)
+/// characters when they are written.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum DeliveryResult {
-    /// The next hop has it, or it was expanded to others.
+    /// The next hop has accepted it, or it was expanded to others.
     Delivered,
     /// It will never be delivered.
     Failed {
         /// Why, in code.
         status: EnhancedCode,
-        /// Why, in words, and whose they are.
+        /// The reason in words, with its source.
         why: Arc<FailureCause>,
     },
     /// It will be tried again.
@@ -105,7 +105,7 @@ pub enum DeliveryResult {
         until: Timestamp,
         /// Why, in code.
         status: Option<EnhancedCode>,
-        /// Why, in words, and whose they are.
+        /// The reason in words, with its source.
         why: Arc<FailureCause>,
     },
 }

@@ -41,7 +41,7 @@ pub use report::{
     Aside, Damage, DamageKind, Missing, OpenError, OpenReport, Recovered, TipState, Torn,
 };
 
-/// What the journal goes on from.
+/// The state that the journal continues from.
 pub(super) struct Found {
     pub(super) live: HashMap<QueueId, (Location, bool)>, // and whether it is held
     pub(super) segments: BTreeMap<u32, u64>,             // bytes that count
@@ -54,7 +54,7 @@ pub(super) struct Found {
     pub(super) told: BTreeSet<Box<str>>,
 }
 
-/// Reads the whole journal and tells `sink` each message that is still owed, in the order of the journal.
+/// Reads the whole journal and passes each queued message to `sink`, in the order of the journal.
 pub(super) fn recover<D: Disk>(
     disk: &mut D,
     sink: &mut dyn FnMut(Recovered),
@@ -69,7 +69,7 @@ pub(super) fn recover<D: Disk>(
         let end = scan.read_segment(*number, chain.seals.get(number).copied())?;
         segments.insert(*number, end);
     }
-    // What a crash kept us from deleting counts no more than what is deleted.
+    // A segment whose deletion a crash prevented counts no more than a deleted one.
     let first = scan.first.unwrap_or(0);
     scan.messages
         .retain(|_, state| state.location.segment() >= first);
@@ -82,7 +82,7 @@ pub(super) fn recover<D: Disk>(
         scan.sweep_bodies(&live)?;
     }
     let told = scan.review_damaged()?;
-    // What cannot be read may hold higher ids than what can, and may come back: none of them is given out twice.
+    // Unreadable records may have higher ids than readable ones, and may come back: none of them is given out twice.
     if scan.report.has_losses() {
         scan.highest = scan.ids.map_or(scan.highest, |ids| ids.max(scan.highest));
     }
@@ -108,7 +108,7 @@ impl<'d, D: Disk> Scan<'d, D> {
         }
     }
 
-    /// What the journal goes on from, and what is reported.
+    /// The state that the journal continues from, and the report.
     fn found(
         self,
         live: HashMap<QueueId, (Location, bool)>,
@@ -119,9 +119,9 @@ impl<'d, D: Disk> Scan<'d, D> {
             TipState::Known(number) => Some(number),
             TipState::Absent | TipState::Damaged => None,
         };
-        // What does not belong to the chain takes no numbers from it.
+        // A segment that does not belong to the chain takes no numbers from it.
         let top = segments.keys().next_back().copied().max(tip).unwrap_or(0);
-        // What is missing may be older than all that is there.
+        // A missing segment may be older than all existing ones.
         let oldest = match self.report.missing.is_empty() {
             true => segments.keys().next().copied(),
             false => Some(0),
@@ -140,7 +140,7 @@ impl<'d, D: Disk> Scan<'d, D> {
         (found, self.report)
     }
 
-    /// Tells the sink every message that is whole.
+    /// Passes every intact message to the sink.
     fn emit(
         &mut self,
         sink: &mut dyn FnMut(Recovered),

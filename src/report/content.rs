@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use crate::address::Domain;
 use crate::limits::REPORT_TEXT_CHARS_MAX;
 
-/// A DMARC aggregate report (RFC 9990) or a TLS report (RFC 8460), reduced to what is counted.
+/// A DMARC aggregate report (RFC 9990) or a TLS report (RFC 8460), reduced to the counted data.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ReceivedReport {
-    /// Who has written it, as it says itself.
+    /// The reporter's name for itself.
     pub organisation: String,
     /// Its id, which its organisation has made.
     pub id: String,
@@ -17,7 +17,7 @@ pub struct ReceivedReport {
     pub content: ReportContent,
 }
 
-/// What a report is about.
+/// The subject of a report.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ReportContent {
     /// Mail in the name of a domain.
@@ -26,7 +26,7 @@ pub enum ReportContent {
         domain: Domain,
         /// Its policy, as the reporter has read it.
         policy: String,
-        /// Where mail came from.
+        /// The sources of the mail.
         rows: Vec<ReportRow>,
     },
     /// Sessions to hosts of domains.
@@ -39,16 +39,16 @@ pub struct ReportRow {
     /// The host that has brought them.
     pub source: IpAddr,
     pub count: u64,
-    /// What was done to them.
+    /// The receiver's action.
     pub disposition: Disposition,
     /// Whether a signature of the domain was right.
     pub dkim: bool,
     /// Whether SPF allowed the host for the domain.
     pub spf: bool,
-    /// Whether the receiver did otherwise than the policy says, and says why.
+    /// Whether the receiver deviated from the policy, and gave a reason.
     pub is_overridden: bool,
     pub author: Option<Domain>,
-    /// A signature that was there, the domain's own or another's; one that is right before one that is not.
+    /// A signature, of the domain itself or of another; a valid one goes before an invalid one.
     pub signer: Option<CheckedDomain>,
     /// The domain that SPF was asked about.
     pub envelope: Option<CheckedDomain>,
@@ -62,10 +62,10 @@ pub struct CheckedDomain {
     pub passes: bool,
 }
 
-/// What a receiver did to messages.
+/// A receiver's action for messages.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Disposition {
-    /// Nothing, or what is not known here.
+    /// None, or an unknown one.
     #[default]
     None,
     /// Put them aside.
@@ -95,7 +95,7 @@ pub(super) fn kept(text: &str) -> String {
     shown.take(REPORT_TEXT_CHARS_MAX).collect()
 }
 
-/// A domain of a report's; none where it is not one.
+/// A domain in a report; `None` if it is not one.
 pub(super) fn domain(text: &str) -> Option<Domain> {
     let text = text.trim().trim_end_matches('.');
     Domain::parse(text)

@@ -15,7 +15,7 @@ use super::xml::{Reader, Token};
 use crate::address::Domain;
 use crate::limits::{REPORT_COUNT_MAX, REPORT_ROWS_MAX};
 
-/// Reads a document; none where it is another.
+/// Reads a document; `None` if it is of another kind.
 pub(super) fn read(bytes: &[u8]) -> Result<Option<ReceivedReport>, Fault> {
     let text = readable(bytes);
     let mut reader = Reader::new(&text);
@@ -48,7 +48,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<ReceivedReport>, Fault> {
     })
 }
 
-/// A text with a question mark for each byte that is no UTF-8: it takes no more room than the bytes did.
+/// A text with a question mark for each byte that is not UTF-8: it is no longer than the input.
 fn readable(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return Cow::Borrowed(text);
@@ -184,7 +184,7 @@ impl Pending {
     }
 }
 
-/// Of two results the one that passes, else the first.
+/// Of two results the one that passes, otherwise the first.
 fn better(before: Option<CheckedDomain>, checked: Checked) -> Option<CheckedDomain> {
     let passes = checked.passes;
     match (before, checked.name) {
@@ -199,6 +199,6 @@ fn seconds(text: &str) -> Option<u64> {
     text.split('.').next()?.parse().ok()
 }
 
-/// What a domain may ask for (RFC 9989); what else a report has there says nothing.
+/// The policies that a domain may request (RFC 9989); other values in a report are ignored.
 const POLICIES: &[&str] = &["none", "quarantine", "reject"];
 const ROOT: &str = "feedback";

@@ -32,16 +32,16 @@ use crate::limits::{
     REPORT_NAMES_MAX, REPORT_REPORTERS_MAX, REPORT_SOURCES_MAX,
 };
 
-/// Who has sent a report.
+/// The sender of a report.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Reporter {
     /// This domain, as DMARC shows.
     Verified(Domain),
-    /// Nobody can tell.
+    /// The sender is not verified.
     Unverified,
 }
 
-/// What came of adding a report.
+/// The result of adding a report.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LedgerAddition {
     Counted,
@@ -61,7 +61,7 @@ pub struct Ledger {
     pub(super) days: BTreeMap<u64, BTreeMap<String, Share>>,
 }
 
-/// What one reporter has said of one day.
+/// The reports of one reporter about one day.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub(super) struct Share {
@@ -103,7 +103,7 @@ pub(super) struct Seen {
     pub(super) passes: bool,
 }
 
-/// Messages by what became of them.
+/// Messages by result.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub struct ResultCounts {
@@ -114,15 +114,15 @@ pub struct ResultCounts {
     /// SPF alone.
     pub spf: u64,
     pub neither: u64,
-    /// Those that were put aside.
+    /// Quarantined messages.
     pub quarantined: u64,
-    /// Those that were refused.
+    /// Refused messages.
     pub rejected: u64,
-    /// Those that the receiver has treated otherwise than the policy says.
+    /// Messages that the receiver treated differently from the policy.
     pub overridden: u64,
 }
 
-/// TLS sessions by what became of them.
+/// TLS sessions by result.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub(super) struct Sessions {
@@ -132,7 +132,7 @@ pub(super) struct Sessions {
 }
 
 impl ResultCounts {
-    /// Those that DMARC passes.
+    /// Messages that pass DMARC.
     pub const fn passed(&self) -> u64 {
         self.both.saturating_add(self.dkim).saturating_add(self.spf)
     }
@@ -218,7 +218,7 @@ impl Source {
 
     fn of(row: &ReportRow) -> Self {
         let seen = |identity: &CheckedDomain| Seen {
-            // Whole: the end of a name says whose it is.
+            // The whole name, because its end identifies the owner.
             domain: identity.domain.to_string(),
             passes: identity.passes,
         };
@@ -231,12 +231,12 @@ impl Source {
 }
 
 impl Ledger {
-    /// Reads what was written; none where it cannot be.
+    /// Reads a stored ledger; `None` if it cannot be read.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok()
     }
 
-    /// What is written. Where that would be longer than what is read, the oldest days go.
+    /// The stored form. If it would be longer than the reader accepts, the oldest days are dropped.
     pub fn to_json(&mut self) -> Vec<u8> {
         loop {
             let text = serde_json::to_vec(self).unwrap_or_default();
@@ -253,7 +253,7 @@ impl Ledger {
         }
     }
 
-    /// Counts a report. What it says of a domain counts here where `is_ours` says so.
+    /// Counts a report. Rows about a domain count if `is_ours` accepts it.
     pub fn add(
         &mut self,
         report: &ReceivedReport,
@@ -298,7 +298,7 @@ impl Ledger {
         LedgerAddition::Counted
     }
 
-    /// Where a reporter counts on a day.
+    /// The place of a reporter on a day.
     fn place(&self, day: u64, reporter: &Reporter) -> Place {
         let (Reporter::Verified(domain), Some(shares)) = (reporter, self.days.get(&day)) else {
             return Place::Free;
@@ -324,7 +324,7 @@ impl Ledger {
         days.filter(|shares| shares.contains_key(reporter)).count()
     }
 
-    /// Takes out what is too old, and puts together what is too much.
+    /// Removes old data, and merges data beyond the bounds.
     fn trim(&mut self, now: Timestamp) {
         let today = now.seconds() / DAY;
         let oldest = today.saturating_sub(REPORT_DAYS_MAX as u64);
@@ -349,7 +349,7 @@ impl Ledger {
         shares.map(|share| share.sources.len()).sum()
     }
 
-    /// Who has most sources a day.
+    /// The reporter with most sources per day.
     fn loudest(&self) -> Option<String> {
         let mut held: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
         for (reporter, share) in self.days.values().flatten() {
@@ -367,14 +367,14 @@ impl Ledger {
     }
 }
 
-/// Where a report counts.
+/// The place where a report is counted.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Place {
-    /// In one that is there or is free.
+    /// In its own place, existing or free.
     Free,
-    /// In that of this one, who has reported about fewer days.
+    /// In the place of this reporter, which has reported about fewer days.
     Of(String),
-    /// With those that have none.
+    /// With the reporters that have no place of their own.
     Others,
 }
 
@@ -383,7 +383,7 @@ fn is_common(reporter: &str) -> bool {
     reporter == UNVERIFIED || reporter == OTHERS
 }
 
-/// The last two labels of a name. Whoever has a domain has all names below it.
+/// The last two labels of a name: the owner of a domain has all names below it.
 fn site(name: &str) -> &str {
     let second = name.rmatch_indices('.').nth(1);
     second
@@ -397,7 +397,7 @@ impl Share {
             ReportContent::Dmarc { domain, rows, .. } => {
                 for row in rows {
                     let about = row.author.as_ref().unwrap_or(domain);
-                    // From under a domain whose policy it is, or of a domain of ours that has none of its own.
+                    // Of a name below a domain with this policy, or of a domain of ours without a policy of its own.
                     if is_ours(about) || row.author.is_none() && is_ours(domain) {
                         self.count_row(row);
                     }
@@ -420,7 +420,7 @@ impl Share {
         }
     }
 
-    /// Takes over what another has said, so that what was counted stays known.
+    /// Merges another share, so that counted data is not lost.
     fn merge(&mut self, mut other: Self) {
         other.fold();
         self.ids.append(&mut other.ids);
@@ -436,7 +436,7 @@ impl Share {
     }
 }
 
-/// The day that a report is about: where the middle of its time lies.
+/// The day of a report: that of the middle of its period.
 fn day_of(report: &ReceivedReport, now: Timestamp) -> Option<u64> {
     let (begin, end) = report.span;
     let oldest = now.seconds().saturating_sub(REPORT_AGE_MAX.as_secs());
@@ -445,7 +445,7 @@ fn day_of(report: &ReceivedReport, now: Timestamp) -> Option<u64> {
     (is_near && length <= SPAN_MAX).then(|| begin.saturating_add(length / 2) / DAY)
 }
 
-/// What a report is known by: those of two reporters are two, whatever they call themselves.
+/// The id of a report: reports of two reporters are different, whatever ids they have.
 fn id_of(report: &ReceivedReport, reporter: &Reporter) -> String {
     let kind = match &report.content {
         ReportContent::Dmarc { .. } => "dmarc",
@@ -461,9 +461,9 @@ fn id_of(report: &ReceivedReport, reporter: &Reporter) -> String {
     front.map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Where reports are counted that nobody can be shown to have sent.
+/// The place of reports whose sender is not verified.
 pub(super) const UNVERIFIED: &str = "?";
-/// Where reporters are counted for whom there is no place of their own.
+/// The place of reporters that have no place of their own.
 pub(super) const OTHERS: &str = "+";
 /// Seconds of a day.
 pub(super) const DAY: u64 = 86_400;

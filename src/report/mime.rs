@@ -11,7 +11,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use crate::limits::{HEADER_BYTES_MAX, REPORT_PARTS_DEPTH_MAX, REPORT_PARTS_MAX};
 use crate::mail::encoded_word;
 
-/// What a message consists of.
+/// The parts of a message.
 #[derive(Debug, Default)]
 pub(super) struct Mime {
     /// Its parts that hold no other, decoded.
@@ -27,7 +27,7 @@ pub(super) struct Leaf {
     /// Its type without parameters, in lower case.
     kind: String,
     has_name: bool,
-    /// What it holds.
+    /// The content.
     pub(super) bytes: Vec<u8>,
 }
 
@@ -73,7 +73,7 @@ impl Mime {
             return;
         }
         if plain == "message/rfc822" {
-            // A report that somebody passes on is for who reads it.
+            // A forwarded report is for the reader.
             return;
         }
         let has_name = [kind, disposition].iter().any(|value| {
@@ -88,7 +88,7 @@ impl Mime {
     }
 }
 
-/// The fields of a part that count, names in lower case and values unfolded, and what stands behind them.
+/// The relevant fields of a part, names in lower case and values unfolded, and the rest of the part.
 fn fields(bytes: &[u8]) -> (Vec<(String, String)>, &[u8]) {
     let mut found: Vec<(String, String)> = Vec::new();
     let mut rest = bytes;
@@ -119,7 +119,7 @@ fn fields(bytes: &[u8]) -> (Vec<(String, String)>, &[u8]) {
     (found, &[])
 }
 
-/// The first line without its end, and what follows.
+/// The first line without its end, and the rest.
 fn line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     if bytes.is_empty() {
         return None;
@@ -156,7 +156,7 @@ fn parts<'a>(body: &'a [u8], boundary: &str) -> Vec<&'a [u8]> {
         }
         start = Some(body.len().saturating_sub(rest.len()));
     }
-    // One that was cut off has no end.
+    // A truncated part has no end.
     found.extend(start.and_then(|from| body.get(from..)));
     found
 }
@@ -256,7 +256,7 @@ const NAMES: &[&str] = &[
     "subject",
 ];
 
-/// Padding is taken off before, and bits that are left over are nobody's.
+/// Padding is removed before, and excess bits are ignored.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()

@@ -36,17 +36,17 @@ pub use page::{DomainFigures, Figures, Page, SessionFigures, Tally};
 pub use refusal::ReportRefusal;
 pub use summary::{DomainSummary, KnownAddress, SenderKind, SourceSum};
 
-/// What a message is.
+/// The kind of a message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ReportReading {
     Report(ReceivedReport),
-    /// Something that a person has to read.
+    /// A message for a person.
     Other,
-    /// What is meant as a report, and cannot be taken as one.
+    /// A message that is meant as a report, and cannot be accepted as one.
     Refused(ReportRefusal),
 }
 
-/// Reads a message, of which `len` bytes are there and `bytes` are the first.
+/// Reads a message of `len` bytes, of which `bytes` are the first.
 pub fn read(bytes: &[u8], len: u64) -> ReportReading {
     let mime = Mime::read(bytes);
     if len > REPORT_MESSAGE_BYTES_MAX as u64 {
@@ -70,7 +70,7 @@ pub fn read(bytes: &[u8], len: u64) -> ReportReading {
     refused.map_or(ReportReading::Other, ReportReading::Refused)
 }
 
-/// Reads an attachment; none where it is something else.
+/// Reads an attachment; `None` if it is of another kind.
 fn read_leaf(leaf: &Leaf, unpacker: &mut Unpacker) -> Result<Option<ReceivedReport>, Fault> {
     match unpacker.unpack(&leaf.bytes)? {
         Some(unpacked) => read_text(&unpacked, None),
@@ -78,7 +78,7 @@ fn read_leaf(leaf: &Leaf, unpacker: &mut Unpacker) -> Result<Option<ReceivedRepo
     }
 }
 
-/// Reads what is unpacked, or never was packed.
+/// Reads an unpacked text.
 fn read_text(text: &[u8], leaf: Option<&Leaf>) -> Result<Option<ReceivedReport>, Fault> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     match text.trim_ascii_start().first() {
@@ -90,7 +90,7 @@ fn read_text(text: &[u8], leaf: Option<&Leaf>) -> Result<Option<ReceivedReport>,
     }
 }
 
-/// The domains of those that are served that a report is about, none of them twice.
+/// The served domains that a report is about, each once.
 pub fn served<'a>(
     report: &ReceivedReport,
     is_served: impl Fn(&Domain) -> Option<&'a Domain>,

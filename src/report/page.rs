@@ -14,7 +14,7 @@ use crate::address::Domain;
 use crate::date::Timestamp;
 use crate::limits::{REPORT_SUMMARY_BYTES_MAX, REPORT_SUMMARY_DOMAINS_MAX};
 
-/// What became of all messages that came for `reports:`.
+/// The results of all messages for `reports:`.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub struct Tally {
@@ -28,12 +28,12 @@ pub struct Tally {
     pub refused: BTreeMap<String, u64>,
 }
 
-/// What the status page shows.
+/// The data of the status page.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Page {
     /// When it was made, in seconds since 1970.
     pub at: u64,
-    /// What became of messages.
+    /// The results of messages.
     pub tally: Tally,
     /// The domains: a [`DomainSummary`] of each.
     pub domains: Vec<Value>,
@@ -43,19 +43,19 @@ pub struct Page {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Figures {
-    /// What became of messages.
+    /// The results of messages.
     pub tally: Tally,
     pub domains: Vec<DomainFigures>,
 }
 
-/// What /metrics says of the reports about one domain.
+/// The figures of /metrics about the reports on one domain.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct DomainFigures {
     pub domain: String,
-    /// What became of messages in its name.
+    /// The results of messages in its name.
     pub messages: ResultCounts,
-    /// Sessions of those who send to it, by who has reported them.
+    /// Sessions of senders to it, by reporter.
     pub tls: Vec<SessionFigures>,
 }
 
@@ -70,12 +70,12 @@ pub struct SessionFigures {
 }
 
 impl Figures {
-    /// Reads those of a page that was written; all zero where it cannot be read.
+    /// Reads the figures of a stored page; all zero if it cannot be read.
     pub fn parse(bytes: &[u8]) -> Self {
         serde_json::from_slice(bytes).unwrap_or_default()
     }
 
-    /// Adds those that are served and of which nothing is known, as far as there is room.
+    /// Adds served domains without data, as far as there is room.
     pub fn complete<'a>(&mut self, served: impl Iterator<Item = &'a Domain>) {
         for domain in served.take(REPORT_SUMMARY_DOMAINS_MAX) {
             let mut known = self.domains.iter();
@@ -91,7 +91,7 @@ impl Figures {
 }
 
 impl Tally {
-    /// Reports that were not taken for each of all reasons.
+    /// Refused reports, for each possible reason.
     pub fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
         ReportRefusal::ALL.iter().map(|refusal| {
             let cause = refusal.as_str();
@@ -107,13 +107,13 @@ impl From<DomainSummary> for Value {
 }
 
 impl Page {
-    /// Reads one that was written on the day of `now`; none where it is older, or cannot be read.
+    /// Reads a page that was written on the day of `now`; `None` if it is older, or cannot be read.
     pub fn parse(bytes: &[u8], now: Timestamp) -> Option<Self> {
         let page: Self = serde_json::from_slice(bytes).ok()?;
         (page.at / DAY == now.seconds() / DAY).then_some(page)
     }
 
-    /// What it says of a domain.
+    /// The data about a domain.
     pub fn of(&self, domain: &Domain) -> Option<&Value> {
         let mut domains = self.domains.iter();
         domains.find(|one| one.get("domain").and_then(Value::as_str) == Some(domain.as_str()))

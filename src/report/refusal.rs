@@ -7,13 +7,13 @@ pub enum ReportRefusal {
     TooLong,
     /// It unpacks to far more than it is.
     Ratio,
-    /// It is no archive of one file, or one that contradicts itself.
+    /// It is not an archive of one file, or contradicts itself.
     Archive,
     /// An archive in an archive.
     Nested,
     /// It is not XML, or not whole.
     Xml,
-    /// It has a document type or an entity of its own.
+    /// It has a document type or a custom entity.
     Entity,
     /// Elements in elements in elements, or more rows than there may be.
     TooMany,
@@ -24,7 +24,7 @@ pub enum ReportRefusal {
     Date,
     /// It is about domains that are not served here.
     Foreign,
-    /// Its organisation has had its share of reports for that day.
+    /// Its organisation has used up its share of reports for that day.
     Share,
 }
 

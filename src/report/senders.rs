@@ -8,11 +8,11 @@ use crate::address::Domain;
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Service {
     pub(super) name: &'static str,
-    /// What allows it in an SPF record; none where it never sends with bounces to its customers' domains.
+    /// The SPF term that allows it; `None` if it never sends with bounces to its customers' domains.
     pub(super) include: Option<&'static str>,
-    /// Whether names below its domains may be of hosts that it lets to anybody.
+    /// Whether names below its domains may be of hosts that it rents out.
     lets_hosts: bool,
-    /// Domains of its own, with all below them.
+    /// Its domains, including all names below them.
     domains: &'static [&'static str],
 }
 

@@ -16,12 +16,12 @@ use crate::address::Domain;
 use crate::date::Timestamp;
 use crate::limits::{REPORT_DAYS_MAX, REPORT_SUMMARY_SOURCES_MAX};
 
-/// What the caller knows of an address.
+/// The caller's knowledge about an address.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct KnownAddress {
     /// Whether it is one of this host.
     pub is_own: bool,
-    /// Whether the domain's SPF record allows it; none where that was not found out.
+    /// Whether the domain's SPF record allows it; `None` if unknown.
     pub spf: Option<bool>,
     /// Its name in the DNS, which leads back to it.
     pub name: Option<String>,
@@ -35,19 +35,19 @@ pub struct DomainSummary {
     pub days_asked: u64,
     /// The policy that reporters have read last.
     pub policy: Option<String>,
-    /// Messages that passed, failed, and what receivers did to those.
+    /// Messages by result, and the receivers' actions for the failed ones.
     pub messages: ResultCounts,
-    /// Who has reported, by the domain of the sender.
+    /// The reporters, by the domain of the sender.
     pub reporters: Vec<String>,
-    /// Messages of reports whose sender is not shown, which count for nothing else.
+    /// Messages in reports with an unverified sender, which are not counted elsewhere.
     pub unverified: u64,
     /// Each day about which something was reported, the oldest first.
     pub days: Vec<DaySum>,
-    /// Who has sent, most first.
+    /// The sources, those with most messages first.
     pub sources: Vec<SourceSum>,
     /// Messages of sources that are not named.
     pub others: ResultCounts,
-    /// TLS sessions of those who send to the domain.
+    /// TLS sessions of senders to the domain.
     pub tls: Vec<TlsSum>,
     /// What to do next.
     pub advice: String,
@@ -64,21 +64,21 @@ pub struct DaySum {
     pub failed: u64,
 }
 
-/// One that sends.
+/// A source of mail.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct SourceSum {
-    /// What it is called.
+    /// Its name.
     pub who: String,
     pub kind: SenderKind,
     /// Its addresses, a few of them.
     pub addresses: Vec<String>,
-    /// What became of its messages.
+    /// The results of its messages.
     pub messages: ResultCounts,
     /// That in a sentence.
     pub words: String,
 }
 
-/// What somebody is who sends in the name of a domain.
+/// The kind of a source.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SenderKind {
@@ -87,9 +87,9 @@ pub enum SenderKind {
     Allowed,
     /// A service that sends for others.
     Service,
-    /// Somebody who passes on what the domain has signed.
+    /// A host that forwards mail that the domain has signed.
     Forwarder,
-    /// Somebody else.
+    /// Any other source.
     Unknown,
 }
 
@@ -113,7 +113,7 @@ struct Group {
     known: KnownAddress,
 }
 
-/// What verified reports have said, put together.
+/// The merged data of verified reports.
 #[derive(Default)]
 struct Found<'a> {
     reporters: BTreeSet<&'a str>,
@@ -122,7 +122,7 @@ struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    /// Adds what one reporter has said of one day.
+    /// Adds one reporter's data of one day.
     fn add(&mut self, reporter: &'a str, share: &'a Share) {
         for (address, source) in &share.sources {
             self.sources.entry(address).or_default().add(source);
@@ -140,7 +140,7 @@ impl<'a> Found<'a> {
 }
 
 impl DomainSummary {
-    /// Of the last `days` days; `know` says what else is known of an address.
+    /// Of the last `days` days; `know` returns other knowledge about an address.
     pub fn new(
         domain: &Domain,
         ledger: &Ledger,
@@ -189,7 +189,7 @@ impl DomainSummary {
         summary
     }
 
-    /// Names those that have sent most, and puts the others together.
+    /// Lists the sources with most messages, and merges the others.
     fn name(&mut self, domain: &Domain, mut groups: Vec<Group>) {
         groups.sort_by_key(|group| u64::MAX.saturating_sub(group.source.counts.messages()));
         let rest = groups.split_off(groups.len().min(REPORT_SUMMARY_SOURCES_MAX));
@@ -209,7 +209,7 @@ impl DomainSummary {
     }
 }
 
-/// The sources by who they are.
+/// The sources, grouped by owner.
 fn grouped(
     domain: &Domain,
     sources: BTreeMap<&str, Source>,
@@ -250,12 +250,12 @@ fn grouped(
     groups
 }
 
-/// The service whose domain has signed, or gets the bounces; where nothing passes for the domain, that of the host.
+/// The service whose domain has signed, or gets the bounces; if nothing passes for the domain, that of the host.
 fn service_of(source: &Source, known: &KnownAddress, domain: &Domain) -> Option<&'static Service> {
     let seen = [&source.signer, &source.envelope].into_iter().flatten();
     let seen = seen.filter(|seen| seen.passes && !is_of(&seen.domain, domain));
     let service = seen.filter_map(|seen| senders::find(&seen.domain)).next();
-    // A host of a service also passes on what others have sent to a mailbox there.
+    // A host of a service also forwards mail of others to a mailbox there.
     let is_forwarded = source.counts.passed() > 0 || known.spf == Some(true);
     let host = known.name.as_deref().filter(|_| !is_forwarded);
     service.or_else(|| host.and_then(senders::find_host))

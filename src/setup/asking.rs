@@ -1,7 +1,7 @@
-//! Asks name servers, many questions at a time, and waits.
+//! Sends many questions to name servers at a time, and waits for the answers.
 //!
-//! A zone is asked about at its own servers, all of them: what has been changed a minute ago shows there first, and no cache
-//! stands between. Where none of them can be reached the resolver is asked instead.
+//! Questions about a zone go to its own servers, all of them: they show a recent change first, and no cache is in
+//! between. If none of them can be reached, the resolver is asked instead.
 
 mod host_names;
 
@@ -23,7 +23,7 @@ use crate::limits::{ZONE_QUESTIONS_AT_ONCE, ZONE_SERVER_TIMEOUT, ZONE_SERVERS_MA
 use crate::shell::net::timed::DeadlineStream;
 use crate::shell::process::time::SystemEntropy;
 
-/// A zone and who answers for it.
+/// A zone and its name servers.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Zone {
     pub apex: Domain,
@@ -35,9 +35,9 @@ pub struct Zone {
 #[derive(Debug)]
 pub struct Asker {
     resolvers: Vec<SocketAddr>,
-    /// What is said where there is none to ask.
+    /// The error if there is no server to ask.
     without: String,
-    /// Why nobody is asked any more.
+    /// Why no server is asked any more.
     mute: OnceLock<String>,
     port: u16,
     /// No server is asked or waited for past it.
@@ -58,7 +58,7 @@ impl Asker {
         }
     }
 
-    /// One that asks nobody any more, since that would be in vain for this reason.
+    /// An asker that asks no server any more, because that would be in vain for this reason.
     pub fn silent(without: String) -> Self {
         Self {
             without,
@@ -66,7 +66,7 @@ impl Asker {
         }
     }
 
-    /// With a deadline for all of its questions together: what no server has said by then is unknown.
+    /// Sets a deadline for all of its questions together: answers that are missing then are unknown.
     pub fn until(self, until: Instant) -> Self {
         Self {
             until: Some(until),
@@ -84,8 +84,8 @@ impl Asker {
         exchange_until(server, name, kind, recursion, self.until)
     }
 
-    /// Asks each resolver by itself, all at the same time. Where none gives any reply, nobody is asked from then on: each
-    /// question would wait as long in vain.
+    /// Asks each resolver, all at the same time. If none replies, none is asked from then on: each question would wait
+    /// as long in vain.
     pub fn hear(&self, name: &Domain) -> Vec<(SocketAddr, Result<ZoneReply, String>)> {
         let ask = |server| self.ask(server, name, ZoneKind::A, Recursion::Desired);
         let heard: Vec<_> = thread::scope(|scope| {
@@ -107,7 +107,7 @@ impl Asker {
         heard
     }
 
-    /// What a resolver says, or why none does. The first that does not fail counts.
+    /// The answer of a resolver, or why there is none. The first that does not fail counts.
     pub fn resolve(&self, name: &Domain, kind: ZoneKind) -> Result<ZoneReply, String> {
         if let Some(cause) = self.mute.get() {
             return Err(cause.clone());
@@ -123,7 +123,7 @@ impl Asker {
         Err(cause)
     }
 
-    /// The addresses of a host, as a resolver says.
+    /// The addresses of a host, by a resolver.
     pub fn addresses(&self, host: &Domain) -> Vec<IpAddr> {
         [ZoneKind::A, ZoneKind::Aaaa]
             .into_iter()
@@ -170,7 +170,7 @@ impl Asker {
             if !hosts.is_empty() {
                 let servers: Vec<(Domain, IpAddr)> = hosts
                     .into_iter()
-                    // Each costs a while where it has no address.
+                    // Each costs a while if it has no address.
                     .take(ZONE_SERVERS_MAX)
                     .flat_map(|host| {
                         let addresses = self.addresses(&host);
@@ -190,7 +190,7 @@ impl Asker {
         Err(format!("no zone above {name} has name servers"))
     }
 
-    /// What the servers of the zone have under a name.
+    /// The records under a name at the servers of the zone.
     pub fn published(&self, name: &Domain, kind: ZoneKind) -> PublishedRecords {
         let zone = match self.zone(name) {
             Ok(zone) => zone,
@@ -228,7 +228,7 @@ impl Asker {
         }
     }
 
-    /// What a resolver says that there is under a name.
+    /// The records under a name, by a resolver.
     pub fn resolved(&self, name: &Domain, kind: ZoneKind) -> PublishedRecords {
         match self.resolve(name, kind) {
             Ok(reply) => self.read(name, kind, &reply),
@@ -236,12 +236,12 @@ impl Asker {
         }
     }
 
-    /// All of these, many at a time.
+    /// Asks all of these, many at a time.
     pub fn all(
         &self,
         questions: &[(Domain, ZoneKind)],
     ) -> BTreeMap<(Domain, ZoneKind), PublishedRecords> {
-        // The zones first: else each question would look for its own.
+        // The zones first: otherwise each question would find its own.
         let names: std::collections::BTreeSet<&Domain> =
             questions.iter().map(|(name, _)| name).collect();
         each(names, |name| drop(self.zone(name)));
@@ -313,12 +313,12 @@ impl Asker {
         }) = alias
             && kind != ZoneKind::Cname
         {
-            // Where it leads may be another zone's.
+            // Its target may be in another zone.
             let found = values(&reply.answers);
             if !found.is_empty() {
                 return PublishedRecords::Alias(to.clone(), found);
             }
-            // A failure says nothing about what the target has.
+            // A failure says nothing about the records of the target.
             return match self.resolve(to, kind) {
                 Ok(reply) => PublishedRecords::Alias(to.clone(), values(&reply.answers)),
                 Err(cause) => {
@@ -333,7 +333,7 @@ impl Asker {
     }
 }
 
-/// Does it for each of these, some at a time.
+/// Calls a function for each of these, several at a time.
 fn each<T: Send>(items: impl IntoIterator<Item = T>, work: impl Fn(T) + Sync) {
     let items = Mutex::new(items.into_iter().collect::<Vec<T>>());
     thread::scope(|scope| {
@@ -424,7 +424,7 @@ fn collect(kind: RecordKind, values: Vec<RecordValue>) -> Option<Records> {
     })
 }
 
-/// One question to one server, over UDP and, where the answer does not fit, TCP.
+/// One question to one server, over UDP and, if the answer does not fit, TCP.
 pub fn exchange(
     server: SocketAddr,
     name: &Domain,
@@ -434,7 +434,7 @@ pub fn exchange(
     exchange_until(server, name, kind, recursion, None)
 }
 
-/// The same, no longer than until then.
+/// The same, until a deadline.
 fn exchange_until(
     server: SocketAddr,
     name: &Domain,
@@ -493,7 +493,7 @@ fn datagram(
         udp.set_read_timeout(Some(left))?;
         match udp.recv(&mut buffer) {
             Ok(len) => {
-                // What is no reply to this is somebody else's, or somebody who guesses.
+                // Any other datagram belongs to another query, or is forged.
                 if let Some(reply) = zone_reply(query, buffer.get(..len).unwrap_or_default()) {
                     return Ok(Some(reply));
                 }
@@ -535,7 +535,7 @@ fn failure(code: u16) -> String {
 const NOERROR: u16 = 0;
 const NXDOMAIN: u16 = 3;
 
-/// More than any server sends to who announced 1232.
+/// More than any server sends to a client that announced 1232.
 const DATAGRAM_BYTES_MAX: usize = 4_096;
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! Built and run by cargo before the crate: packs what the binary carries, so that copying one file is an installation.
+//! Cargo builds and runs this before the crate. It packs the files that the binary contains, so that copying one file
+//! is an installation.
 //!
-//! The manual pages and the files that `src/setup/installed` names become one deflated stream, and a table of their names
-//! and lengths. The same input gives the same bytes.
+//! The manual pages and the files that `src/setup/installed` names become one deflated stream, with a table of their
+//! names and lengths. The same input gives the same bytes.
 
 use std::env;
 use std::error::Error;

@@ -1,7 +1,7 @@
-//! What the binary carries of its installation: the manual pages, and the files that `src/setup/installed` names.
+//! The installation files that the binary contains: the manual pages, and the files that `src/setup/installed` names.
 //!
-//! They are packed by `build.rs` beside this file. Where only the binary was copied to a machine, `chopar man` shows the pages
-//! and `chopar init` puts what is missing beside it.
+//! `build.rs` beside this file packs them. If only the binary was copied to a machine, `chopar man` shows the pages and
+//! `chopar init` installs the missing files.
 
 use std::path::{Path, PathBuf};
 
@@ -52,9 +52,9 @@ pub fn pages() -> Vec<(&'static str, &'static str, String)> {
 pub const ALSO: [(&str, &str, &str); 2] =
     [("mailq", "sendmail", "1"), ("newaliases", "sendmail", "1")];
 
-/// The files that a machine lacks on which only the binary was copied: pages, what is passed as `completions` (path below
-/// the prefix, text), and filter and jail where there is a fail2ban. Whoever has installed chopar by a package or by
-/// `make install`, below another prefix, has them from there.
+/// The files missing on a machine to which only the binary was copied: manual pages, the given `completions` (path
+/// below the prefix, text), and filter and jail if there is a fail2ban. An installation by a package or by `make
+/// install`, below another prefix, has them from there.
 pub fn missing(
     machine: &Machine,
     completions: Vec<(&'static str, String)>,
@@ -92,7 +92,7 @@ pub fn missing(
             files.push((PathBuf::from(place), file.text.clone()));
         }
     }
-    // A link that leads nowhere is there too.
+    // A link that leads nowhere exists too.
     files.retain(|(path, _)| path.symlink_metadata().is_err());
     files
 }

@@ -1,7 +1,7 @@
 //! New DKIM keys, and their files in the configuration folder.
 //!
-//! Invariant: a key file is there whole or not at all, never in the place of another, and readable for the daemon's account
-//! whatever the mask of the caller is.
+//! Invariant: a key file is complete or missing, never replaces another, and is readable for the daemon's account
+//! whatever the umask of the caller is.
 
 use std::fmt;
 use std::fs;
@@ -58,7 +58,7 @@ impl fmt::Display for KeyFileError {
 
 impl std::error::Error for KeyFileError {}
 
-/// Makes a key; gives it as PEM.
+/// Makes a key; returns it as PEM.
 pub fn generate(kind: KeyKind) -> Result<Zeroizing<String>, KeyFileError> {
     match kind {
         KeyKind::Ed25519 => {
@@ -78,7 +78,7 @@ pub fn generate(kind: KeyKind) -> Result<Zeroizing<String>, KeyFileError> {
     }
 }
 
-/// Writes the whole file or nothing, and never over one that is there. Group and mode let the daemon read it.
+/// Writes the whole file or nothing, and never over an existing one. Group and mode let the daemon read it.
 pub fn create(config: &Path, path: &Path, pem: &[u8]) -> Result<(), KeyFileError> {
     let failed = |error| KeyFileError::Create(path.to_owned(), error);
     let keys = path.parent().unwrap_or(config);

@@ -1,11 +1,11 @@
-//! What the machine says of itself: the addresses by which its mail leaves.
+//! The addresses from which the machine sends its mail, as the machine knows them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use crate::config::{AddressFamily, Config};
 
-/// The addresses from which mail leaves, IPv4 first: what `[delivery]` binds, else what the system takes for a packet to
-/// the Internet. No packet is sent. A family without a route has none.
+/// The source addresses of mail, IPv4 first: those that `[delivery]` binds, otherwise those that the system uses for a
+/// packet to the Internet. No packet is sent. A family without a route has none.
 pub fn source_addresses(config: &Config) -> Vec<IpAddr> {
     let mut addresses = Vec::new();
     if config.delivery.ip != AddressFamily::Ipv6 {
@@ -19,7 +19,7 @@ pub fn source_addresses(config: &Config) -> Vec<IpAddr> {
     addresses
 }
 
-/// The address that a packet to the Internet would leave from by IPv4 or IPv6, whatever the configuration says.
+/// The source address of a packet to the Internet by IPv4 or IPv6, whatever the configuration says.
 pub fn routed(is_v4: bool) -> Option<IpAddr> {
     match is_v4 {
         true => source(FAR_V4, Ipv4Addr::UNSPECIFIED.into()),
@@ -27,7 +27,7 @@ pub fn routed(is_v4: bool) -> Option<IpAddr> {
     }
 }
 
-/// The address that the system gives a socket to `far`.
+/// The source address that the system gives a socket to `far`.
 fn source(far: IpAddr, any: IpAddr) -> Option<IpAddr> {
     let udp = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
     udp.connect(SocketAddr::new(far, FAR_PORT)).ok()?;
@@ -35,7 +35,7 @@ fn source(far: IpAddr, any: IpAddr) -> Option<IpAddr> {
     (!address.is_unspecified()).then_some(address)
 }
 
-/// Whether others can reach an address: none that stays in a house, or a machine, or that nobody has.
+/// Whether other hosts can reach an address: not private, local to the machine, or unassigned.
 pub fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => {

@@ -1,8 +1,9 @@
-//! Set-up: from a bare machine to mail that arrives, and the judgement of it from outside.
+//! Set-up: from a bare machine to working mail, and checks from outside.
 //!
-//! What decides is pure: [`zone`] says which records the DNS should hold and how what it holds differs, [`spf_record`] merges
-//! a policy, [`doctor`] judges what its gatherers find, [`init`] plans the steps of a first set-up, [`record`] writes records
-//! down, [`trace`] tells what became of a message. What touches the world stands at the edge: [`asking`] asks servers.
+//! Decisions are pure: [`zone`] says which records the DNS should hold and how the published ones differ,
+//! [`spf_record`] merges a policy, [`doctor`] judges what its gatherers find, [`init`] plans the steps of a first
+//! set-up, [`record`] formats records, [`trace`] tells what happened to a message. Code that touches the world stands
+//! at the edge: [`asking`] queries servers.
 
 pub mod acme;
 pub mod asking;

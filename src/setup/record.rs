@@ -82,8 +82,8 @@ impl RecordValue {
         }
     }
 
-    /// The data as a zone file has it (RFC 1035 section 5.1), on one line: names with their last dot, a text in strings
-    /// of at most 255 bytes.
+    /// The data in zone file form (RFC 1035 section 5.1), on one line: names with their last dot, a text in strings of
+    /// at most 255 bytes.
     pub fn zone_data(&self) -> String {
         match self {
             Self::Address(address) => address.to_string(),
@@ -105,7 +105,7 @@ impl DnsRecord {
         Self { name, value }
     }
 
-    /// The name as a web panel of the zone wants it: what is in front of the zone, `@` for the zone itself.
+    /// The name as a web panel of the zone expects it: the part before the zone, `@` for the zone itself.
     pub fn label(&self, zone: &Domain) -> String {
         label(&self.name, zone)
     }

@@ -1,4 +1,4 @@
-//! Records in the forms that other programs take.
+//! Records in the formats of other programs.
 
 use serde_json::{Value as Json, json};
 
@@ -47,8 +47,8 @@ impl std::str::FromStr for Format {
 /// Seconds for which others may keep the records: short, while things still change.
 pub const TTL: u32 = 3_600;
 
-/// The rows in this form. What is set elsewhere than in the zone (PTR) is left out but for zone files, where it stands as
-/// a comment, and JSON. A program that applies them needs all of them; what a person still has to do is in the table.
+/// The rows in this form. Records that are set outside the zone (PTR) are included only in zone files, as comments, and
+/// in JSON. A program that applies the records needs all of them; the table shows what a person still has to do.
 pub fn format(format: Format, zone: &Domain, rows: &[WantedRecord]) -> String {
     let records: Vec<&WantedRecord> = rows.iter().filter(|row| is_in_zone(row, zone)).collect();
     match format {
@@ -60,7 +60,8 @@ pub fn format(format: Format, zone: &Domain, rows: &[WantedRecord]) -> String {
     }
 }
 
-/// Whether a record is set in the zone of the domain, and not where the address comes from or by another domain's owner.
+/// Whether a record is set in the zone of the domain, and not by the provider of the address or by the owner of another
+/// domain.
 fn is_in_zone(row: &WantedRecord, zone: &Domain) -> bool {
     row.purpose != Purpose::Pointer && row.record.name.is_under(zone)
 }
@@ -86,7 +87,7 @@ fn line(record: &DnsRecord) -> String {
     format!("{name}. {TTL} IN {} {}\n", value.kind(), value.zone_data())
 }
 
-/// One document, with the same words in it for every command that shows records.
+/// One document, with the same words for every command that shows records.
 pub fn json(rows: &[WantedRecord]) -> String {
     let rows: Vec<Json> = rows.iter().map(row_json).collect();
     format!("{:#}\n", Json::Array(rows))
@@ -261,7 +262,7 @@ fn nsupdate(zone: &Domain, records: &[&WantedRecord]) -> String {
         let DnsRecord { name, value } = &row.record;
         let kind = value.kind();
         if row.state == RecordState::Differs {
-            // One by one: what stands beside them under the name is not ours.
+            // One by one: other records under the name are not ours.
             for found in &row.found {
                 out.push_str(&format!(
                     "update delete {name}. {kind} {}\n",

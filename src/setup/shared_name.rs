@@ -1,9 +1,9 @@
-//! Users of several domains that have one name.
+//! Users of several domains that have the same name.
 
 use crate::address::Mailbox;
 
-/// What a new user means to those at other domains who have its name: a program that logs in by the name alone is let in
-/// only while one user has it.
+/// The effect of a new user on users of the same name at other domains: a program that logs in by the bare name
+/// succeeds only while one user has it.
 pub fn shared_name<'a>(
     new: &Mailbox,
     others: impl IntoIterator<Item = &'a Mailbox>,

@@ -1,4 +1,4 @@
-//! A word for a shell: what it holds reaches the program as it is.
+//! Quotes a word for a shell, so that it reaches the program unchanged.
 
 /// The text in single quotes.
 pub fn shell_word(text: &str) -> String {

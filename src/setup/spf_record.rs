@@ -1,21 +1,21 @@
-//! An SPF record (RFC 7208) that lets this host send, made of the one that is published: what stands in it is kept.
+//! Makes an SPF record (RFC 7208) that lets this host send from the published one, and keeps its terms.
 
 use crate::address::Domain;
 
-/// What is wrong with a published record, or worth knowing.
+/// A fault of a published record, or a remark on it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Flaw {
     /// There is more than one record, which makes all of them void (section 4.5).
     Several(usize),
-    /// `+all`: everybody may send.
+    /// `+all`: every host may send.
     AllPass,
-    /// `?all`, or no `all` and no `redirect`: nobody is kept from sending.
+    /// `?all`, or no `all` and no `redirect`: no host is excluded.
     Open,
     /// `ptr` is slow, and not to be used (section 5.5).
     Ptr,
     /// Terms behind `all` are never looked at (section 5.1).
     BehindAll(Vec<String>),
-    /// More than ten terms that look something up (section 4.6.4).
+    /// More than ten terms that need a look-up (section 4.6.4).
     Lookups(usize),
     /// Over 450 bytes, which may not fit in a datagram (section 3.4).
     Long(usize),
@@ -61,7 +61,7 @@ pub fn is_one(text: &str) -> bool {
         .is_some_and(|version| version.eq_ignore_ascii_case("v=spf1"))
 }
 
-/// The record for a domain without one: this host, by its name, so that its addresses stand in one place only.
+/// The record for a domain without one: this host, by its name, so that its addresses are in one place only.
 pub fn new(host: &Domain) -> String {
     format!("v=spf1 a:{host} ~all")
 }
@@ -71,8 +71,8 @@ pub fn of_helo() -> String {
     "v=spf1 a -all".to_owned()
 }
 
-/// One record of those published, with this host in it. Where it is in it already by one of its terms the text stays as it
-/// is, unless something else is wrong with it.
+/// One record of the published ones, with this host in it. If one of its terms includes the host already, the text
+/// stays unchanged, unless it has another fault.
 pub fn merged(published: &[String], host: &Domain, passes: bool) -> String {
     let terms: Vec<&str> = published
         .iter()
@@ -93,7 +93,7 @@ pub fn merged(published: &[String], host: &Domain, passes: bool) -> String {
         let mut behind_all = false;
         for term in text.split(' ').skip(1).filter(|term| !term.is_empty()) {
             if let Some(all) = all(term) {
-                // Of several records the milder end is the one that lets through what each of them did.
+                // Of several records the milder end keeps everything that each of them allowed.
                 end = Some(end.map_or(all, |end| if rank(all) < rank(end) { all } else { end }));
                 behind_all = true;
             } else if term.to_ascii_lowercase().starts_with("redirect=") {
@@ -105,7 +105,7 @@ pub fn merged(published: &[String], host: &Domain, passes: bool) -> String {
     }
     let mut out = "v=spf1".to_owned();
     if !is_there {
-        // In front: it is met first, and nothing that fails stands before it.
+        // At the front: it is evaluated first, and no failing term comes before it.
         out.push(' ');
         out.push_str(&ours);
     }
@@ -125,7 +125,7 @@ pub fn merged(published: &[String], host: &Domain, passes: bool) -> String {
     out
 }
 
-/// What is wrong with the records of a domain; `lookups` is what their terms cost, where it is known.
+/// The faults of a domain's records; `lookups` is the cost of their terms, if known.
 pub fn flaws(published: &[String], lookups: Option<usize>) -> Vec<Flaw> {
     let mut flaws = Vec::new();
     if published.len() > 1 {
@@ -171,7 +171,8 @@ pub fn flaws(published: &[String], lookups: Option<usize>) -> Vec<Flaw> {
     flaws
 }
 
-/// What a record costs by itself, and which records it leads to: each `include` and `redirect` is followed by the caller.
+/// The look-ups that a record itself costs, and the records it refers to: the caller follows each `include` and
+/// `redirect`.
 pub fn lookups(text: &str) -> (usize, Vec<String>) {
     let mut own: usize = 0;
     let mut leads = Vec::new();
@@ -193,7 +194,7 @@ pub fn lookups(text: &str) -> (usize, Vec<String>) {
             _ => {}
         }
     }
-    // What holds macros leads elsewhere for each message.
+    // A target with macros differs for each message.
     leads.retain(|target| !target.contains('%'));
     (own, leads)
 }

@@ -1,4 +1,4 @@
-//! Gathers what the configuration, the machine and the DNS say of a domain, for [`zone`](super::zone) to judge.
+//! Gathers what the configuration, the machine and the DNS say about a domain, for [`zone`](super::zone) to judge.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -19,8 +19,8 @@ use crate::policy::published;
 use crate::shell::files::loading;
 use crate::shell::process::time::{SystemEntropy, wall};
 
-/// The addresses by which mail leaves and comes, as others see them. `given` are those that an operator names, where the
-/// machine stands behind another one's.
+/// The addresses that mail is sent from and received at, as others see them. `given` are those that an operator names
+/// if the machine is behind an address translation.
 pub fn addresses(config: &Config, given: &[IpAddr], asker: &Asker) -> Vec<IpAddr> {
     let own = machine::source_addresses(config);
     seen_by_others(own, given, &config.hostname, asker)
@@ -38,14 +38,14 @@ pub(super) fn seen_by_others(
     } else {
         given.to_vec()
     };
-    // Behind an address translation, what the name leads to is what others see.
+    // Behind an address translation, others see the addresses of the name.
     if given.is_empty() && !addresses.iter().copied().any(machine::is_public) {
         let named = asker.addresses(host);
         if named.iter().copied().any(machine::is_public) {
             addresses = named;
         }
     }
-    // What stays in a house is in no zone, where there is one that others reach.
+    // Private addresses are in no zone, if there is a public one.
     if given.is_empty() && addresses.iter().copied().any(machine::is_public) {
         addresses.retain(|address| machine::is_public(*address));
     }
@@ -53,8 +53,8 @@ pub(super) fn seen_by_others(
     addresses
 }
 
-/// SHA-256 of the public key that port 25 shows for the hostname; nothing where the certificate is one that was made here,
-/// or the caller may not read it.
+/// SHA-256 of the public key that port 25 presents for the hostname; `None` if the certificate is self-signed, or the
+/// caller may not read it.
 pub fn key_digest(folder: &Path) -> Option<Vec<u8>> {
     let loaded = loading::load(folder).ok()?;
     let (host, now) = (&loaded.config.hostname, wall());
@@ -95,9 +95,9 @@ pub fn facts_of(config: &Config, domain: &Domain, addresses: Vec<IpAddr>) -> Zon
     }
 }
 
-/// Who reads the reports: the address of the domain that leads to `reports:`; else `admin`, where that is an address of a domain
-/// of this host; else postmaster of the domain, whose mail is led to `admin`. An address elsewhere would need that domain's leave
-/// (RFC 7489 section 7.1).
+/// The recipient of reports: the address of the domain that leads to `reports:`; otherwise `admin`, if that is in a
+/// domain of this host; otherwise postmaster of the domain, whose mail goes to `admin`. An address elsewhere would need
+/// that domain's permission (RFC 7489 section 7.1).
 fn reports_to(config: &Config, domain: &Domain) -> String {
     let served = config.domains.get(domain);
     let mut aliases = served.into_iter().flat_map(|served| &served.aliases);
@@ -114,7 +114,7 @@ fn reports_to(config: &Config, domain: &Domain) -> String {
     }
 }
 
-/// What the DNS holds.
+/// Looks up the published records.
 pub fn look(facts: &ZoneFacts, asker: &Asker) -> ZoneView {
     let mut all = questions(facts);
     let random = random_label();
@@ -159,7 +159,7 @@ pub fn look(facts: &ZoneFacts, asker: &Asker) -> ZoneView {
     seen
 }
 
-/// Whether mail from each of our addresses passes the policy of a domain; nothing where the DNS failed.
+/// Whether mail from each of our addresses passes the policy of a domain; `None` if the DNS failed.
 fn passes(facts: &ZoneFacts, asker: &Asker, domain: &Domain) -> Option<bool> {
     if facts.addresses.is_empty() {
         return None;
@@ -185,7 +185,7 @@ fn passes(facts: &ZoneFacts, asker: &Asker, domain: &Domain) -> Option<bool> {
     Some(all)
 }
 
-/// What all terms of a record cost, those of the records that it leads to with them; it stops where it is too much anyway.
+/// The cost of all terms of a record, including the records that it refers to; stops when it is too much anyway.
 fn count_lookups(record: &str, asker: &Asker) -> usize {
     let (mut total, mut leads) = spf_record::lookups(record);
     while let Some(name) = leads.pop() {
@@ -215,7 +215,7 @@ fn count_lookups(record: &str, asker: &Asker) -> usize {
     total
 }
 
-/// A label that nobody has made a record for.
+/// A label that has no record.
 fn random_label() -> String {
     let mut bytes = [0; 6];
     SystemEntropy::default().fill(&mut bytes);

@@ -1,5 +1,5 @@
-//! Looks at the zones of several domains, some at a time, and none longer than [`ZONES_TIMEOUT`] in all: what is not known by
-//! then is unknown.
+//! Surveys the zones of several domains, a few at a time, and all within [`ZONES_TIMEOUT`]. Facts that are not known by
+//! then are unknown.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -14,18 +14,18 @@ use crate::address::Domain;
 use crate::config::Config;
 use crate::limits::{ZONES_AT_ONCE, ZONES_TIMEOUT};
 
-/// How the DNS stands to one domain.
+/// The state of one domain in the DNS.
 #[derive(Clone, Debug)]
 pub struct Survey {
-    /// What the machine says.
+    /// The facts from the machine.
     pub facts: ZoneFacts,
-    /// The zone that the domain is in; the domain itself where that is not known.
+    /// The zone of the domain; the domain itself if unknown.
     pub zone: Domain,
     pub rows: Vec<WantedRecord>,
 }
 
-/// Looks at these domains, in this order. `given` are the addresses that an operator names. A thread that is late is left
-/// behind: it ends by its own deadlines, or with the process.
+/// Surveys these domains, in this order. `given` are the addresses that an operator names. A late thread is abandoned:
+/// it ends by its own deadlines, or with the process.
 pub fn look(
     config: &Config,
     domains: &[Domain],
@@ -54,7 +54,7 @@ pub fn look(
                 waiting.pop_front()
             };
             while let Some(facts) = next() {
-                // Nobody waits any longer for one that comes late.
+                // The receiver no longer waits for a late result.
                 if send.send(one(facts, &asker)).is_err() {
                     return;
                 }
@@ -92,7 +92,7 @@ fn one(facts: ZoneFacts, asker: &Asker) -> Survey {
     }
 }
 
-/// Behind an address translation the DNS has to be asked, and may not answer.
+/// Behind an address translation the DNS must be asked, and may not answer.
 fn addresses(config: &Config, given: &[IpAddr], asker: &Arc<Asker>) -> Vec<IpAddr> {
     let own = machine::source_addresses(config);
     let (send, received) = mpsc::channel();

@@ -1,4 +1,4 @@
-//! What the log says of one message, told to a person as it happens.
+//! Tells a person the log of one message while it happens.
 
 mod explanation;
 
@@ -9,7 +9,7 @@ pub use explanation::explain;
 /// How a delivery that is followed ended: delivered, failed, or not before the command gave up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum End {
-    /// Every recipient's server has it.
+    /// The server of every recipient has accepted it.
     Delivered,
     /// A server refused it for good, for one recipient at least.
     Failed,
@@ -25,7 +25,7 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// What a line of the log adds, in words; nothing for what is of no interest to whoever has sent the message.
+    /// The sentences that a log line adds; none for a line that does not interest the sender.
     pub fn tell(&mut self, line: &str) -> Vec<String> {
         let entry = Entry(fields(line));
         match entry.value("event") {
@@ -70,7 +70,7 @@ impl Trace {
         self.is_signed
     }
 
-    /// The end of the delivery; `None` while it goes on.
+    /// The end of the delivery; `None` while it continues.
     pub fn end(&self) -> Option<End> {
         let ended = self.delivered.saturating_add(self.failed);
         if self.recipients == 0 || ended < self.recipients {
@@ -93,7 +93,7 @@ impl Entry {
         found.map_or("", |(_, value)| value.as_str())
     }
 
-    /// The host that was reached: nothing where none was.
+    /// The host that was reached; empty if there was none.
     fn host(&self) -> String {
         match (self.value("host"), self.value("address")) {
             ("", _) => String::new(),
@@ -108,7 +108,7 @@ impl Entry {
         }
     }
 
-    /// What the host said, or what happened.
+    /// The reply of the host, or the event.
     fn words(&self) -> &str {
         let words = [self.value("reply"), self.value("why"), self.value("cause")];
         let words = words.into_iter().find(|text| !text.is_empty());
@@ -139,14 +139,14 @@ impl Entry {
         told
     }
 
-    /// A word or two, what happened, and what that means.
+    /// A word or two, the event, and its meaning.
     fn with_meaning(&self, what: &str) -> Vec<String> {
         let mut told = vec![format!("{what}: {}", self.words())];
         told.extend(self.meaning());
         told
     }
 
-    /// A sentence, then what the host replied or what happened, and what that means.
+    /// A sentence, then the reply of the host or the event, and its meaning.
     fn with_reasons(&self, sentence: String) -> Vec<String> {
         let words = self.words();
         let is_reply = words
@@ -167,7 +167,7 @@ impl Entry {
     }
 }
 
-/// When it is tried again, where the line says so.
+/// The time of the next attempt, if the line has it.
 fn next_attempt(next: &str) -> Option<String> {
     (!next.is_empty()).then(|| {
         format!("it is tried again at {next}, and stays in the queue until then: also when you stop watching (Ctrl-C)")

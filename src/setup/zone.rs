@@ -1,6 +1,7 @@
-//! Which records the DNS should hold for a domain whose mail this host sends and takes, and how what it holds differs.
+//! Which records the DNS should hold for a domain whose mail this host sends and receives, and how the published ones
+//! differ.
 //!
-//! [`questions`] says what has to be known, [`compare`] judges it once it is.
+//! [`questions`] returns the questions that must be answered, [`compare`] judges the answers.
 
 mod dkim;
 mod dmarc;
@@ -17,7 +18,7 @@ use super::spf_record;
 use crate::address::Domain;
 use crate::dns::{Mx, Srv, Tlsa, ZoneKind, reverse_name, zone_of};
 
-/// What this machine and its configuration say.
+/// Facts from this machine and its configuration.
 #[derive(Clone, Debug)]
 pub struct ZoneFacts {
     /// The name of this host.
@@ -32,19 +33,19 @@ pub struct ZoneFacts {
     pub keys: Vec<PublishedKey>,
     /// The address that gets the reports about the domain.
     pub reports: String,
-    /// The port for STARTTLS and AUTH, where there is one.
+    /// The port for STARTTLS and AUTH, if there is one.
     pub submission: Option<u16>,
-    /// The port for TLS from the first byte and AUTH, where there is one.
+    /// The port for TLS from the first byte and AUTH, if there is one.
     pub submissions: Option<u16>,
-    /// SHA-256 of the public key of the host's certificate, where that is not self-signed.
+    /// SHA-256 of the public key of the host's certificate, if that is not self-signed.
     pub key_digest: Option<Vec<u8>>,
     /// The names of the domain under which something is served over HTTPS.
     pub web: Vec<Domain>,
-    /// The text that says which MTA-STS policy there is, where there is one.
+    /// The text that announces the MTA-STS policy, if there is one.
     pub policy_record: Option<String>,
 }
 
-/// A DKIM key, as it is to be published.
+/// A DKIM key to be published.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PublishedKey {
     pub selector: String,
@@ -52,7 +53,7 @@ pub struct PublishedKey {
     pub text: String,
 }
 
-/// What the DNS holds under a name.
+/// The records under a name.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum PublishedRecords {
     /// These records, at all servers that were asked.
@@ -60,16 +61,16 @@ pub enum PublishedRecords {
     /// An alias to this name, and the records there.
     Alias(Domain, Vec<RecordValue>),
     Nothing,
-    /// The servers of the zone do not agree: what each of them has. Usually the newest are still on their way.
+    /// The servers of the zone differ: the records of each. Usually a recent change is still on its way.
     Divided(Vec<(String, Vec<RecordValue>)>),
     /// It could not be found out, for this reason.
     Unknown(String),
 }
 
-/// What is known of the DNS.
+/// The known records of the DNS.
 #[derive(Clone, Debug, Default)]
 pub struct ZoneView {
-    /// What each question found.
+    /// The result of each question.
     pub records: BTreeMap<(Domain, ZoneKind), PublishedRecords>,
     /// Whether mail from each address passes the policy of the domain.
     pub spf_passes: Option<bool>,
@@ -79,11 +80,11 @@ pub struct ZoneView {
     pub spf_lookups: Option<usize>,
     /// Names under which every name has an answer.
     pub wildcards: Vec<Domain>,
-    /// Whether the zone of the host's name is signed, as a validating resolver says.
+    /// Whether the zone of the host's name is signed, by a validating resolver.
     pub signed: bool,
 }
 
-/// What a record is for.
+/// The purpose of a record.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Purpose {
     /// The host's name leads to it.
@@ -98,7 +99,7 @@ pub enum Purpose {
     SpfHelo,
     /// Signatures can be verified.
     Dkim,
-    /// What is to become of mail that is neither.
+    /// The policy for mail that is neither.
     Dmarc,
     /// Reports may be sent to another domain.
     DmarcReports,
@@ -110,7 +111,7 @@ pub enum Purpose {
     Association,
     /// Senders know that there is TLS.
     MtaSts,
-    /// What the domain publishes over HTTPS is found.
+    /// Pages of the domain are found over HTTPS.
     Web,
 }
 
@@ -166,14 +167,14 @@ pub enum ZoneNeed {
     Advised,
 }
 
-/// How the DNS stands to a record.
+/// The state of a record in the DNS.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RecordState {
-    /// It is there, or another that does the same.
+    /// It exists, or another that has the same effect.
     There,
-    /// Something else is there, which this should replace.
+    /// Another value exists, which this should replace.
     Differs,
-    /// It is to be added.
+    /// It must be added.
     Missing,
     /// Some servers of the zone have it, and others not yet.
     OnItsWay,
@@ -208,11 +209,11 @@ pub struct WantedRecord {
     pub need: ZoneNeed,
     /// The record, as it should be.
     pub record: DnsRecord,
-    /// How the DNS stands to it.
+    /// Its state in the DNS.
     pub state: RecordState,
-    /// What is there instead, or beside it.
+    /// The existing values instead of it, or beside it.
     pub found: Vec<RecordValue>,
-    /// What else there is to say, each a sentence.
+    /// Further remarks, each a sentence.
     pub notes: Vec<String>,
 }
 
@@ -222,7 +223,7 @@ impl ZoneFacts {
         below("_dmarc", &self.domain)
     }
 
-    /// The name by which another domain says that it takes the reports about this one (RFC 7489 section 7.1); none where
+    /// The name by which another domain agrees to receive the reports about this one (RFC 7489 section 7.1); `None` if
     /// they stay in the domain.
     fn reports_name(&self) -> Option<Domain> {
         let to = self.reports_domain()?;
@@ -258,7 +259,7 @@ impl ZoneFacts {
     }
 }
 
-/// What has to be asked.
+/// The questions to ask.
 pub fn questions(facts: &ZoneFacts) -> Vec<(Domain, ZoneKind)> {
     let mut all = vec![
         (facts.host.clone(), ZoneKind::A),
@@ -301,7 +302,7 @@ pub fn questions(facts: &ZoneFacts) -> Vec<(Domain, ZoneKind)> {
     all
 }
 
-/// The records that should be there, and how the DNS stands to each.
+/// The records that should exist, and the state of each in the DNS.
 pub fn compare(facts: &ZoneFacts, seen: &ZoneView) -> Vec<WantedRecord> {
     let mut rows = addresses(facts, seen);
     rows.extend(pointers(facts, seen));
@@ -326,14 +327,14 @@ pub fn compare(facts: &ZoneFacts, seen: &ZoneView) -> Vec<WantedRecord> {
     rows
 }
 
-/// Whether the DNS is as it has to be.
+/// Whether the DNS is as it should be.
 pub fn is_complete(rows: &[WantedRecord]) -> bool {
     rows.iter()
         .all(|row| row.need != ZoneNeed::Required || row.state == RecordState::There)
 }
 
 impl ZoneView {
-    /// What the question found; nothing for one that was not asked.
+    /// The result of a question; empty if it was not asked.
     pub fn get(&self, name: &Domain, kind: ZoneKind) -> PublishedRecords {
         self.records
             .get(&(name.clone(), kind))
@@ -365,7 +366,7 @@ impl ZoneView {
                     .collect();
                 let first = each.first().map(|(_, texts)| texts.clone());
                 match first {
-                    // They differ in what is of no interest here.
+                    // The difference does not matter here.
                     Some(first) if each.iter().all(|(_, texts)| *texts == first) => {
                         Texts::Known(first)
                     }
@@ -385,7 +386,7 @@ enum Texts {
 }
 
 impl PublishedKey {
-    /// The owner name of its record; none where it would be too long.
+    /// The owner name of its record; `None` if it would be too long.
     fn name(&self, domain: &Domain) -> Option<Domain> {
         below(&format!("{}._domainkey", self.selector), domain)
     }
@@ -412,7 +413,7 @@ impl WantedRecord {
         self.notes.push(text.into());
     }
 
-    /// The state of a record that is there if one of the values is it; others differ, or stand beside it.
+    /// The state of a record that is fine if one of the values matches; other values differ, or are beside it.
     fn judge(&mut self, published: PublishedRecords) {
         let record = self.record.value.clone();
         match published {
@@ -463,7 +464,7 @@ impl WantedRecord {
         }
     }
 
-    /// The same for a text of a kind of which there may be one.
+    /// The same for a kind of text of which there may be only one.
     fn judge_texts(&mut self, texts: Texts, is_right: impl Fn(&str) -> bool) -> Vec<String> {
         match texts {
             Texts::Known(texts) => {
@@ -708,7 +709,7 @@ fn association(facts: &ZoneFacts, seen: &ZoneView) -> Option<WantedRecord> {
         &published,
         PublishedRecords::Records(_) | PublishedRecords::Alias(..)
     );
-    // Without signatures in the zone nobody looks at it; one that is there and wrong does harm where they are.
+    // Without signatures in the zone the record is ignored; a wrong one does harm as soon as the zone is signed.
     if !seen.signed && !is_published {
         return None;
     }
@@ -739,7 +740,7 @@ fn association(facts: &ZoneFacts, seen: &ZoneView) -> Option<WantedRecord> {
     Some(row)
 }
 
-/// What stands in the way of a record.
+/// Obstacles for a record.
 fn obstacles(row: &mut WantedRecord, seen: &ZoneView) {
     let name = row.record.name.clone();
     if let PublishedRecords::Alias(to, _) = seen.get(&name, row.record.value.kind()) {

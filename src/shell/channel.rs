@@ -1,8 +1,7 @@
-//! What one thread leaves for another: a line of items under a lock that is held to move them, never while one is used.
+//! A channel between two threads: a queue behind a lock that is held to move items, never while an item is used.
 //!
-//! It is one buffer, which goes back whenever it is empty. std's channel takes a block of the
-//! heap for every 31 items, wherever the heap has room, and the last one keeps everything below it from going back to
-//! the system.
+//! It is one buffer, which is freed whenever it is empty. The channel of std allocates a block for every 31 items,
+//! anywhere in the heap, and the last block keeps the heap below it from being returned to the system.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,7 +20,7 @@ pub(super) fn channel<T>() -> (Giver<T>, Taker<T>) {
     (Giver(Arc::clone(&shared)), Taker(shared))
 }
 
-/// The end that leaves items. Dropping it tells the other that no more will come.
+/// The sending end. Dropping it tells the receiver that no more items will come.
 #[derive(Debug)]
 pub(super) struct Giver<T>(Arc<Shared<T>>);
 
@@ -33,7 +32,7 @@ pub(super) struct Taker<T>(Arc<Shared<T>>);
 #[derive(Debug)]
 pub(super) struct Gone<T>(pub(super) T);
 
-/// What a wait ended with.
+/// Why a wait ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Waited {
     /// There is something.
@@ -97,7 +96,7 @@ impl<T> Taker<T> {
         }
     }
 
-    /// Moves items behind those of `into`, as long as `takes` agrees to each.
+    /// Appends items to `into`, as long as `takes` accepts each.
     pub(super) fn take_while(&self, into: &mut Vec<T>, mut takes: impl FnMut(&T) -> bool) {
         let mut line = self.0.lock();
         while let Some(item) = line.items.pop_front() {

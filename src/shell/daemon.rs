@@ -1,8 +1,9 @@
-//! From a configuration to a relay that runs: sockets, account, spool, sandbox, threads, loop, in this order.
+//! From a configuration to a running relay: sockets, account, spool, sandbox, threads, event loop, in this order.
 //!
-//! Ports are bound and folders made as root; then the account is changed, the helper started and the sandbox closed,
-//! before the first thread is started and before anything is read that a peer has written. Of root's rights one is kept
-//! for a while: the thread that renews certificates is begun with that to bind low ports, all others without.
+//! Root binds the ports and makes the folders. Then the account is changed, the helper is started and the sandbox is
+//! closed, before the first thread starts and before anything is read that a peer has written. One right of root is
+//! kept for a while: the thread that renews certificates starts with the right to bind low ports, all other threads
+//! without it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -134,7 +135,7 @@ pub fn run(path: &Path, renew: impl FnOnce(RenewalDoor) + Send + 'static) -> Res
     .run()
 }
 
-/// Closes the sandbox; gives its rules where they are in force.
+/// Closes the sandbox; returns its rules if they are enforced.
 fn close_sandbox(config: &Config, folder: &Path, spool: &Path) -> Option<SandboxRules> {
     let rules = SandboxRules::new(config, folder, spool);
     let enforced = rules.enforce();
@@ -149,8 +150,8 @@ fn log_port(port: &ListeningPort) {
     log::write(&line.with_some("from", passed));
 }
 
-/// The thread that renews certificates alone may bind the ports that challenges come to, whoever gave the right: root, or
-/// the unit. Root that is to stay root keeps what it has.
+/// Only the thread that renews certificates may bind the ports of challenges, whether root or the unit gave the right.
+/// If root stays root, it keeps its rights.
 fn drop_last_right(account: Option<&SystemAccount>) -> Result<(), RunError> {
     if account.is_some() || !rustix::process::geteuid().is_root() {
         privilege::drop_capabilities().map_err(RunError::Privilege)?;
@@ -158,8 +159,8 @@ fn drop_last_right(account: Option<&SystemAccount>) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Makes the folders, binds the sockets, and leaves root behind. The sockets of programs of this machine come last: what
-/// lies in a folder of the account's is the account's own affair.
+/// Makes the folders, binds the sockets, and drops root. The sockets for programs of this machine come last: files in a
+/// folder of the account's are the account's responsibility.
 fn become_service(
     config: &Config,
     spool: &Path,
@@ -195,7 +196,7 @@ fn open_spool(spool: &Path) -> Result<(FileDisk, FileReader), RunError> {
     Ok((disk, reader))
 }
 
-/// Opens the journal and gives the engine what is still owed.
+/// Opens the journal and gives the queued messages to the engine.
 fn recover(
     config: &Arc<Config>,
     disk: FileDisk,
@@ -212,7 +213,7 @@ fn recover(
     let mut engine = Engine::new(start, now);
     engine.set_log_level(log::shown());
     engine.set_operator(rustix::process::getuid().as_raw());
-    // Each message goes to the engine as it is found: a long queue is never in memory twice.
+    // Each message goes to the engine when it is found: a long queue is never in memory twice.
     let mut sink = |recovered| engine.handle(Event::Recovered(Box::new(recovered)), now);
     let (journal, report) = Journal::open(disk, &mut sink)
         .map_err(|error| RunError::Journal(spool.to_owned(), error))?;

@@ -1,4 +1,4 @@
-//! One thread, one poll: readiness in, events to the engine, its actions done.
+//! One thread, one poll: readiness in, events to the engine, its actions performed.
 //!
 //! ```text
 //!   poll --> mark what is ready --> hand in what came --> accept --> read --> expire --> poll
@@ -6,10 +6,10 @@
 //!                                        '--------- settle: do actions, write, tell what came of it
 //! ```
 //!
-//! It routes and sleeps; the engine decides. Each connection gets a budget a turn, and what is left over is looked at
-//! in the next one without a wait. Invariants: the actions of an event are done before the next event is handed in;
-//! no edge is lost, for readiness is kept in the stream; the time that decides is read once a turn. How long the turn took
-//! is measured beside that.
+//! The loop routes and sleeps; the engine decides. Each connection has a budget per turn, and the rest is processed in
+//! the next turn, which then starts without waiting. Invariants: the actions of an event are performed before the next
+//! event is handed in; no readiness edge is lost, because the stream stores it; the clock that decisions use is read
+//! once per turn. The duration of a turn is measured separately.
 
 mod connections;
 mod fixed;
@@ -48,7 +48,7 @@ impl EventLoop {
         self.helper
             .register(self.poll.registry(), TokenSource::Helper.token(0))
             .map_err(|error| RunError::System("poll", error))?;
-        // What recovery found waits to be sent.
+        // Recovered messages wait to be sent.
         self.engine.expire(self.now);
         self.settle();
         self.say_certificates();
@@ -125,7 +125,7 @@ impl EventLoop {
         })
     }
 
-    /// Marks what is ready.
+    /// Marks ready sockets.
     fn route(&mut self, readiness: &Readiness) {
         match TokenSource::of(readiness.token()) {
             (TokenSource::Signals, _) => self.on_signals(),
@@ -208,7 +208,7 @@ impl EventLoop {
         self.state.scratch = scratch;
     }
 
-    /// Hands in what other threads have done.
+    /// Passes on the results of other threads.
     fn collect(&mut self) {
         while let Some(completion) = self.journal.next_completion() {
             self.engine.handle(Event::Stored(completion), self.now);
@@ -241,7 +241,8 @@ impl EventLoop {
         }
     }
 
-    /// Tells systemd that the loop turns, and how it goes. A loop that hangs, or one whose journal has ended, tells nothing.
+    /// Notifies systemd that the loop runs, with its status. A loop that hangs, or one whose journal has ended, sends
+    /// nothing.
     fn report(&mut self) {
         let now = self.now.instant;
         if self.supervisor.deadline().is_some_and(|at| at <= now) && self.journal.is_alive() {

@@ -1,7 +1,7 @@
 //! The thin shell around the engine: sockets, TLS, files, threads, time.
 //!
-//! [`daemon::run`] puts the parts together; the event loop routes readiness to them and events to the engine, does what
-//! the engine wants, and sleeps. Nothing here decides what becomes of a message.
+//! [`daemon::run`] puts the parts together. The event loop routes readiness to them and events to the engine, performs
+//! the engine's actions, and sleeps. Nothing here decides about a message.
 
 pub mod certificates;
 mod channel;

@@ -1,7 +1,7 @@
-//! The thread that renews certificates, as the loop sees it: told of another configuration, it tells what it did.
+//! The thread that renews certificates, as the event loop sees it: it gets new configurations and reports what it did.
 //!
-//! What it does is [`crate::setup`]'s, which hands its life to [`crate::shell::daemon::run`]. It alone keeps the right to bind low
-//! ports, and it ends with the process.
+//! Its work is in [`crate::setup`], which hands the thread to [`crate::shell::daemon::run`]. Only this thread keeps the
+//! right to bind low ports, and it ends with the process.
 
 use std::io;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ pub(super) struct Renewals {
     said: Receiver<Said>,
 }
 
-/// Where the thread lives.
+/// The paths that the thread needs.
 pub(super) struct RenewalPlace {
     /// The configuration folder.
     pub(super) folder: PathBuf,
@@ -36,7 +36,7 @@ pub(super) struct RenewalPlace {
     pub(super) hook: HelperDoor,
 }
 
-/// The configuration that was read last and not taken yet; one before it is nobody's any more.
+/// The configuration that was read last and not taken yet; an earlier one is obsolete.
 type Newest = Arc<Mutex<Option<Arc<Config>>>>;
 
 enum Said {
@@ -60,7 +60,7 @@ pub struct RenewalDoor {
     waker: Arc<Waker>,
 }
 
-/// What a wait ended with.
+/// Why a wait ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Waited {
     /// The time is over.
@@ -91,18 +91,18 @@ impl RenewalDoor {
         }
     }
 
-    /// Hands a log line to the event loop, which is the only one that writes them.
+    /// Sends a log line to the event loop, which is the only writer.
     pub fn log(&self, line: Line) {
         self.say(Said::Log(line));
     }
 
-    /// Says that there is another certificate.
+    /// Reports a new certificate.
     pub fn renewed(&self) {
         self.say(Said::Renewed);
     }
 
     fn say(&self, what: Said) {
-        // Nobody listens while the process ends.
+        // The receiver is gone while the process ends.
         drop(self.say.send(what));
         drop(self.waker.wake());
     }
@@ -141,11 +141,11 @@ impl Renewals {
     /// There is another configuration.
     pub(super) fn reconfigure(&self, config: Arc<Config>) {
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(config);
-        // A thread that is gone has nothing left to do, and one that was told already will look.
+        // A thread that has ended has nothing left to do, and one that was notified already will look.
         let _is_told: bool = self.reloaded.try_send(()).is_ok();
     }
 
-    /// Logs what the thread said; gives whether there is another certificate.
+    /// Logs the lines of the thread; returns whether there is a new certificate.
     pub(super) fn take_lines(&self) -> bool {
         let mut is_renewed = false;
         while let Ok(said) = self.said.try_recv() {

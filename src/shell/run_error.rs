@@ -1,4 +1,4 @@
-//! Why the relay does not run, and with which exit code it ends.
+//! Why the relay does not run, and the exit code for that.
 
 use std::path::PathBuf;
 use std::{fmt, io};
@@ -16,7 +16,7 @@ use crate::shell::tls::TlsError;
 pub enum RunError {
     /// The configuration has errors, each a sentence.
     Config(Vec<String>),
-    /// A folder cannot be made, or is not what it should be.
+    /// A folder cannot be made, or is not as it should be.
     Folder(OwnFolderError),
     /// A socket cannot be bound.
     Listen(ListenError),
@@ -30,7 +30,7 @@ pub enum RunError {
     Secret(PathBuf, io::Error),
     /// TLS cannot be set up.
     Tls(TlsError),
-    /// The system does not give what every process gets.
+    /// A basic system service is missing.
     System(&'static str, io::Error),
     /// The journal's thread has ended.
     Writer,

@@ -1,13 +1,14 @@
-//! TLS as the relay speaks it (RFC 8446, RFC 5246; RFC 3207, RFC 8314), through rustls with ring.
+//! TLS as the relay uses it (RFC 8446, RFC 5246; RFC 3207, RFC 8314), through rustls with ring.
 //!
-//! Server: no session tickets and no session store, so that an idle session holds little and nothing is remembered
-//! of it; of ALPN only `smtp` is taken (RFC 7301, against ALPACA); of the certificates that have the name of the SNI it is
-//! the one that serves the client best ([`Fitness`](crate::shell::certificates::certificate::Fitness)). Invariant: a pair is replaced only by a
-//! pair of the same name that works, that clients take no less ([`Standing`](crate::shell::certificates::certificate::Standing)), and that has
-//! all of its names that are wanted (`replacement`); one that
-//! cannot be read, does not match, is cut short or gone changes nothing but what is logged ([`Tls::take`] is the one
-//! place), across restarts too ([`last_good`]). Client: opportunistic TLS goes on
-//! with a certificate that cannot be verified, and says so; the signature of the handshake is checked either way.
+//! Server: there are no session tickets and no session store, so an idle session holds little memory and nothing is
+//! remembered of it. Of ALPN only `smtp` is accepted (RFC 7301, against ALPACA). Of the certificates for the name of
+//! the SNI, the server presents the one that serves the client best
+//! ([`Fitness`](crate::shell::certificates::certificate::Fitness)). Invariant: a pair is replaced only by a pair of the
+//! same name that works, that clients accept no less ([`Standing`](crate::shell::certificates::certificate::Standing)),
+//! and that has all wanted names of the old one (`replacement`). A pair that cannot be read, does not match, is
+//! truncated or is gone changes only the log ([`Tls::take`] is the one place), even across restarts ([`last_good`]).
+//! Client: opportunistic TLS continues with a certificate that cannot be verified, and reports that; the signature of
+//! the handshake is always checked.
 //!
 //! Not supported: client certificates, 0-RTT, resumption.
 
@@ -51,11 +52,12 @@ use crate::shell::certificates::pairs::{FoundPair, OBTAINED, PairFiles, shown};
 use crate::shell::certificates::roots::{root_store, root_store_with};
 use crate::shell::process::time::wall;
 
-/// What there is to serve.
+/// The certificates that can be served.
 #[derive(Clone, Copy, Default)]
 pub struct Read<'a> {
     pub found: &'a [FoundPair],
-    /// Roots in PEM that are known here beside those of the system ([`roots::authorities`](crate::shell::certificates::roots::authorities)).
+    /// Roots in PEM, besides those of the system
+    /// ([`roots::authorities`](crate::shell::certificates::roots::authorities)).
     pub authorities: &'a [u8],
     /// Names beside the hostname that certificates are wanted for ([`names`](crate::policy::published::names)).
     pub names: &'a [Domain],
@@ -70,16 +72,16 @@ impl<'a, T: AsRef<[FoundPair]> + ?Sized> From<&'a T> for Read<'a> {
     }
 }
 
-/// What handshakes need.
+/// The data for handshakes.
 pub struct Tls {
     provider: Arc<CryptoProvider>,
     /// The last good pair of each name.
     served: Vec<Served>,
-    /// The hostname, and what else certificates are wanted for.
+    /// The hostname, and the other names that certificates are wanted for.
     wanted: Vec<Domain>,
-    /// What is shown while there is none.
+    /// The certificate that is presented while there is no other.
     made: Option<Made>,
-    /// What was wrong with the pairs when they were read last.
+    /// The errors of the pairs when they were last read.
     found: Vec<(Box<str>, CertificateCause)>,
     server: Arc<ServerConfig>,
     https: Arc<ServerConfig>,
@@ -93,9 +95,9 @@ struct Served {
     /// The files hold another one by now, which clients would refuse sooner than this, or for a name that it lacks.
     is_replaced: bool,
     bare_key: Option<PathBuf>,
-    /// Who has issued it, where neither the file nor the known roots have that.
+    /// The issuer, if neither the file nor the known roots have its certificate.
     missing_issuer: Option<String>,
-    /// The key and the chain to keep, where the account could read them itself.
+    /// The key and the chain to store, if the account could read them itself.
     pem: Option<Zeroizing<Vec<u8>>>,
 }
 
@@ -115,7 +117,7 @@ struct Made {
 }
 
 impl Made {
-    /// Whether it still is what would be made.
+    /// Whether it is still the one that would be made.
     fn is_for(&self, hostname: &Domain, now: Timestamp) -> bool {
         let validity = self.certificate.validity;
         self.certificate.has_name(hostname.as_str())
@@ -125,7 +127,7 @@ impl Made {
     }
 }
 
-/// rustls refused to be set up; the text says why.
+/// rustls refused the settings; the text gives the reason.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TlsError(String);
 
@@ -137,13 +139,13 @@ impl fmt::Display for TlsError {
 
 impl std::error::Error for TlsError {}
 
-/// What becomes of a pair whose folder is no longer under `tls/`.
+/// How a pair is handled whose folder is no longer under `tls/`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Gone {
     /// It stays.
     Kept,
-    /// It goes, where another is served: the operator has asked for a reload. One that chopar has obtained goes in any case:
-    /// nobody but `chopar cert revoke` removes its folder.
+    /// It is dropped if another is served, because the operator has asked for a reload. One that chopar has obtained is
+    /// always dropped: only `chopar cert revoke` removes its folder.
     Dropped,
 }
 
@@ -159,7 +161,8 @@ impl Tls {
         Self::start(found, &LastGood::default(), hostname, wall())
     }
 
-    /// TLS with the pairs that were found, and in the place of those that do not work with what an earlier run has kept.
+    /// TLS with the pairs that were found, and in place of those that do not work with the ones that an earlier run has
+    /// stored.
     pub fn start<'a>(
         read: impl Into<Read<'a>>,
         kept: &LastGood,
@@ -205,12 +208,12 @@ impl Tls {
             let certificate = ServableCertificate::judge(pair, &tls.provider).ok()?;
             Some(Made::new(pair, certificate))
         });
-        // A restart goes as far as a reload.
+        // A restart has the same effect as a reload.
         tls.take(read, hostname, Gone::Dropped, now)?;
         Ok(tls)
     }
 
-    /// Takes what works of the pairs that were found, from the next handshake on; what does not work changes nothing.
+    /// Serves the found pairs that work, from the next handshake on; those that do not work change nothing.
     pub(super) fn take<'a>(
         &mut self,
         read: impl Into<Read<'a>>,
@@ -244,7 +247,7 @@ impl Tls {
                     };
                     self.serve_pair(fresh, &roots, now);
                 }
-                // What the account cannot read is what has to be mended first.
+                // A file that the account cannot read must be corrected first.
                 Some((_, Err(fault))) if error.is_none() => {
                     self.found
                         .push((name.clone(), CertificateCause::Unusable(fault)));
@@ -272,8 +275,8 @@ impl Tls {
         self.serve(hostname, now)
     }
 
-    /// Puts a pair that works in the place of the one of the same name. One that it is no replacement for is kept beside it:
-    /// handshakes choose between the two, so that the new one is shown as soon as it is the better one.
+    /// Puts a working pair in the place of the one of the same name. If it is not a proper replacement, the old pair
+    /// stays beside it: handshakes choose between the two, so the new one is presented as soon as it is better.
     fn serve_pair(&mut self, fresh: Fresh<'_>, roots: &RootCertStore, now: Timestamp) {
         let Fresh {
             name,
@@ -304,9 +307,9 @@ impl Tls {
         );
     }
 
-    /// Serves the pairs; a certificate that is made here where there is none, and as long as it lasts the same.
+    /// Serves the pairs; if there is none, a self-signed certificate, the same as long as it is valid.
     fn serve(&mut self, hostname: &Domain, now: Timestamp) -> Result<(), TlsError> {
-        // Of those of one folder the better one first: that is the one to keep.
+        // Of those of one folder the better one first: that is the one to store.
         let mut all = mem::take(&mut self.served);
         all.sort_by_key(|served| (served.name.clone(), Reverse(self.worth(served, now))));
         self.served = all;
@@ -332,7 +335,7 @@ impl Tls {
         Ok(())
     }
 
-    /// Whether another certificate is to be made: the one that was made here ends soon.
+    /// Whether a new self-signed certificate is needed, because the current one ends soon.
     pub(super) fn is_due(&self, hostname: &Domain, now: Timestamp) -> bool {
         let made = self.made.as_ref().filter(|_| self.is_self_signed());
         made.is_some_and(|made| !made.is_for(hostname, now))
@@ -343,8 +346,8 @@ impl Tls {
         self.made.as_ref().map(|made| made.pem.as_slice())
     }
 
-    /// The pairs that are served and that the account could read: the folder under `tls/`, and the key and the chain in PEM;
-    /// of each folder the best.
+    /// The pairs that are served and that the account could read: the folder under `tls/`, and the key and the chain in
+    /// PEM; of each folder the best.
     pub(super) fn last_good(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let mut last = None;
         let served = self.served.iter();
@@ -353,7 +356,7 @@ impl Tls {
             .filter(move |(name, _)| last.replace(*name) != Some(*name))
     }
 
-    /// Keeps for the next start what is served.
+    /// Stores the served certificates for the next start.
     pub(super) fn keep(&self, state_dir: &Path) -> io::Result<()> {
         last_good::keep(state_dir, self.made(), self.last_good())
     }
@@ -424,12 +427,12 @@ impl Tls {
             .map(|served| &*served.name)
     }
 
-    /// Whether the only certificate is one that was made here.
+    /// Whether the only certificate is the self-signed one.
     pub fn is_self_signed(&self) -> bool {
         self.served.is_empty()
     }
 
-    /// What is served, and until when.
+    /// The served certificates, and their expiry.
     pub(super) fn left(&self) -> Vec<CertificateLeft> {
         let left = |name: &str, certificate: &ServableCertificate, self_signed| {
             let until = certificate.validity?.to.seconds();
@@ -449,7 +452,7 @@ impl Tls {
             .filter_map(|served| left(&served.name, &served.certificate, false))
             .chain(made)
             .collect();
-        // Of those of one folder the better one, which stands first: two figures of one name would be none.
+        // Of those of one folder the better one, which comes first: a metric may have one value per name.
         all.dedup_by(|one, before| one.name == before.name);
         all
     }
@@ -460,8 +463,8 @@ impl Tls {
         served.filter(|served| !served.is_replaced).count()
     }
 
-    /// SHA-256 of the public key that a client on port 25 is shown for this name at this time, as a TLSA record has it
-    /// (RFC 7672 section 3.1.1); nothing while that certificate is one that was made here.
+    /// SHA-256 of the public key that is presented to a client of port 25 for this name at this time, as in a TLSA
+    /// record (RFC 7672 section 3.1.1); `None` while the certificate is the self-signed one.
     pub fn key_digest(&self, name: &Domain, now: Timestamp) -> Option<Vec<u8>> {
         let schemes = self
             .provider
@@ -475,7 +478,7 @@ impl Tls {
         Some(digest.as_ref().to_vec())
     }
 
-    /// Our end of a connection; the text says why there is none.
+    /// Our end of a connection; the error gives the reason.
     pub(super) fn connection(&self, side: &TlsSide) -> Result<Connection, String> {
         match side {
             TlsSide::Server => ServerConnection::new(Arc::clone(&self.server))
@@ -505,7 +508,7 @@ impl Tls {
         }
     }
 
-    /// What a handshake that is done agreed on.
+    /// The parameters that a complete handshake has negotiated.
     pub(super) fn session(&self, connection: &Connection, side: &TlsSide) -> TlsSession {
         let cipher = connection
             .negotiated_cipher_suite()
@@ -516,7 +519,7 @@ impl Tls {
                 Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
                 _ => "TLSv1.2",
             },
-            // rustls says TLS13_AES_128_GCM_SHA256 where IANA says TLS_AES_128_GCM_SHA256.
+            // rustls calls it TLS13_AES_128_GCM_SHA256, IANA TLS_AES_128_GCM_SHA256.
             cipher: match cipher.strip_prefix("TLS13_") {
                 Some(rest) => format!("TLS_{rest}"),
                 None => cipher.to_owned(),
@@ -589,7 +592,7 @@ fn client_config(
     Ok(Arc::new(config))
 }
 
-/// For a client of HTTPS, which trusts the system's roots and those in `more`, in PEM. Gives none where `more` has none.
+/// TLS for an HTTPS client, which trusts the system's roots and those in the PEM `more`. `None` if `more` has none.
 pub fn https_client(more: Option<&[u8]>) -> Result<Arc<ClientConfig>, String> {
     let (roots, added) = root_store_with(more.unwrap_or_default());
     if more.is_some() && added == 0 {
@@ -638,7 +641,7 @@ struct Certificates {
 }
 
 impl Certificates {
-    /// The fittest of those that are for the name; of equals the first.
+    /// The fittest of those for the name; of equals the first.
     fn choose(
         &self,
         asked: Option<&str>,

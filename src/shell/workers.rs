@@ -1,8 +1,8 @@
-//! A few threads for what would hold the loop up: signing, verifying and password derivations.
+//! A few threads for work that would delay the event loop: signing, verifying and password derivations.
 //!
-//! Signing goes first, and one thread takes no passwords, so that somebody who guesses them cannot keep mail from being
-//! signed and verified. On the other threads passwords go before verifying, so that mail cannot keep users from logging
-//! in. The lock is held to move a job, never while one is done.
+//! Signing goes first, and one thread takes no passwords, so that an attacker who guesses passwords cannot keep mail
+//! from being signed and verified. On the other threads passwords go before verifying, so that mail cannot keep users
+//! from logging in. The lock is held to move a job, never while one runs.
 
 use std::collections::VecDeque;
 use std::io;
@@ -33,7 +33,7 @@ struct Jobs {
     ended: bool,
 }
 
-/// What a thread takes on.
+/// The jobs that a thread accepts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Takes {
     AllButPasswords,
@@ -65,7 +65,7 @@ impl Workers {
         Ok(Self { shared, results })
     }
 
-    /// Gives a job to whoever is free first.
+    /// Gives a job to the next free thread.
     pub(super) fn give(&self, job: JobId, work: Work) {
         let mut jobs = self.shared.lock();
         match work {
@@ -77,7 +77,7 @@ impl Workers {
         self.shared.changed.notify_all();
     }
 
-    /// The next result that is there.
+    /// The next available result.
     pub(super) fn result(&self) -> Option<(JobId, WorkResult)> {
         self.results.take()
     }

@@ -46,7 +46,7 @@ pub enum TlsPolicy {
     Opportunistic,
     /// STARTTLS, or nothing is sent.
     Required,
-    /// Never: an earlier handshake with this host failed, and clear text is what we fall back to.
+    /// Never: an earlier handshake with this host failed, and the fallback is clear text.
     Avoided,
     /// Never: the other end is a program of this machine.
     Unneeded,
@@ -54,7 +54,7 @@ pub enum TlsPolicy {
     Active,
 }
 
-/// What is spoken.
+/// The protocol.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ClientProtocol {
     Smtp,
@@ -67,13 +67,13 @@ pub enum ClientProtocol {
 pub enum SessionRefusal {
     /// The banner, or EHLO and HELO, were refused with this reply.
     Reply(RemoteReply),
-    /// The login was refused with this reply: for the operator to mend, whatever its code.
+    /// The login was refused with this reply: the operator must correct it, whatever its code.
     Login(RemoteReply),
     /// TLS is owed and not to be had: it is not offered, or STARTTLS was refused with this reply.
     NoTls(Option<RemoteReply>),
-    /// A reply that is none, or too long; and what was said.
+    /// A malformed or too long reply; with its text.
     Protocol(ReplyError, Box<str>),
-    /// Bytes behind the reply to STARTTLS: somebody injects.
+    /// Bytes behind the reply to STARTTLS: an injection.
     Injection,
     /// AUTH is owed and not offered.
     NoAuth,
@@ -85,7 +85,7 @@ pub enum SessionRefusal {
     Ourselves,
 }
 
-/// What the session wants.
+/// A request of the session.
 #[must_use]
 #[derive(Debug)]
 pub enum ClientRequest {
@@ -95,7 +95,8 @@ pub enum ClientRequest {
     Ready,
     /// It wants bytes of the body; answer with [`Session::on_body`] or [`Session::on_body_end`].
     Body,
-    /// The transaction is over: a fate for each recipient. [`ClientRequest::Ready`] or [`ClientRequest::Close`] follows.
+    /// The transaction is over: a delivery result for each recipient. [`ClientRequest::Ready`] or
+    /// [`ClientRequest::Close`] follows.
     Done(Vec<RecipientResult>),
     /// The next hop cannot be used; close the connection.
     Refused(SessionRefusal),
@@ -115,19 +116,20 @@ pub struct Session {
     requests: VecDeque<ClientRequest>,
     messages: u32,
     footing: Footing,
-    /// The last reply, where it was a refusal that we went on behind. If the server only closes then, it was its reason.
+    /// The last reply, if it was a refusal after which the session continued. If the server then only closes, it was
+    /// the reason.
     unheeded: Option<RemoteReply>,
-    /// Counts what moved the session on: a whole reply, or something of ours.
+    /// Counts progress of the session: a complete reply, or output of ours.
     progress: u64,
 }
 
-/// What the owner wants of a session, whatever the server says.
+/// Requirements of the owner on a session, whatever the server offers.
 struct Terms {
     protocol: ClientProtocol,
     /// Our name in EHLO.
     hostname: Box<str>,
     login: Option<ClientLogin>,
-    /// Whether nobody can listen on the way: the other end is on this machine.
+    /// Whether the connection cannot be overheard: the peer is on this machine.
     private: bool,
 }
 
@@ -146,7 +148,7 @@ enum State {
     Over,
 }
 
-/// What the next transaction has to begin with.
+/// The prerequisites of the next transaction.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Readiness {
     /// MAIL.
@@ -186,7 +188,7 @@ impl Session {
         self
     }
 
-    /// The same with somebody on this machine, whom a password may be told in clear.
+    /// The same with a peer on this machine, which may get a password in clear.
     pub fn on_this_machine(mut self) -> Self {
         self.terms.private = true;
         self
@@ -239,7 +241,7 @@ impl Session {
         }
     }
 
-    /// Bytes came from the server. What is to be sent is appended to `out`.
+    /// Bytes arrived from the server. Output is appended to `out`.
     pub fn on_bytes(&mut self, mut input: &[u8], out: &mut Vec<u8>) {
         loop {
             match self.reader.read(&mut input) {
@@ -261,11 +263,11 @@ impl Session {
         self.progress = self.progress.wrapping_add(1);
     }
 
-    /// The connection is gone, or a deadline passed. What came before counts: a refusal whose last line has no end is the
-    /// reply to the command under way, and one that we went on behind was why the server left. Says whether the session as
-    /// a whole was refused with it; [`Session::on_lost`] follows where it was not.
+    /// The connection is gone, or a deadline passed. Input before that counts: a refusal whose last line has no end is
+    /// the reply to the current command, and a refusal after which the session continued was the server's reason to
+    /// leave. Returns whether the session as a whole was refused; otherwise [`Session::on_lost`] follows.
     pub fn on_end(&mut self) -> Option<SessionRefusal> {
-        // What is cut off proves no success.
+        // A truncated reply proves no success.
         if let Some(reply) = self.reader.cut_off().filter(|reply| reply.code >= 400) {
             self.unheeded = None;
             self.on_reply(reply, true, &mut Vec::new());
@@ -292,9 +294,10 @@ impl Session {
         self.unheeded.take().map(refusal)
     }
 
-    /// The connection is gone, or a deadline passed: everything under way gets its fate. Nothing is wanted after.
+    /// The connection is gone, or a deadline passed: everything in progress gets its result. No request follows.
     pub fn on_lost(&mut self, what: &str) {
-        // A reply that was cut off may have ended a transaction, and left the session ready for one that cannot be.
+        // A truncated reply may have ended a transaction, and made the session ready for another one that is now
+        // impossible.
         self.requests
             .retain(|request| matches!(request, ClientRequest::Done(_)));
         let (status, words) = match self.unheeded.take() {
@@ -311,7 +314,7 @@ impl Session {
             State::Dot(sending) => (sending, RecipientResult::Unknown { words }),
             _ => return,
         };
-        // What was refused for everybody stays refused.
+        // A refusal for all recipients stands.
         let result = sending.refused.clone().unwrap_or(result);
         self.give_results(*sending, result);
     }
@@ -332,7 +335,8 @@ impl Session {
         self.state = State::Quit;
     }
 
-    /// Answers [`ClientRequest::Body`] with the next bytes. Ask for more with [`Session::wants_body`] once they are out.
+    /// Answers [`ClientRequest::Body`] with the next bytes. Ask for more with [`Session::wants_body`] once they are
+    /// out.
     pub fn on_body(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         self.moves();
         if let State::Body(_, encoder) = &mut self.state {
@@ -357,7 +361,7 @@ impl Session {
         }
     }
 
-    /// Takes a reply: one method a state. `last` where no byte came behind it.
+    /// Handles a reply: one method for each state. `last` is set if no byte followed it.
     fn on_reply(&mut self, reply: RemoteReply, last: bool, out: &mut Vec<u8>) {
         match mem::replace(&mut self.state, State::Over) {
             State::Banner => self.on_banner(reply, out),
@@ -383,7 +387,7 @@ impl Session {
         }
     }
 
-    /// Takes the reply to EHLO or LHLO. HELO is tried behind a refusal where nothing is owed that needs an extension.
+    /// Handles the reply to EHLO or LHLO. After a refusal HELO is tried, if nothing that is owed needs an extension.
     fn on_ehlo_reply(&mut self, reply: RemoteReply, out: &mut Vec<u8>) {
         let may_do_without = self.terms.protocol == ClientProtocol::Smtp
             && self.tls != TlsPolicy::Required
@@ -427,7 +431,7 @@ impl Session {
         }
     }
 
-    /// RFC 5321 section 4.5.4.2 knows no reply here. One that comes is a refusal, and the link is of no more use: the
+    /// RFC 5321 section 4.5.4.2 has no reply here. A reply is a refusal, and the connection can no longer be used: the
     /// server does not wait for the dot.
     fn on_reply_amid_body(&mut self, mut sending: Box<Sending>, reply: &RemoteReply) {
         let refusal = self.refused_with(reply);
@@ -436,7 +440,7 @@ impl Session {
         self.requests.push_back(ClientRequest::Close);
     }
 
-    /// Goes on behind a refusal, with less than the server offered.
+    /// Continues after a refusal, with less than the server offered.
     fn fall_back(&mut self, reply: RemoteReply) {
         self.footing = Footing::Fallback;
         self.unheeded = Some(reply);
@@ -484,8 +488,7 @@ impl Session {
         self.state = State::Ehlo;
     }
 
-    /// The extensions are known: on to STARTTLS, where it is wanted.
-    /// Decides RFC 3207 section 4.
+    /// The extensions are known: continues with STARTTLS, if it is wanted. Decides RFC 3207 section 4.
     fn after_ehlo(&mut self, out: &mut Vec<u8>) {
         match self.tls {
             TlsPolicy::Opportunistic | TlsPolicy::Required if self.extensions.starttls => {
@@ -497,7 +500,7 @@ impl Session {
         }
     }
 
-    /// The fate that a negative reply means in this session.
+    /// The delivery result for a negative reply in this session.
     fn refused_with(&self, reply: &RemoteReply) -> RecipientResult {
         RecipientResult::refusal(reply, self.footing)
     }
@@ -512,7 +515,7 @@ impl Session {
     }
 }
 
-/// What is said of a server whose replies are none.
+/// Text about a server whose replies are malformed.
 pub const NO_REPLY: &str = "the server sent something that is not an SMTP reply";
 
 #[cfg(test)]

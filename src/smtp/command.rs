@@ -18,7 +18,7 @@ pub enum Command {
     Hello {
         /// Whether it was EHLO.
         extended: Greeting,
-        /// The name that the client gives itself: printable, no spaces.
+        /// The name in EHLO or HELO: printable, no spaces.
         name: Box<str>,
     },
     Mail {
@@ -47,18 +47,18 @@ pub enum Command {
     Auth {
         /// The mechanism, in capitals.
         mechanism: Box<str>,
-        /// The initial response, still in base64; `=` stands for an empty one.
+        /// The initial response, still in base64; `=` is an empty one.
         initial: Option<Box<str>>,
     },
 }
 
-/// How closely a command has to follow the grammar.
+/// How strictly a command must follow the grammar.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Grammar {
-    /// As RFC 5321 has it.
+    /// As RFC 5321 defines it.
     Strict,
-    /// As that; but what stands behind the first word of a greeting is left out: a device that is called `My PC` says so.
-    /// For clients that may still show who they are.
+    /// The same, but anything after the first word of a greeting is ignored: a device called `My PC` sends that. For
+    /// clients that may still authenticate.
     LenientGreeting,
     /// As that, and devices and old programs leave out the angle brackets of a path.
     Lenient,
@@ -72,7 +72,7 @@ pub enum Greeting {
     Ehlo,
 }
 
-/// Where a message is to go, as RCPT names it.
+/// The forward-path of RCPT.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ForwardPath {
     Mailbox(Mailbox),
@@ -316,7 +316,7 @@ fn mail(argument: &str, grammar: Grammar) -> Result<Command, CommandError> {
                 let id = decode_xtext(value).filter(|id| id.len() <= ENVID_BYTES_MAX);
                 known.envelope_id = Some(id.ok_or(CommandError::BadParameter)?.into());
             }
-            // RFC 4954 section 5: checked and not believed, since we vouch for nobody.
+            // RFC 4954 section 5: checked and not believed, because we vouch for no client.
             ("AUTH", Some(value)) => drop(decode_xtext(value).ok_or(CommandError::BadParameter)?),
             ("SIZE" | "BODY" | "SMTPUTF8" | "RET" | "ENVID" | "AUTH", _) => {
                 return Err(CommandError::BadParameter);
@@ -325,7 +325,7 @@ fn mail(argument: &str, grammar: Grammar) -> Result<Command, CommandError> {
         }
     }
     let from = match source_route(address) {
-        // RFC 5321 appendix C: a source route in the reverse-path is to be ignored.
+        // RFC 5321 appendix C: a source route in the reverse-path is ignored.
         Some(mailbox) => ReversePath::parse(mailbox),
         None => ReversePath::parse(address),
     };
@@ -369,7 +369,7 @@ fn rcpt(argument: &str, grammar: Grammar) -> Result<Command, CommandError> {
     })
 }
 
-/// The mailbox behind a source route `@a,@b:mailbox`, where there is one.
+/// The mailbox behind a source route `@a,@b:mailbox`, if there is one.
 fn source_route(address: &str) -> Option<&str> {
     let rest = address.strip_prefix('@')?;
     rest.split_once(':').map(|(_, mailbox)| mailbox)
@@ -419,14 +419,15 @@ fn parse_original(value: &str) -> Result<Box<str>, CommandError> {
     } else {
         return Err(CommandError::BadParameter);
     };
-    // RFC 3461 section 4.2 and RFC 6533 section 3: an address is there, and no control character is in it, coded or not.
+    // RFC 3461 section 4.2 and RFC 6533 section 3: an address is present, and contains no control character, encoded or
+    // not.
     if address.is_empty() || hides_control(&address) {
         return Err(CommandError::BadParameter);
     }
     Ok(format!("{kind};{address}").into())
 }
 
-/// Whether a control character stands in an address, as it is or as an EmbeddedUnicodeChar `\x{…}` (RFC 6533 section 3).
+/// Whether an address contains a control character, plain or as an EmbeddedUnicodeChar `\x{…}` (RFC 6533 section 3).
 fn hides_control(address: &str) -> bool {
     let coded = address.split("\\x{").skip(1).any(|rest| {
         let code = rest.split('}').next().unwrap_or_default();

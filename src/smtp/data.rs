@@ -7,7 +7,7 @@
 
 use crate::limits::TEXT_LINE_BYTES_MAX;
 
-/// What is wrong with a body.
+/// A fault of a body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BodyFault {
     /// A CR without LF, or a LF without CR: the stuff of SMTP smuggling.
@@ -17,15 +17,15 @@ pub enum BodyFault {
     LongLine,
 }
 
-/// What is done about a LF without CR. A CR without LF is a fault everywhere.
+/// How a LF without CR is handled. A CR without LF is always a fault.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LineEnds {
     /// It is a fault.
     Strict,
-    /// It is taken for CRLF. A lone dot on a line that begins or ends with one is a fault that ends the body at once: the
-    /// client has shown that it knows CRLF, so what would follow may be part of the text.
+    /// It counts as CRLF. A lone dot on a line that begins or ends with one is a fault that ends the body at once: the
+    /// client has shown that it knows CRLF, so the following bytes may be part of the text.
     Mended,
-    /// It is taken for CRLF, around the final dot too: the client knows nothing else.
+    /// It counts as CRLF, even around the final dot: the client knows nothing else.
     Any,
 }
 
@@ -48,7 +48,7 @@ impl LineEnd {
     }
 }
 
-/// What is done about a line over [`TEXT_LINE_BYTES_MAX`] bytes.
+/// How a line over [`TEXT_LINE_BYTES_MAX`] bytes is handled.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum LongLines {
     /// It is taken as it is.
@@ -76,7 +76,7 @@ pub struct Decoder {
 pub enum Framing {
     /// DATA: a line that is a single dot.
     Dot,
-    /// BDAT: somebody counts.
+    /// BDAT: the caller counts the bytes.
     Counted,
 }
 
@@ -109,13 +109,13 @@ impl Decoder {
         }
     }
 
-    /// What is wrong with the body so far.
+    /// The fault of the body so far.
     pub const fn fault(&self) -> Option<BodyFault> {
         self.fault
     }
 
-    /// Takes `input` off its front up to the end of the body and appends what it holds to `out`; says whether the
-    /// end was reached.
+    /// Consumes `input` up to the end of the body and appends the decoded bytes to `out`; returns whether the end was
+    /// reached.
     pub fn decode(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> bool {
         while let Some((&byte, rest)) = input.split_first() {
             if self.at == At::Middle || self.at == At::LineStart && byte != b'.' && byte != b'\r' {
@@ -145,7 +145,7 @@ impl Decoder {
         self.at = At::End;
     }
 
-    /// Copies what needs no look at the line structure: all up to the next CR, LF or NUL.
+    /// Copies bytes that do not affect the line structure: all up to the next CR, LF or NUL.
     fn plain_run(&mut self, input: &mut &[u8], out: &mut Vec<u8>) {
         let len = input
             .iter()
@@ -178,8 +178,7 @@ impl Decoder {
         }
     }
 
-    /// Takes text within a line, whose length counts.
-    /// Decides RFC 5321 section 4.5.3.1.6.
+    /// Takes text within a line, whose length counts. Decides RFC 5321 section 4.5.3.1.6.
     fn text(&mut self, run: &[u8], out: &mut Vec<u8>) {
         self.at = At::Middle;
         self.line_len = self.line_len.saturating_add(run.len());
@@ -189,8 +188,7 @@ impl Decoder {
         self.give(run, out);
     }
 
-    /// One byte at a place where the line structure matters.
-    /// Decides RFC 5321 section 4.5.2.
+    /// Takes one byte where the line structure matters. Decides RFC 5321 section 4.5.2.
     fn step(&mut self, byte: u8, out: &mut Vec<u8>) {
         match (self.at, byte) {
             (At::LineStart, b'.') if self.framing == Framing::Dot => self.at = At::Dot,
@@ -224,7 +222,7 @@ impl Decoder {
         self.at = At::LineStart;
     }
 
-    /// A dot stands alone between two line ends, of which this one is the shorter.
+    /// A lone dot stands between two line ends; this is the shorter one.
     fn end_body(&mut self, end: LineEnd) {
         if end == LineEnd::Lf && self.line_ends == LineEnds::Mended {
             self.set_fault(BodyFault::BareNewline);
@@ -254,7 +252,7 @@ impl Decoder {
     }
 }
 
-/// Writes a body to the wire: stuffs dots. The input is what a [`Decoder`] gave out, in any pieces.
+/// Writes a body to the wire: stuffs dots. The input is the output of a [`Decoder`], in any pieces.
 #[derive(Clone, Debug)]
 pub struct Encoder {
     line_start: bool,
@@ -302,7 +300,7 @@ mod tests {
 
     use super::*;
 
-    /// Decodes `wire` cut into pieces of `piece` bytes; gives the body, the fault and what was left behind the end.
+    /// Decodes `wire` cut into pieces of `piece` bytes; returns the body, the fault and the bytes after the end.
     fn decode(wire: &[u8], piece: usize) -> (Vec<u8>, Option<BodyFault>, Option<Vec<u8>>) {
         decode_as(LineEnds::Strict, wire, piece)
     }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use crate::address::Domain;
 
-/// What is wrong with a hello.
+/// A fault in the argument of EHLO or HELO.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum EhloFault {
     /// Neither a domain nor an address literal.
@@ -17,10 +17,10 @@ pub enum EhloFault {
     Ours,
 }
 
-/// Looks at a hello from a host that is not this one, which has `hostname` and was connected to at `local`.
+/// Judges the argument of EHLO or HELO of another host; this host has `hostname`, and the connection goes to `local`.
 pub fn judge(name: &str, hostname: &Domain, local: IpAddr) -> Result<(), EhloFault> {
     let domain = Domain::parse(name).map_err(|_| EhloFault::Syntax)?;
-    // A top-level domain has a letter: what has none is an address without its brackets.
+    // A top-level domain has a letter: a name without one is an address without its brackets.
     let last = domain.as_str().rsplit('.').next().unwrap_or_default();
     if !domain.is_literal() && last.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(EhloFault::Syntax);

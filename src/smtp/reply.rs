@@ -53,7 +53,7 @@ replies! {
 
     /// The line holds a bare CR or LF.
     BARE_NEWLINE = 500 "5.5.2" "Lines end with CRLF, and this one holds a lone CR or LF";
-    /// The line holds control characters or is no UTF-8.
+    /// The line has control characters or is not UTF-8.
     BAD_CHARACTER = 500 "5.5.2" "The line holds bytes that cannot stand in a command";
     LINE_TOO_LONG = 500 "5.5.6" "Line too long";
     /// No such verb.
@@ -64,17 +64,17 @@ replies! {
     NOT_IMPLEMENTED = 502 "5.5.1" "Command not implemented";
     /// Arguments that do not fit.
     SYNTAX = 501 "5.5.4" "Syntax error in parameters";
-    /// An argument where there is none.
+    /// An unexpected argument.
     UNEXPECTED_ARGUMENT = 501 "5.5.4" "This command takes no parameters";
     /// UTF-8 without SMTPUTF8.
     NEEDS_SMTPUTF8 = 553 "5.6.7" "The address needs SMTPUTF8";
-    /// A parameter that nobody announced.
+    /// An unknown parameter.
     UNKNOWN_PARAMETER = 555 "5.5.4" "Parameter not recognised";
     /// A parameter with a value that it cannot have.
     BAD_PARAMETER = 501 "5.5.4" "Parameter malformed or given twice";
-    /// The reverse-path is no address.
+    /// The reverse-path is not an address.
     BAD_SENDER = 501 "5.1.7" "The sender is not a valid address";
-    /// A rewritten sender whose time is over.
+    /// A rewritten sender that has expired.
     RETURN_EXPIRED = 550 "5.1.1" "The return address has expired";
     /// A rewritten sender that was not made here.
     RETURN_FORGED = 550 "5.7.1" "The return address was not made here";
@@ -84,7 +84,7 @@ replies! {
     RETURN_FOR_NULL = 550 "5.7.1" "This return address takes notifications only, whose sender is <>";
     /// A rewritten sender, and a sender that nothing shows to be one.
     RETURN_UNVOUCHED = 550 "5.7.1" "A return address takes notifications, and mail of a sender that SPF or DKIM vouches for";
-    /// A forward-path is no address.
+    /// A forward-path is not an address.
     BAD_RECIPIENT = 501 "5.1.3" "The recipient is not a valid address";
     BAD_SEQUENCE = 503 "5.5.1" "Commands out of order";
     /// DATA without an accepted recipient.
@@ -100,7 +100,7 @@ replies! {
     STARTTLS_REQUIRED = 530 "5.7.0" "Issue STARTTLS first";
     /// AUTH in clear.
     AUTH_NEEDS_TLS = 538 "5.7.11" "Encryption required: issue STARTTLS before AUTH";
-    /// AUTH where it is not offered.
+    /// AUTH is not offered.
     AUTH_NOT_OFFERED = 502 "5.5.1" "AUTH is not offered on this port, use 465 or 587";
     /// AUTH twice, or in a transaction.
     AUTH_OUT_OF_ORDER = 503 "5.5.1" "AUTH is not possible now";
@@ -116,19 +116,19 @@ replies! {
     AUTH_THROTTLED = 421 "4.7.0" "Too many authentication failures, try again later";
     /// The workers have too much to do.
     AUTH_BUSY = 454 "4.3.2" "Authentication is busy, try again in a moment";
-    /// STARTTLS where it cannot be.
+    /// STARTTLS is not possible now.
     TLS_NOT_NOW = 503 "5.5.1" "STARTTLS is not possible now";
     /// There is no certificate.
     TLS_UNAVAILABLE = 454 "4.7.0" "TLS is not available";
 
-    /// A hello that is none.
+    /// A malformed argument of EHLO or HELO.
     BAD_HELLO = 501 "5.5.2" "Say hello with a domain or an address in brackets";
-    /// A hello with our name or address.
+    /// EHLO or HELO with our name or address.
     OUR_HELLO = 550 "5.7.1" "Say hello with your own name, this one is ours";
     TOO_MANY_CONNECTIONS = 421 "4.7.0" "Too many connections from your address in a minute, try again later";
     TOO_MANY_MESSAGES = 450 "4.7.0" "Too many messages from your address in a minute, try again later";
     TOO_MANY_RECIPIENTS_NOW = 450 "4.7.0" "Too many recipients from your address in a minute, try again later";
-    /// Too many recipients who do not exist.
+    /// Too many unknown recipients.
     TOO_MANY_UNKNOWN = 421 "4.7.0" "Too many addresses that do not exist here, try again later";
     /// The first attempt of an unauthenticated client.
     GREYLISTED = 451 "4.7.1" "Not known here yet, try again in some minutes";
@@ -142,14 +142,14 @@ replies! {
     /// A local part alone.
     NO_DOMAIN = 550 "5.7.1" "The address needs a domain";
     LITERAL_ADDRESS = 550 "5.7.1" "Mail to address literals is not relayed";
-    /// Nobody of that name.
+    /// Unknown recipient.
     UNKNOWN_RECIPIENT = 550 "5.1.1" "No such address here";
     /// Aliases in a circle or too deep.
     ALIAS_LOOP = 550 "5.4.6" "The address is an alias that leads to itself";
     ALIAS_TOO_WIDE = 550 "5.4.6" "The address is an alias with too many targets";
-    /// The reverse-path is somebody else's.
+    /// The reverse-path belongs to another user.
     SENDER_NOT_YOURS = 553 "5.7.1" "You may not send as this address: use your own, or have it listed in send_as of your login";
-    /// The From field is somebody else's.
+    /// The From field belongs to another user.
     FROM_NOT_YOURS = 553 "5.7.1" "The From field names an address that is not yours: use your own, or have it listed in send_as of your login";
     /// There is no usable From.
     FROM_MALFORMED = 550 "5.6.0" "The message needs one From field with a valid address";
@@ -157,15 +157,15 @@ replies! {
     FROM_MISSING = 550 "5.6.0" "The message says nowhere who wrote it: it needs a From field with an address";
     /// There are several From fields.
     FROM_DUPLICATE = 550 "5.6.0" "The message has more than one From field: it needs exactly one";
-    /// Readers would disagree on whose address is in From.
+    /// Mail readers would disagree about the address in From.
     FROM_AMBIGUOUS = 550 "5.6.0" "The From field can be read in more than one way: write it as \"Name\" <address>, with one address";
     /// More authors than are looked at.
     FROM_TOO_MANY = 550 "5.6.0" "The From field names too many authors";
-    /// What the client might do when it named its recipients, it may not do any more.
+    /// The client has lost a permission that it had when it named its recipients.
     NO_LONGER_TRUSTED = 451 "4.7.1" "What you may send has changed, begin again";
-    /// Whether the author's domain sent the message cannot be told now.
+    /// Whether the author's domain sent the message cannot be determined now.
     AUTHENTICITY_UNKNOWN = 451 "4.7.0" "SPF or DKIM cannot be checked now, try again later";
-    /// The hook does not say now what becomes of the message.
+    /// The hook gives no verdict now.
     HOOK_DEFERS = 451 "4.7.0" "The message cannot be judged now, try again later";
     RATE_EXCEEDED = 451 "4.7.1" "Too many messages in the last hour, try again later";
 
@@ -176,7 +176,7 @@ replies! {
     BODY_LONG_LINE = 554 "5.6.0" "The message holds a line of more than 998 bytes: encode it as quoted-printable or base64";
     /// The header block is none.
     HEADER_MALFORMED = 554 "5.6.0" "The message does not begin with a header";
-    /// Where the header ends cannot be told, and that counts.
+    /// The end of the header cannot be determined, and that matters.
     HEADER_DISPUTED = 550 "5.6.0" "The header has a line that is no field, and fields behind it that would count: mend or remove it";
     /// The header block is too long.
     HEADER_TOO_LONG = 554 "5.6.0" "The header of the message is too long";
@@ -194,7 +194,7 @@ replies! {
     /// A signature could not be made.
     SIGNING_FAILED = 451 "4.3.0" "The message could not be signed, try again later";
 
-    /// A host that is no proxy, on the port for proxies.
+    /// A host that is not a proxy, on the port for proxies.
     NOT_A_PROXY = 554 "5.7.1" "This port is for proxies, and your address is none of theirs";
     EARLY_TALKER = 554 "5.5.1" "Wait for the banner before you talk";
     TOO_MANY_ERRORS = 421 "4.7.0" "Too many errors";
@@ -206,7 +206,7 @@ replies! {
     /// Body or line without an end.
     TOO_MUCH_GARBAGE = 421 "4.7.0" "Too much data for a message that is refused";
     TOO_MANY_SESSIONS = 421 "4.7.0" "Too many sessions from your address";
-    /// A user has more sessions than are left for all others.
+    /// A user has more sessions than the share allows.
     TOO_MANY_SESSIONS_OF_USER = 421 "4.7.0" "Too many sessions of this user";
     /// The whole server is full.
     SERVER_BUSY = 421 "4.3.2" "Too busy, try again later";
@@ -304,7 +304,7 @@ impl Reply {
         self.code
     }
 
-    /// The enhanced code, where the reply has one.
+    /// The enhanced code, if the reply has one.
     pub const fn enhanced(&self) -> Option<EnhancedCode> {
         self.enhanced
     }
@@ -324,8 +324,7 @@ impl Reply {
         self.code >= 500
     }
 
-    /// Appends the reply as it goes over the wire.
-    /// Decides RFC 5321 section 4.2.
+    /// Appends the reply in its wire form. Decides RFC 5321 section 4.2.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.code.to_string().as_bytes());
         out.push(b' ');
@@ -372,7 +371,7 @@ impl From<BodyFault> for Reply {
 pub struct RemoteReply {
     /// The three-digit code, 200 to 599.
     pub code: u16,
-    /// The enhanced code of its first line, where its class fits.
+    /// The enhanced code of its first line, if its class fits.
     pub enhanced: Option<EnhancedCode>,
     /// The texts of its lines.
     pub lines: Vec<String>,
@@ -398,8 +397,8 @@ impl RemoteReply {
         })
     }
 
-    /// The whole reply on one line, cut after [`REPLY_TEXT_CHARS_MAX`] characters: as it came, to be escaped where it is
-    /// put out.
+    /// The whole reply on one line, cut after [`REPLY_TEXT_CHARS_MAX`] characters, unescaped; it must be escaped on
+    /// output.
     pub fn to_text(&self) -> String {
         let mut text = self.code.to_string();
         if let Some(enhanced) = self.enhanced {
@@ -425,8 +424,7 @@ pub enum ReplyError {
     TooLong,
 }
 
-/// Reads replies from a stream of bytes. Lenient where it is harmless: a lone LF ends a line, and a code needs no
-/// text.
+/// Reads replies from a stream of bytes. Lenient where it is harmless: a lone LF ends a line, and a code needs no text.
 #[derive(Clone, Debug, Default)]
 pub struct ReplyReader {
     line: Vec<u8>,
@@ -457,7 +455,7 @@ impl ReplyReader {
         Ok(None)
     }
 
-    /// Nothing follows: the reply that what has come so far amounts to. Its last line may have no end, and lines may be
+    /// No more input follows: the reply that the input so far contains. Its last line may have no end, and lines may be
     /// missing.
     pub fn cut_off(&mut self) -> Option<RemoteReply> {
         if !self.line.is_empty()
@@ -470,8 +468,8 @@ impl ReplyReader {
         (!lines.is_empty()).then(|| finish(self.code, lines))
     }
 
-    /// What has come of a reply that turned out to be none, on one line and cut after [`REPLY_TEXT_CHARS_MAX`]
-    /// characters: as it came, to be escaped where it is put out.
+    /// The input of a malformed reply, on one line and cut after [`REPLY_TEXT_CHARS_MAX`] characters, unescaped; it
+    /// must be escaped on output.
     pub fn said(&mut self) -> String {
         let lines = std::mem::take(&mut self.lines);
         let mut text = String::new();
@@ -489,7 +487,7 @@ impl ReplyReader {
         text.trim().chars().take(REPLY_TEXT_CHARS_MAX).collect()
     }
 
-    /// Takes a line; one that cannot be used stays for [`ReplyReader::said`].
+    /// Takes a line; a malformed one stays for [`ReplyReader::said`].
     fn end_line(&mut self) -> Result<Option<RemoteReply>, ReplyError> {
         let line = std::mem::take(&mut self.line);
         let result = self.take_line(&line);
@@ -534,15 +532,15 @@ impl ReplyReader {
     }
 }
 
-/// Text for a reply of ours: printable ASCII, cut where a reply line would be too long.
-/// Decides RFC 5321 section 4.5.3.1.5.
+/// Text for a reply of ours: printable ASCII, cut if a reply line would be too long. Decides RFC 5321 section
+/// 4.5.3.1.5.
 fn ascii(text: &str) -> String {
     let mut text = Ascii(text.as_bytes()).to_string();
     text.truncate(REPLY_TEXT_CHARS_MAX); // all ASCII
     text
 }
 
-/// Splits the enhanced code off each line, where it is of the code's class (RFC 2034 section 4).
+/// Splits the enhanced code off each line, if it is of the code's class (RFC 2034 section 4).
 fn finish(code: u16, lines: Vec<String>) -> RemoteReply {
     let mut enhanced = None;
     let mut texts = Vec::with_capacity(lines.len());

@@ -53,19 +53,19 @@ pub struct Session {
     tolerance: Tolerance,
     counts: Counts,
     lines: Lines,
-    /// What the command under way is about.
+    /// The subject of the current command.
     subject: RefusalSubject,
     refusals: Refusals,
 }
 
-/// What the owner is asked for beyond what it always is.
+/// Optional questions to the owner.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Asks {
     Nothing,
     Hello,
 }
 
-/// What a session may not have too much of.
+/// Counts with a limit per session.
 #[derive(Debug, Default)]
 struct Counts {
     /// Permanent refusals.
@@ -101,12 +101,12 @@ impl Session {
         Reply::banner(&settings.hostname).write(out);
     }
 
-    /// From now on asks its owner about each hello.
+    /// From now on asks the owner about each EHLO or HELO.
     pub fn ask_about_ehlo(&mut self) {
         self.asks = Asks::Hello;
     }
 
-    /// From now on the client may get this wrong.
+    /// Sets the errors that the client may make.
     pub fn tolerate(&mut self, tolerance: Tolerance) {
         self.tolerance = tolerance;
     }
@@ -123,7 +123,7 @@ impl Session {
         }
     }
 
-    /// What the client calls itself, and how it greeted.
+    /// The name of the client, and its greeting command.
     pub fn greeting(&self) -> Option<(Greeting, &str)> {
         self.greeting
             .as_ref()
@@ -176,8 +176,8 @@ impl Session {
             )
     }
 
-    /// How long the peer may be silent now (RFC 5321 section 4.5.3.2); `None` while the owner has to answer.
-    /// Decides RFC 5321 section 4.5.3.2.7.
+    /// How long the peer may be silent now (RFC 5321 section 4.5.3.2); `None` while the owner must answer. Decides RFC
+    /// 5321 section 4.5.3.2.7.
     pub fn timeout(&self) -> Option<Duration> {
         match self.state {
             State::Waiting(_) | State::Closed => None,
@@ -208,8 +208,8 @@ impl Session {
         self.refusals.keep(reply, what);
     }
 
-    /// Takes input off its front until something is to be asked or the input is used up (`None`). Replies are
-    /// appended to `out`, bytes of a body to `body`.
+    /// Consumes input until there is a request or no more input (`None`). Replies are appended to `out`, bytes of a
+    /// body to `body`.
     pub fn advance(
         &mut self,
         input: &mut &[u8],
@@ -235,8 +235,8 @@ impl Session {
         matches!(self.state, State::Closed).then_some(ServerRequest::Close)
     }
 
-    /// Takes one whole line off the input; replies itself to one that is too long.
-    /// Decides RFC 5321 section 4.5.3.1.4.
+    /// Takes one complete line off the input; replies itself to one that is too long. Decides RFC 5321 section
+    /// 4.5.3.1.4.
     fn line<'a>(&mut self, input: &mut &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
         let (max, subject, reply) = match self.state {
             State::Auth => (
@@ -276,8 +276,7 @@ impl Session {
         }
     }
 
-    /// Whether a session that was not greeted goes on with a byte that no command begins with: a TLS or SSLv2 hello, a
-    /// SOCKS request, NUL.
+    /// Whether the first bytes of a session are not SMTP: a TLS or SSLv2 hello, a SOCKS request, NUL.
     fn begins_as_another_protocol(&self, input: &[u8]) -> bool {
         let is_foreign =
             |byte: u8| byte >= 0x80 || byte < b' ' && !matches!(byte, b'\r' | b'\n' | b'\t');
@@ -294,7 +293,7 @@ impl Session {
         }
     }
 
-    /// Sends a reply and counts it if the client is at fault: what is temporary is our trouble, not its error.
+    /// Sends a reply and counts it if the client is at fault: a temporary error is ours.
     fn reply(&mut self, reply: &Reply, out: &mut Vec<u8>) {
         self.say(reply, self.subject, out);
         if reply.is_permanent() {
@@ -305,7 +304,7 @@ impl Session {
         }
     }
 
-    /// Goes back to a state after a reply that changed nothing.
+    /// Returns to a state after a reply that changed nothing.
     fn stay(&mut self, state: State, reply: &Reply, out: &mut Vec<u8>) -> Option<ServerRequest> {
         self.state = state;
         self.reply(reply, out);

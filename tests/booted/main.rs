@@ -1,5 +1,5 @@
-//! The service as systemd runs it: a system is started in a container, with `make install` and `chopar init` on it, and
-//! thrown away. Where no container can be started, this is left out.
+//! The service as systemd runs it: a temporary container boots a system, and runs `make install` and `chopar init` on
+//! it. If no container can be started, the test is skipped.
 
 #[path = "../machine/mod.rs"]
 mod machine;

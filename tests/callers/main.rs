@@ -1,5 +1,5 @@
-//! The programs of Debian that send mail by calling sendmail, each started for real on a machine on which the package is
-//! installed and `chopar init` has set it up: with the daemon up, and with it down until later.
+//! Debian's programs that send mail by calling sendmail, each started for real on a machine on which the package is
+//! installed and `chopar init` has run: with the daemon running, and with a daemon that starts only later.
 
 #[path = "../machine/debian.rs"]
 mod debian;

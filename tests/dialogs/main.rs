@@ -1,10 +1,9 @@
-//! SMTP dialogues as files, played without sockets against the whole engine: each once with everything that the client
-//! says in one piece, and once one byte at a time. A new case is a new `.smtp` file; `script.rs` says how one is
-//! written.
+//! SMTP dialogues as files, played without sockets against the whole engine: each once with all input of the client in
+//! one piece, and once one byte at a time. A new case is a new `.smtp` file; `script.rs` describes the form.
 //!
-//! They hold the classes of faults that have hurt mail servers: smuggling, commands hidden in line ends, other
+//! They cover the classes of faults that have hurt mail servers: smuggling, commands hidden in line ends, other
 //! protocols, injection around STARTTLS, addresses as code, open relays in disguise, AUTH in the wrong place, header
-//! injection, loops, limits, and remote servers that mean harm.
+//! injection, loops, limits, and malicious remote servers.
 
 mod play;
 mod script;

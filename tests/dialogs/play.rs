@@ -1,4 +1,4 @@
-//! A dialogue as it is played: one connection, on a stage of its own.
+//! Plays a dialogue: one connection, on a stage of its own.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;

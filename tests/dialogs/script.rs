@@ -26,8 +26,8 @@
 //! !hangup                         the other end does
 //! ```
 //!
-//! `\r`, `\n`, `\0`, `\\` and `\xNN` stand for bytes, `{998*x}` for 998 times `x`, `{base64:..}` for its base64.
-//! In an outbound dialogue `S` is what the remote server says, and a `C:` line is what chopar has to say.
+//! `\r`, `\n`, `\0`, `\\` and `\xNN` stand for bytes, `{998*x}` for 998 times `x`, `{base64:..}` for its base64. In an
+//! outbound dialogue `S` is what the remote server says, and a `C:` line is what chopar has to say.
 
 /// What chopar is in a dialogue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -1,4 +1,4 @@
-//! Choices that follow from a seed.
+//! Choices that depend only on a seed.
 
 use chopar::entropy::{Entropy, SeededEntropy};
 

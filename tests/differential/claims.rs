@@ -1,5 +1,5 @@
-//! Findings that claim to be ours: an Authentication-Results that is left in a message has an id that no reader takes for
-//! that of the host.
+//! Results that claim to be ours: an Authentication-Results field that stays in a message has an id that no mail reader
+//! takes for that of the host.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
-//! DMARC over policy records in all shapes: whether a message passes, why, and what is to be done where it does not.
+//! DMARC over policy records of all kinds: whether a message passes, why, and the policy if it does not.
 //!
-//! A rule here repairs records as its sentence says they are to be read. It explains a difference if chopar says the
-//! same before and after, and mail-auth then agrees.
+//! A rule here rewrites records as its sentence says they should be read. It explains a difference if chopar's result
+//! is the same before and after, and mail-auth then agrees.
 
 mod rules;
 

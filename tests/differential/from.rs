@@ -1,4 +1,4 @@
-//! The authors of a message: whatever domain a reader shows in a From that is taken has to be one that is judged.
+//! The authors of a message: every domain that a mail reader displays for an accepted From is one that is judged.
 
 use std::collections::BTreeMap;
 

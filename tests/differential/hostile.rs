@@ -1,5 +1,5 @@
-//! Values of header fields that are made so that readers differ about them: pieces of a grammar, put together well or
-//! badly, and changed again.
+//! Values of header fields that are made so that mail readers disagree about them: pieces of a grammar, combined well
+//! or badly, and changed again.
 
 use crate::chance::Chance;
 

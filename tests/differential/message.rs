@@ -1,4 +1,4 @@
-//! Messages, and what happens to them on the way.
+//! Messages, and their changes in transit.
 
 use chopar::mail::header::{Header, HeaderEnd, header_end};
 

@@ -1,4 +1,4 @@
-//! mail-auth, asked.
+//! The results of mail-auth.
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};

@@ -1,4 +1,4 @@
-//! Python's readers, in a process of their own.
+//! Python's mail readers, in a process of their own.
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;

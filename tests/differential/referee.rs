@@ -1,5 +1,5 @@
-//! The canonical forms of RFC 6376 section 3.4 once more, written to be read and not to be fast: the signatures here
-//! are made with them, and where two implementations differ about a body they say who is right.
+//! The canonical forms of RFC 6376 section 3.4 again, written for clarity rather than speed. The signatures here are
+//! made with them, and they decide if two implementations disagree about a body.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

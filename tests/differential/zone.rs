@@ -1,4 +1,4 @@
-//! What the DNS says, for both.
+//! The DNS records for both implementations.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};

@@ -1,4 +1,5 @@
-//! Unauthenticated clients on port 25, and clients behind a proxy: the relay against unbound, swaks, and clients that do not behave.
+//! Unauthenticated clients on port 25, and clients behind a proxy: the relay against unbound, swaks, and misbehaving
+//! clients.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;

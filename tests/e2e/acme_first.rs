@@ -1,4 +1,5 @@
-//! The first certificate of a machine comes once its name leads there; one that clients refuse takes no better one's place.
+//! The first certificate of a machine is obtained once its name leads there; a certificate that clients refuse replaces
+//! no better one.
 
 use std::fs;
 use std::process::Command;

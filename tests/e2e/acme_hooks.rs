@@ -1,8 +1,8 @@
-//! The two hooks for DNS-01 that chopar ships, each from a command and from the daemon, beside a name server (knot) that
-//! takes updates signed with a key (TSIG, RFC 8945) and no others.
+//! The two hooks for DNS-01 that chopar ships, each run by a command and by the daemon, with a name server (knot) that
+//! accepts only updates signed with a key (TSIG, RFC 8945).
 //!
-//! Debian has no acme.sh. Its place is taken by a script that keeps to what its guide for DNS scripts promises them: the
-//! functions, run without `set -u`, in a home that can be written to. CHOPAR_ACME_SH= names the folder of a real one.
+//! Debian has no acme.sh. A script takes its place that does what acme.sh's guide for DNS scripts promises: the
+//! functions, run without `set -u`, in a writable home. CHOPAR_ACME_SH= names the folder of a real one.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

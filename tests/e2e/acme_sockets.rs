@@ -1,4 +1,4 @@
-//! Sockets for challenges that are passed to the daemon, by systemd's own tool.
+//! Sockets for challenges that systemd's own tool passes to the daemon.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Command;

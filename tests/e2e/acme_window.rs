@@ -1,4 +1,4 @@
-//! A CA that says when to renew (RFC 9773): pebble behind a proxy that answers for the windows.
+//! A CA that says when to renew (RFC 9773): pebble behind a proxy that answers for the renewal windows.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
@@ -53,7 +53,8 @@ impl Windows {
         fs::rename(beside, path).expect("a file");
     }
 
-    /// The lines of its log with this word in front, without it; a request that came again for another nonce counts once.
+    /// The lines of its log with this word in front, without it; a request that came again for another nonce counts
+    /// once.
     fn noted(&self, word: &str) -> Vec<String> {
         let log = fs::read_to_string(self.folder.join("log")).expect("a file");
         let lines = log.lines().filter_map(|line| line.strip_prefix(word));

@@ -1,4 +1,4 @@
-//! Chains that chopar and dkimpy seal in turns, and that both have to judge alike.
+//! Chains that chopar and dkimpy seal in turns, and that both must judge alike.
 
 use std::fs;
 use std::path::PathBuf;

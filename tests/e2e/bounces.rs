@@ -1,4 +1,4 @@
-//! What happens to mail that cannot be delivered.
+//! Mail that cannot be delivered.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! A plain SMTP client that does what it is told, right or wrong.
+//! A plain SMTP client that sends exactly what the test says, right or wrong.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

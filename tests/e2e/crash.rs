@@ -1,4 +1,4 @@
-//! kill -9 while mail comes in and goes out: what was acknowledged arrives.
+//! kill -9 while mail is received and sent: acknowledged mail arrives.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

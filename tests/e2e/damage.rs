@@ -1,4 +1,4 @@
-//! A spool that lost something: the rest of the mail goes on, nothing is deleted, and `admin` is told once.
+//! A spool with losses: the rest of the mail continues, nothing is deleted, and `admin` is informed once.
 
 use std::fs;
 use std::path::PathBuf;

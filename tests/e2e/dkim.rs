@@ -1,4 +1,4 @@
-//! Signatures, judged by others: dkimpy, OpenDKIM, and our own verifier over the DNS.
+//! Signatures, verified by other software: dkimpy, OpenDKIM, and our own verifier over the DNS.
 
 use std::fs;
 use std::path::{Path, PathBuf};

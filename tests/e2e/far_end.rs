@@ -1,9 +1,9 @@
-//! Mail servers that people run, as next hops and as senders: Debian's Postfix, Exim and OpenSMTPD, each relaying all that
-//! it takes from this machine to one port.
+//! Real mail servers, as next hops and as senders: Debian's Postfix, Exim and OpenSMTPD, each relaying all mail of this
+//! machine to one port.
 //!
-//! They may not be installed side by side, so the files of two of them lie beside the tests (`make packages` puts them
-//! there) and are laid over `/usr` where they alone see it. Accounts that are missing are seen by them alone, too. That
-//! takes root; without it these tests say so and do nothing.
+//! They cannot be installed side by side, so the files of two of them are stored beside the tests (`make packages` puts
+//! them there) and overlaid on `/usr` in a mount namespace of their own. Missing accounts are added in the same way.
+//! That takes root; without it these tests print a line and do nothing.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -134,8 +134,8 @@ fn write_accounts(folder: &Path) {
     }
 }
 
-/// The command line of a Postfix with these further lines of main.cf that listens at these places; `unshare` is how that
-/// program is run there.
+/// The command line of a Postfix with these further lines of main.cf that listens at these places; `unshare` is how
+/// that program is run there.
 pub(crate) fn postfix_at(unshare: Command, folder: &Path, listen: &[&str], main: &str) -> Command {
     write_accounts(folder);
     certificate(folder, "mx.far.test");

@@ -1,5 +1,5 @@
-//! Beside Postfix, Exim and OpenSMTPD: they take what the relay sends, and it takes what they send, over STARTTLS and byte
-//! for byte.
+//! With Postfix, Exim and OpenSMTPD: they accept mail of the relay, and it accepts theirs, over STARTTLS and byte for
+//! byte.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -107,8 +107,8 @@ fn what_the_relay_sends_arrives_behind_each_of_them_as_it_was() {
             assert!(trace.contains("mx.far.test"), "{trace}");
         }
         relay.wait_for_empty_queue(LIMIT);
-        // OpenSMTPD as Debian 12 has it offers STARTTLS, and every handshake fails (its keys and OpenSSL 3): it gets its
-        // mail in clear.
+        // OpenSMTPD as Debian 12 has it offers STARTTLS, and every handshake fails (its keys and OpenSSL 3): it gets
+        // its mail in clear.
         let log = relay.log();
         let tls = log
             .lines()

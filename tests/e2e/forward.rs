@@ -1,4 +1,4 @@
-//! Mail of unauthenticated clients that is forwarded: what the next receiver finds, what comes back, and what is not let in.
+//! Forwarded mail of unauthenticated clients: what the next receiver finds, what comes back, and what is refused.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The hook that judges messages, with SpamAssassin behind it.
+//! The post-data hook, with SpamAssassin behind it.
 
 use std::fs::{self, File, Permissions};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! Peers that mean harm: the relay lives, keeps nothing of theirs, and greets the next one.
+//! Malicious peers: the relay survives, keeps nothing of theirs, and serves the next client.
 
 use std::net::Ipv6Addr;
 

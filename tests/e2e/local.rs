@@ -1,4 +1,4 @@
-//! Mail that stays on this machine: maildirs, programs, LMTP, each taken or read by software that others wrote.
+//! Mail for this machine: maildirs, programs, LMTP, each received or read by other software.
 
 use std::fs::{self, File, Permissions};
 use std::net::TcpStream;

@@ -1,11 +1,11 @@
 //! End to end: the binary that users run, against software that they run.
 //!
-//! Everything is on loopback and in throwaway folders, and all can run at once. What only root can do (a start as root,
-//! Postfix, Exim and OpenSMTPD as servers) is left out for others. Submission is by
-//! swaks, msmtp, curl, Python and Postfix's smtp-source; what is delivered arrives at aiosmtpd or smtp-sink; names are
-//! answered by unbound; signatures are judged by dkimpy and OpenDKIM; mail that stays goes to Dovecot, procmail and
-//! maildrop; SpamAssassin judges it; fail2ban reads the log; pebble issues certificates; Prometheus and Chromium read the status. Where one of them is missing, the test says which Debian
-//! package has it.
+//! Everything is on loopback and in temporary folders, and all tests can run at once. Parts that only root can run (a
+//! start as root, Postfix, Exim and OpenSMTPD as servers) are skipped for other users. Messages are submitted by swaks,
+//! msmtp, curl, Python and Postfix's smtp-source; delivered mail arrives at aiosmtpd or smtp-sink; unbound answers
+//! names; dkimpy and OpenDKIM verify signatures; local mail goes to Dovecot, procmail and maildrop; SpamAssassin judges
+//! it; fail2ban reads the log; pebble issues certificates; Prometheus and Chromium read the status. If one of them is
+//! missing, the test says which Debian package has it.
 
 mod abuse;
 mod acme;

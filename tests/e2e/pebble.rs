@@ -1,4 +1,4 @@
-//! Pebble, Let's Encrypt's ACME server for tests, which refuses half of all nonces; and what is done beside it.
+//! Pebble, Let's Encrypt's ACME server for tests, which refuses half of all nonces; and its set-up.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpStream};

@@ -1,4 +1,4 @@
-//! Who may send what to whom.
+//! Which clients may send which mail to which addresses.
 
 use std::fs;
 use std::time::{Duration, Instant};

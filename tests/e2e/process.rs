@@ -1,4 +1,4 @@
-//! Foreign programs: found or missed with a sentence, ended by their own process id, waited for with a deadline.
+//! Foreign programs: found, or missed with a sentence; ended by their own process id; waited for with a deadline.
 
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt as _;

@@ -1,4 +1,4 @@
-//! What a domain publishes over HTTPS, as curl reads it.
+//! The pages that a domain publishes over HTTPS, as curl reads them.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

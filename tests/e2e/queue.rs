@@ -1,4 +1,4 @@
-//! The queue, when it is long, and the tools for it.
+//! A long queue, and the tools for it.
 
 use std::fs;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -1,4 +1,4 @@
-//! The relay itself: `chopar run` in a throwaway folder, and the commands beside it.
+//! The relay itself: `chopar run` in a temporary folder, and the commands for it.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -1,4 +1,4 @@
-//! Reports of others that come by mail: counted once, told in words, and kept apart from what a person writes.
+//! Reports of other hosts that arrive by mail: counted once, summarized in words, and separated from mail of people.
 
 use std::fs;
 use std::net::SocketAddr;

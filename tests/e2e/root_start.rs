@@ -1,4 +1,4 @@
-//! A start as root, whose account owns the folders and may have put anything into them.
+//! A start as root, when the account owns the folders and may have put anything into them.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};

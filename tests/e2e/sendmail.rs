@@ -1,4 +1,4 @@
-//! `sendmail` as real programs call it, with the daemon there and without.
+//! `sendmail` as real programs call it, with the daemon running and without.
 
 mod accounts;
 mod left;
@@ -356,8 +356,8 @@ fn the_names_of_this_machine_are_its_own_to_local_programs_by_pipe_and_by_smtp()
     assert_eq!(client.say("RCPT TO:<nobody-here@localhost>").code, 550);
 }
 
-/// Runs `sendmail` on a terminal, writes these lines to it one by one, and gives how it ended; `None` where it waits for
-/// more.
+/// Runs `sendmail` on a terminal, writes these lines to it one by one, and gives how it ended; `None` where it waits
+/// for more.
 fn on_a_terminal(relay: &Relay, words: &[&str], lines: &str) -> Option<i32> {
     let script = "import os, pty, select, sys, time\n\
         pid, terminal = pty.fork()\n\

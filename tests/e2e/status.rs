@@ -1,4 +1,4 @@
-//! The status of a relay as it is read: by Prometheus, by Chromium, in a terminal, and by clients that mean no good.
+//! The status page of a relay: read by Prometheus, by Chromium, in a terminal, and by malicious clients.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! How the relay ends, and what happens when its disk fails.
+//! How the relay ends, and how it behaves when its disk fails.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Every door, opened by the programs that people use; and the ways to the other side.
+//! Every listener for submission, used by real mail programs; and the routes to the next hop.
 
 use std::fs;
 use std::path::{Path, PathBuf};

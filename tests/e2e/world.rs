@@ -1,4 +1,4 @@
-//! What is around the relay: names (unbound) and a host that takes mail (aiosmtpd).
+//! The surroundings of the relay: names (unbound) and a host that receives mail (aiosmtpd).
 
 use std::collections::HashSet;
 use std::fs::{self, File};

@@ -1,4 +1,4 @@
-//! `chopar dns` beside a real authoritative server (knot) that is fed with what it prints.
+//! `chopar dns` with a real authoritative server (knot) that loads its output.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpStream};

@@ -1,4 +1,4 @@
-//! A relay in a folder of its own, with a fault in store for it.
+//! A relay in a folder of its own, with one fault to be injected.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -349,8 +349,8 @@ impl Bed {
         stats["queued"].as_u64()
     }
 
-    /// A session, if the relay greets. One that is dead does not answer at all; one that lives on a busy machine is waited
-    /// for, as for every other reply.
+    /// A session, if the relay greets. One that is dead does not answer at all; one that lives on a busy machine is
+    /// waited for, as for every other reply.
     pub(crate) fn client(&self) -> Option<Client> {
         let opened = Client::open(self.port);
         let mut client = opened

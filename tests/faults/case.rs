@@ -1,4 +1,4 @@
-//! One fault: in which scene, in which thread, at which call, and the name that replays it.
+//! One fault: its scene, thread and call, and the name that repeats it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,8 +15,8 @@ pub(crate) enum Scene {
     Start,
     /// `chopar reload` while mail is queued.
     Reload,
-    /// The relay takes in what `sendmail` left: a message, one with a recipient that the relay refuses, one that is too long
-    /// by now, one that the hook refuses.
+    /// The relay takes in what `sendmail` left: a message, one with a recipient that the relay refuses, one that is too
+    /// long by now, one that the hook refuses.
     Drop,
     /// `sendmail` is called while the relay is down, and the fault comes in `sendmail`.
     Leave,

@@ -1,10 +1,10 @@
-//! What must hold of a message after faults, whatever they were: I1 to I4 of a durable relay.
+//! The invariants of a message after any faults: I1 to I4 of a durable relay.
 //!
-//! - Told 250: it arrives (I1), and so does the notification of each refused recipient.
-//! - Not told: nothing arrives (I2), unless it stood on the disk and only the answer was lost; then once.
-//! - A second copy needs an excuse of its own (I3): a fault between the final dot and the record of what became of it.
-//! - A second notification needs one too (I4); a missing one has none.
-//! - What arrives is what was sent, byte for byte, behind the fields that a relay adds.
+//! - After a 250: it arrives (I1), and so does the DSN about each refused recipient.
+//! - Without a 250: nothing arrives (I2), unless the message was on the disk and only the reply was lost; then once.
+//! - A second copy needs a reason of its own (I3): a fault between the final dot and the record of the delivery result.
+//! - A second DSN needs one too (I4); nothing excuses a missing one.
+//! - The received message is the sent one, byte for byte, behind the fields that a relay adds.
 
 use std::fmt;
 

@@ -90,8 +90,8 @@ impl Mail {
         self.written |= standing.written && matches!(self.answer, 0 | 250);
         let is_open = standing.written && !standing.recorded;
         self.excused_copies += usize::from(is_open && self.copies(arrived) > 0);
-        // A notification that is on the disk while what it tells of is not is made once more; and it is a message of its
-        // own, with a window of its own.
+        // A notification that is on the disk while what it tells of is not is made once more; and it is a message of
+        // its own, with a window of its own.
         let dsns = spool::dsns(spool, SENDER);
         let is_made_again = is_open && dsns.written;
         let is_sent_again = self.dsns(arrived) > 0 && !dsns.recorded;

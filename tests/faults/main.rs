@@ -1,13 +1,15 @@
-//! Faults at every system call: kill -9, EIO, ENOSPC and others at the Nth call of a kind, at the binary that users run.
+//! Faults at every system call: kill -9, EIO, ENOSPC and others at the Nth call of a kind, in the binary that users
+//! run.
 //!
-//! A scene is played once under strace, which counts the calls that each thread makes; then once for each call and fault,
-//! with strace putting the fault there. strace follows one thread, so that the Nth call is that thread's Nth. What stood on
-//! the disk is then read by a reader of its own, the relay is started again, and what each message came to is judged. A
-//! fault that did not come is reported and not counted.
+//! A scene is run once under strace, which counts the calls of each thread; then once for each call and fault, which
+//! strace injects there. strace follows one thread, so that the Nth call is that thread's Nth. Then a separate reader
+//! reads the disk, the relay is started again, and the result for each message is judged. A fault that did not occur is
+//! reported and not counted.
 //!
 //! `cargo test` runs every kill and every disk error at the calls that change the spool or talk to a peer;
 //! `CHOPAR_FAULTS=long`, which `make faults` sets, runs them at all system calls, except those that only wait;
-//! `CHOPAR_FAULTS=relay/journal/fdatasync/kill/1` runs that case alone, `CHOPAR_TIMES` so often, and `CHOPAR_FAULTS=drop/` all of a scene.
+//! `CHOPAR_FAULTS=relay/journal/fdatasync/kill/1` runs that case alone, `CHOPAR_TIMES` sets how often, and
+//! `CHOPAR_FAULTS=drop/` runs all cases of a scene.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};

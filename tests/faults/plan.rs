@@ -1,4 +1,4 @@
-//! Which faults there are: one for each call that a scene makes.
+//! The list of faults: one for each call that a scene makes.
 
 use crate::case::{Case, Fault, NETWORK_CALLS, Scene};
 use crate::scene::Stage;

@@ -338,8 +338,8 @@ fn dropped() -> Mail {
     Mail::new("C", 100)
 }
 
-/// What else was left in the drop folder: a recipient that the relay refuses, a message that is longer than it takes, one
-/// that the hook refuses.
+/// What else was left in the drop folder: a recipient that the relay refuses, a message that is longer than it takes,
+/// one that the hook refuses.
 fn dropped_and_refused() -> [Mail; 3] {
     [
         Mail::new("D", 100).and_to_a_unauthenticated(),

@@ -1,4 +1,4 @@
-//! The host that mail goes to: it takes everything or nothing, and remembers each message at its final dot.
+//! The host that receives the mail: it accepts everything or nothing, and records each message at its final dot.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! A look into the spool that takes nothing from the code under test: it knows the frozen front of a record and no more.
+//! Reads the spool without the code under test: it knows only the frozen front of a record.
 
 use std::fs;
 use std::path::Path;

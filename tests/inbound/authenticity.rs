@@ -1,4 +1,4 @@
-//! SPF, DKIM and DMARC, and what is written into a message about them.
+//! SPF, DKIM and DMARC, and the results that are written into a message.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! On whose authority mail leaves: what an attacker tries who has none.
+//! Permission to send: attempts of an attacker without any.
 
 use chopar::engine::event::Listener;
 use chopar::envelope::MessageOrigin;

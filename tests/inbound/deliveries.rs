@@ -1,4 +1,4 @@
-//! What a far host is asked, and when: many recipients of one message, several senders, more next hops than sessions.
+//! The dialogue with a remote host: many recipients of one message, several senders, more next hops than sessions.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

@@ -1,4 +1,4 @@
-//! A tool of the operator's tries this host: its attempts are no news, and everybody else's are.
+//! An operator's tool probes this host: its attempts are not logged as incidents, those of all others are.
 
 use std::net::{IpAddr, Ipv4Addr};
 

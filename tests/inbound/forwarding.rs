@@ -1,4 +1,4 @@
-//! How mail goes on to another host: under whose name, and under seal.
+//! How mail is forwarded to another host: with which sender, and with which seal.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Whatever sessions do, and however they end: once all are gone, nothing is held any more.
+//! Whatever sessions do, and however they end: once all are gone, no resource is held.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
-//! What becomes of the mail that unauthenticated clients bring: whose it is, what follows, and how it goes on to another host.
+//! Mail of unauthenticated clients: sender authentication, its effect, and forwarding to another host.
 //!
-//! The whole engine with a zone that says what a test tells it to, and a far host that takes everything; without
-//! sockets, in the time that it takes to compute.
+//! The whole engine with a zone that each test defines, and a remote host that accepts everything; without sockets and
+//! without real waiting.
 
 mod authenticity;
 mod authority;

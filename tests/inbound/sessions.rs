@@ -1,4 +1,5 @@
-//! Sessions under load and under change: a slow disk, slow workers, a link that does not drain, users who come and go.
+//! Sessions under load and changes: a slow disk, slow workers, a connection that does not drain, users who are added
+//! and removed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};

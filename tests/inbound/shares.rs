@@ -1,5 +1,5 @@
 //! An attacker who knows the source fills one table after the other, from one address and from many networks, while
-//! others go on: a user submits, an honest client delivers, queued mail leaves.
+//! others continue: a user submits, an honest client delivers, queued mail is sent.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -209,7 +209,8 @@ fn sessions_are_left_for_others_however_many_an_attacker_opens() {
         assert!((most / 2..=most).contains(&taken), "{taken} of 400");
         assert_eq!(clients.user_submits().get(..3), Some("250"));
         if spread {
-            // All that there are for clients are taken: there is one again as soon as some have done nothing for a while.
+            // All that there are for clients are taken: there is one again as soon as some have done nothing for a
+            // while.
             assert!(clients.stage.accept(Listener::Smtp, HONEST.into()).is_err());
             clients.pass(11);
         }

@@ -1,5 +1,5 @@
-//! What becomes of the mail of users, of hosts of `relay.networks` and of programs of this machine: what is added to it and
-//! taken off, and what signs it.
+//! Mail of users, of hosts of `relay.networks` and of programs of this machine: the fields that are added and removed,
+//! and the signatures.
 
 use std::time::Duration;
 

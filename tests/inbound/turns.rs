@@ -1,5 +1,5 @@
-//! No peer makes a turn of the event loop do more than a fixed amount of work: counted, not timed, with messages that
-//! were made for it, in pieces as large as the shell reads.
+//! No peer makes a turn of the event loop do more than a fixed amount of work: counted, not timed, with messages made
+//! for it, in pieces as large as the shell reads.
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! One relay that unauthenticated clients write to, a zone that says what it is told to, and one host that takes all mail.
+//! One relay for unauthenticated clients, a zone that a test defines, and one host that accepts all mail.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

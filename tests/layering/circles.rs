@@ -1,7 +1,7 @@
-//! No two files of src/ need each other: each can be read and tested with what is below it.
+//! No two files of src/ depend on each other, so each can be read and tested with the files below it.
 //!
-//! A file needs another where a path in it leads to a name of that other. To declare a module, or to publish its names
-//! again (`pub use`), is no need. The check reads text as its neighbour does, without tests.
+//! A file depends on another if a path in it leads to a name of that other. Declaring a module, or re-exporting its
+//! names (`pub use`), is not a dependency. The check reads text like the one beside it, without tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
-//! Comments that say something: a public item has a doc, and no doc repeats the name of what it stands on.
+//! Comments must add information: a public item has a doc, and no doc only repeats the name of its item.
 //!
-//! Fields and variants whose name and type say everything go without; what stays tells a unit, a bound, a reason or a
-//! section. Docs of command lines are what `--help` prints and are left alone.
+//! Fields and variants whose name and type say everything need none; the other docs give a unit, a bound, a reason or a
+//! section. Docs of command lines are the text of `--help` and are left alone.
 
 use std::collections::BTreeSet;
 

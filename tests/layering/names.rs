@@ -1,4 +1,4 @@
-//! A public type says of what it is: no two of them have one name.
+//! The name of a public type says what it belongs to: no two of them have the same name.
 
 use std::collections::BTreeMap;
 

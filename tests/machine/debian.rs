@@ -1,4 +1,4 @@
-//! The package for Debian, made out of the binary of the tests.
+//! The Debian package, made from the binary of the tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! A script on such a system, from its beginning to its end.
+//! Runs a script on such a system.
 
 use std::fs::{self, Permissions};
 use std::io::Write as _;

@@ -1,4 +1,4 @@
-//! `chopar completion`, run in the shells that it is for: what they complete is what the help lists.
+//! `chopar completion` in its shells: they complete exactly what the help lists.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -88,8 +88,8 @@ fn shell_with(config: &Path, name: &str, words: &[&str], script: &str) -> String
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// Asks a shell for what comes behind each command, by a script with one `ask START` a command, where it answers in lines
-/// up to one that is a dot: the words that come next, and the options.
+/// Asks a shell for what comes behind each command, by a script with one `ask START` a command, where it answers in
+/// lines up to one that is a dot: the words that come next, and the options.
 fn judge(name: &str, words: &[&str], head: &str, ask: impl Fn(&str) -> String) {
     let mut commands = BTreeMap::new();
     expected(&[], &mut commands);

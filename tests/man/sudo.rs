@@ -1,4 +1,4 @@
-//! Which commands need root: the help, the pages and README say the same of it, and what needs none works without.
+//! Commands that need root: the help, the pages and README agree on them, and the other commands work without root.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;

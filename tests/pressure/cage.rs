@@ -1,8 +1,8 @@
-//! A relay in a memory cgroup: what its process, its sockets and its files in memory take together has a ceiling, and the
+//! A relay in a memory cgroup: the memory of its process, its sockets and its files has a ceiling together, and the
 //! kernel kills it past that.
 //!
-//! The group is made below that of the tests, with version 1 or 2 of cgroups. Where none can be made (not root, a
-//! read-only `/sys/fs/cgroup`) that is printed, and what the process itself holds is checked alone.
+//! The group is made below that of the tests, with version 1 or 2 of cgroups. If none can be made (not root, a
+//! read-only `/sys/fs/cgroup`), that is printed, and only the memory of the process itself is checked.
 
 use std::fs;
 use std::ops::{Deref, DerefMut};

@@ -1,4 +1,4 @@
-//! A disk that is full, and then is not.
+//! A disk that is full, and then has space again.
 
 use std::fs::{self, File};
 use std::path::PathBuf;

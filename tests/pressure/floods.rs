@@ -1,4 +1,4 @@
-//! Peers that guess, and peers that send too much or a great deal.
+//! Peers that guess passwords, and peers that send too much or very much.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

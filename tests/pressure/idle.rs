@@ -1,4 +1,4 @@
-//! Peers that do nothing, or hardly anything.
+//! Peers that do nothing, or almost nothing.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpStream};

@@ -1,9 +1,9 @@
-//! Pressure: many peers, slow peers, guessing peers and peers that send too much, at the binary that users run.
+//! Pressure: many peers, slow peers, peers that guess and peers that send too much, against the binary that users run.
 //!
-//! The short form is part of `cargo test`; `CHOPAR_PRESSURE=long`, which `make pressure` sets, makes the crowds as large
-//! as they come. What is measured is printed, so that it shows with `--nocapture`. The bounds that are asserted leave
-//! room for a debug build on a busy machine. Invariant of all: the process lives, inside a memory cgroup of 128 MiB where
-//! one can be made, and serves the next client. What is left of memory when its peers are gone is printed, not asserted.
+//! The short form is part of `cargo test`; `CHOPAR_PRESSURE=long`, which `make pressure` sets, uses the largest numbers
+//! of clients. Measurements are printed and shown with `--nocapture`. The asserted bounds leave room for a debug build
+//! on a busy machine. Invariant of all: the process survives, inside a memory cgroup of 128 MiB if one can be made, and
+//! serves the next client. The memory that remains in use after its peers are gone is printed, not asserted.
 
 mod cage;
 #[allow(

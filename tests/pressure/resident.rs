@@ -1,4 +1,4 @@
-//! What the relay's process holds, as the kernel counts it.
+//! The memory of the relay's process, as the kernel counts it.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! An attacker who knows what is scarce uses up each of it, from one network and from many, and all at once, while a user
-//! submits, an honest client of port 25 delivers, and queued mail leaves.
+//! An attacker who knows the scarce resources uses up each of them, from one network and from many, and all at once,
+//! while a user submits, an honest client of port 25 delivers, and queued mail is sent.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

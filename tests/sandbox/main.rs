@@ -1,5 +1,5 @@
-//! What the daemon keeps once it runs, and how it lives with systemd: account, privileges, rights to files and to system
-//! calls, passed sockets, notifications, and the units that it is installed with.
+//! The rights of the running daemon, and its interaction with systemd: account, privileges, rights to files and to
+//! system calls, passed sockets, notifications, and its units.
 
 mod daemon;
 mod systemd;

@@ -1,4 +1,4 @@
-//! The daemon under systemd, which is not there: what it passes and is told, and the units.
+//! The daemon under a simulated systemd: passed sockets, notifications, and the units.
 
 use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};

@@ -1,5 +1,5 @@
-//! An attacker who knows what is scarce fills it, from one network and from many, while others go on: programs of this
-//! site submit, an honest client brings mail for a mailbox here, and queued mail leaves.
+//! An attacker who knows the scarce resources fills them, from one network and from many, while others continue:
+//! programs of this site submit, an honest client sends mail for a mailbox here, and queued mail is sent.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The ceilings of the engine's tables, looked at after every turn.
+//! The ceilings of the engine's tables, checked after every turn.
 
 use chopar::config::Config;
 use chopar::engine::{DsnTables, Engine, Tables};

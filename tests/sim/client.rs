@@ -1,4 +1,4 @@
-//! A client of the relay: sends a few messages in one session and notes which were acknowledged.
+//! A client of the relay: sends a few messages in one session and records which were acknowledged.
 
 use crate::messages::{ClientMessage, Said};
 use crate::unauthenticated_clients::FORGED;

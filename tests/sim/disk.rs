@@ -1,8 +1,8 @@
-//! The disk of the world: the memory disk under the eyes of a warden, or one that a saboteur has been at.
+//! The disk of the world: the memory disk under the supervision of a warden, or one that a saboteur has altered.
 //!
-//! The warden holds the journal to what Linux promises: a file whose sync failed is never trusted again (I5), and what
-//! is counted on is synced with its name (I7). The sabotages stand for the mistakes that a relay could make; the
-//! simulator must find each of them, else it proves nothing.
+//! The warden holds the journal to what Linux promises: a file whose sync failed is never trusted again (I5), and
+//! everything that is relied on is synced with its name (I7). The sabotages represent the mistakes that a relay could
+//! make; the simulator must find each of them, otherwise it proves nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -1,4 +1,4 @@
-//! The name server of the world: answers a query packet with records made from the name, or lies about it.
+//! The name server of the world: answers a query packet with records derived from the name, or lies about it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

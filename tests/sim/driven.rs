@@ -1,5 +1,4 @@
-//! The simulator's world as the engine's: what the engine wants, done to links, servers, disk and name servers that are
-//! made up.
+//! The simulator as the engine's world: performs actions on simulated connections, servers, disk and name servers.
 
 use std::net::{IpAddr, SocketAddr};
 

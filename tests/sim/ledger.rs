@@ -1,8 +1,8 @@
 //! The history of a world, and the invariants that it must keep.
 //!
-//! Everything that happens to a message is entered here when it happens, and looked at at once: the run ends at the
-//! first entry that should not be there. The ledger knows nothing of the engine or the journal but what can be seen
-//! from outside: commands and their completions, what clients heard, what servers took, what a start recovered.
+//! Everything that happens to a message is entered here when it happens, and checked at once: the run ends at the first
+//! invalid entry. The ledger knows about the engine and the journal only what is visible from outside: commands and
+//! their completions, replies to clients, messages that servers accepted, and messages that a start recovered.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;

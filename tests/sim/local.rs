@@ -1,9 +1,9 @@
-//! Programs of this machine that leave messages in the drop folder, and the relay that takes them: the decisions are the
-//! relay's own (`DropTurns`, `DroppedFile`, `Visit`); the folder is in memory, and fails, forgets what was not synced, and is
-//! found again after a kill.
+//! Programs of this machine that leave messages in the drop folder, and the relay that submits them. The decisions are
+//! the relay's own (`DropTurns`, `DroppedFile`, `Visit`). The folder is in memory, and fails, loses unsynced data, and
+//! survives a kill.
 //!
 //! Each message was left with exit 0. The ledger holds the relay to that: each recipient gets it, or a DSN about it
-//! reaches the sender or the administrator; it comes once, but for kills; none is set aside.
+//! reaches the sender or the administrator; it arrives once, except after kills; none is set aside.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

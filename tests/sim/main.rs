@@ -2,9 +2,9 @@
 //! DNS and clock.
 //!
 //! Clients send; remote servers take, refuse, stall, babble and hang up; name servers lie; the relay is killed, loses
-//! power, starts with the wrong time or with rot in its spool; an operator works on the queue and on the configuration, and
-//! the helper dies; programs of this machine leave messages in the drop folder; unauthenticated clients write to what is
-//! forwarded, and the DNS says of them what it likes. What must hold is checked when it happens:
+//! power, starts with the wrong time or with rot in its spool; an operator works on the queue and on the configuration,
+//! and the helper dies; programs of this machine leave messages in the drop folder; unauthenticated clients write to
+//! what is forwarded, and the DNS says of them what it likes. What must hold is checked when it happens:
 //!
 //! | invariant | checked by | when |
 //! | --- | --- | --- |

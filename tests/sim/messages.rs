@@ -1,4 +1,4 @@
-//! Messages that clients send, and what can be read from messages on their way.
+//! Messages that clients send, and what can be read from messages in transit.
 
 use chopar::entropy::{Entropy, SeededEntropy};
 use chopar::queue_id::QueueId;

@@ -1,8 +1,8 @@
 //! A queue of a million messages (a tenth of that in an ordinary run), nine in ten of them to one dead domain.
 //!
-//! The spool is written by the journal, the process that wrote it is gone, and a fresh engine takes the queue over. It
-//! must cost a bounded number of reads and of bytes a message, and the other domains must be served as if the dead one
-//! were not there. `make sim-million` runs the million and prints what it took.
+//! The journal writes the spool, its process ends, and a new engine takes over the queue. It must use a bounded number
+//! of reads and of bytes per message, and serve the other domains as if the dead one did not exist. `make sim-million`
+//! runs the million and prints the figures.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};

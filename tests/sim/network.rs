@@ -1,4 +1,4 @@
-//! Links, clients and servers of the world, and the name server.
+//! Connections, clients and servers of the world, and the name server.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;

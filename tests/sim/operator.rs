@@ -1,9 +1,9 @@
-//! The operator of the world: lists, shows, holds, releases, flushes, removes and reloads while mail goes through, and
-//! a disk that now and then fails to read.
+//! The operator of the world: lists, shows, holds, releases, flushes, removes and reloads while mail passes through,
+//! and a disk that sometimes fails to read.
 //!
-//! What must hold: each request is answered to its end, and soon, or the relay was killed; what is listed is what is
-//! queued, each id with its own envelope; what could be read is not called unreadable. What was removed is owed to
-//! nobody any more, and everything else as much as before.
+//! Invariants: each request is answered completely and soon, unless the relay was killed; the list is the queue, each
+//! id with its own envelope; a readable message is not reported as unreadable. Nothing is owed any more for a removed
+//! message, and everything else as before.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
@@ -129,7 +129,8 @@ impl World {
         Some(conn)
     }
 
-    /// What is held is released, and hosts are well again: nothing else is touched, so that what was forgotten stays so.
+    /// What is held is released, and hosts are well again: nothing else is touched, so that what was forgotten stays
+    /// so.
     pub(crate) fn last_visit(&mut self) {
         self.moods.clear();
         let conn = self.visit([ControlRequest::List {}].into());

@@ -1,4 +1,4 @@
-//! The relay is killed, loses power, finds rot in its spool, and starts again.
+//! The relay is killed, loses power, finds damaged data in its spool, and starts again.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;

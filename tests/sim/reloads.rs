@@ -1,6 +1,6 @@
-//! Reloads: routes, domains, aliases, users and listeners change while mail goes through, by a tool or by a signal, and now
-//! and then the folder is wrong. A client asks from time to time what is in force: it has to be the last folder without a
-//! mistake.
+//! Reloads: routes, domains, aliases, users and listeners change while mail passes through, by a tool or by a signal,
+//! and sometimes the folder is invalid. A client checks the active configuration from time to time: it must be the last
+//! valid folder.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! A mail exchanger of the world: takes mail, or fails at any stage in any way.
+//! A mail exchanger of the world: accepts mail, or fails at any stage in any way.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Bytes of the spool that change while nobody looks, and what may be said of them afterwards.
+//! Bytes of the spool that change while the relay is down, and what may be reported about them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -108,8 +108,8 @@ impl Rotten {
         &bytes[start..end]
     }
 
-    /// Whether something near this place was spoiled: in it, behind it where a record is cut off, or in a header or seal that rules over it. In the last
-    /// segment a power cut may have torn something too.
+    /// Whether something near this place was spoiled: in it, behind it where a record is cut off, or in a header or
+    /// seal that rules over it. In the last segment a power cut may have torn something too.
     pub(crate) fn touches(&self, segment: u32, offset: u32, len: u64) -> bool {
         let region = offset as usize..offset as usize + len as usize;
         let inside = |(number, hit): &Hit| {

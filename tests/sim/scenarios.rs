@@ -1,4 +1,4 @@
-//! Trips that are told in full: what takes days, and a clock that jumps under a queue.
+//! Complete scenarios: events that take days, and a clock that jumps under a queue.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What happened in the worlds, counted: a fault that never occurs proves nothing.
+//! Counts of events in the worlds: a fault that never occurs proves nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;

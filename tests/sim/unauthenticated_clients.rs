@@ -1,6 +1,7 @@
-//! Unauthenticated clients on port 25: what they write to, who they say they are, what the DNS says of them, and what comes back.
+//! Unauthenticated clients on port 25: the addresses they write to, the senders they claim, their records in the DNS,
+//! and the returned mail.
 //!
-//! The table of what each address leads to is written by hand here, and the ledger holds the relay to it.
+//! The table of each address's destinations is written by hand here, and the ledger holds the relay to it.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -211,7 +212,8 @@ pub(crate) fn kind_of_text(name: &str) -> Option<&'static str> {
     }
 }
 
-/// The address that an unauthenticated client comes from: the first half of the net may send for those who have a record.
+/// The address that an unauthenticated client comes from: the first half of the net may send for those who have a
+/// record.
 pub(crate) fn address(client: usize) -> IpAddr {
     let half = if client.is_multiple_of(2) { 0 } else { 128 };
     Ipv4Addr::new(198, 18, 0, half + (client % 100) as u8).into()

@@ -1,4 +1,4 @@
-//! One attempt, all hosts: a far end that fails in each way at each step, beside one that is well.
+//! One delivery attempt, all hosts: a remote host that fails in each way at each step, beside a working one.
 
 use std::sync::Arc;
 use std::time::Duration;

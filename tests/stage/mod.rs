@@ -1,7 +1,7 @@
 //! Where an engine is played without sockets: its journal in memory, and a clock that moves when it has to.
 //!
-//! A stage performs what an engine wants done with its queue, and computes what takes long. Whatever goes out to clients,
-//! hosts and name servers goes to a [`Scene`]: that is what the tests on it differ in.
+//! A stage performs what an engine wants done with its queue, and computes what takes long. Whatever goes out to
+//! clients, hosts and name servers goes to a [`Scene`]: that is what the tests on it differ in.
 
 pub(crate) mod query;
 pub(crate) mod scene;

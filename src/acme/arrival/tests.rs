@@ -1,4 +1,4 @@
-//! When a name is looked at, and when an order is spent on it, by a clock that is moved.
+//! When a name is checked, and when an order is spent on it, with a clock that the tests set.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ fn live(
     while now < until {
         assert!(looks.len() + orders.len() < 100_000, "it turns in a circle");
         match arrival.step(plan.step(at(now)), at(now)) {
-            ArrivalStep::PeriodicCheck => {
+            ArrivalStep::LookUp => {
                 looks.push(now);
                 if arrival.on_look(lead(now), at(now)) == ArrivalChange::Arrived {
                     plan.on_mended();

@@ -7,7 +7,7 @@ use crate::acme::http::AcmeResponse;
 use crate::acme::wire::{self, AcmeProblem, Url};
 use crate::date::Timestamp;
 
-/// A request, with what it is for.
+/// A request, with its purpose.
 #[derive(Clone)]
 pub(super) struct Call {
     pub(super) step: Step,
@@ -45,7 +45,7 @@ pub(super) enum Step {
 }
 
 impl Step {
-    /// What it is, for an error.
+    /// The name of the request, for an error.
     pub(super) const fn what(self) -> &'static str {
         match self {
             Self::Directory => "the directory",

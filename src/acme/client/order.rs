@@ -125,7 +125,7 @@ impl AcmeClient {
                 self.poll = Poll::default();
                 self.finalize(chance)
             }
-            // It was not heard; once more, after a pause and within the same time.
+            // The request did not arrive; sends it again, after a pause and within the same time.
             (OrderStatus::Ready, _)
                 if step == Step::OrderAgain && self.order.finalized < ACME_TRIES =>
             {
@@ -174,7 +174,7 @@ impl AcmeClient {
         let AcmeWork::Obtain(order) = &self.work else {
             return self.fail(AcmeError::NotSupported { what: "orders" });
         };
-        // The server is not to lead us to prove what was not asked for.
+        // The server must not make us prove a name that was not requested.
         if !order.is_for(name) {
             return self.fail(AcmeError::Malformed {
                 url: call.url.as_str().to_owned(),
@@ -235,7 +235,7 @@ impl AcmeClient {
         }
     }
 
-    /// Has a proof shown, before the server is told to look for it.
+    /// Presents a proof, before the server is told to check it.
     fn present(&mut self, presented: ChallengeProof, url: Url) -> AcmeAction {
         let answer = Payload::Json(json!({}));
         self.presented = Some(presented.clone());
@@ -270,7 +270,7 @@ impl AcmeClient {
         }
     }
 
-    /// Looks again after a while: as long as the server says, else longer each time.
+    /// Polls again after a while: as long as the server says, otherwise longer each time.
     pub(super) fn poll(
         &mut self,
         step: Step,

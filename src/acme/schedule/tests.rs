@@ -1,4 +1,4 @@
-//! When a certificate is renewed, and how long is waited after a failure, by a clock that is moved.
+//! When a certificate is renewed, and how long a failure delays it, with a clock that the tests set.
 
 use proptest::prelude::*;
 

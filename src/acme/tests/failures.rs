@@ -1,4 +1,4 @@
-//! A CA that fails, refuses, limits or takes long.
+//! A CA that fails, refuses, limits or is slow.
 
 use super::*;
 

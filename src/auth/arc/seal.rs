@@ -28,18 +28,18 @@ pub struct Sealing {
 /// Why a chain gets no further set; the message is forwarded without one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SealRefusal {
-    /// The newest seal says already that the chain is broken (section 5.1, step 2).
+    /// The newest seal already says that the chain is broken (section 5.1, step 2).
     Broken,
     /// There are [`ARC_SETS_MAX`] sets (section 4.2.1).
     Full,
 }
 
-/// Prepares the next set of a message that starts with `prepended`, complete fields, and `header`, which `verdict` is
-/// about. `results` is what this host has found out, the verdict on the chain among it.
+/// Prepares the next set for a message that starts with `prepended`, complete fields, and `header`, which `verdict` is
+/// about. `results` are the results of this host, including the verdict on the chain.
 ///
-/// All changes to the message have to be made before: `body_hash` is that of the relaxed body as it leaves, and
-/// `prepended` holds what is added above, such as a DKIM-Signature. The set goes on top of it.
-/// Decides RFC 8617 section 4.2.1, RFC 8617 section 5.1.
+/// All changes to the message must be made before: `body_hash` is that of the relaxed body as it is sent, and
+/// `prepended` has the fields that are added above, such as a DKIM-Signature. The set is put on top of them. Decides
+/// RFC 8617 section 4.2.1, RFC 8617 section 5.1.
 pub fn prepare(
     header: &Header,
     prepended: &[u8],
@@ -66,7 +66,8 @@ pub fn prepare(
     let message = prepare_as(&style, &fields, body_hash, signer);
     let results = format!("{RESULTS}: {first}; {results}\r\n").into_bytes();
     let mut sealed = Vec::new();
-    // Section 5.1.2: the seal on a broken chain covers its own set only, because nobody could agree on the others.
+    // Section 5.1.2: the seal on a broken chain covers only its own set, because verifiers could not agree on the
+    // others.
     if verdict.status() == ChainValidation::Pass {
         let fields: Vec<Field<'_>> = header.fields().collect();
         for set in Chain::collect(header).sets.unwrap_or_default() {
@@ -90,8 +91,8 @@ pub fn prepare(
 }
 
 impl Sealing {
-    /// Signs twice, and gives the three fields, ready to stand on top of the message. Milliseconds for RSA: for a
-    /// worker.
+    /// Signs twice, and returns the three fields, to be put on top of the message. Takes milliseconds with RSA, so it
+    /// runs on a worker.
     pub fn seal(self, key: &SigningKey) -> Result<Vec<u8>, SignError> {
         let message = self.message.sign(key)?;
         let mut sealed = self.sealed;

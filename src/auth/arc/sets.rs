@@ -11,12 +11,12 @@ use crate::auth::results::skip_cfws;
 use crate::limits::ARC_SETS_MAX;
 use crate::mail::header::{Field, Header};
 
-/// What is said of the chain of a message.
+/// The verdict on the chain of a message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ArcVerdict {
     /// Whether it holds, or why not.
     pub outcome: ArcResult,
-    /// The sets from 1 on, as far as they could be told apart; empty where the fields make no chain.
+    /// The sets from 1 on, as far as they could be separated; empty if the fields form no chain.
     pub sets: Vec<SealedSet>,
     /// `l=` of the newest message signature left part of the body unsigned.
     pub partial: Option<Partial>,
@@ -30,7 +30,7 @@ pub enum ArcResult {
     None,
     /// It does.
     Pass {
-        /// The lowest instance since which the message was not changed; 0 where it never was (section 5.2, step 5).
+        /// The lowest instance since which the message was not changed; 0 if there is none (section 5.2, step 5).
         oldest_pass: u8,
     },
     /// It does not, for good.
@@ -48,16 +48,16 @@ pub enum ChainValidation {
     Fail,
 }
 
-/// One set, and what became of its signatures as far as they were looked at.
+/// One set, and the results of its signatures as far as they were verified.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SealedSet {
     /// `i=`.
     pub instance: u8,
-    /// `d=` of the seal, where it could be read: who vouches, if the chain holds.
+    /// `d=` of the seal, if it could be read: the domain that vouches, if the chain is valid.
     pub sealer: Option<Domain>,
     /// `s=` of the seal.
     pub selector: Option<Box<str>>,
-    /// What the sealer found out: the value of ARC-Authentication-Results behind `i=`, unfolded.
+    /// The results of the sealer: the value of ARC-Authentication-Results after `i=`, unfolded.
     pub results: String,
     /// Whether the message signature holds.
     pub message: Option<Result<(), SignatureFailure>>,
@@ -87,8 +87,7 @@ pub enum ArcFailure {
 }
 
 impl ArcVerdict {
-    /// The status that a seal says in `cv=`.
-    /// Decides RFC 8617 section 4.4.
+    /// The status for `cv=` of a seal. Decides RFC 8617 section 4.4.
     pub const fn status(&self) -> ChainValidation {
         match self.outcome {
             ArcResult::None => ChainValidation::None,
@@ -143,7 +142,7 @@ pub(super) struct Set {
 pub(super) struct Chain {
     /// The greatest instance number of any field.
     pub(super) highest: u64,
-    /// The sets from 1 on; empty where there are none.
+    /// The sets from 1 on; empty if there are none.
     pub(super) sets: Result<Vec<Set>, ArcFailure>,
 }
 
@@ -232,7 +231,7 @@ fn chain_value_is(seal: Field<'_>, status: ChainValidation) -> bool {
     })
 }
 
-/// The instance number of a field of ARC; what is past `u64` saturates.
+/// The instance number of an ARC field; a number past `u64` saturates.
 fn instance(field: Field<'_>) -> Option<u64> {
     if field.is(RESULTS) {
         return split_results(field.value()).map(|(instance, _)| instance);
@@ -246,9 +245,8 @@ fn instance(field: Field<'_>) -> Option<u64> {
         .filter(|_| !digits.is_empty())
 }
 
-/// The instance number of an ARC-Authentication-Results field and what follows its semicolon (section 4.1.1, where
-/// comments may stand anywhere).
-/// Decides RFC 8617 section 4.1.1.
+/// The instance number of an ARC-Authentication-Results field and the text after its semicolon (section 4.1.1, where
+/// comments may occur anywhere). Decides RFC 8617 section 4.1.1.
 pub(super) fn split_results(value: &[u8]) -> Option<(u64, &[u8])> {
     let rest = skip_cfws(value)?;
     let rest = rest

@@ -15,9 +15,9 @@ use crate::mail::header::{Field, Header};
 
 /// The verification of the chain of one message.
 ///
-/// [`ArcVerification::new`] reads the sets, [`ArcVerification::on_body`] hashes the body as it streams past,
-/// [`ArcVerification::missing`] asks for the keys, and [`ArcVerification::judge`] gives the verdict: it alone computes
-/// signatures, each once. A chain that is broken without any key costs no look-up.
+/// [`ArcVerification::new`] reads the sets, [`ArcVerification::on_body`] hashes the body stream,
+/// [`ArcVerification::missing`] asks for the keys, and [`ArcVerification::judge`] gives the verdict: only the last one
+/// computes signatures, each once. A chain that is broken regardless of keys costs no look-up.
 pub struct ArcVerification {
     highest: u64,
     broken: Option<ArcFailure>,
@@ -108,9 +108,8 @@ impl ArcVerification {
     /// The verdict, once no key is missing. `header` is the one of [`ArcVerification::new`].
     ///
     /// A key that cannot be fetched for now breaks the chain as well (section 5.2.1), but the failure says so, and a
-    /// receiver may rather defer the message. Older message signatures are checked as far as the effort reaches: past
-    /// it, the message counts as changed since.
-    /// Decides RFC 8617 section 5.2.1.
+    /// receiver may prefer to defer the message. Older message signatures are verified as far as the effort allows:
+    /// past it, the message counts as changed since. Decides RFC 8617 section 5.2.1.
     pub fn judge(
         mut self,
         header: &Header,
@@ -120,7 +119,7 @@ impl ArcVerification {
         self.verdict(header, answers, effort)
     }
 
-    /// [`ArcVerification::missing`] and [`ArcVerification::judge`] in one, for who has nothing else to do meanwhile.
+    /// [`ArcVerification::missing`] and [`ArcVerification::judge`] in one, for callers without other work meanwhile.
     pub fn resume(&mut self, header: &Header, answers: &[(Question, Answer)]) -> Step<ArcVerdict> {
         let missing = self.missing(answers);
         if missing.is_empty() {
@@ -147,8 +146,7 @@ impl ArcVerification {
         }
     }
 
-    /// What becomes of the chain: the newest message signature, then each seal.
-    /// Decides RFC 8617 section 5.2.
+    /// The result of the chain: the newest message signature, then each seal. Decides RFC 8617 section 5.2.
     fn outcome(
         &mut self,
         header: &Header,
@@ -199,7 +197,7 @@ impl ArcVerification {
         0
     }
 
-    /// What is wrong with the chain whatever its keys are.
+    /// The failure of the chain that does not depend on keys.
     fn unreadable(&self) -> Option<ArcFailure> {
         let newest = self.links.last()?;
         if let Err(why) = newest.message {
@@ -294,8 +292,7 @@ impl Link {
     }
 }
 
-/// A seal has no `h=`: what it covers is not its own to say (section 4.1.3).
-/// Decides RFC 8617 section 4.1.3.
+/// A seal has no `h=`: it cannot choose what it covers (section 4.1.3). Decides RFC 8617 section 4.1.3.
 fn read_seal(value: &[u8], reported: &mut Reported) -> Result<SignatureClaim, SignatureFailure> {
     let tags = TagList::parse(value).map_err(SignatureFailure::Tags)?;
     let claim = SignatureClaim::parse(&tags, SignatureField::Arc, reported)?;
@@ -329,9 +326,8 @@ fn read_message(
     Ok(signature)
 }
 
-/// What the last of `sets` seals: all of them in the order of their instances, relaxed, and the seal itself without
-/// the value of `b=` (section 5.1.1).
-/// Decides RFC 8617 section 5.1.1.
+/// The data that the last of `sets` seals: all sets in the order of their instances, relaxed, and the seal itself
+/// without the value of `b=` (section 5.1.1). Decides RFC 8617 section 5.1.1.
 fn seal_data(fields: &[Field<'_>], sets: &[Set]) -> Vec<u8> {
     let mut data = Vec::new();
     let Some((last, earlier)) = sets.split_last() else {

@@ -60,7 +60,7 @@ impl Bodies {
         }
     }
 
-    /// The hash at a place, once the body has ended; `None` where it was too short.
+    /// The hash at a position, once the body has ended; `None` if it was too short.
     pub(in crate::auth) fn hash(&self, place: HashSlot) -> Option<[u8; DIGEST_BYTES]> {
         let body = self.body(place.form)?;
         let whole = body.whole?;

@@ -6,7 +6,7 @@ use crate::digest::DIGEST_BYTES;
 use crate::mail::header::Field;
 use crate::workload::{Unit, count};
 
-/// How much change on the way a signature stands.
+/// How much change in transit a signature tolerates.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Canonicalization {
     /// None at all.
@@ -22,17 +22,17 @@ pub struct BodyHasher {
     form: Canonicalization,
     hash: Context,
     length: u64,
-    /// Where the hash so far is asked for too, in their order; those before `passed` are known.
+    /// Positions at which the hash so far is needed too, in order; those before `passed` are known.
     cuts: Vec<Cut>,
     passed: usize,
     /// Line ends that are hashed only if something comes after them.
     line_ends: u64,
-    /// Where the body ends unless something comes after the line ends that are hashed already: so that a great many of
-    /// them are not all left for one later piece.
+    /// The hash if the body ends here, with the line ends that are hashed already, so that a great many of them are not
+    /// all left for one later piece.
     settled: Option<Box<(Context, u64)>>,
-    /// Relaxed: white space that is hashed, as one space, only if the line goes on after it.
+    /// Relaxed: white space that is hashed, as one space, only if the line continues.
     space: bool,
-    /// A CR was the last byte; only the next one tells whether it ends a line.
+    /// A CR was the last byte; only the next byte tells whether it ends a line.
     after_cr: bool,
 }
 
@@ -68,8 +68,8 @@ impl BodyHasher {
         }
     }
 
-    /// For the first `limit` bytes of the canonical body too; before any of it has come. The body is hashed once, however
-    /// many cuts there are.
+    /// For the first `limit` bytes of the canonical body too; before any of it has come. The body is hashed once,
+    /// however many cuts there are.
     pub(super) fn cut_at(&mut self, limit: u64) {
         if let Err(place) = self.cuts.binary_search_by_key(&limit, |cut| cut.limit) {
             let hash = [0; DIGEST_BYTES];
@@ -158,8 +158,8 @@ impl BodyHasher {
         hash
     }
 
-    /// What stands at the front of `rest` and is hashed as it is: of a line in the relaxed form, as far as its white
-    /// space is single spaces between words. The first byte is such text.
+    /// The front of `rest` that is hashed unchanged: in the relaxed form, as far as its white space is single spaces
+    /// between words. The first byte is such text.
     fn run<'a>(&self, rest: &'a [u8]) -> &'a [u8] {
         let is_relaxed = self.form == Canonicalization::Relaxed;
         let end = rest.windows(2).position(|pair| match pair {
@@ -245,7 +245,7 @@ impl BodyHasher {
 }
 
 const BLOCK_BYTES: usize = 1_024;
-/// Line ends that are held back at the end of what has come.
+/// Line ends that are held back at the end of the input so far.
 const LINE_ENDS_HELD: u64 = 512;
 
 struct Block {
@@ -417,7 +417,7 @@ mod tests {
                 is_canonical(form, &goes_on, &goes_on);
             }
         }
-        // What ends with them does not cover them.
+        // A signature whose length ends at them does not cover them.
         let mut hasher = BodyHasher::new(Canonicalization::Simple);
         for limit in [0, 3, 5, 900] {
             hasher.cut_at(limit);

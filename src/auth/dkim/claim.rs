@@ -18,7 +18,7 @@ use crate::digest::sha256;
 use crate::dns::{Answer, Question, RecordKind, Records};
 use crate::limits::DKIM_KEY_RECORDS_MAX;
 
-/// What field a signature stands in.
+/// The field of a signature.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::auth) enum SignatureField {
     /// DKIM-Signature.
@@ -37,7 +37,7 @@ pub(in crate::auth) struct SignatureClaim {
     signature: Vec<u8>,
 }
 
-/// What is known of a signature whatever becomes of it.
+/// The data of a signature that are known whatever its result.
 #[derive(Clone, Default)]
 pub(in crate::auth) struct Reported {
     pub(in crate::auth) domain: Option<Domain>,
@@ -88,8 +88,8 @@ impl SignatureClaim {
         })
     }
 
-    /// The record whose key the signature fits. Where there are several, one that fits is enough. `data` makes what was
-    /// signed, which is needed only where there is a key.
+    /// The record whose key fits the signature. If there are several, one that fits is enough. `data` makes the signed
+    /// data, which are needed only if there is a key.
     pub(in crate::auth) fn verify(
         &self,
         answer: &Answer,
@@ -117,7 +117,7 @@ impl SignatureClaim {
                     }
                     failure = DkimFailure::Signature;
                 }
-                // A record that could be read says more than one that is something else.
+                // A readable record gives a better reason than a text that is not a key record.
                 Err(DkimFailure::Key(KeyRecordError::Syntax)) if failure != DkimFailure::NoKey => {}
                 Err(other) => failure = other,
             }

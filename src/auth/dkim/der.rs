@@ -83,12 +83,12 @@ pub(super) struct RsaPublicKey<'a> {
     pub(super) der: &'a [u8],
     /// Bits of the modulus.
     pub(super) bits: usize,
-    /// The public exponent; what is past `u32` saturates.
+    /// The public exponent; a number past `u32` saturates.
     pub(super) exponent: u32,
 }
 
-/// The RSAPublicKey within `der`, which is one (RFC 6376 section 3.6.1) or a SubjectPublicKeyInfo around one (what
-/// everybody publishes).
+/// The RSAPublicKey in `der`, which is one (RFC 6376 section 3.6.1) or a SubjectPublicKeyInfo around one (the usual
+/// form).
 pub(super) fn rsa_public_key(der: &[u8]) -> Option<RsaPublicKey<'_>> {
     let mut outer = Reader::new(der);
     let mut fields = Reader::new(outer.read(SEQUENCE)?);
@@ -127,7 +127,7 @@ impl<'a> RsaPublicKey<'a> {
     }
 }
 
-/// A positive INTEGER; what is past `u32` saturates.
+/// A positive INTEGER; a number past `u32` saturates.
 fn small_integer(contents: &[u8]) -> u32 {
     contents.iter().fold(0_u32, |value, &byte| {
         value.saturating_mul(256).saturating_add(u32::from(byte))

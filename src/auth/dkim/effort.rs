@@ -3,10 +3,10 @@
 use super::verdict::DkimFailure;
 use crate::limits::{SIGNATURE_CHECKS_MAX, SIGNED_BYTES_MAX};
 
-/// What was computed for the signatures of one message: DKIM and ARC together.
+/// The computation for the signatures of one message: DKIM and ARC together.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Effort {
-    /// Signatures that were held against a key; one whose name has several keys counts for each.
+    /// Verifications with a key; a signature whose name has several keys counts for each.
     pub checks: usize,
     /// Bytes of the header that were hashed for them, in their canonical form.
     pub bytes: usize,
@@ -22,7 +22,7 @@ impl Effort {
         }
     }
 
-    /// Takes down a check over so many bytes.
+    /// Records a verification over this number of bytes.
     pub(in crate::auth) fn spend(&mut self, bytes: usize) {
         self.checks = self.checks.saturating_add(1);
         self.bytes = self.bytes.saturating_add(bytes);

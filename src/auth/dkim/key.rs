@@ -69,7 +69,7 @@ enum Pair {
     Ed25519(Ed25519KeyPair),
 }
 
-/// Why a file is no key that can sign.
+/// Why a file is not a key that can sign.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum KeyError {
     /// No `-----BEGIN … PRIVATE KEY-----` with its end.
@@ -78,9 +78,9 @@ pub enum KeyError {
     TooLong,
     /// The key is encrypted.
     Encrypted,
-    /// Between the markers is no base64.
+    /// The text between the markers is not base64.
     Base64,
-    /// The content is no private key that is known here.
+    /// The content is not a private key of a known type.
     Structure,
     /// The key is neither RSA nor Ed25519.
     Algorithm,
@@ -198,7 +198,7 @@ impl SigningKey {
         matches!(self.0, Pair::ShortRsa(_))
     }
 
-    /// What the key signs with.
+    /// The algorithm of the key.
     pub const fn algorithm(&self) -> Algorithm {
         match self.0 {
             Pair::Rsa(_) | Pair::ShortRsa(_) => Algorithm::RsaSha256,
@@ -216,7 +216,7 @@ impl SigningKey {
     }
 
     /// The value of `p=` in the key record: base64 of a SubjectPublicKeyInfo for RSA (RFC 6376 section 3.6.1, in the
-    /// form that everybody publishes), of the 32 bytes for Ed25519 (RFC 8463 section 4).
+    /// usual form), of the 32 bytes for Ed25519 (RFC 8463 section 4).
     pub fn public_record_value(&self) -> String {
         match &self.0 {
             Pair::Rsa(pair) => STANDARD.encode(der::rsa_public_key_info(pair.public().as_ref())),
@@ -255,7 +255,7 @@ impl SigningKey {
     }
 }
 
-/// Shows what can be published; the key has no text.
+/// Shows only the public part; the key has no text.
 impl fmt::Debug for SigningKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

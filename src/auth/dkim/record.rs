@@ -36,10 +36,10 @@ pub enum PublicKey {
     Ed25519([u8; 32]),
 }
 
-/// Why a record gives no key for mail.
+/// Why a record has no key for mail.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum KeyRecordError {
-    /// It is no tag list, has another `v=`, or no `p=`.
+    /// It is not a tag list, has another `v=`, or no `p=`.
     Syntax,
     /// `p=` is empty: the key was revoked.
     Revoked,
@@ -49,7 +49,7 @@ pub enum KeyRecordError {
     Hash,
     /// `s=` does not list email.
     Service,
-    /// `p=` holds no key of the type that `k=` says.
+    /// `p=` is not a key of the type in `k=`.
     Key,
     /// The RSA key is under [`DKIM_RSA_BITS_MIN`] or over [`DKIM_RSA_BITS_MAX`].
     Size {
@@ -121,7 +121,7 @@ impl PublicKey {
                 if !(DKIM_RSA_BITS_MIN..=DKIM_RSA_BITS_MAX).contains(&bits) {
                     return Err(KeyRecordError::Size { bits });
                 }
-                // The bits of the exponent are what a verification costs, and whoever publishes the key chooses them.
+                // The bits of the exponent determine the cost of a verification, and the owner of the key chooses them.
                 let is_small = (DKIM_RSA_EXPONENT_MIN..=DKIM_RSA_EXPONENT_MAX).contains(&exponent);
                 if !is_small || exponent.is_multiple_of(2) {
                     return Err(KeyRecordError::Exponent);
@@ -139,7 +139,7 @@ impl PublicKey {
         }
     }
 
-    /// What signatures this key is for.
+    /// The algorithm of signatures that this key verifies.
     pub const fn algorithm(&self) -> Algorithm {
         match self {
             Self::Rsa { .. } => Algorithm::RsaSha256,
@@ -171,8 +171,8 @@ pub fn zone_lines(selector: &str, domain: &Domain, text: &str) -> String {
     }
 }
 
-/// The character-strings of a text as a zone file has them (RFC 1035 sections 3.3.14 and 5.1): each at most 255 bytes, between
-/// quotes. An empty text is one empty string.
+/// The character-strings of a text as a zone file has them (RFC 1035 sections 3.3.14 and 5.1): each at most 255 bytes,
+/// between quotes. An empty text is one empty string.
 pub fn zone_strings(text: &[u8]) -> Vec<String> {
     let chunks: Vec<&[u8]> = match text {
         [] => vec![text],

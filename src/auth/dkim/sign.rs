@@ -17,7 +17,7 @@ use crate::digest::DIGEST_BYTES;
 use crate::mail::header::{Field, Header};
 use crate::workload::{Unit, count};
 
-/// Who signs, with what, and when.
+/// The signing domain, its key, and the time.
 #[derive(Clone, Copy, Debug)]
 pub struct Signer<'a> {
     /// `d=`.
@@ -38,7 +38,7 @@ pub struct SigningInput {
 }
 
 impl SigningInput {
-    /// For a field whose value ends with `b=`, behind `data`.
+    /// For a field whose value ends with `b=`, after `data`.
     pub(in crate::auth) fn new(mut data: Vec<u8>, name: &str, value_without_b: String) -> Self {
         append_relaxed(&mut data, name, value_without_b.as_bytes());
         Self {
@@ -47,12 +47,12 @@ impl SigningInput {
         }
     }
 
-    /// What [`super::key::SigningKey::sign`] signs.
+    /// The input of [`super::key::SigningKey::sign`].
     pub fn data(&self) -> &[u8] {
         &self.data
     }
 
-    /// Signs, and gives the whole field.
+    /// Signs, and returns the whole field.
     pub fn sign(self, key: &SigningKey) -> Result<Vec<u8>, SignError> {
         let signature = key.sign(&self.data)?;
         Ok(self.finish(&signature))
@@ -89,13 +89,13 @@ pub fn prepare(
     prepare_as(&DKIM_SIGNATURE, &fields, body_hash, signer)
 }
 
-/// What tells an ARC-Message-Signature from a DKIM-Signature (RFC 8617 section 4.1.2).
+/// The differences between an ARC-Message-Signature and a DKIM-Signature (RFC 8617 section 4.1.2).
 pub(in crate::auth) struct Style<'a> {
     /// The name of the field.
     pub(in crate::auth) name: &'static str,
     /// Its first tag.
     pub(in crate::auth) first: &'a str,
-    /// Names, or beginnings of names, of fields that are signed where they are and may be added later.
+    /// Names, or prefixes of names, of fields that are signed if present and may be added later.
     pub(in crate::auth) families: &'a [&'static str],
 }
 

@@ -52,8 +52,7 @@ pub(in crate::auth) struct Signature {
 }
 
 impl Signature {
-    /// Reads the tags of a signature; what it cannot do without is checked here.
-    /// Decides RFC 6376 section 3.5.
+    /// Reads the tags of a signature and checks the required ones. Decides RFC 6376 section 3.5.
     pub(in crate::auth) fn parse(
         value: &[u8],
         kind: SignatureField,
@@ -111,16 +110,15 @@ impl Signature {
         }
     }
 
-    /// What `l=` covers, where it leaves something out.
+    /// The range that `l=` covers, if it leaves something out.
     pub(in crate::auth) fn partial(&self, bodies: &Bodies) -> Option<Partial> {
         let signed = self.limit?;
         let total = bodies.length(self.body)?;
         (signed < total).then_some(Partial { signed, total })
     }
 
-    /// What was signed: the fields of `h=`, each name taken from the bottom up, then the
-    /// signature field itself without the value of `b=`.
-    /// Decides RFC 6376 section 3.7.
+    /// The signed data: the fields of `h=`, each name taken from the bottom up, then the signature field itself without
+    /// the value of `b=`. Decides RFC 6376 section 3.7.
     pub(in crate::auth) fn data(&self, fields: &Fields<'_>, own: usize) -> Vec<u8> {
         let mut data = Vec::new();
         let mut taken: BTreeMap<&str, usize> = BTreeMap::new();
@@ -154,7 +152,7 @@ impl Signature {
     }
 }
 
-/// `c=`: header and body form; the body's is simple where it is left out.
+/// `c=`: header and body form; the body's is simple if omitted.
 fn forms(value: Option<&str>) -> Result<(Canonicalization, Canonicalization), DkimFailure> {
     let form = |text: &str| match text {
         "simple" => Ok(Canonicalization::Simple),
@@ -170,8 +168,7 @@ fn forms(value: Option<&str>) -> Result<(Canonicalization, Canonicalization), Dk
     }
 }
 
-/// `h=` in lower case; From has to be there.
-/// Decides RFC 6376 section 6.1.1.
+/// `h=` in lower case; it must contain From. Decides RFC 6376 section 6.1.1.
 fn signed_names(value: &str) -> Result<String, DkimFailure> {
     let names = value.to_ascii_lowercase();
     if elements(&names).any(str::is_empty) {
@@ -183,7 +180,7 @@ fn signed_names(value: &str) -> Result<String, DkimFailure> {
     Ok(names)
 }
 
-/// The domain of `i=`, which has to be within `d=`.
+/// The domain of `i=`, which must be within `d=`.
 fn identity(value: Option<&str>, domain: &Domain) -> Result<Domain, DkimFailure> {
     let Some(value) = value else {
         return Ok(domain.clone());
@@ -191,7 +188,7 @@ fn identity(value: Option<&str>, domain: &Domain) -> Result<Domain, DkimFailure>
     let (local_part, identity) = value
         .rsplit_once('@')
         .ok_or(DkimFailure::Tag { name: "i" })?;
-    // RFC 5321 section 4.1.2: only in quotes does a local part have an @ of its own.
+    // RFC 5321 section 4.1.2: only in quotes may a local part contain an @.
     if local_part.contains('@') && !local_part.starts_with('"') {
         return Err(DkimFailure::Tag { name: "i" });
     }
@@ -227,7 +224,7 @@ fn check_dates(t: Option<&str>, x: Option<&str>, at: Timestamp) -> Result<(), Dk
     Ok(())
 }
 
-/// A number of up to 76 digits (RFC 6376 section 3.5); what is past `u64` saturates.
+/// A number of up to 76 digits (RFC 6376 section 3.5); a number past `u64` saturates.
 fn decimal(value: &str) -> Option<u64> {
     let valid = (1..=76).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_digit());
     valid.then(|| value.parse().unwrap_or(u64::MAX))

@@ -6,14 +6,14 @@ use crate::workload::{Unit, count};
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TagList<'a>(Vec<(&'a str, &'a str)>);
 
-/// Why a text is no tag list.
+/// Why a text is not a tag list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TagListError {
-    /// It is no UTF-8 (RFC 8616 section 3).
+    /// It is not UTF-8 (RFC 8616 section 3).
     Encoding,
-    /// An element is no `name=value`.
+    /// An element is not `name=value`.
     Syntax,
-    /// A name is there twice, which makes the whole list invalid.
+    /// A name occurs twice, which makes the whole list invalid.
     Duplicate,
     /// More than 64 tags.
     TooMany,

@@ -7,16 +7,16 @@ use super::record::KeyRecordError;
 use super::tag::{TagList, TagListError};
 use crate::address::Domain;
 
-/// What came of one signature.
+/// The result of one signature.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SignatureVerdict {
-    /// `d=`, where it could be read.
+    /// `d=`, if it could be read.
     pub domain: Option<Domain>,
     /// `s=`.
     pub selector: Option<Box<str>>,
-    /// `a=`, where it is one that is known.
+    /// `a=`, if it is a known one.
     pub algorithm: Option<Algorithm>,
-    /// The first characters of `b=`, which tell signatures apart (RFC 6008).
+    /// The first characters of `b=`, which distinguish signatures (RFC 6008).
     pub b_start: Option<Box<str>>,
     /// `t=y` of the key: the domain tests DKIM.
     pub testing: bool,
@@ -55,9 +55,9 @@ pub enum DkimResult {
 /// Why a signature does not count.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DkimFailure {
-    /// The field is no tag list.
+    /// The field is not a tag list.
     Tags(TagListError),
-    /// A tag that has to be there is missing, or has a value that it cannot have.
+    /// A required tag is missing, or a tag has an invalid value.
     Tag { name: &'static str },
     /// `a=` is none that is known here.
     UnknownAlgorithm,
@@ -81,18 +81,18 @@ pub enum DkimFailure {
     KeyUnavailable,
     /// There is no key record.
     NoKey,
-    /// The key record gives no key for this signature.
+    /// The key record has no key for this signature.
     Key(KeyRecordError),
     /// The key is of another type than `a=`.
     KeyType,
     /// The signature does not fit key and header.
     Signature,
-    /// Others of the message have used up what may be computed for one ([`super::effort`]).
+    /// Other signatures of the message have used up the computation allowed for one ([`super::effort`]).
     TooMuch,
 }
 
 impl<'a> TagList<'a> {
-    /// The value of a tag that a signature has to have.
+    /// The value of a required tag.
     pub(super) fn required(&self, name: &'static str) -> Result<&'a str, DkimFailure> {
         self.value(name).ok_or(DkimFailure::Tag { name })
     }
@@ -108,8 +108,7 @@ impl SignatureVerdict {
 }
 
 impl DkimFailure {
-    /// The result of RFC 8601 that this cause stands under.
-    /// Decides RFC 8601 section 2.7.1.
+    /// The result of RFC 8601 for this cause. Decides RFC 8601 section 2.7.1.
     pub const fn verdict(self) -> DkimResult {
         match self {
             Self::Tags(_) | Self::Tag { .. } | Self::UnknownAlgorithm | Self::QueryMethod => {

@@ -92,7 +92,8 @@ impl DkimVerification {
         self.slots.iter().any(|slot| slot.state.is_ok())
     }
 
-    /// The verdicts, in the order of the fields, once no key is missing. `header` is the one of [`DkimVerification::new`].
+    /// The verdicts, in the order of the fields, once no key is missing. `header` is the one of
+    /// [`DkimVerification::new`].
     pub fn judge(
         self,
         header: &Header,
@@ -102,7 +103,7 @@ impl DkimVerification {
         self.verdicts(header, answers, effort)
     }
 
-    /// [`DkimVerification::missing`] and [`DkimVerification::judge`] in one, for who has nothing else to do meanwhile.
+    /// [`DkimVerification::missing`] and [`DkimVerification::judge`] in one, for callers without other work meanwhile.
     pub fn resume(
         &mut self,
         header: &Header,
@@ -172,7 +173,7 @@ impl Slot {
     }
 }
 
-/// The answer to a question, where it is there.
+/// The answer to a question, if it is known.
 pub(in crate::auth) fn answer<'a>(
     answers: &'a [(Question, Answer)],
     question: &Question,

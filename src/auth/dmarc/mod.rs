@@ -17,7 +17,7 @@ use crate::workload::{Unit, count};
 pub use record::{Alignment, DmarcPolicy};
 use record::{PublicSuffix, Record};
 
-/// What a message has shown.
+/// The authenticated identities of a message.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {
     pub author: &'a Domain,
@@ -40,12 +40,12 @@ pub enum DmarcResult {
     TempError,
 }
 
-/// An outcome and what its domain wants done.
+/// A result, and the policy of its domain.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DmarcVerdict {
     /// Whether it passed.
     pub outcome: DmarcResult,
-    /// What is to be done where it failed; [`DmarcPolicy::None`] otherwise.
+    /// The policy for a message that failed; [`DmarcPolicy::None`] otherwise.
     pub policy: DmarcPolicy,
     /// The domain whose record decided.
     pub record: Option<Domain>,
@@ -53,12 +53,12 @@ pub struct DmarcVerdict {
     pub spf: bool,
     /// Whether a signature was aligned and passed.
     pub dkim: bool,
-    /// The domain that SPF has to pass for, and how close to it; nothing where the author's domain has no policy.
+    /// The domain that SPF must pass for, and the alignment mode; `None` if the author's domain has no policy.
     pub aligns: Option<(Domain, Alignment)>,
 }
 
 impl DmarcVerdict {
-    /// An outcome without a record that was found.
+    /// A result without a record.
     const fn new(outcome: DmarcResult) -> Self {
         Self {
             outcome,
@@ -70,7 +70,7 @@ impl DmarcVerdict {
         }
     }
 
-    /// Whether SPF for this domain lets the message pass. Where the name belongs to an organization of its own further
+    /// Whether SPF for this domain lets the message pass. If the name belongs to an organization of its own further
     /// down the tree it does not, which is not looked up here.
     pub fn may_pass_by(&self, domain: &Domain) -> bool {
         match &self.aligns {
@@ -160,7 +160,7 @@ impl LookUp<'_> {
         let aligned = |candidate: &Domain, alignment| {
             self.is_aligned(candidate, author, &organization, alignment)
         };
-        // One that is aligned is enough, although the DNS failed for another.
+        // One aligned identity is enough, even if the DNS failed for another.
         let mut temporary = false;
         let mut any = |candidates: &[Domain], alignment| {
             for candidate in candidates {
@@ -205,8 +205,8 @@ impl LookUp<'_> {
         }
     }
 
-    /// Section 3.2.13 and RFC 8020: a name does not exist where the answer is NXDOMAIN, whatever was asked for.
-    /// Decides RFC 9989 section 3.2.13.
+    /// Section 3.2.13 and RFC 8020: a name does not exist if the answer is NXDOMAIN, whatever the question. Decides RFC
+    /// 9989 section 3.2.13.
     fn exists(&self, name: &Domain) -> Result<bool, Stop> {
         match self.answer(name, RecordKind::A) {
             Ok(Err(why)) if why.is_temporary() => Err(Stop::Temporary),
@@ -232,8 +232,8 @@ impl LookUp<'_> {
         Ok(self::organization(candidate, &walk) == *organization)
     }
 
-    /// Walks up the tree (section 4.10), as far as a record that says where the organization ends.
-    /// Decides RFC 9989 section 4.10.
+    /// Walks up the tree (section 4.10), until a record marks the end of the organization. Decides RFC 9989 section
+    /// 4.10.
     fn walk(&self, from: &Domain) -> Result<Walk, Stop> {
         let mut walk = Walk::new();
         if from.is_literal() {

@@ -3,7 +3,7 @@
 //! Tags that cannot be parsed are ignored and the others count. The exception is a tag that occurs twice, with whatever
 //! values: it makes any tag list invalid (RFC 6376 section 3.2).
 
-/// What the owner of a domain wants done with a message that fails.
+/// The domain owner's policy for a message that fails.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum DmarcPolicy {
     None,
@@ -49,8 +49,8 @@ pub(super) struct Record {
     pub(super) suffix: PublicSuffix,
     /// `t=y`, or `pct=0` as it was said before: the next milder policy is meant.
     pub(super) testing: bool,
-    /// Whether it says anything that can be followed. Where it does not, a message that it is about is not judged,
-    /// whatever stands further up (section 4.10.1).
+    /// Whether the policy can be applied. If it cannot, a message under it is not judged, whatever records are further
+    /// up (section 4.10.1).
     pub(super) applies: bool,
 }
 
@@ -80,13 +80,12 @@ impl DmarcPolicy {
 }
 
 impl Record {
-    /// Reads a record; nothing where the text is none.
-    /// Decides RFC 9989 section 4.7.
+    /// Reads a record; `None` if the text is not one. Decides RFC 9989 section 4.7.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
         let tags = Tags::parse(text)?;
         let read = |name: &str| tags.value(name).map(DmarcPolicy::parse);
         let (policy, subdomains, nonexistent) = (read("p"), read("sp"), read("np"));
-        // A policy that is wrong or missing is one of none where reports are asked for, and no policy otherwise.
+        // A wrong or missing policy counts as `none` if reports are requested, and otherwise as no policy.
         let invalid =
             !matches!(policy, Some(Some(_))) || [subdomains, nonexistent].contains(&Some(None));
         let valid = |found: Option<Option<DmarcPolicy>>| found.flatten().filter(|_| !invalid);
@@ -116,11 +115,11 @@ impl Record {
     }
 }
 
-/// The tags whose names could be read, all different.
+/// The readable tags, all with different names.
 struct Tags<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> Tags<'a> {
-    /// Nothing where the text does not begin with the version, or has a name twice.
+    /// `None` if the text does not begin with the version, or has a name twice.
     fn parse(text: &'a [u8]) -> Option<Self> {
         let mut elements = text.split(|byte| *byte == b';').map(tag);
         let version = elements.next().flatten()?;
@@ -145,9 +144,8 @@ impl<'a> Tags<'a> {
     }
 }
 
-/// A `dmarc-tag` of section 4.8. Nothing where the element has no name. A value that cannot be read is an empty one,
-/// which no tag takes: the tag is there all the same, so that its default holds and it counts as a duplicate.
-/// Decides RFC 9989 section 4.8.
+/// A `dmarc-tag` of section 4.8. `None` if the element has no name. An unreadable value is an empty one, which no tag
+/// accepts: the tag still exists, so its default applies and it counts as a duplicate. Decides RFC 9989 section 4.8.
 fn tag(element: &[u8]) -> Option<(&str, &str)> {
     let equals = element.iter().position(|byte| *byte == b'=')?;
     let (name, value) = element.split_at_checked(equals)?;
@@ -159,7 +157,7 @@ fn tag(element: &[u8]) -> Option<(&str, &str)> {
     named.then_some((name, if readable { value } else { "" }))
 }
 
-/// Whether a list of URIs holds one that can be written to.
+/// Whether a list of URIs has one that mail can be sent to.
 fn has_address(list: &str) -> bool {
     list.split(',').any(|uri| {
         let (scheme, rest) = uri.trim().split_once(':').unwrap_or_default();

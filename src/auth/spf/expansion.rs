@@ -7,7 +7,7 @@ use super::record::{DomainSpec, Macro, Piece};
 use crate::date::Timestamp;
 use crate::limits::SPF_NAME_BYTES_MAX;
 
-/// What the letters stand for.
+/// The values of the macro letters.
 pub(super) struct Facts {
     pub(super) local_part: String,
     pub(super) sender_domain: String,
@@ -21,8 +21,7 @@ pub(super) struct Facts {
     pub(super) at: Timestamp,
 }
 
-/// The name that a domain-spec gives; of one that is too long the end (section 7.3).
-/// Decides RFC 7208 section 7.3.
+/// The name that a domain-spec expands to; if it is too long, its end (section 7.3). Decides RFC 7208 section 7.3.
 pub(super) fn expand(spec: &DomainSpec, facts: &Facts) -> String {
     let mut name = write(spec, facts);
     while name.trim_end_matches('.').len() > SPF_NAME_BYTES_MAX {
@@ -34,7 +33,7 @@ pub(super) fn expand(spec: &DomainSpec, facts: &Facts) -> String {
     name
 }
 
-/// The text that explains a fail: what is not printable ASCII in it becomes `?`.
+/// The explanation of a fail: characters that are not printable ASCII become `?`.
 pub(super) fn expand_explanation(spec: &DomainSpec, facts: &Facts) -> String {
     let text = write(spec, facts);
     text.chars()

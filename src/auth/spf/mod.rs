@@ -24,7 +24,7 @@ use expansion::{Facts, expand, expand_explanation};
 pub use record::SpfRecordError;
 use record::{DomainSpec, DualCidr, Mechanism, Qualifier, Record};
 
-/// Who wants to send, as a receiver knows it at MAIL.
+/// The sender, as a receiver knows it at MAIL.
 #[derive(Clone, Copy, Debug)]
 pub struct Sender<'a> {
     /// The address of the client.
@@ -42,8 +42,8 @@ pub struct Sender<'a> {
 }
 
 impl<'a> Sender<'a> {
-    /// For a reverse-path as it stands at MAIL, without brackets: for the null one, and for one without a local part,
-    /// `postmaster` stands, and for the null one the HELO name (sections 2.4 and 4.3).
+    /// For a reverse-path of MAIL, without brackets. For the null one, and for one without a local part, the local part
+    /// is `postmaster`; for the null one the domain is the HELO name (sections 2.4 and 4.3).
     pub fn new(
         address: IpAddr,
         helo: &'a str,
@@ -71,12 +71,12 @@ impl<'a> Sender<'a> {
     }
 }
 
-/// What is said of a sender (section 2.6).
+/// The result for a sender (section 2.6).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SpfResult {
     /// There is no policy, or no domain that could have one.
     None,
-    /// The domain says nothing of this host.
+    /// The domain makes no statement about this host.
     Neutral,
     /// The host may send for the domain.
     Pass,
@@ -90,22 +90,22 @@ pub enum SpfResult {
     PermError,
 }
 
-/// An outcome and how it came to be.
+/// A result and its reason.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SpfVerdict {
-    /// What is said.
+    /// The result.
     pub outcome: SpfResult,
-    /// The domain that was checked; `None` where there was no name that can be one.
+    /// The domain that was checked; `None` if there was no valid name.
     pub domain: Option<Domain>,
     /// The mechanism that matched, as it is written in the record.
     pub mechanism: Option<String>,
-    /// What went wrong, of a temperror or permerror.
+    /// The cause of a temperror or permerror.
     pub cause: Option<SpfErrorCause>,
-    /// What the domain says of a fail (`exp=`, section 6.2); it is text of the sender's, in printable ASCII.
+    /// The domain's explanation of a fail (`exp=`, section 6.2); it is text of the sender's, in printable ASCII.
     pub explanation: Option<String>,
 }
 
-/// What made an error of a check.
+/// The cause of an error.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SpfErrorCause {
     /// The DNS had no answer.
@@ -118,7 +118,7 @@ pub enum SpfErrorCause {
     NoRecord(String),
     /// More terms ask the DNS than a check may have.
     TooManyTerms,
-    /// More look-ups found nothing than may.
+    /// Too many look-ups found nothing.
     TooManyVoid,
     /// A name has more mail exchangers than are looked at.
     TooManyHosts(Domain),
@@ -166,11 +166,11 @@ pub fn check(sender: &Sender<'_>, answers: &[(Question, Answer)]) -> Step<SpfVer
     SpfProgress::default().resume(sender, answers)
 }
 
-/// A check that goes on from where it stopped, so that all of it costs no more than its records are long, however many
-/// rounds of answers it takes.
+/// A check that continues where it stopped, so that its total cost is bounded by the length of its records, however
+/// many rounds of answers it takes.
 #[derive(Default)]
 pub struct SpfProgress {
-    /// The record that is being evaluated, and those whose `include` led to it before it; empty before the beginning.
+    /// The record that is being evaluated, and those whose `include` led to it; empty at the beginning.
     frames: Vec<Frame>,
     counts: Counts,
     verdict: Option<SpfVerdict>,
@@ -184,7 +184,7 @@ struct Frame {
     passed: usize,
     /// Whether the next one does.
     matched: bool,
-    /// What `include` or `redirect` names, where that led here: then there has to be a record.
+    /// The name in the `include` or `redirect` that led here: then there must be a record.
     named: Option<String>,
 }
 
@@ -207,8 +207,8 @@ struct Counts {
 }
 
 impl SpfProgress {
-    /// Goes on as far as the answers reach. The sender is the same each time, and answers are only added.
-    /// Decides RFC 7208 section 4.7.
+    /// Continues as far as the answers allow. The sender is the same each time, and answers are only added. Decides RFC
+    /// 7208 section 4.7.
     pub fn resume(
         &mut self,
         sender: &Sender<'_>,
@@ -283,7 +283,7 @@ fn initial_domain(name: &str) -> Option<Domain> {
         .filter(|domain| domain.as_str().contains('.'))
 }
 
-/// The domain of a sender with A-labels in place of U-labels (section 4.3); as it came where it is none.
+/// The domain of a sender with A-labels in place of U-labels (section 4.3); unchanged if it is not a domain.
 fn with_a_labels(name: &str) -> Cow<'_, str> {
     match Domain::parse(name) {
         Ok(domain) if !name.is_ascii() => domain.as_str().to_owned().into(),
@@ -291,8 +291,8 @@ fn with_a_labels(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// One check, as far as the answers reach. A term that stops for an answer is evaluated anew when it is there, and counts
-/// once.
+/// One check, as far as the answers allow. A term that stops for an answer is evaluated again when it is there, and
+/// counts once.
 struct Check<'a> {
     sender: &'a Sender<'a>,
     answers: &'a [(Question, Answer)],
@@ -310,7 +310,7 @@ enum Stop {
     Permanent(SpfErrorCause),
 }
 
-/// What a record says.
+/// The content of a record.
 enum Found {
     NoRecord,
     Unmatched,
@@ -321,7 +321,7 @@ enum Found {
     },
 }
 
-/// What one step of the evaluation of a record leads to.
+/// The result of one evaluation step of a record.
 enum Turn {
     /// The next step of the same.
     On,
@@ -332,11 +332,11 @@ enum Turn {
     Found(Found),
 }
 
-/// What a mechanism says.
+/// The result of a mechanism.
 enum Says {
     Match,
     NoMatch,
-    /// What the record of this name says, if it can have one.
+    /// The result of the record of this name, if it can have one.
     Include(String, Option<Domain>),
 }
 
@@ -347,7 +347,7 @@ impl Says {
 }
 
 impl Check<'_> {
-    /// Goes through the records; `settled` are the counts of what is never evaluated again.
+    /// Evaluates the records; `settled` are the counts of terms that are never evaluated again.
     fn run(&mut self, frames: &mut Vec<Frame>, settled: &mut Counts) -> Result<Found, Stop> {
         while let Some(frame) = frames.last_mut() {
             let turn = self.step(frame)?;
@@ -446,8 +446,7 @@ impl Check<'_> {
             .map_err(|error| Stop::Permanent(SpfErrorCause::Record(domain.clone(), error)))
     }
 
-    /// Whether a mechanism matches the client; `include` says where to look.
-    /// Decides RFC 7208 section 5.
+    /// Whether a mechanism matches the client; `include` returns the name to evaluate. Decides RFC 7208 section 5.
     fn matches(&mut self, mechanism: &Mechanism, domain: &Domain) -> Result<Says, Stop> {
         match mechanism {
             Mechanism::All => Ok(Says::Match),
@@ -494,7 +493,7 @@ impl Check<'_> {
                 let Some(name) = self.target(Some(spec), domain)? else {
                     return Ok(Says::NoMatch);
                 };
-                // Section 5.7: A whatever the family of the client.
+                // Section 5.7: type A, whatever the family of the client.
                 match self.look_up(&name, RecordKind::A)? {
                     Ok(_) => Ok(Says::Match),
                     Err(why) => self.nothing(&name, why).map(|()| Says::NoMatch),
@@ -529,7 +528,7 @@ impl Check<'_> {
         }
     }
 
-    /// The addresses of a host, of the client's family. Only the names that a record gives count as void.
+    /// The addresses of a host, of the client's family. Only names from a record count as void look-ups.
     fn addresses(&mut self, host: &Domain, counted: bool) -> Result<Vec<IpAddr>, Stop> {
         match self.look_up(host, self.address_kind())? {
             Ok(records) => Ok(addresses_in(records)),
@@ -563,8 +562,8 @@ impl Check<'_> {
         }
     }
 
-    /// The names of the client that lead back to it (section 5.5); what the DNS does not answer is left out.
-    /// Decides RFC 7208 section 5.5.
+    /// The names of the client that lead back to it (section 5.5); names without an answer are left out. Decides RFC
+    /// 7208 section 5.5.
     fn validated_names(&mut self, counted: bool) -> Result<Vec<Domain>, Stop> {
         let name = reverse_name(self.address());
         let names: Vec<Domain> = match self.look_up(&name, RecordKind::Ptr)? {
@@ -588,7 +587,7 @@ impl Check<'_> {
         Ok(validated)
     }
 
-    /// Where a term points: its domain-spec, or the domain itself. `None` where what came out is no name.
+    /// The target of a term: its domain-spec, or the domain itself. `None` if the result is not a name.
     fn target(
         &mut self,
         spec: Option<&DomainSpec>,
@@ -608,8 +607,7 @@ impl Check<'_> {
         Ok(expand(spec, &facts))
     }
 
-    /// Section 6.2: whatever goes wrong, the fail stands and says nothing more.
-    /// Decides RFC 7208 section 6.2.
+    /// Section 6.2: if anything fails, the fail stands without an explanation. Decides RFC 7208 section 6.2.
     fn explanation(&mut self, spec: &DomainSpec, domain: &Domain) -> Result<Option<String>, Stop> {
         let name = self.expand(spec, domain)?;
         let Ok(name) = Domain::parse_lookup(&name) else {
@@ -673,8 +671,8 @@ impl Check<'_> {
         }
     }
 
-    /// A look-up found nothing: an error, or one of the few that may (section 4.6.4).
-    /// Decides RFC 7208 section 4.6.4.
+    /// A look-up found nothing: an error, or one of the few that are allowed (section 4.6.4). Decides RFC 7208 section
+    /// 4.6.4.
     fn nothing(&mut self, name: &Domain, why: NoRecords) -> Result<(), Stop> {
         if why.is_temporary() {
             return Err(Stop::Temporary(SpfErrorCause::Dns(name.clone())));

@@ -8,7 +8,7 @@ use crate::workload::{Unit, count};
 /// A record that was read whole.
 #[derive(Debug, Default)]
 pub(super) struct Record {
-    /// What matches is looked for in this order; each with its text.
+    /// The mechanisms in order, each with its text.
     pub(super) directives: Vec<(Qualifier, Mechanism, String)>,
     /// `redirect=`.
     pub(super) redirect: Option<DomainSpec>,
@@ -16,7 +16,7 @@ pub(super) struct Record {
     pub(super) explanation: Option<DomainSpec>,
 }
 
-/// What a match says.
+/// The result of a match.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Qualifier {
     Pass,
@@ -25,7 +25,7 @@ pub(super) enum Qualifier {
     Neutral,
 }
 
-/// What can match.
+/// A mechanism.
 #[derive(Debug)]
 pub(super) enum Mechanism {
     All,
@@ -37,7 +37,7 @@ pub(super) enum Mechanism {
     Exists(DomainSpec),
 }
 
-/// Addresses with the same front.
+/// A range of addresses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Network {
     address: IpAddr,
@@ -73,16 +73,16 @@ pub(super) struct Macro {
     pub(super) parts: usize,
     /// The parts are turned round.
     pub(super) reversed: bool,
-    /// What divides the parts.
+    /// The characters that separate the parts.
     pub(super) delimiters: String,
 }
 
-/// What is wrong with a record.
+/// An error in a record.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SpfRecordError {
-    /// A byte that is no printable ASCII.
+    /// A byte that is not printable ASCII.
     NotAscii,
-    /// A term that is no mechanism and no modifier.
+    /// A term that is neither a mechanism nor a modifier.
     Term(String),
     /// A mechanism with an argument that it does not take, without one that it needs, or with a malformed one.
     Argument(String),
@@ -162,7 +162,7 @@ impl Record {
     }
 }
 
-/// `name=value`, where the name is one.
+/// `name=value`, if the name is valid.
 fn modifier(term: &str) -> Option<(&str, &str)> {
     let (name, value) = term.split_once('=')?;
     let mut chars = name.chars();
@@ -258,7 +258,7 @@ fn prefix(text: &str, most: u8) -> Option<u8> {
 }
 
 impl Network {
-    /// Whether the address lies in it; one of the other family does not.
+    /// Whether the network contains the address; an address of the other family never matches.
     pub(super) fn contains(self, address: IpAddr) -> bool {
         match (self.address, address) {
             (IpAddr::V4(network), IpAddr::V4(address)) => {
@@ -377,7 +377,7 @@ fn pieces(text: &str, letters: Letters) -> Option<Vec<Piece>> {
     Some(pieces)
 }
 
-/// Reads what stands between `%{` and `}`.
+/// Reads the text between `%{` and `}`.
 fn read_macro(inside: &str, letters: Letters) -> Option<Macro> {
     let letter = inside.chars().next()?;
     let lower = letter.to_ascii_lowercase();

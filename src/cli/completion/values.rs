@@ -1,8 +1,8 @@
-//! What arguments and values of options are completed with.
+//! Completions for arguments and for values of options.
 //!
-//! Words come from the definitions that also read them. What the machine has, such as its domains, a script asks for when the
-//! key is pressed: `chopar completion values KIND` prints names, one a line, and nothing where it cannot. It neither asks
-//! anything nor waits longer than a person does. Names that a shell would take for more than a word are left out.
+//! Words come from the definitions that also parse them. Names of the machine, such as its domains, are fetched when
+//! the key is pressed: `chopar completion values KIND` prints names, one per line, or nothing if it cannot. It never
+//! prompts, and waits no longer than a person would. Names that a shell would not take for one word are left out.
 
 use std::io::Write;
 use std::path::Path;
@@ -25,7 +25,7 @@ use crate::setup::acme::hooks;
 use crate::setup::record_format::Format;
 use crate::shell::certificates::pairs::OBTAINED_FOLDER;
 
-/// What stands at one place of a command line.
+/// The values at one place of a command line.
 pub(super) enum Values {
     /// One of these words.
     Words(Vec<&'static str>),
@@ -64,7 +64,7 @@ impl Kind {
     }
 }
 
-/// What the arguments of a command are; nothing where they are files, or free.
+/// The values of a command's arguments; `None` if they are files, or free text.
 pub(super) fn of_argument(command: &str) -> Option<Values> {
     let kind = match command {
         "alias remove" | "alias resolve" => Kind::Aliases,
@@ -82,7 +82,7 @@ pub(super) fn of_argument(command: &str) -> Option<Values> {
     Some(Values::OfMachine(kind))
 }
 
-/// What stands behind an option of a command.
+/// The values of an option.
 pub(super) fn of_option(command: &str, option: &str) -> Option<Values> {
     match (command, option) {
         ("cert obtain", "--challenge") => words(ChallengeKind::ALL.map(ChallengeKind::word)),
@@ -99,7 +99,7 @@ fn words(words: impl IntoIterator<Item = &'static str>) -> Option<Values> {
     Some(Values::Words(words.into_iter().collect()))
 }
 
-/// Prints what the machine has of a kind, as far as the caller may see it.
+/// Prints the names of one kind on the machine, as far as the caller may see them.
 pub(super) fn print(kind: &str, folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
     let Some(kind) = Kind::ALL.into_iter().find(|one| one.word() == kind) else {
         return Ok(());
@@ -118,7 +118,7 @@ pub(super) fn print(kind: &str, folder: &Path, output: &mut dyn Write) -> Result
 fn of_machine(kind: Kind, folder: &Path) -> Vec<String> {
     let listed = |list: &dyn Fn(&mut Vec<u8>) -> Result<(), Failure>, end: &str| {
         let mut lines = Vec::new();
-        // What came before an error is listed.
+        // Names from before an error are listed.
         drop(list(&mut lines));
         let lines = String::from_utf8_lossy(&lines);
         let names = lines.lines().filter_map(|line| line.split(end).next());
@@ -133,7 +133,7 @@ fn of_machine(kind: Kind, folder: &Path) -> Vec<String> {
     }
 }
 
-/// The names of those that were obtained.
+/// The names of obtained certificates.
 fn certificates(folder: &Path) -> Vec<String> {
     let toml = fs::read_to_string(folder.join("chopar.toml")).unwrap_or_default();
     let Ok(entries) = fs::read_dir(state_dir(&toml).join(OBTAINED_FOLDER)) else {

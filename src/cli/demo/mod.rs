@@ -1,4 +1,4 @@
-//! `chopar demo`: the whole trip on loopback, without root, network or set-up.
+//! `chopar demo`: a complete delivery on loopback, without root, network or set-up.
 //!
 //! ```text
 //!   sendmail ──────────┐                                          receiving host
@@ -6,8 +6,8 @@
 //!   AUTH over TLS ─────┘    (a process of its own)
 //! ```
 //!
-//! Everything lives in one throwaway folder. The exit code is 0 only if both messages arrived over TLS and both of
-//! their signatures verify against the keys that the demo's name server gave out.
+//! Everything is in one temporary folder. The exit code is 0 only if both messages arrived over TLS and both of their
+//! signatures verify against the keys that the demo's name server returned.
 
 mod names;
 mod receiver;
@@ -110,7 +110,7 @@ impl Scene {
         };
         let names = names::serve(zone).map_err(system)?;
         let [smtp, submission] = free_ports()?;
-        // Where root plays it there is no account to change to: nothing of the demo outlives it.
+        // Run by root, there is no account to change to: nothing of the demo outlives it.
         let user = if rustix::process::geteuid().is_root() {
             "user = \"root\"\n"
         } else {
@@ -200,7 +200,7 @@ impl Scene {
         )
     }
 
-    /// Shows what the relay does with a message until it is delivered, then judges what arrived.
+    /// Shows what the relay does with a message until it is delivered, then judges the received messages.
     fn follow(&self, output: &mut dyn Write, subject: &str) -> Result<(), Failure> {
         let arrived = self.arrivals.recv_timeout(STEP_TIMEOUT).map_err(|_| {
             Failure::new(
@@ -357,7 +357,7 @@ impl Relay {
     }
 }
 
-/// Steps of the relay's log that tell the story.
+/// Log events of the relay that are shown.
 const SHOWN: [&str; 8] = [
     "auth",
     "accepted",
@@ -376,7 +376,7 @@ impl Drop for Relay {
     }
 }
 
-/// A folder that goes with this.
+/// A folder that is removed on drop.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -410,7 +410,7 @@ fn users_line() -> Result<String, Failure> {
     ))
 }
 
-/// Makes a key with the command that a user would take; gives the name and the text of its record.
+/// Makes a key with the command that a user would run; returns the name and the text of its record.
 fn keygen(config: &Path, selector: &str, algorithm: &str) -> Result<(String, String), Failure> {
     let arguments = [
         SENDER_DOMAIN,

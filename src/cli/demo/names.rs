@@ -1,4 +1,4 @@
-//! The name server of the demo: one thread that answers for the two domains of the demo, and for nothing else.
+//! The name server of the demo: one thread that answers only for the two domains of the demo.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -7,7 +7,7 @@ use std::thread;
 use simple_dns::rdata::{A, MX, RData, TXT};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE};
 
-/// What the names of the demo stand for.
+/// The records of the demo.
 #[derive(Clone, Debug)]
 pub(super) struct Zone {
     /// The domain that mail is sent to, and the host that takes it.
@@ -16,7 +16,7 @@ pub(super) struct Zone {
     pub(super) texts: Vec<(String, String)>,
 }
 
-/// Starts the server; gives its address. It ends with the process.
+/// Starts the server; returns its address. It ends with the process.
 pub(super) fn serve(zone: Zone) -> io::Result<SocketAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = socket.local_addr()?;

@@ -1,4 +1,4 @@
-//! The receiving end of the demo: the server's half of the SMTP code on a port of its own, with TLS.
+//! The receiving server of the demo: the server side of the SMTP code on a port of its own, with TLS.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -22,11 +22,11 @@ pub(super) struct Arrived {
     /// The reverse-path.
     pub(super) from: String,
     pub(super) bytes: Vec<u8>,
-    /// Protocol version and cipher suite, where TLS was used.
+    /// Protocol version and cipher suite, if TLS was used.
     pub(super) tls: Option<String>,
 }
 
-/// Starts the receiving host; gives its address and what arrives. It ends with the process.
+/// Starts the receiving host; returns its address and the received messages. It ends with the process.
 pub(super) fn serve(hostname: &Domain) -> io::Result<(SocketAddr, Receiver<Arrived>)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
@@ -109,7 +109,7 @@ fn serve_one(
     }
 }
 
-/// Answers what needs no more than a yes or a no: anybody may send to any mailbox.
+/// Answers simple requests: every client may send to every mailbox.
 fn answer(
     session: &mut Session,
     question: ServerRequest,

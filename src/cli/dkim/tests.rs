@@ -1,4 +1,4 @@
-//! The commands on throwaway folders, with the DNS as a function.
+//! The commands on temporary folders, with the DNS as a function.
 
 use std::sync::Arc;
 use std::time::Duration;

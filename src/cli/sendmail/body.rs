@@ -1,4 +1,4 @@
-//! A message body that is held in memory as long as it is short, and in a file without a name past that.
+//! A message body: in memory while it is short, otherwise in an unnamed file.
 
 use std::env;
 use std::fs::File;
@@ -78,7 +78,7 @@ impl Read for Reader<'_> {
     }
 }
 
-/// A file that nobody else can open and that goes with this process, in the first folder that allows one.
+/// A file that no other process can open and that disappears with this one, in the first folder that allows it.
 fn nameless_file() -> io::Result<File> {
     let folders = env::var_os("TMPDIR").map(PathBuf::from).into_iter();
     let folders = folders.chain(["/var/tmp", "/tmp"].map(PathBuf::from));

@@ -1,8 +1,8 @@
 //! The flags of sendmail(1) as callers really use them (Sendmail 8.18's operations guide, Postfix, OpenSMTPD, dma).
 //!
-//! getopt's rules hold: letters without a value may be joined, a value is attached or the next argument, `--` ends the
-//! flags. What configures another program (queue intervals, log files, other configuration) is taken and ignored, never
-//! acted on; what would be a daemon or a mode that does not exist here is an error.
+//! The rules of getopt apply: letters without a value may be joined, a value is attached or the next argument, `--`
+//! ends the flags. Flags that configure another program (queue intervals, log files, other configuration) are accepted
+//! and ignored. A flag for a daemon, or for a mode that does not exist here, is an error.
 
 use std::fmt;
 
@@ -44,7 +44,7 @@ pub enum Mode {
     ListQueue,
     /// `-bi`, `-I`: rebuild the aliases (there is nothing to rebuild).
     NewAliases,
-    /// `-bv`: say whether addresses can be delivered to.
+    /// `-bv`: verify that addresses can be delivered to.
     Verify,
     /// `-q…`: try to deliver the queue now.
     Flush,
@@ -52,7 +52,7 @@ pub enum Mode {
     Help,
 }
 
-/// Where recipients are looked for besides the arguments.
+/// Where recipients are read from besides the arguments.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum RecipientSource {
     /// Only the arguments.
@@ -62,7 +62,7 @@ pub enum RecipientSource {
     Header,
 }
 
-/// What ends the message on standard input: end of file alone, or a line with one dot as well (`-i` is not set).
+/// The end of the message on standard input: end of file alone, or also a line with a single dot (`-i` is not set).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum MessageEnd {
     /// A line that is a single dot, or the end of the input.
@@ -86,7 +86,7 @@ pub enum Verbosity {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Flags {
     pub mode: Mode,
-    /// Where recipients are looked for.
+    /// Where recipients are read from.
     pub recipients_from: RecipientSource,
     pub end: MessageEnd,
     /// How much is said.
@@ -214,7 +214,7 @@ impl Flags {
         Ok(())
     }
 
-    /// A letter whose value is what is attached to it, or the next argument.
+    /// A letter whose value is attached to it, or the next argument.
     fn take_value(
         &mut self,
         letter: char,
@@ -243,8 +243,8 @@ impl Flags {
             // -XV is how Postfix spells VERP, which is not offered; any other -X would name a log file.
             'V' => self.envelope_id = Some(value),
             'o' => return self.option(&value, rest),
-            // Taken with their value and ignored: hop count, syslog label, protocol, configuration, log file, options of
-            // Sendmail's.
+            // Taken with their value and ignored: hop count, syslog label, protocol, configuration, log file, options
+            // of Sendmail's.
             _ => {}
         }
         Ok(())
@@ -258,7 +258,7 @@ impl Flags {
     ) -> Result<(), FlagError> {
         match text {
             "i" => self.end = MessageEnd::Input,
-            // The file of aliases: ours are where they are.
+            // The aliases file: ours have a fixed place.
             "A" => drop(rest.next()),
             _ => {}
         }

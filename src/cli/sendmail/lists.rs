@@ -1,7 +1,7 @@
-//! Lists of addresses as people and programs really write them, made into what RFC 5322 section 3.4 has.
+//! Lists of addresses as people and programs really write them, converted to the form of RFC 5322 section 3.4.
 
-/// The list with commas where semicolons stand between addresses, as Outlook's users know it. The semicolon that ends a
-/// group stays.
+/// The list with commas in place of the semicolons between addresses that users of Outlook write. The semicolon that
+/// ends a group stays.
 pub(super) fn with_commas(list: &[u8]) -> Vec<u8> {
     let (mut at, mut comments, mut in_group) = (At::Words, 0_usize, false);
     let mut is_escaped = false;

@@ -1,7 +1,7 @@
-//! From what a program writes into the pipe to a message (RFC 5322): line ends, header, recipients, missing fields.
+//! Converts the input of a program to a message (RFC 5322): line ends, header, recipients, missing fields.
 //!
-//! Invariant: what comes out holds only CRLF line ends, no NUL and no line over 998 bytes, whatever went in; and however
-//! much is written, no more of it is read than the limit and a piece, and no more is in memory than a header and
+//! Invariant: whatever the input, the output has only CRLF line ends, no NUL and no line over 998 bytes. However long
+//! the input is, no more of it is read than the limit and one piece, and no more is in memory than a header and
 //! [`SENDMAIL_MEMORY_BYTES_MAX`](crate::limits::SENDMAIL_MEMORY_BYTES_MAX).
 
 use std::collections::HashSet;
@@ -18,14 +18,14 @@ use super::lists::with_commas;
 use super::place::own;
 use super::text::{Lines, write_line};
 
-/// What is known of the caller.
+/// The caller's identity.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Caller {
     /// The address for a From field that is missing.
     pub mailbox: Mailbox,
     /// The name beside it.
     pub full_name: Option<String>,
-    /// What bare names are completed with.
+    /// The domain that completes bare names.
     pub domain: Domain,
 }
 
@@ -33,7 +33,7 @@ pub struct Caller {
 #[derive(Clone, Copy, Debug)]
 pub struct HeaderReading<'a> {
     pub end: MessageEnd,
-    /// Where its recipients stand.
+    /// Where its recipients are read from.
     pub source: RecipientSource,
     pub caller: &'a Caller,
     /// Bytes that it may have.
@@ -43,7 +43,7 @@ pub struct HeaderReading<'a> {
 /// A message that can be submitted.
 #[derive(Debug)]
 pub struct Message {
-    /// The recipients that its header names, where they were asked for.
+    /// The recipients in its header, if requested.
     pub recipients: Vec<Mailbox>,
     pub is_ascii: bool,
     head: Vec<u8>,
@@ -65,10 +65,10 @@ impl Message {
 /// Why there is no message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum MessageError {
-    /// A field with addresses is no list of addresses.
+    /// A field with addresses is not a list of addresses.
     Addresses {
         field: String,
-        /// What is wrong.
+        /// The error in it.
         error: AddressListError,
     },
     /// The header is too long or has too many fields.
@@ -80,7 +80,7 @@ pub enum MessageError {
     },
     /// The input cannot be read.
     Input(ErrorKind),
-    /// There is no room for it in a temporary file.
+    /// A temporary file for it could not be written.
     Room(ErrorKind),
 }
 
@@ -173,8 +173,8 @@ fn take_header(text: &mut Vec<u8>, over: bool) -> Result<Option<Vec<u8>>, Messag
     Ok(Some(header))
 }
 
-/// The header with what it lacked and without what is nobody's business, the empty line behind it; and the recipients
-/// that it names.
+/// The header with missing fields added and private ones removed, the empty line behind it; and the recipients that it
+/// names.
 fn complete_header(
     header: Vec<u8>,
     reading: &HeaderReading<'_>,
@@ -210,7 +210,7 @@ fn complete_header(
     Ok((bytes, recipients))
 }
 
-/// The recipients of -t: those of the newest Resent- set where there is one (RFC 5322 section 3.6.6), else of To, Cc
+/// The recipients of -t: those of the newest Resent- set if there is one (RFC 5322 section 3.6.6), otherwise of To, Cc
 /// and Bcc.
 fn header_recipients(header: &Header, caller: &Caller) -> Result<Vec<Mailbox>, MessageError> {
     let resent = ["Resent-To", "Resent-Cc", "Resent-Bcc"];
@@ -254,8 +254,8 @@ fn needs_domain(field: Field<'_>) -> bool {
     }
 }
 
-/// Writes a field with every bare name completed, and with the domain of this machine for `localhost`. Cron writes `From: root (Cron Daemon)`: the comment of a single
-/// address is kept as its name.
+/// Writes a field with every bare name completed, and with the domain of this machine for `localhost`. Cron writes
+/// `From: root (Cron Daemon)`: the comment of a single address is kept as its name.
 fn write_completed(out: &mut Vec<u8>, field: Field<'_>, caller: &Caller) {
     let Ok(mailboxes) = address_list(field.value(), Some(&caller.domain)) else {
         out.extend_from_slice(field.raw());
@@ -300,8 +300,7 @@ fn from_field(caller: &Caller) -> String {
     }
 }
 
-/// A display name as it may stand in a field: quoted where it has to be, as an encoded word where it is not ASCII
-/// (RFC 2047).
+/// A display name for a field: quoted if necessary, an encoded word if it is not ASCII (RFC 2047).
 fn phrase(name: &str) -> String {
     use base64::Engine as _;
     if !name.is_ascii() {
@@ -348,7 +347,7 @@ fn write_field(out: &mut Vec<u8>, text: &str) {
 
 /// Characters of a name in one encoded word: at most 75 bytes of it when each takes three (RFC 2047 section 2).
 const ENCODED_WORD_CHARS: usize = 11;
-/// What is read at a time.
+/// Bytes that are read at a time.
 const PIECE_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! `sendmail`, as every program of a Unix system calls it; `mailq` and `newaliases` beside it.
+//! `sendmail`, as every program of a Unix system calls it, with `mailq` and `newaliases`.
 //!
-//! The message goes to the daemon over `submit.sock`, which knows the caller by its uid. Where the daemon is not there,
-//! it is left in `spool/drop/`. Exit code 0 means in both cases: it is on the disk.
+//! The message goes to the daemon over `submit.sock`, where the daemon knows the caller by its uid. If the daemon is
+//! not running, the message is left in `spool/drop/`. In both cases exit code 0 means that the message is on the disk.
 
 mod body;
 pub mod flags;
@@ -107,14 +107,14 @@ fn deliver(
     report(&submission, flags, output)
 }
 
-/// Bytes that a message may have: what the configuration says, or the daemon, or what no command exceeds.
+/// The limit for a message in bytes: from the configuration, from the daemon, or the highest for any command.
 fn message_limit(place: &Place) -> u64 {
     let most = COMMAND_MESSAGE_BYTES_MAX as u64;
     let known = place.message_bytes_max;
     known.or_else(|| submit::size_limit(place)).unwrap_or(most)
 }
 
-/// The mailbox for a From field that is missing: that of -f where it is one, else the caller's.
+/// The mailbox for a missing From field: that of -f if it is one, otherwise the caller's.
 fn from_mailbox(flags: &Flags, place: &Place) -> Result<Mailbox, Failure> {
     match sender(flags, place)? {
         ReversePath::Mailbox(mailbox) => Ok(mailbox),
@@ -152,7 +152,7 @@ fn sender(flags: &Flags, place: &Place) -> Result<ReversePath, Failure> {
     }
 }
 
-/// The mailboxes of one argument: several may stand in one, with commas or semicolons between.
+/// The mailboxes of one argument, which may have several, separated by commas or semicolons.
 fn recipient(text: &str, place: &Place) -> Result<Vec<Mailbox>, Failure> {
     let list = lists::with_commas(text.as_bytes());
     address_list(&list, Some(&place.mail_domain)).map_err(|error| {
@@ -234,7 +234,7 @@ fn verify(flags: &Flags, place: &Place, output: &mut dyn Write) -> Result<(), Fa
     }
 }
 
-/// What `mailq` does; its arguments, which other systems know, mean nothing here.
+/// `mailq`; its arguments, which other systems define, are ignored.
 pub fn mailq(words: &[String], folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
     match words.first().map(String::as_str) {
         Some("--help") => print(flags::USAGE, output),
@@ -242,7 +242,7 @@ pub fn mailq(words: &[String], folder: &Path, output: &mut dyn Write) -> Result<
     }
 }
 
-/// What `newaliases` does: nothing, for aliases are read as they are.
+/// `newaliases`: does nothing, because the aliases files are read directly.
 pub fn newaliases(words: &[String], output: &mut dyn Write) -> Result<(), Failure> {
     match words.first().map(String::as_str) {
         Some("--help") => print(flags::USAGE, output),

@@ -1,9 +1,9 @@
-//! Where the daemon is and who calls: what an unprivileged caller can know of both.
+//! The location of the daemon and the identity of the caller, as far as an unprivileged caller can find them out.
 //!
-//! Only the few keys of chopar.toml that are needed are read, and leniently: a program that sends mail is no place to
-//! complain about the configuration. Where the caller may not read it, what the daemon has published holds
-//! ([`crate::shell::files::published`]). Where that is not there either nothing is guessed: mail in a wrong name is worse than
-//! mail that is tried again.
+//! Only the few keys of chopar.toml that are needed are read, and leniently: a program that sends mail is not the place
+//! to report errors of the configuration. If the caller may not read it, the file that the daemon has published is used
+//! ([`crate::shell::files::published`]). If that is missing too, nothing is guessed: mail under a wrong name is worse
+//! than mail that is tried again.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -21,14 +21,14 @@ use crate::shell::files::published::PublishedNames;
 /// The surroundings of a call.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
-    /// Where the sockets are.
+    /// The folder of the sockets.
     pub(super) runtime_dir: PathBuf,
-    /// Where messages are left when the daemon is not there.
+    /// The folder for messages while the daemon is not running.
     pub(super) drop_folder: PathBuf,
-    /// Bytes of a message that the daemon takes, where that is known.
+    /// The daemon's limit for a message in bytes, if known.
     pub(super) message_bytes_max: Option<u64>,
     pub(super) hostname: Domain,
-    /// What bare names are completed with.
+    /// The domain that completes bare names.
     pub(super) mail_domain: Domain,
     /// The caller's own address.
     pub(super) caller: Mailbox,
@@ -36,7 +36,7 @@ pub(super) struct Place {
     pub(super) full_name: Option<String>,
 }
 
-/// What is known of the configuration.
+/// The known part of the configuration.
 struct Known {
     runtime_dir: PathBuf,
     message_bytes_max: Option<u64>,
@@ -45,7 +45,7 @@ struct Known {
 }
 
 impl Place {
-    /// Looks around.
+    /// Finds the daemon and the caller.
     pub(super) fn find(folder: &Path) -> Result<Self, Failure> {
         let path = folder.join("chopar.toml");
         let read = match fs::read_to_string(&path) {
@@ -101,7 +101,7 @@ impl Place {
     }
 }
 
-/// The address under which others know a mailbox of this machine: nobody else can answer to `root@localhost`.
+/// The address of a local mailbox for other hosts, which cannot reply to `root@localhost`.
 pub(super) fn own(mailbox: &Mailbox, domain: &Domain) -> Mailbox {
     match mailbox.domain().is_loopback() {
         true => Mailbox::new(mailbox.local_part(), domain).unwrap_or_else(|_| mailbox.clone()),
@@ -109,11 +109,11 @@ pub(super) fn own(mailbox: &Mailbox, domain: &Domain) -> Mailbox {
     }
 }
 
-/// What is known, or the file that says it and why it cannot be read.
+/// The known part, or the file with it and why it cannot be read.
 type Found = Result<Known, (PathBuf, io::Error)>;
 
 impl Known {
-    /// What the configuration says; `file` is the text of chopar.toml, where there is one.
+    /// The known part from the configuration; `file` is the text of chopar.toml, if there is one.
     fn of_file(folder: &Path, file: Option<&str>) -> Result<Found, Failure> {
         let toml = file.unwrap_or_default();
         let system = crate::shell::files::folder::system_defaults().hostname;
@@ -154,7 +154,7 @@ impl Known {
     }
 }
 
-/// A served domain that the host lies in, so that mail of this machine is signed; else the host itself.
+/// A served domain that contains the host, so that mail of this machine is signed; otherwise the host itself.
 fn mail_domain(folder: &Path, hostname: &Domain) -> Result<Domain, (PathBuf, io::Error)> {
     let mut name = hostname.as_str();
     loop {

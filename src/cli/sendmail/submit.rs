@@ -1,4 +1,4 @@
-//! Hands a message to the daemon over `submit.sock`, or leaves it in the drop folder.
+//! Submits a message to the daemon over `submit.sock`, or leaves it in the drop folder.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -25,11 +25,11 @@ pub(super) struct Envelope {
     pub(super) rcpt: Vec<String>,
 }
 
-/// Where the message is now.
+/// The place of the message.
 pub(super) enum Submission {
-    /// In the queue; what is not is in the drop folder.
+    /// In the queue; the rest is in the drop folder.
     Queued {
-        /// What the daemon said, a reply a transaction.
+        /// The daemon's replies, one per transaction.
         replies: Vec<String>,
         /// Recipients that it refused, a sentence each.
         refused: Vec<String>,
@@ -38,10 +38,9 @@ pub(super) enum Submission {
     Dropped,
 }
 
-/// Submits a message, in as many transactions as its recipients need.
-///
-/// When this succeeds, each recipient is in the queue, in the drop folder, or named as refused. What comes after the
-/// first transaction never fails as a whole: a caller that tries again would send twice what was taken.
+/// Submits a message, in as many transactions as its recipients need. When this succeeds, each recipient is in the
+/// queue, in the drop folder, or reported as refused. A failure after the first transaction is never reported for the
+/// whole: a caller that tries again would send the accepted part twice.
 pub(super) fn submit(
     place: &Place,
     envelope: &Envelope,
@@ -75,20 +74,20 @@ pub(super) fn submit(
     Ok(Submission::Queued { replies, refused })
 }
 
-/// What became of one transaction.
+/// The result of one transaction.
 struct Transaction {
-    /// What the daemon said of the message; nothing where it took no recipient.
+    /// The daemon's reply to the message; `None` if it accepted no recipient.
     reply: Option<String>,
     /// Recipients that it refused, a sentence each.
     refused: Vec<String>,
 }
 
-/// Bytes of a message that the daemon takes, if it is there and says so.
+/// The daemon's limit for a message in bytes, if it runs and announces one.
 pub(super) fn size_limit(place: &Place) -> Option<u64> {
     Dialogue::ready(place)?.size_max
 }
 
-/// What the daemon says of a recipient.
+/// The daemon's verdict on a recipient.
 pub(super) fn verify(place: &Place, mailbox: &Mailbox) -> Result<RemoteReply, Failure> {
     let mut session = Dialogue::open(place).map_err(|error| not_there(&socket(place), &error))?;
     session_result(&session.greet(place)?)?;
@@ -157,8 +156,8 @@ impl LineEnds {
     }
 }
 
-/// Leaves a message in the drop folder for these recipients, in as many files as they need: in all of them or in none. Where
-/// some can neither be joined by the others nor be taken back, the failure says for how many recipients.
+/// Leaves a message in the drop folder for these recipients, in as many files as they need: in all of them or in none.
+/// If some files can neither be completed by the others nor be removed, the failure says for how many recipients.
 fn leave(place: &Place, mail: &str, rcpt: &[String], message: &Message) -> Result<(), Failure> {
     let write = || -> Result<(), Incomplete> {
         let mut drafts = Vec::new();
@@ -220,14 +219,14 @@ struct Dialogue {
     socket: UnixStream,
     reader: ReplyReader,
     unread: Vec<u8>,
-    /// SIZE (RFC 1870), where it names a limit.
+    /// SIZE (RFC 1870), if it has a limit.
     size_max: Option<u64>,
     /// RCPTMAX of LIMITS (RFC 9422).
     recipients_max: usize,
 }
 
 impl Dialogue {
-    /// A session past EHLO; none where the daemon is not there, or takes nothing now (it stops, or is full).
+    /// A session after EHLO; `None` if the daemon is not running, or accepts nothing now (it stops, or is full).
     fn ready(place: &Place) -> Option<Self> {
         let mut session = Self::open(place).ok()?;
         let reply = session.greet(place).ok()?;
@@ -379,7 +378,7 @@ fn lost(error: &io::Error) -> Failure {
 
 /// Longer than the daemon takes to sign and sync under any load that it accepts.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(120);
-/// Recipients that every server takes (RFC 5321 section 4.5.3.1.8), where the daemon does not name a limit.
+/// Recipients that every server accepts (RFC 5321 section 4.5.3.1.8), if the daemon announces no limit.
 const RECIPIENTS_PER_TRANSACTION: usize = 100;
-/// What is read and sent at a time.
+/// Bytes that are read and sent at a time.
 const PIECE_BYTES: usize = 64 * 1024;

@@ -1,19 +1,19 @@
-//! From what a program writes into the pipe to lines that can be sent, in pieces of any size.
+//! Converts the input of a program to lines that can be sent, in pieces of any size.
 //!
-//! Invariant: what comes out holds only CRLF line ends, no NUL and no line over 998 bytes, whatever went in and however
-//! it was cut; what is held of the input is less than a line.
+//! Invariant: whatever the input and however it was cut, the output has only CRLF line ends, no NUL and no line over
+//! 998 bytes; less than one line of the input is held.
 
 use super::flags::MessageEnd;
 use crate::limits::TEXT_LINE_BYTES_MAX;
 
-/// Makes CRLF of every line end, takes out NULs and the mbox lines (`From `, `>From `) that some programs write first, breaks lines that
-/// are too long, and stops at the dot where that is the rule.
+/// Converts every line end to CRLF, removes NULs and the mbox lines (`From `, `>From `) that some programs write first,
+/// breaks lines that are too long, and stops at the dot if it ends the message.
 #[derive(Debug)]
 pub(super) struct Lines {
     end: MessageEnd,
-    /// What is held of the line: the bytes that were not written yet.
+    /// The bytes of the line that were not written yet.
     line: Vec<u8>,
-    /// Bytes of the line that were read, those that were written or left out counted.
+    /// Bytes of the line that were read, including those written or left out.
     line_bytes: usize,
     so_far: SoFar,
     first: bool,
@@ -21,7 +21,7 @@ pub(super) struct Lines {
     ended: bool,
 }
 
-/// What became of the line so far.
+/// The state of the current line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum SoFar {
     Held,
@@ -59,7 +59,7 @@ impl Lines {
         self.ended
     }
 
-    /// Takes a piece of the input and appends what is complete of it to `out`.
+    /// Takes a piece of the input and appends the complete part of it to `out`.
     pub(super) fn feed(&mut self, mut piece: &[u8], out: &mut Vec<u8>) {
         // CRLF, LF and a lone CR all end lines.
         if std::mem::take(&mut self.after_cr) {
@@ -137,19 +137,19 @@ impl Lines {
     }
 }
 
-/// Writes a line, broken where it is too long.
+/// Writes a line, broken if it is too long.
 pub(super) fn write_line(out: &mut Vec<u8>, line: &[u8]) {
     let written = write_parts(line, SoFar::Held, out);
     out.extend_from_slice(line.get(written..).unwrap_or_default());
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes what has to stand on lines of its own in front of the last part; says how many bytes of `line` that was.
+/// Writes the parts that must be on lines of their own before the last part; returns their bytes in `line`.
 fn write_parts(line: &[u8], so_far: SoFar, out: &mut Vec<u8>) -> usize {
     let mut written: usize = 0;
     let mut room = so_far.room();
     while let Some(rest) = line.get(written..).filter(|rest| rest.len() > room) {
-        // Before a character, not inside it; the space makes the next line a continuation where this is a field.
+        // Before a character, not inside it; the space makes the next line a continuation if this is a field.
         let mut cut = TEXT_LINE_BYTES_MAX.saturating_sub(1);
         while cut > 1 && rest.get(cut).is_some_and(|byte| byte & 0xC0 == 0x80) {
             cut = cut.saturating_sub(1);

@@ -1,19 +1,19 @@
-//! What can be wrong with files of aliases.
+//! Errors in aliases files.
 
 use std::fmt;
 
 use crate::limits::ALIAS_TARGETS_MAX;
 
-/// What is wrong with an alias.
+/// An error of an alias.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum AliasProblem {
     /// No line of an aliases file.
     Line,
-    /// The name of an alias is no local part.
+    /// The name of an alias is not a local part.
     Name { text: String },
     /// The name of an alias is an address of another domain.
     Foreign {
-        /// The domain whose file has to have it.
+        /// The domain whose file it belongs in.
         domain: String,
     },
     /// An alias that leads nowhere.
@@ -24,7 +24,7 @@ pub enum AliasProblem {
     Targets,
     /// No command of an alias.
     Command,
-    /// A command in quotes that has to stand without.
+    /// A command in quotes, which must be written without.
     Quoted,
     /// A file as a target.
     File,

@@ -1,8 +1,8 @@
-//! What can be wrong with certificates and the hooks that get them.
+//! Errors of certificates and of the hooks that obtain them.
 
 use std::fmt;
 
-/// What keeps a certificate from being got.
+/// An error that prevents obtaining a certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum CertificateProblem {
     /// The hook cannot be run.
@@ -13,7 +13,7 @@ pub enum CertificateProblem {
     Name { text: String },
     /// No URL of an ACME directory.
     DirectoryUrl { text: String },
-    /// Half of what binds an account.
+    /// Only one half of an account binding.
     HalfBinding,
 }
 

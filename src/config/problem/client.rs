@@ -1,10 +1,10 @@
-//! What can be wrong with where clients connect, and which of them may.
+//! Errors of the addresses that clients connect to, and of the networks that may.
 
 use std::fmt;
 
 use crate::limits::DNSBL_ZONES_MAX;
 
-/// What is wrong with a listener, a network or a list of clients.
+/// An error of a listener, a network or a list of clients.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ClientProblem {
     SocketAddress {
@@ -16,7 +16,7 @@ pub enum ClientProblem {
     },
     /// The port is closed to IPv4 (a warning).
     Ipv6Only {
-        /// What to add.
+        /// The address to add.
         address: String,
     },
     Network {
@@ -24,7 +24,7 @@ pub enum ClientProblem {
     },
     /// A network with bits behind its prefix.
     NetworkHostBits {
-        /// The network that it lies in.
+        /// The network that contains it.
         network: String,
     },
     /// All of the Internet may relay (a warning).
@@ -46,7 +46,7 @@ pub enum ClientProblem {
     ListReply {
         text: String,
     },
-    /// Nobody could come again in time.
+    /// No client could retry in time.
     GreylistWindow,
 }
 

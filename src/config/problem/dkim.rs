@@ -1,11 +1,11 @@
-//! What can be wrong with keys of DKIM.
+//! Errors of DKIM keys.
 
 use std::fmt;
 
 use crate::auth::dkim::key::KeyError;
 use crate::limits::DKIM_KEYS_PER_DOMAIN_MAX;
 
-/// What is wrong with a key of DKIM.
+/// An error of a DKIM key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum DkimProblem {
     /// No key that can sign.

@@ -1,10 +1,10 @@
-//! What can be wrong with names of hosts, domains and mailboxes.
+//! Errors in names of hosts, domains and mailboxes.
 
 use std::fmt;
 
 use crate::address::AddressError;
 
-/// What is wrong with a name.
+/// An error of a name.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum NameProblem {
     /// No host name.

@@ -1,8 +1,8 @@
-//! What can be wrong with routes and the secrets of next hops.
+//! Errors of routes and of the secrets of next hops.
 
 use std::fmt;
 
-/// What is wrong with a route.
+/// An error of a route.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RouteProblem {
     /// No pattern of a route.
@@ -13,10 +13,10 @@ pub enum RouteProblem {
     ViaEmpty,
     /// A password would be sent in clear.
     AuthInClear,
-    /// The secret lies outside the folder.
+    /// The secret is outside the folder.
     SecretPath { path: String },
     SecretMissing {
-        /// Where it should be.
+        /// Its expected path.
         path: String,
     },
     /// The secret is not a login and a password.

@@ -1,10 +1,10 @@
-//! What can be wrong with files of users.
+//! Errors in users files.
 
 use std::fmt;
 
 use crate::login::credential::CredentialError;
 
-/// What is wrong with a user.
+/// An error of a user.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum UserProblem {
     /// No line of a users file.

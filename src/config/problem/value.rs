@@ -1,8 +1,8 @@
-//! What can be wrong with values of a form that many keys share.
+//! Errors in values of a form that many keys share.
 
 use std::fmt;
 
-/// What is wrong with a value, whatever its key.
+/// An error of a value, for any key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ValueProblem {
     /// A path that does not begin with `/`.
@@ -35,7 +35,7 @@ pub enum ValueProblem {
     /// None of the words that a key takes.
     Word {
         text: String,
-        /// What it takes.
+        /// The accepted words.
         words: String,
     },
     /// Characters that cannot have a meaning in local parts.

@@ -1,4 +1,4 @@
-//! Files of aliases: what is read of them, and where their errors are.
+//! Aliases files: what is read from them, and the positions of their errors.
 
 use super::*;
 

@@ -10,7 +10,7 @@ use crate::dns::Mx;
 use crate::entropy::SeededEntropy;
 use crate::limits::DNS_CACHE_ENTRIES_MAX;
 
-/// A resolver with its chance and its clock, and what it last sent.
+/// A resolver with its randomness and its clock, and its last query.
 struct Bench {
     resolver: Resolver,
     entropy: SeededEntropy,
@@ -50,7 +50,7 @@ impl Bench {
             .ask(question(name, kind), self.now, &mut self.entropy)
     }
 
-    /// The next query; what is closed on the way is passed over.
+    /// The next query; closed sockets before it are skipped.
     fn sent(&mut self) -> Sent {
         loop {
             match self.resolver.next_action().expect("an action") {
@@ -108,7 +108,7 @@ impl Bench {
     }
 }
 
-/// A reply to `query` with what `fill` puts into it.
+/// A reply to `query` with the records of `fill`.
 fn reply_to(query: &[u8], fill: impl FnOnce(&mut Packet<'_>)) -> Vec<u8> {
     let asked = Packet::parse(query).expect("a query");
     let mut reply = Packet::new_reply(asked.id());

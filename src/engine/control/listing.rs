@@ -35,12 +35,12 @@ impl Control {
         self.list_next(conn, control, fx);
     }
 
-    /// Reads the next message that is to be listed, or ends the list.
+    /// Reads the next message of the list, or ends the list.
     pub(super) fn list_next(&mut self, conn: ConnId, control: &mut Tool, fx: &mut Effects) {
         let Job::List(listing) = &mut control.work else {
             return;
         };
-        // A long list goes out in portions: the next one once this one is out.
+        // A long list is sent in portions: the next one when this one has been sent.
         if listing.reading.is_some() || listing.portion >= LISTED_AT_ONCE {
             return;
         }
@@ -62,7 +62,7 @@ impl Control {
         self.end(conn, listed, errors, fx);
     }
 
-    /// A part of a message that is to be listed was read.
+    /// A part of a listed message was read.
     pub(super) fn on_read(
         &mut self,
         conn: ConnId,
@@ -95,7 +95,7 @@ impl Control {
                 Err(error) if listing.showing && listing.listed > 0 => listing
                     .errors
                     .push(format!("the header of {id} cannot be read: {error}")),
-                // What is known of it without its envelope is in memory.
+                // Without its envelope, the data in memory are shown.
                 Err(error) => self.list_one(conn, listing, id, Err(error), delivery, fx),
             }
             if goes_on {
@@ -153,7 +153,7 @@ impl Control {
         self.respond(conn, &ControlResponse::Message(listed), fx);
     }
 
-    /// Shows the fields that were added, and has the header read; says whether it is.
+    /// Shows the added fields, and requests the header; returns whether it did.
     pub(super) fn show_header(
         &mut self,
         conn: ConnId,
@@ -205,5 +205,5 @@ const fn phase_text(phase: Phase) -> &'static str {
     }
 }
 
-/// Messages and recipients that are listed before the tool has to have taken them.
+/// Messages and recipients that are listed before the tool must have read them.
 const LISTED_AT_ONCE: usize = 256;

@@ -16,7 +16,7 @@ use crate::queue::{JournalError, Queued};
 use crate::queue_id::QueueId;
 
 impl Control {
-    /// A user who is no operator asks: for messages of their own, as the uid says under which they were submitted.
+    /// A request of a user who is not an operator, about messages submitted under their uid.
     pub(super) fn user_request(
         &mut self,
         conn: ConnId,
@@ -33,7 +33,7 @@ impl Control {
                 ids.sort_unstable();
                 self.begin_list(conn, control, ids.into(), false, fx);
             }
-            // The same is said of what is not there and of what belongs to somebody else.
+            // A missing message and a message of another user get the same answer.
             ControlRequest::Show { id } => self.show(conn, control, id, &is_own, fx),
             ControlRequest::Flush { .. } => self.deny(conn, uid, "flush", fx),
             ControlRequest::Hold { .. } => self.deny(conn, uid, "hold", fx),
@@ -145,7 +145,7 @@ impl Control {
         self.end(conn, tried, errors, fx);
     }
 
-    /// Tells what was logged of a message, and what will be.
+    /// Sends the log lines about a message, past and future.
     fn follow(&mut self, conn: ConnId, control: &mut Tool, id: &str, fx: &mut Effects) {
         let id = match id.parse::<QueueId>() {
             Ok(id) => id,
@@ -160,7 +160,7 @@ impl Control {
         }
     }
 
-    /// Tells of messages that are accepted for an address.
+    /// Reports messages that are accepted for an address.
     fn expect(&mut self, conn: ConnId, control: &mut Tool, recipient: String, fx: &mut Effects) {
         if recipient.is_empty() {
             return self.end(conn, 0, vec!["the recipient is empty".to_owned()], fx);
@@ -207,7 +207,7 @@ impl Control {
         (ids, errors)
     }
 
-    /// Has a change of each message written; the tool is told when all are on the disk.
+    /// Writes a change of each message; the tool gets the response when all are on the disk.
     fn commit_each(
         &mut self,
         conn: ConnId,
@@ -293,7 +293,7 @@ impl Control {
         }
     }
 
-    /// The configuration could not be read: the old one goes on.
+    /// The configuration could not be read: the old one stays.
     pub(in crate::engine) fn on_reload_failed(
         &mut self,
         conn: Option<ConnId>,
@@ -310,7 +310,7 @@ impl Control {
     }
 }
 
-/// Logs what is asked, for those who read every line.
+/// Logs the request at debug level.
 fn note_request(control: &Tool, request: &ControlRequest, fx: &mut Effects) {
     if let Peer::Process { uid } = control.peer {
         let line = Line::new(Level::Debug, "control").with("uid", uid);
@@ -323,5 +323,5 @@ fn note_request(control: &Tool, request: &ControlRequest, fx: &mut Effects) {
 
 const TOO_MANY_FOLLOWED: &str = "too many messages are followed at a time";
 
-/// Failures of the disk that a tool is told of.
+/// Failures of the disk that are reported to a tool.
 const COMMIT_ERRORS_MAX: usize = 8;

@@ -25,7 +25,7 @@ pub(super) struct Tool {
     pub(super) peer: Peer,
     /// Whether it has asked for something.
     pub(super) has_asked: bool,
-    /// What came and was not taken as a request yet.
+    /// Input that has not been taken as a request yet.
     pub(super) input: Vec<u8>,
     /// What the tool waits for; one request at a time.
     pub(super) work: Job,
@@ -51,14 +51,14 @@ pub(super) enum Job {
 pub(super) struct Listing {
     /// Messages that are still to be listed.
     pub(super) left: VecDeque<QueueId>,
-    /// The one that is being read. There is one read at a time, and an answer is of this one.
+    /// The message that is being read. There is one read at a time, so an answer belongs to it.
     pub(super) reading: Option<QueueId>,
     /// Whether the header is wanted too.
     pub(super) showing: bool,
     pub(super) listed: usize,
     /// How many messages and recipients went out since the tool had last taken all.
     pub(super) portion: usize,
-    /// What could not be shown, a sentence each: of one message.
+    /// Parts of one message that could not be shown, one sentence each.
     pub(super) errors: Vec<String>,
 }
 
@@ -91,7 +91,7 @@ impl Tool {
         matches!(self.work, Job::None | Job::Follow { .. })
     }
 
-    /// The next line of what came.
+    /// The next line of input.
     fn line(&mut self) -> Result<Option<Vec<u8>>, TooLong> {
         let end = self.input.iter().position(|&byte| byte == b'\n');
         if end.unwrap_or(self.input.len()) > CONTROL_LINE_BYTES_MAX {
@@ -180,7 +180,7 @@ impl Control {
         self.go_on(conn, control, delivery, fx);
     }
 
-    /// Takes up the requests that have come, until one has to wait.
+    /// Handles the received requests, until one has to wait.
     pub(super) fn go_on(
         &mut self,
         conn: ConnId,
@@ -276,7 +276,7 @@ impl Control {
     }
 }
 
-/// What a tool is told that does not read what it has asked for.
+/// Error for a tool that does not read the responses to its requests.
 const UNREAD: &str =
     "too much was said of the message without being read; ask again, the newest lines are kept";
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::stats::Stats;
 use crate::engine::status::RelayStatus;
 
-/// What a tool asks.
+/// A request of a tool.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ControlRequest {
@@ -15,13 +15,13 @@ pub enum ControlRequest {
     List {},
     /// One message with its header.
     Show { id: String },
-    /// Try again now: one message, those for a domain, or all.
+    /// Retry now: one message, those for a domain, or all.
     Flush { which: Selection },
     /// Do not try.
     Hold { which: Selection },
     /// Try again.
     Release { which: Selection },
-    /// Take out of the queue without a word to the sender.
+    /// Remove from the queue without a DSN.
     Remove { which: Selection },
     /// Numbers.
     Stats {},
@@ -29,15 +29,15 @@ pub enum ControlRequest {
     Status {},
     /// Read the configuration again.
     Reload {},
-    /// Tell what was logged of a message, and what will be, until the tool hangs up.
+    /// Send the log lines about a message, past and future, until the tool disconnects.
     Follow { id: String },
-    /// Tell of messages that are accepted for an address, until the tool hangs up.
+    /// Report messages that are accepted for an address, until the tool disconnects.
     Expect {
         /// The address, as the client names it.
         recipient: String,
     },
-    /// Log refusals and failed handshakes of clients at these addresses at the level `debug` and do not slow them, until the tool
-    /// hangs up: they are its own attempts, from addresses of this host.
+    /// Log refusals and failed handshakes of clients at these addresses at the level `debug` and do not slow them,
+    /// until the tool hangs up: they are its own attempts, from addresses of this host.
     Examine { addresses: Vec<IpAddr> },
 }
 
@@ -69,7 +69,7 @@ pub enum ControlResponse {
         /// `event=… id=… key=value …`.
         text: String,
     },
-    /// Something to know that is no error.
+    /// Information that is not an error.
     Note {
         /// A sentence.
         text: String,
@@ -83,7 +83,7 @@ pub enum ControlResponse {
     End {
         /// How many messages were meant.
         count: usize,
-        /// What went wrong, a sentence each.
+        /// Errors, one sentence each.
         errors: Vec<String>,
     },
 }
@@ -98,7 +98,7 @@ pub struct ListedMessage {
     pub size: u64,
     /// The reverse-path; empty for the null one.
     pub from: String,
-    /// Who brought it.
+    /// The sender of the message.
     pub origin: String,
     pub held: bool,
     pub recipients: Vec<ListedRecipient>,
@@ -118,7 +118,7 @@ pub struct ListedRecipient {
     pub attempts: u16,
     /// Why it still waits.
     pub why: String,
-    /// When it is tried next, in seconds since 1970; nothing where it is not known, or is now.
+    /// Time of the next attempt, in seconds since 1970; `None` if it is unknown, or now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<u64>,
 }

@@ -20,7 +20,7 @@ use crate::smtp::client::{RecipientResult, RefusalScope};
 use crate::status::EnhancedCode;
 
 impl Delivery {
-    /// Takes the next message that is due, or waits for one, or goes home.
+    /// Takes the next message that is due, waits for one, or ends the session.
     pub(super) fn take_next_message(
         &mut self,
         conn: ConnId,
@@ -68,8 +68,8 @@ impl Delivery {
         self.put_back(conn, delivery, fx);
     }
 
-    /// Whether a delivery session has to make room: it has had its turn, and another next hop waits that can have its place.
-    /// (One that waits because its share is used up waits for its own.)
+    /// Whether a delivery session must make room: it has had its turn, and another waiting next hop could use its
+    /// place. (A next hop that waits because its share is used up waits for its own sessions.)
     fn has_to_yield(&self, delivery: &DeliverySession, sent: u32, fx: &Effects) -> bool {
         let is_late = fx.now.instant.since(delivery.pace.began) >= DELIVERY_TURN;
         if sent < DELIVERY_TURN_MESSAGES && !(sent > 0 && is_late) {
@@ -81,7 +81,7 @@ impl Delivery {
         self.hops.wanting_beside(delivery.hop).any(helps)
     }
 
-    /// Reads the envelope of what is carried, to offer it to the host where the delivery session is.
+    /// Reads the envelope of the carried message, to offer it to the current host.
     pub(super) fn read_message(
         &mut self,
         conn: ConnId,
@@ -98,7 +98,7 @@ impl Delivery {
         if let Some(load) = delivery.state.load_mut() {
             load.begin(location);
         }
-        // What is short is read whole, and goes out with its dot in one write.
+        // A short message is read whole, and is sent with its dot in one write.
         let short = !location.body_is_file() && size <= u64::from(BLOCK_BYTES);
         let part = if short { Part::Whole } else { Part::Head };
         fx.actions.push_back(Action::Read {
@@ -110,7 +110,7 @@ impl Delivery {
         self.put_back(conn, delivery, fx);
     }
 
-    /// What is carried was held or taken out of the queue before it was offered: it is put back, or forgotten.
+    /// The carried message was held or removed before it was offered: puts it back, or forgets it.
     fn take_other_message(
         &mut self,
         conn: ConnId,
@@ -125,7 +125,7 @@ impl Delivery {
         self.take_next_message(conn, delivery, fx);
     }
 
-    /// Whether what is carried may still be offered: nobody holds it, nobody took it out of the queue.
+    /// Whether the carried message may still be offered: it is neither held nor removed from the queue.
     pub(super) fn is_wanted(&self, id: QueueId, fx: &Effects) -> bool {
         fx.index.get(id).is_some_and(|entry| !entry.held)
     }
@@ -146,7 +146,7 @@ impl Delivery {
         result: Result<ReadContent, ReadError>,
         fx: &mut Effects,
     ) {
-        // Whatever else it was read for was left meanwhile.
+        // The session that asked for any other read has moved on.
         let Some(id) = delivery.state.reads().filter(|id| *id == asked) else {
             return self.put_back(conn, delivery, fx);
         };
@@ -190,7 +190,7 @@ impl Delivery {
         }
     }
 
-    /// Offers a message whose envelope was read: its fields, and its body where that is short.
+    /// Offers a message whose envelope was read: its fields, and its body if that is short.
     fn begin_transaction(
         &mut self,
         delivery: &mut DeliverySession,
@@ -220,7 +220,7 @@ impl Delivery {
         }
     }
 
-    /// The message cannot be read: it stays queued, and an operator is told.
+    /// The message cannot be read: it stays queued, and the log tells the operator.
     pub(super) fn on_unreadable(
         &mut self,
         conn: ConnId,
@@ -323,7 +323,7 @@ fn send_block(
     load.sent = load.sent.saturating_add(bytes.len() as u64);
     load.sum.update(bytes);
     let is_last = load.sent >= load.size || bytes.is_empty();
-    // What has changed on the disk is never given a dot.
+    // A body that has changed on the disk never gets a dot.
     if is_last && load.sum.clone().finalize() != crc32 {
         return Err(ReadError::Damaged);
     }

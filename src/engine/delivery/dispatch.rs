@@ -20,7 +20,7 @@ use crate::queue_id::QueueId;
 use crate::status::EnhancedCode;
 
 impl Delivery {
-    /// Sends delivery sessions where something is due; says whether anything was looked at.
+    /// Starts delivery sessions for next hops with due messages; returns whether it examined any.
     pub(in crate::engine) fn dispatch_hops(&mut self, fx: &mut Effects) -> bool {
         let mut any = false;
         while let Some(id) = self.hops.dirty.pop_front() {
@@ -29,7 +29,7 @@ impl Delivery {
                 hop.queued = false;
             }
             let wants_nothing = !self.dispatch(id, fx);
-            // Whoever has no use for the room that came free does not keep it from the next.
+            // A next hop that does not use the free place leaves it to another.
             if self.hops.woken.remove(&id) && wants_nothing {
                 for line in 0..self.hops.wanting.len() {
                     self.hops.wake_next(line);
@@ -39,11 +39,11 @@ impl Delivery {
         any
     }
 
-    /// Sends delivery sessions to a hop; says whether one has set out, or waits for room.
+    /// Starts delivery sessions for a next hop; returns whether one was started, or waits for room.
     fn dispatch(&mut self, id: HopId, fx: &mut Effects) -> bool {
         let mut has_sent = false;
         loop {
-            // Nobody sets out: they are all looked at again where that is over.
+            // No session starts: all hops are examined again when this is over.
             if fx.stopping || fx.disk.is_stuck {
                 return true;
             }
@@ -60,7 +60,7 @@ impl Delivery {
                 }
                 continue;
             }
-            // A pause is for who would set out; a delivery session that is there already got through.
+            // A pause applies to new sessions; one that is connected has already reached the host.
             if hop.paused_until.is_some_and(|until| until > fx.now.instant) {
                 return has_sent;
             }
@@ -89,8 +89,8 @@ impl Delivery {
             if pool.take(holder, 1).is_ok() {
                 return true;
             }
-            // An idle one is of no use where it is the share that is used up, nor one of a better standing where it is the
-            // ceiling of this one.
+            // Closing an idle session does not help if the share is used up, nor if it is of a higher trust level and
+            // the ceiling of this level is reached.
             let standing = holder.standing();
             let most = match pool.used() < pool.capacity() {
                 true => standing,
@@ -121,7 +121,7 @@ impl Delivery {
         }
     }
 
-    /// Nobody could be reached there: everything that waits for it waits longer.
+    /// The next hop could not be reached: everything that waits for it waits longer.
     pub(super) fn pause_hop(
         &mut self,
         id: HopId,
@@ -162,7 +162,7 @@ impl Delivery {
         self.read_waiting(id, fx);
     }
 
-    /// A next hop is left alone for a moment, through no fault of its own.
+    /// Pauses a next hop briefly for a reason that is not its fault.
     pub(super) fn pause_briefly(&mut self, id: HopId, fx: &mut Effects) {
         let until = fx.now.instant.after(HOP_REST);
         if let Some(hop) = self.hops.get_mut(id)
@@ -208,8 +208,8 @@ impl Delivery {
         }
     }
 
-    /// Gives up the messages that waited for a hop for too long. The attempt that failed just now was the last one
-    /// for them, so that a clock that jumps ahead bounces nothing untried.
+    /// Gives up the messages that have waited for a next hop too long. The attempt that just failed was their last one,
+    /// so a clock that jumps ahead bounces nothing untried.
     fn expire_waiting(&mut self, id: HopId, fx: &mut Effects) {
         let give_up = fx.config.delivery.give_up_after;
         let Some(hop) = self.hops.get(id) else { return };
@@ -218,7 +218,7 @@ impl Delivery {
                 .get(message)
                 .is_some_and(|entry| fx.now.wall.since(entry.arrived) > give_up)
         };
-        // The line is in order of age: what is young ends the search.
+        // The queue is in order of age: the first young message ends the search.
         let expired = hop.ready.while_oldest(old);
         let why = hop
             .trouble
@@ -242,7 +242,7 @@ impl Delivery {
         self.reroute_next(fx);
     }
 
-    /// A message waits for a hop that is no more: its next hop is worked out anew.
+    /// A message waits for a next hop that no longer exists: finds its next hop again.
     pub(super) fn reroute_message(&mut self, id: QueueId, fx: &mut Effects) {
         self.hops.rerouting.insert(id);
         self.reroute_next(fx);
@@ -267,8 +267,8 @@ impl Delivery {
         }
     }
 
-    /// The envelope of a message that is to be routed anew. One that cannot be read has had an attempt: it is tried
-    /// again later, and not for ever.
+    /// The envelope of a message that is to be routed again was read. If it could not be read, that counts as an
+    /// attempt: it is tried again later, and not forever.
     pub(in crate::engine) fn reroute_read(
         &mut self,
         id: QueueId,
@@ -290,12 +290,12 @@ impl Delivery {
         self.reroute_next(fx);
     }
 
-    /// Gives the recipients that wait the hops that they have by the routes of now.
+    /// Moves the waiting recipients to the next hops of the current routes.
     fn move_message(&mut self, id: QueueId, envelope: &Envelope, fx: &mut Effects) {
         let Some(entry) = fx.index.get_mut(id) else {
             return;
         };
-        // A hop that a delivery session of this message is at keeps it until its outcome is known.
+        // A next hop with a delivery session for this message keeps it until the result is known.
         let before = entry.open_hops();
         let mut moved = Vec::new();
         for (state, recipient) in entry.recipients.iter_mut().zip(&envelope.recipients) {
@@ -318,7 +318,8 @@ impl Delivery {
         }
     }
 
-    /// Why a recipient waits: a next hop that could not be reached, be it for another message, is the latest that is known.
+    /// Why a recipient waits: a next hop that could not be reached, be it for another message, is the latest that is
+    /// known.
     pub(in crate::engine) fn latest_cause(
         &self,
         state: &RecipientState,

@@ -29,16 +29,17 @@ pub(super) struct Hops {
     pub(super) next: u32,
     /// Hops that may have something to send.
     pub(super) dirty: VecDeque<HopId>,
-    /// Messages whose next hop is to be worked out anew, oldest first.
+    /// Messages whose next hop must be found again, oldest first.
     pub(super) rerouting: BTreeSet<QueueId>,
-    /// The one of them whose envelope is being read.
+    /// The one of these whose envelope is being read.
     pub(super) rerouted: Option<QueueId>,
-    /// Hops where a delivery session waits for another message.
+    /// Next hops with an idle delivery session.
     pub(super) idling: BTreeSet<HopId>,
-    /// Hops that found no room for a delivery session, and wait for that of another: with mail of users, and the others.
+    /// Hops that found no room for a delivery session, and wait for that of another: with mail of users, and the
+    /// others.
     pub(super) wanting: [BTreeSet<(u64, HopId)>; 2],
     pub(super) wants: u64,
-    /// Those of them that are looked at again, because there is room.
+    /// The ones that are examined again, because there is room.
     pub(super) woken: BTreeSet<HopId>,
 }
 
@@ -65,14 +66,14 @@ pub(in crate::engine) struct Hop {
     /// Why it is paused.
     pub(in crate::engine) trouble: Option<Arc<FailureCause>>,
     pub(in crate::engine) status: Option<EnhancedCode>,
-    /// The last message of which the log says why it waits.
+    /// The last message for which the log gave the reason of its wait.
     pub(super) told: Option<QueueId>,
-    /// Messages that may still come in this pause and have the log say why they wait.
+    /// Further messages in this pause for which the log may give the reason.
     pub(super) tells: usize,
     /// Whether routes have changed under it: nothing more is sent there.
     pub(super) stale: bool,
     pub(super) queued: bool,
-    /// Where it waits for room: the line, and its turn there.
+    /// Its queue and its turn there, if it waits for room.
     pub(super) wants: Option<(usize, u64)>,
     /// Addresses that could not be connected to lately, and until when that counts.
     pub(super) dead: VecDeque<(IpAddr, Instant)>,
@@ -81,11 +82,11 @@ pub(in crate::engine) struct Hop {
 /// The delivery sessions that are on the way to a next hop, or there.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct HopSessions {
-    /// Those that have not got through yet.
+    /// Sessions that have not reached a host yet.
     pub(super) arriving: BTreeSet<ConnId>,
-    /// Those that have.
+    /// Sessions that have.
     through: BTreeSet<ConnId>,
-    /// Those of them that wait for another message.
+    /// The ones that wait for another message.
     pub(super) idle: Vec<ConnId>,
 }
 
@@ -102,8 +103,8 @@ impl Hop {
         self.away.insert(message);
     }
 
-    /// Who is charged for a delivery session that sets out now: mail of users goes before that of clients, a hop that was got
-    /// through to before one that may be dead, and hosts of one zone have one share.
+    /// The holder of a delivery session that starts now: mail of users goes before that of clients, a next hop that was
+    /// reached before one that may be dead, and the hosts of one zone have one share.
     pub(super) fn holder(&self) -> Holder {
         let standing = match (self.ready.has_trusted(), self.failures == 0, self.proven) {
             (true, true, _) => TrustLevel::Trusted,
@@ -115,33 +116,33 @@ impl Hop {
         Holder::nobody(standing).and(ShareKind::Zone, hash_of_text(zone_of(&name)))
     }
 
-    /// Ends its pause for one attempt before its time, which leaves the schedule as it is; says whether there was one.
+    /// Ends its pause early for one attempt, without changing the schedule; returns whether there was a pause.
     pub(super) fn resume_early(&mut self) -> bool {
         let until = self.paused_until.take();
         self.planned = until.or(self.planned);
         until.is_some()
     }
 
-    /// The next messages in its line of which the log is to say why they wait, at most so many: each in its turn.
+    /// The next messages in its queue for which the log gives the reason of their wait, at most `max`; they take turns.
     pub(super) fn next_to_tell(&mut self, max: usize) -> Vec<QueueId> {
         let next = self.ready.from(self.told, max);
         self.told = next.last().copied();
         next
     }
 
-    /// Whether the log is to say of one more message that has come why it waits.
+    /// Whether the log gives the reason for one more message that has arrived.
     pub(super) fn tells_one_more(&mut self) -> bool {
         let tells = self.is_in_trouble() && self.tells > 0;
         self.tells = self.tells.saturating_sub(usize::from(tells));
         tells
     }
 
-    /// Whether it is paused because nobody could be reached there.
+    /// Whether it is paused because it could not be reached.
     pub(in crate::engine) fn is_in_trouble(&self) -> bool {
         self.paused_until.is_some() && self.trouble.is_some()
     }
 
-    /// When it is tried again, where it is paused.
+    /// The time of the next attempt if it is paused.
     pub(in crate::engine) fn next_attempt(&self) -> Option<Instant> {
         let until = self.paused_until?;
         Some(self.probe_at.map_or(until, |probe| probe.min(until)))
@@ -236,13 +237,13 @@ impl Hops {
         }
     }
 
-    /// Those that wait for another message: of each hop the one that is taken first.
+    /// Idle sessions: of each next hop the one that is used first.
     pub(super) fn idle(&self) -> impl Iterator<Item = (HopId, ConnId)> {
         let last = |id: &HopId| Some((*id, *self.hops.get(id)?.sessions.idle.last()?));
         self.idling.iter().filter_map(last)
     }
 
-    /// Takes one of those that wait for another message at a hop.
+    /// Takes an idle session of a next hop.
     pub(super) fn take_idle(&mut self, id: HopId) -> Option<ConnId> {
         let hop = self.hops.get_mut(&id)?;
         let conn = hop.sessions.idle.pop();
@@ -265,7 +266,7 @@ impl Hops {
         self.hops.get(&id).is_none_or(|hop| hop.stale)
     }
 
-    /// Looks again whether a hop can send.
+    /// Marks a next hop to be examined for messages that can be sent.
     pub(super) fn touch(&mut self, id: HopId) {
         if let Some(hop) = self.hops.get_mut(&id)
             && !hop.queued
@@ -275,7 +276,7 @@ impl Hops {
         }
     }
 
-    /// Looks again at all that wait: room for delivery sessions has come free.
+    /// Marks all waiting next hops to be examined: room for delivery sessions is free.
     pub(super) fn touch_waiting(&mut self) {
         let waiting: Vec<HopId> = self
             .hops
@@ -301,7 +302,7 @@ impl Hops {
         }
     }
 
-    /// The standings that those may have who wait for room, this hop aside: each line has two.
+    /// The trust levels of the next hops that wait for room, without this one: each queue has two.
     pub(super) fn wanting_beside(&self, own: HopId) -> impl Iterator<Item = TrustLevel> {
         let standings = [
             [TrustLevel::Known, TrustLevel::Trusted],
@@ -321,8 +322,8 @@ impl Hops {
         }
     }
 
-    /// Room for a delivery session has come free: some of those that wait for it are looked at again. Whoever finds none after all
-    /// waits behind the others.
+    /// Room for a delivery session is free: examines some of the next hops that wait for it. One that still finds no
+    /// room goes to the end of its queue.
     pub(super) fn wake_wanting(&mut self) {
         for line in 0..self.wanting.len() {
             for _ in 0..WAKES_PER_COURIER_MAX {
@@ -333,7 +334,7 @@ impl Hops {
         }
     }
 
-    /// Has the first one of a line looked at again; says whether there was one.
+    /// Has the first next hop of a queue examined; returns whether there was one.
     pub(super) fn wake_next(&mut self, line: usize) -> bool {
         let next = self.wanting.get_mut(line).and_then(BTreeSet::pop_first);
         let Some((_, id)) = next else { return false };
@@ -352,7 +353,7 @@ impl Hops {
         }
     }
 
-    /// A delivery session goes on under another id.
+    /// A delivery session continues under another id.
     pub(super) fn session_moved(&mut self, id: HopId, old: ConnId, new: ConnId) {
         if let Some(hop) = self.hops.get_mut(&id) {
             let sessions = &mut hop.sessions;
@@ -364,7 +365,7 @@ impl Hops {
         }
     }
 
-    /// A delivery session is gone. Those that wait for its room are looked at before its own hop.
+    /// A delivery session has ended. Next hops that wait for its place are examined before its own.
     pub(super) fn session_gone(&mut self, id: HopId, conn: ConnId) {
         if let Some(hop) = self.hops.get_mut(&id) {
             hop.sessions.arriving.remove(&conn);
@@ -394,7 +395,7 @@ impl Hops {
         self.touch(id);
     }
 
-    /// Ends every pause for one attempt: somebody asked for it.
+    /// Ends every pause for one attempt, as an operator requested.
     pub(super) fn resume_all(&mut self) {
         let mut paused = Vec::new();
         for (id, hop) in &mut self.hops {

@@ -14,9 +14,9 @@ use crate::smtp::client::{ClientLogin, ClientProtocol, TlsPolicy};
 /// The hosts of a next hop that have not been tried.
 #[derive(Default)]
 pub(super) struct Candidates {
-    /// Those that have not been looked up.
+    /// Hosts that have not been looked up.
     pub(super) hosts: VecDeque<Host>,
-    /// Addresses of those that have.
+    /// Addresses of the hosts that have.
     pub(super) targets: VecDeque<Target>,
     /// Whether a question was not asked, because too much was being asked already.
     pub(super) is_unasked: bool,
@@ -29,7 +29,7 @@ impl Candidates {
     }
 }
 
-/// What is being looked up.
+/// The current look-up.
 pub(super) enum Search {
     /// Nothing: the next candidate is taken.
     Done,
@@ -54,19 +54,19 @@ pub(super) struct Addresses {
 /// A host to be tried.
 #[derive(Clone)]
 pub(super) struct Host {
-    /// Its name; ours, where it is a program of this machine.
+    /// Its name; ours if it is a program of this machine.
     pub(super) name: Domain,
-    /// Where it is, if that is known without a look-up.
+    /// Its address, if that is known without a look-up.
     pub(super) at: Option<Endpoint>,
     pub(super) port: u16,
     pub(super) protocol: ClientProtocol,
     pub(super) tls: TlsPolicy,
     pub(super) login: Option<ClientLogin>,
-    /// By what it is known.
+    /// How it was found.
     pub(super) found_by: FoundBy,
 }
 
-/// By what a host is known.
+/// How a host was found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum FoundBy {
     /// The configuration names it: an address of this machine is meant.
@@ -85,7 +85,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// As people are told of it.
+    /// Its name for people.
     pub(super) fn place(&self) -> FailurePlace {
         match &self.to {
             Endpoint::Tcp(to) => FailurePlace::Host {
@@ -102,8 +102,8 @@ impl Target {
         self.to.ip().is_none_or(|ip| ip.is_loopback())
     }
 
-    /// The host that has a message now, and tells or does not tell what becomes of it; a program of this machine is none,
-    /// also where it takes LMTP on a port.
+    /// The host that has the message now, and is responsible for DSNs; `None` for a program of this machine, even if it
+    /// accepts LMTP on a port.
     pub(super) fn remote_host(&self) -> Option<String> {
         let here = |ip: &IpAddr| self.host.protocol == ClientProtocol::Lmtp && ip.is_loopback();
         let ip = self.to.ip().filter(|ip| !here(ip));

@@ -41,7 +41,7 @@ impl Delivery {
         self.turned_away(conn, delivery, status, &words, fx);
     }
 
-    /// The session is over. What it carries goes to the next host, as a delivery session does that did not get through.
+    /// The server refused the session. The carried message goes to the next host, as if this one had not been reached.
     pub(super) fn turned_away(
         &mut self,
         conn: ConnId,
@@ -54,7 +54,7 @@ impl Delivery {
         self.leave_host(conn, delivery, status, words, fx);
     }
 
-    /// The same where the connection is gone already.
+    /// The same if the connection is gone already.
     fn leave_host(
         &mut self,
         conn: ConnId,
@@ -69,7 +69,7 @@ impl Delivery {
         self.advance(conn, delivery, fx);
     }
 
-    /// The connection is gone: on to the next host, with what is left of the message, or home.
+    /// The connection is gone: continues with the next host and the rest of the message, or ends.
     fn advance(&mut self, conn: ConnId, mut delivery: Box<DeliverySession>, fx: &mut Effects) {
         let recording = match delivery.state {
             State::Recording { id, .. } => Some(id),
@@ -80,7 +80,7 @@ impl Delivery {
             return self.end_session(conn, delivery, fx);
         }
         if let Some(id) = recording {
-            // What is known of the message is on its way to the disk, and comes first.
+            // The results so far are on their way to the disk, and come first.
             delivery.state = State::Recording {
                 id,
                 link: None,
@@ -100,11 +100,11 @@ impl Delivery {
         cause: &Lost,
         fx: &mut Effects,
     ) {
-        // Between two hosts there is no connection: this one was left already, and its end says nothing of the next.
+        // Between two hosts there is no connection: this one was left already, and its end does not concern the next.
         let Some(link) = delivery.state.link_mut() else {
             return self.put_back(conn, delivery, fx);
         };
-        // What came before the end decides, where it was a refusal.
+        // A refusal before the end decides.
         if let Some(refusal) = link.session.on_end() {
             let (status, words) = meaning(&refusal);
             return self.leave_host(conn, delivery, status, &words, fx);
@@ -121,7 +121,7 @@ impl Delivery {
         self.try_elsewhere(conn, delivery, broken, (status, &what), fx);
     }
 
-    /// Tries the same host in clear where its handshake failed, or goes on to the next.
+    /// Tries the same host without TLS if its handshake failed, or continues with the next.
     fn try_elsewhere(
         &mut self,
         conn: ConnId,
@@ -138,8 +138,9 @@ impl Delivery {
         }
         let has_tls = broken == Broken::Handshake || delivery.tls().is_some();
         match delivery.target() {
-            // RFC 7435: what cannot be had encrypted is sent in clear, as it would be had TLS not been offered. A host
-            // may also hang up or fall silent at the hello, or refuse once the client holds the handshake done.
+            // RFC 7435: if encryption fails, the message is sent in clear, as if TLS had not been offered. A host may
+            // also disconnect or time out after the ClientHello, or refuse when the client considers the handshake
+            // complete.
             Some(target)
                 if has_tls
                     && delivery.reach != Reach::Here
@@ -161,7 +162,7 @@ impl Delivery {
         self.advance(conn, delivery, fx);
     }
 
-    /// The session is of no more use: what was under way in it gets its fate.
+    /// The session can no longer be used: records a result for the transaction in progress.
     fn settle_broken(
         &mut self,
         conn: ConnId,
@@ -221,7 +222,7 @@ impl Delivery {
         }
     }
 
-    /// Says QUIT and does not wait for the answer.
+    /// Sends QUIT and does not wait for the reply.
     pub(super) fn quit(
         &mut self,
         conn: ConnId,
@@ -237,7 +238,7 @@ impl Delivery {
         self.end_session(conn, delivery, fx);
     }
 
-    /// The daemon stops: what is being sent may finish, the rest goes home.
+    /// The daemon stops: a message that is being sent may finish, other sessions end.
     pub(super) fn on_stop(
         &mut self,
         conn: ConnId,
@@ -245,7 +246,7 @@ impl Delivery {
         fx: &mut Effects,
     ) {
         match &delivery.state {
-            // Only behind the dot would a cut leave open whether the message is there.
+            // Only after the dot would a cut leave open whether the message was accepted.
             State::Talking { link, .. } if link.session.is_past_dot() => {
                 self.put_back(conn, delivery, fx);
             }
@@ -261,7 +262,7 @@ impl Delivery {
         }
     }
 
-    /// Gives up for now: what it carries is deferred with what the hosts have said.
+    /// Gives up for now: the carried message is deferred with the replies of the hosts.
     pub(super) fn give_up_for_now(
         &mut self,
         conn: ConnId,
@@ -272,7 +273,7 @@ impl Delivery {
         self.end_session(conn, delivery, fx);
     }
 
-    /// A delivery session is done, whatever the reason; its connection is closed already.
+    /// Ends a delivery session for any reason; its connection is closed already.
     pub(super) fn end_session(
         &mut self,
         conn: ConnId,
@@ -317,7 +318,7 @@ impl Broken {
     }
 }
 
-/// The fates of a transaction that is under way in a session whose connection is gone, or which is left.
+/// The results of the transaction in progress, for a session whose connection is gone or that is left.
 fn last_results(session: &mut Session, words: &QuotedWords) -> Option<Vec<RecipientResult>> {
     session.on_lost(words.as_str());
     let requests = std::iter::from_fn(|| session.next_request());

@@ -13,7 +13,7 @@ use crate::queue::{Location, Queued};
 use crate::queue_id::QueueId;
 use crate::smtp::client::{ClientMail, Rcpt, RecipientResult};
 
-/// What was said of a recipient, and where.
+/// A reply about a recipient, and its host.
 #[derive(Clone)]
 pub(super) struct Heard {
     pub(super) result: RecipientResult,
@@ -23,24 +23,24 @@ pub(super) struct Heard {
 /// The message that a delivery session carries.
 pub(super) struct Load {
     pub(super) id: QueueId,
-    /// Where it was when it was taken.
+    /// Its location when it was taken.
     pub(super) location: Location,
     pub(super) size: u64,
     /// Indices into the envelope's recipients.
     pub(super) indices: Vec<u32>,
     /// Header fields to be sent before the body.
     pub(super) fields: Vec<u8>,
-    /// The body, where it is short and came with the envelope.
+    /// The body, if it is short and was read with the envelope.
     pub(super) body: Option<Vec<u8>>,
     pub(super) sent: u64,
-    /// The sum of what was sent of the body.
+    /// Checksum of the sent part of the body.
     pub(super) sum: crc32fast::Hasher,
     pub(super) reading: bool,
-    /// Recipients whose sender wants to hear of success.
+    /// Recipients whose sender asked for success DSNs.
     pub(super) dsn: Vec<u32>,
-    /// Those that are offered, as the log names them.
+    /// The offered recipients, as the log names them.
     pub(super) names: BTreeMap<u32, Named>,
-    /// What hosts before this one have said of recipients that are left.
+    /// Replies of earlier hosts about the open recipients.
     pub(super) earlier: BTreeMap<u32, Heard>,
     pub(super) arrived: Timestamp,
     /// Since when it has been in the index of this process.
@@ -69,7 +69,7 @@ impl Load {
         })
     }
 
-    /// Begins to be offered to a host, from where it is now.
+    /// Starts offering it to a host, from its current location.
     pub(super) fn begin(&mut self, location: Location) {
         self.location = location;
         self.reading = true;
@@ -78,8 +78,8 @@ impl Load {
         self.body = None;
     }
 
-    /// A transaction has one reverse-path: keeps the recipients that have that of the first. The others, which are given
-    /// back, wait for a transaction of their own.
+    /// A transaction has one reverse-path: keeps the recipients that have that of the first. The others, which are
+    /// given back, wait for a transaction of their own.
     pub(super) fn keep_one_sender(&mut self, envelope: &Envelope) -> Vec<u32> {
         let path = |at: &u32| {
             let recipient = envelope.recipients.get(*at as usize);
@@ -92,7 +92,7 @@ impl Load {
         others
     }
 
-    /// What a server is told of it, and of its recipients.
+    /// The envelope and options for a server.
     pub(super) fn offer(&mut self, envelope: &Envelope, fields: &[u8]) -> ClientMail {
         let offered = (self.indices.iter())
             .filter_map(|at| Some((*at, envelope.recipients.get(*at as usize)?)));

@@ -6,7 +6,8 @@ use crate::smtp::client::{NO_REPLY, SessionRefusal};
 use crate::smtp::reply::RemoteReply;
 use crate::status::EnhancedCode;
 
-/// What was said at a place. Our helper speaks LMTP for programs and mailboxes: its replies are our words.
+/// The cause for a reply at a place. Our helper speaks LMTP for programs and mailboxes, so its replies are our own
+/// words.
 pub(super) fn cause_at(at: Option<FailurePlace>, words: QuotedWords) -> FailureCause {
     let words = match (&at, words) {
         (Some(FailurePlace::Program(_)), QuotedWords::Reply(text)) => QuotedWords::Ours(text),
@@ -15,12 +16,12 @@ pub(super) fn cause_at(at: Option<FailurePlace>, words: QuotedWords) -> FailureC
     FailureCause { at, words }
 }
 
-/// What a refusal of a whole session means for the mail.
+/// The status of the mail when a whole session is refused.
 pub(super) fn meaning(refusal: &SessionRefusal) -> (EnhancedCode, QuotedWords) {
     let reply = |reply: &RemoteReply| QuotedWords::Reply(reply.to_text().into());
     match refusal {
         SessionRefusal::Reply(said) => (said.status(), reply(said)),
-        // A command that it does not know says nothing of the mail, however it is put.
+        // The reply to an unknown command does not concern the mail, whatever its text.
         SessionRefusal::Fallback(said) if matches!(said.code, 500..=504) => {
             (said.status().as_transient(), reply(said))
         }
@@ -59,7 +60,7 @@ pub(super) fn meaning(refusal: &SessionRefusal) -> (EnhancedCode, QuotedWords) {
     }
 }
 
-/// What the end of a connection means for the mail.
+/// The status of the mail when a connection ends.
 pub(super) fn meaning_of_end(cause: &Lost) -> (EnhancedCode, String) {
     let (detail, what) = match cause {
         Lost::Eof => (2, "the server closed the connection"),

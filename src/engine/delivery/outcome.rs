@@ -23,7 +23,7 @@ use crate::smtp::client::{RecipientResult, RefusalScope};
 use crate::status::EnhancedCode;
 
 impl Delivery {
-    /// The transaction is over: what is decided is written, what is left goes to the next host.
+    /// The transaction is over: records the results, and offers the open recipients to the next host.
     pub(super) fn on_transaction_done(
         &mut self,
         conn: ConnId,
@@ -71,7 +71,8 @@ impl Delivery {
         };
     }
 
-    /// Puts off what is carried, with what the hosts have said of it; what they have not been asked waits as before.
+    /// Defers the carried recipients, with the replies of the hosts; recipients that no host was asked about wait as
+    /// before.
     pub(super) fn defer_message(&mut self, delivery: &mut DeliverySession, fx: &mut Effects) {
         let Some(mut load) = delivery.state.take_load() else {
             return;
@@ -89,7 +90,7 @@ impl Delivery {
         self.record_results(None, delivery, &load, decided, fx);
     }
 
-    /// Turns fates into outcomes and has them written; says whether the delivery session has to wait for that.
+    /// Turns delivery results into outcomes and records them; returns whether the delivery session must wait for that.
     pub(super) fn record_results(
         &mut self,
         conn: Option<ConnId>,
@@ -141,7 +142,7 @@ impl Delivery {
         self.settle_outcomes(load.id, recipients, &relayed, host, conn, fx)
     }
 
-    /// Recipients that the server had no room for, or that nobody was asked to take, wait for another transaction.
+    /// Recipients that the server had no room for, or that were not offered, wait for another transaction.
     pub(super) fn try_again(&mut self, id: QueueId, indices: &[u32], hop: HopId, fx: &mut Effects) {
         if let Some(entry) = fx.index.get_mut(id) {
             for index in indices {
@@ -153,7 +154,8 @@ impl Delivery {
         self.make_ready(id, hop, fx);
     }
 
-    /// A recipient goes on to the next host. Behind a lost reply this may make a duplicate, and says so (RFC 1047).
+    /// A recipient continues with the next host. After a lost reply this may cause a duplicate, which the log notes
+    /// (RFC 1047).
     fn log_left(
         &mut self,
         load: &Load,
@@ -177,7 +179,7 @@ impl Delivery {
         }
     }
 
-    /// The outcome of an attempt that was deferred: another, later; or none, if it has lasted too long.
+    /// The outcome of a deferred attempt: another attempt later, or failure if the message is too old.
     pub(super) fn deferral(
         &mut self,
         load: &Load,
@@ -192,7 +194,7 @@ impl Delivery {
             .get(load.id)
             .and_then(|entry| entry.recipients.get(index as usize));
         let attempts = state.map_or(0, |state| state.attempts).saturating_add(1);
-        // An attempt has just failed: age alone, which a clock that was set can make, gives nothing up untried.
+        // An attempt has just failed: age alone, which a changed clock can cause, gives up nothing untried.
         if fx.now.wall.since(load.arrived) > fx.config.delivery.give_up_after {
             count_up(&mut fx.counters.failed, 1);
             fx.observed.failed(delivery.provider());
@@ -226,7 +228,8 @@ impl Delivery {
         let provider = delivery.provider();
         let version = delivery.tls().map(|tls| tls.version);
         let version = (provider != Provider::Here).then(|| Version::of(version));
-        // What an earlier process took in has been waiting since then: its clock is gone, and the date counts in seconds.
+        // A message of an earlier process has waited since then: its monotonic clock is gone, and the date counts in
+        // seconds.
         let here = fx.now.instant.since(load.since);
         let whole = fx.now.wall.since(load.arrived);
         let took = here.max(whole.saturating_sub(Duration::from_secs(1)));
@@ -241,7 +244,7 @@ impl Delivery {
         (!left.is_zero() && left <= retry::DELAY_MAX).then_some((state.attempts, state.until))
     }
 
-    /// The outcome is on the disk (or waits for the disk): the delivery session may go on.
+    /// The outcome is on the disk (or waits for the disk): the delivery session may continue.
     pub(in crate::engine) fn go_on(&mut self, conn: ConnId, message: QueueId, fx: &mut Effects) {
         let Some(delivery) = self.sessions.take(conn) else {
             return;
@@ -253,7 +256,7 @@ impl Delivery {
         }
     }
 
-    /// Gives up what waits of a message for a hop.
+    /// Gives up the waiting recipients of a message for a next hop.
     pub(in crate::engine) fn give_up(
         &mut self,
         id: QueueId,
@@ -269,7 +272,7 @@ impl Delivery {
         self.settle_untried(id, recipients, "expired", fx);
     }
 
-    /// Has failures written that nobody was asked about: who they are is in the envelope, which is read for the DSN, and
+    /// Records failures that no host was asked about. The addresses are in the envelope, which is read for the DSN, and
     /// logged with it.
     pub(super) fn settle_untried(
         &mut self,
@@ -293,7 +296,7 @@ impl Delivery {
         fx.note(Note::Notify(unrecorded));
     }
 
-    /// What is written of delivery results that are known now.
+    /// The record of delivery results that are known now.
     fn result_record(
         &self,
         id: QueueId,
@@ -309,7 +312,7 @@ impl Delivery {
         }
     }
 
-    /// Has outcomes written: behind a DSN, where one is owed. Says whether a delivery session has to wait.
+    /// Records outcomes, after the DSN if one is owed. Returns whether a delivery session must wait.
     pub(in crate::engine) fn settle_outcomes(
         &mut self,
         id: QueueId,
@@ -325,8 +328,8 @@ impl Delivery {
             .iter()
             .any(|(_, outcome)| matches!(outcome, DeliveryResult::Failed { .. }));
         if failed || !relayed.is_empty() {
-            // A DSN takes its time. A delivery session that has delivered something waits for it all the same: a kill
-            // must not repeat more than its last message.
+            // A DSN takes time. A delivery session that has delivered something waits anyway: a kill must not repeat
+            // more than its last message.
             let delivered = record
                 .recipients
                 .iter()
@@ -348,7 +351,7 @@ impl Delivery {
     }
 }
 
-/// Logs what has become of a recipient.
+/// Logs the delivery result of a recipient.
 fn log_result(
     event: &str,
     load: &Load,
@@ -367,7 +370,7 @@ fn log_result(
         line = line.about(named);
     }
     line = line.with_some("status", status);
-    // What an earlier host has said is of that one, whichever was asked last.
+    // The reply of an earlier host belongs to that host, whichever was asked last.
     let last = delivery.place();
     let is_of_last = why.at.is_none() || why.at == last;
     line = match why.at.as_ref().or(last.as_ref()) {
@@ -383,7 +386,7 @@ fn log_result(
     fx.log(line.with("reply", &why.words));
 }
 
-/// Closes what waits of a message for a hop with one failure for all.
+/// Closes the waiting recipients of a message for a next hop with one failure for all.
 pub(super) fn close_waiting(
     entry: &mut crate::queue::Queued,
     hop: HopId,
@@ -405,8 +408,8 @@ pub(super) fn close_waiting(
     recipients
 }
 
-/// What counts of what two hosts have said: that it may pass outweighs that it is for good, unless it is for good
-/// everywhere; else the later.
+/// Which of two replies counts: a temporary one outweighs a permanent one, so that mail fails only if every host says
+/// so; otherwise the later.
 fn weightier(earlier: Heard, later: Heard) -> Heard {
     match (&earlier.result, &later.result) {
         (
@@ -426,10 +429,10 @@ fn unknown_words(words: &QuotedWords) -> QuotedWords {
     ))
 }
 
-/// What stands before the last answer where a recipient was given up because of its age.
+/// Text before the last reply if a recipient was given up because of its age.
 pub(in crate::engine) const GIVEN_UP: &str = "given up after too long: ";
 
-/// What a transient status becomes once it has lasted too long: 4.4.7 says "delivery time expired".
+/// The status of a temporary failure that has lasted too long: 4.4.7 means "delivery time expired".
 fn expired_status(status: EnhancedCode) -> EnhancedCode {
     let plain = status == EnhancedCode::new(4, 0, 0) || status == EnhancedCode::new(4, 4, 1);
     if plain {

@@ -28,7 +28,7 @@ impl Delivery {
         self.hops.intern(hop)
     }
 
-    /// A message is on the disk: it waits for its next hops from now on.
+    /// A message is on the disk: from now on it waits for its next hops.
     pub(in crate::engine) fn on_queued(&mut self, message: NewMessage, fx: &mut Effects) {
         let NewMessage {
             id,
@@ -136,7 +136,7 @@ impl Delivery {
         self.make_ready(id, hop, fx);
     }
 
-    /// Puts a message in the line of a hop, unless it is held or has nobody there who is due.
+    /// Adds a message to the queue of a next hop, unless it is held or has no due recipient there.
     pub(super) fn make_ready(&mut self, id: QueueId, hop: HopId, fx: &mut Effects) {
         let ready = fx
             .index
@@ -153,7 +153,7 @@ impl Delivery {
         self.hops.push_ready(hop, id, by_client);
     }
 
-    /// The envelope that a new route needs cannot be read: for those that wait this was an attempt.
+    /// The envelope that a new route needs cannot be read: counts as an attempt for the waiting recipients.
     pub(super) fn defer_unrouted(&mut self, id: QueueId, fx: &mut Effects) {
         let Some(entry) = fx.index.get_mut(id) else {
             return;
@@ -186,7 +186,7 @@ impl Delivery {
         }
     }
 
-    /// What came of an attempt is on the disk, and counts from now on.
+    /// The results of an attempt are on the disk and apply from now on.
     pub(in crate::engine) fn on_recorded(&mut self, record: OutcomeRecord, fx: &mut Effects) {
         let OutcomeRecord {
             id,
@@ -236,7 +236,7 @@ impl Delivery {
         fx.note(Note::Finished { id });
     }
 
-    /// A message is done, or was taken out of the queue by an operator with this uid, whatever was still owed.
+    /// A message is done, or was removed by an operator with this uid, whatever was still owed.
     pub(in crate::engine) fn on_done(&mut self, id: QueueId, by: Option<u32>, fx: &mut Effects) {
         let Some(entry) = fx.index.remove(id) else {
             return;
@@ -291,7 +291,7 @@ impl Delivery {
     }
 }
 
-/// What came of an attempt counts for a recipient from now on; says when it is tried again, if it is.
+/// Applies the result of an attempt to a recipient; returns the time of the next attempt, if any.
 fn apply(state: &mut RecipientState, outcome: DeliveryResult, now: Now) -> Option<Instant> {
     match outcome {
         DeliveryResult::Delivered | DeliveryResult::Failed { .. } => {
@@ -315,7 +315,7 @@ fn apply(state: &mut RecipientState, outcome: DeliveryResult, now: Now) -> Optio
     }
 }
 
-/// Whether anybody is to be told that the message is late.
+/// Whether any recipient asks for a delay DSN.
 fn wants_delay(envelope: &Envelope) -> bool {
     let mut recipients = envelope.recipients.iter();
     recipients.any(|recipient| recipient.notify.wants_delay())
@@ -328,8 +328,8 @@ fn due_at(until: Timestamp, now: Now) -> Instant {
         .after(until.since(now.wall).min(retry::DELAY_MAX))
 }
 
-/// Whether what has this origin was caused by somebody who had no authority of their own: an address that may not relay,
-/// or a DSN of ours, which anybody's mail may have caused.
+/// Whether mail of this origin was caused by a client without permission to relay: sent from an address that may not
+/// relay, or a DSN of ours, which anybody's mail may have caused.
 fn is_by_client(config: &Config, origin: &MessageOrigin) -> bool {
     match origin {
         MessageOrigin::Client(address) => !config.trust.relay.contains(*address),
@@ -338,7 +338,7 @@ fn is_by_client(config: &Config, origin: &MessageOrigin) -> bool {
     }
 }
 
-/// The user of this machine whose process submitted what has this origin.
+/// The user of this machine whose process submitted mail of this origin.
 const fn submitter(origin: &MessageOrigin) -> Option<u32> {
     match origin {
         MessageOrigin::Process(uid) => Some(*uid),

@@ -210,8 +210,7 @@ impl Delivery {
         }
     }
 
-    /// Whether an address is passed over: who waits with a message in hand for a host that was dead a moment ago keeps
-    /// others waiting.
+    /// Whether an address is skipped: a session that waits with a message for a host that was just dead delays others.
     fn is_known_dead(&self, delivery: &DeliverySession, target: &Target, fx: &Effects) -> bool {
         let hop = self.hops.get(delivery.hop);
         let hop = hop.filter(|_| delivery.state.load().is_some());
@@ -274,7 +273,7 @@ impl Delivery {
         {
             return self.wait_for_room(old, delivery, fx);
         }
-        // Each connection has an id of its own: what still comes for the last one is not taken for this one's.
+        // Each connection has an id of its own: late events of the last one are not taken for this one's.
         fx.conns.release(old);
         let conn = fx.conns.reserve(Owner::Delivery);
         self.hops.session_moved(delivery.hop, old, conn);
@@ -300,7 +299,7 @@ impl Delivery {
         self.put_back(conn, delivery, fx);
     }
 
-    /// Charges a delivery session to the address that it goes to, whichever next hops have that.
+    /// Charges a delivery session to its destination address, which several next hops may share.
     fn may_connect(
         &mut self,
         delivery: &mut DeliverySession,
@@ -318,7 +317,8 @@ impl Delivery {
         may
     }
 
-    /// There are sessions enough to where it goes, or questions enough under way: it goes home, and its next hop waits for a moment.
+    /// There are enough sessions to the destination, or enough questions in progress: the session ends, and its next
+    /// hop waits for a moment.
     fn wait_for_room(&mut self, conn: ConnId, delivery: Box<DeliverySession>, fx: &mut Effects) {
         let hop = delivery.hop;
         self.give_up_for_now(conn, delivery, fx);
@@ -364,7 +364,7 @@ impl Delivery {
         }
     }
 
-    /// Mail for nobody: all that waits is done with.
+    /// Discards mail: all waiting recipients are done.
     fn hop_discards(&mut self, conn: ConnId, delivery: Box<DeliverySession>, fx: &mut Effects) {
         let hop = delivery.hop;
         self.end_session(conn, delivery, fx);
@@ -456,7 +456,7 @@ impl Addresses {
                     self.found.extend(addresses);
                 }
                 Records::Aaaa(addresses) => {
-                    // A mapped address is the one that it maps: the system connects to that.
+                    // A mapped address is the IPv4 address in it: the system connects to that.
                     let addresses = addresses.iter().copied().map(IpAddr::V6);
                     let addresses = addresses.map(|address| address.to_canonical());
                     self.found.extend(addresses);
@@ -474,7 +474,7 @@ impl Addresses {
         }
     }
 
-    /// Why no address is known, where that is so.
+    /// The reason why no address is known, if that is so.
     fn missing(&self, family: AddressFamily) -> Option<Trouble> {
         let error = self.in_vain.filter(|_| self.found.is_empty())?;
         let (status, what) = match (error.is_temporary(), self.host.found_by, family) {
@@ -484,7 +484,7 @@ impl Addresses {
                 EnhancedCode::new(5, 1, 2),
                 "the domain has no mail exchanger and no address",
             ),
-            // Section 5.1: where none of the exchangers can be used, that is an error. One that can is tried.
+            // Section 5.1: if none of the exchangers can be used, that is an error. One that can be used is tried.
             (false, FoundBy::Exchanger, AddressFamily::Any) => (
                 EnhancedCode::new(5, 4, 4),
                 "the mail exchanger has no address",
@@ -520,7 +520,7 @@ impl DeliverySession {
     }
 }
 
-/// A delivery session asks on nobody's account: there are few of them.
+/// Questions of delivery sessions are charged to no holder: there are few of them.
 const DELIVERY: Holder = Holder::nobody(TrustLevel::Trusted);
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::queue_id::QueueId;
 use crate::smtp::client::{Session, TlsPolicy};
 use crate::status::EnhancedCode;
 
-/// Next hops, what waits for them, and the sessions that deliver it.
+/// Next hops, the messages that wait for them, and the sessions that deliver.
 #[derive(Default)]
 pub(in crate::engine) struct Delivery {
     pub(super) hops: Hops,
@@ -31,15 +31,15 @@ pub(in crate::engine) struct Delivery {
 /// One session on its way or at work.
 pub(super) struct DeliverySession {
     pub(super) hop: HopId,
-    /// Who is charged for it.
+    /// The holder that is charged.
     pub(super) holder: Holder,
-    /// Who was when it set out.
+    /// The holder when it started.
     pub(super) base: Holder,
     pub(super) state: State,
     pub(super) candidates: Candidates,
     /// The host that it has left, until it connects to another.
     pub(super) last: Option<Target>,
-    /// What kept it from getting through, last.
+    /// The last reason why it did not reach a host.
     pub(super) trouble: Option<Trouble>,
     pub(super) pace: Pace,
     /// How far it got.
@@ -48,10 +48,10 @@ pub(super) struct DeliverySession {
     pub(super) detour: bool,
 }
 
-/// What a delivery session is about. A message that it carries is in the state, as is the connection.
+/// The state of a delivery session. The state owns the connection, and the message if one is carried.
 #[derive(Default)]
 pub(super) enum State {
-    /// Names are looked up; there is no connection.
+    /// MX resolution; there is no connection.
     Searching {
         lookup: Search,
         load: Option<Box<Load>>,
@@ -68,7 +68,7 @@ pub(super) enum State {
         load: Option<Box<Load>>,
         until: Instant,
     },
-    /// The server is to answer, or the body goes out.
+    /// The server must reply, or the body is being sent.
     Talking {
         link: Box<ServerLink>,
         load: Option<Box<Load>>,
@@ -78,8 +78,8 @@ pub(super) enum State {
         link: Box<ServerLink>,
         load: Box<Load>,
     },
-    /// The delivery result is being committed; the server may have gone meanwhile, and what is left of the message goes
-    /// to the next host.
+    /// The delivery result is being committed. The server may have disconnected meanwhile; then the rest of the message
+    /// goes to the next host.
     Recording {
         id: QueueId,
         link: Option<Box<ServerLink>>,
@@ -100,7 +100,7 @@ pub(super) struct ServerLink {
     pub(super) target: Target,
     pub(super) session: Session,
     pub(super) tls: Option<TlsSession>,
-    /// When it is too late for what the server owes.
+    /// Deadline for the server's next action.
     pub(super) until: Option<Instant>,
     /// How far the session was when that was set.
     progress: u64,
@@ -114,7 +114,7 @@ pub(super) struct Pace {
     pub(super) began: Instant,
     /// From then on no other host is tried.
     pub(super) walk_until: Instant,
-    /// From then on what it carries is deferred.
+    /// After this time the carried message is deferred.
     pub(super) attempt_until: Instant,
 }
 
@@ -123,9 +123,9 @@ pub(super) struct Pace {
 pub(super) enum Reach {
     /// No host has taken it in.
     Nowhere,
-    /// A host has, which is not the one where it is now.
+    /// A host was reached, but not the current one.
     Elsewhere,
-    /// The host where it is now has.
+    /// The current host was reached.
     Here,
 }
 
@@ -147,12 +147,12 @@ impl Delivery {
         self.hops.len()
     }
 
-    /// The disk takes records again: sending goes on.
+    /// The disk takes records again: sending continues.
     pub(in crate::engine) fn on_disk_works(&mut self) {
         self.hops.touch_waiting();
     }
 
-    /// An operator wants these tried now, and what they wait for with them.
+    /// An operator wants these messages tried now, which ends the pauses of their next hops.
     pub(in crate::engine) fn on_flush(&mut self, ids: &[QueueId], fx: &mut Effects) {
         self.hops.resume_all();
         for id in ids {
@@ -226,7 +226,7 @@ impl State {
         }
     }
 
-    /// The same, to change it.
+    /// The same, for changes.
     pub(super) fn link_mut(&mut self) -> Option<&mut ServerLink> {
         match self {
             Self::Connecting { link, .. }
@@ -252,7 +252,7 @@ impl State {
         }
     }
 
-    /// The same, to change it.
+    /// The same, for changes.
     pub(super) fn load_mut(&mut self) -> Option<&mut Load> {
         match self {
             Self::Searching { load, .. }
@@ -265,7 +265,7 @@ impl State {
         }
     }
 
-    /// The message of which a part is being read.
+    /// The message that is being read from the journal.
     pub(super) fn reads(&self) -> Option<QueueId> {
         match self {
             Self::Reading { load, .. } => Some(load.id),
@@ -289,7 +289,7 @@ impl State {
                 Some(&mut link.session)
             }
             Self::Recording { link, .. } => link.as_mut().map(|link| &mut link.session),
-            // Behind STARTTLS it is an injection, which the session says; before a greeting it is nothing.
+            // After STARTTLS this is an injection, which the session reports; before a greeting it means nothing.
             Self::Handshake { link, .. } if link.target.host.tls != TlsPolicy::Active => {
                 Some(&mut link.session)
             }
@@ -317,7 +317,7 @@ impl State {
         }
     }
 
-    /// Ends a state, whichever it is: what it owned is handed on, or dropped.
+    /// Ends any state: its data are returned or dropped.
     pub(super) fn end(&mut self) -> (Option<Box<ServerLink>>, Option<Box<Load>>) {
         match mem::take(self) {
             Self::Searching { load, .. } => (None, load),
@@ -331,7 +331,7 @@ impl State {
         }
     }
 
-    /// When it is too late for what is waited for.
+    /// The deadline of the current wait.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Connecting { until, .. }
@@ -347,7 +347,7 @@ impl State {
 }
 
 impl ServerLink {
-    /// One that is to be made; `hostname` is what the session says of us.
+    /// A new connection; `hostname` is our name in EHLO.
     pub(super) fn to(target: Target, hostname: &str) -> Box<Self> {
         let Host {
             tls,
@@ -399,23 +399,23 @@ impl DeliverySession {
         }
     }
 
-    /// The host where it is, or goes to, or was last.
+    /// The current host, or the next or last one.
     pub(super) fn target(&self) -> Option<&Target> {
         let here = self.state.link().map(|link| &link.target);
         here.or(self.last.as_ref())
     }
 
-    /// The same, as people are told of it.
+    /// The same, for people.
     pub(super) fn place(&self) -> Option<FailurePlace> {
         self.target().map(Target::place)
     }
 
-    /// What was agreed with the host where it is.
+    /// The negotiated TLS parameters with the current host.
     pub(super) fn tls(&self) -> Option<&TlsSession> {
         self.state.link().and_then(|link| link.tls.as_ref())
     }
 
-    /// Whose host it is at, or goes to.
+    /// The mail provider of the current host.
     pub(super) fn provider(&self) -> Provider {
         match self.target() {
             Some(target) if target.is_on_this_machine() => Provider::Here,
@@ -424,13 +424,13 @@ impl DeliverySession {
         }
     }
 
-    /// What happened, or was said, where it is.
+    /// The cause for an event or reply at the current host.
     pub(super) fn cause(&self, words: QuotedWords) -> FailureCause {
         cause_at(self.place(), words)
     }
 
-    /// Keeps why it does not get through. What may pass outweighs what is for good: mail fails only when every host
-    /// says so.
+    /// Keeps the reason why it does not reach a host. A temporary reason outweighs a permanent one: mail fails only if
+    /// every host says so.
     pub(super) fn note(&mut self, status: EnhancedCode, why: FailureCause) {
         let known = self
             .trouble
@@ -441,12 +441,12 @@ impl DeliverySession {
         }
     }
 
-    /// That of who is charged for it.
+    /// The trust level of its holder.
     pub(super) fn standing(&self) -> TrustLevel {
         self.holder.standing()
     }
 
-    /// Leaves the host where it is; what it carries is left in hand.
+    /// Leaves the current host; the carried message is returned.
     pub(super) fn leave(&mut self) -> Option<Box<Load>> {
         let (link, load) = self.state.end();
         if let Some(link) = link {
@@ -455,7 +455,7 @@ impl DeliverySession {
         load
     }
 
-    /// Has this message read, to offer it to the host where it is.
+    /// Requests the message from the journal, to offer it to the current host.
     pub(super) fn carry(&mut self, load: Box<Load>) {
         self.state = match self.state.end() {
             (Some(link), _) => State::Reading { link, load },
@@ -463,7 +463,7 @@ impl DeliverySession {
         };
     }
 
-    /// Waits as long as the session says, if it has moved on since.
+    /// Sets the deadline that the session asks for, if it has made progress.
     pub(super) fn wait(&mut self, now: Now) {
         let link = self.state.link();
         if link.is_some_and(|link| link.session.progress() != link.progress) {
@@ -471,7 +471,7 @@ impl DeliverySession {
         }
     }
 
-    /// Waits as long as the session says from now on, and no longer than an attempt may take.
+    /// Restarts the deadline that the session asks for, limited by the time of an attempt.
     pub(super) fn begins_to_wait(&mut self, now: Now) {
         if let Some(link) = self.state.link_mut() {
             link.progress = link.session.progress();

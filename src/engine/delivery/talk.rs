@@ -13,7 +13,7 @@ use crate::smtp::client::{ClientRequest, SessionRefusal, TlsPolicy};
 use crate::status::EnhancedCode;
 
 impl Delivery {
-    /// The connection stands.
+    /// The connection is established.
     pub(super) fn on_connected(
         &mut self,
         conn: ConnId,
@@ -59,7 +59,7 @@ impl Delivery {
             State::Handshake { mut link, load, .. } => {
                 link.tls = Some(tls);
                 let mut out = Vec::new();
-                // Where it comes before the greeting, the server speaks first.
+                // Before the greeting, the server speaks first.
                 if link.target.host.tls != TlsPolicy::Active {
                     link.session.on_tls(&mut out);
                 }
@@ -87,7 +87,7 @@ impl Delivery {
         self.serve_requests(conn, delivery, out, fx);
     }
 
-    /// Does what the session wants.
+    /// Handles the requests of the session machine.
     pub(super) fn serve_requests(
         &mut self,
         conn: ConnId,
@@ -95,8 +95,8 @@ impl Delivery {
         mut out: Vec<u8>,
         fx: &mut Effects,
     ) {
-        // A message is taken only when nothing else stands behind `Ready`: a server may end the session in one breath
-        // with its reply.
+        // A message is taken only if no other request follows `Ready`: a server may end the session together with its
+        // reply.
         let mut ready = false;
         while let Some(request) = next_request(&mut delivery) {
             match request {
@@ -137,8 +137,7 @@ impl Delivery {
         }
     }
 
-    /// The server can take a message: that which was carried here, or the next. What it has left of one goes to the next
-    /// host.
+    /// The server can take a message: the carried one, or the next. Open recipients go to the next host.
     fn on_ready(&mut self, conn: ConnId, mut delivery: Box<DeliverySession>, fx: &mut Effects) {
         if delivery.reach != Reach::Here {
             self.arrived(conn, &mut delivery, fx);
@@ -150,7 +149,7 @@ impl Delivery {
         self.next_step(conn, delivery, fx);
     }
 
-    /// A transaction is over: what is left of its message goes to the next host, or the next message is taken.
+    /// A transaction is over: the open recipients go to the next host, or the next message is taken.
     pub(super) fn next_step(
         &mut self,
         conn: ConnId,
@@ -164,7 +163,7 @@ impl Delivery {
         }
     }
 
-    /// Leaves this host, and carries what is left to the next.
+    /// Leaves this host, and carries the rest to the next.
     fn move_on(&mut self, conn: ConnId, mut delivery: Box<DeliverySession>, fx: &mut Effects) {
         if let Some(link) = delivery.state.link_mut() {
             if link.session.is_ready() {
@@ -197,8 +196,8 @@ fn next_request(delivery: &mut DeliverySession) -> Option<ClientRequest> {
     delivery.state.link_mut()?.session.next_request()
 }
 
-/// Our side of a handshake. A route with a password must lead where the configuration says; an MX found in the DNS is
-/// anybody's word. What may be told in clear may be told to any key.
+/// Our side of a handshake. A route with a password must lead to the configured host; an MX record from the DNS proves
+/// nothing. A message that could be sent in clear may be sent to any key.
 fn tls_side(link: &ServerLink) -> TlsSide {
     let target = &link.target;
     let in_clear = target.is_on_this_machine() && target.host.tls == TlsPolicy::Opportunistic;

@@ -19,7 +19,7 @@ use crate::queue_id::QueueId;
 use crate::status::EnhancedCode;
 
 impl Delivery {
-    /// A next hop is paused: reads who waits for it.
+    /// A next hop is paused: reads the envelopes of its waiting messages.
     pub(in crate::engine) fn read_waiting(&mut self, hop: HopId, fx: &mut Effects) {
         let Some(known) = self.hops.get_mut(hop) else {
             return;
@@ -36,7 +36,7 @@ impl Delivery {
         }
     }
 
-    /// An envelope was read. One that cannot be read is told of where its message is to be sent.
+    /// An envelope was read. If it cannot be read, that is logged when its message is sent.
     pub(in crate::engine) fn waiting_read(
         &mut self,
         id: QueueId,
@@ -52,7 +52,7 @@ impl Delivery {
         }
     }
 
-    /// Logs why the recipients of a message that has just come wait, where their next hops are paused.
+    /// Logs why the recipients of a new message wait, if their next hops are paused.
     pub(in crate::engine) fn log_waiting(
         &mut self,
         id: QueueId,

@@ -44,7 +44,7 @@ impl Line {
         }
     }
 
-    /// The first that came after one, at most so many; past the last one the first is next.
+    /// At most `max` messages after the given one; past the last one it starts again at the first.
     pub(super) fn from(&self, after: Option<QueueId>, max: usize) -> Vec<QueueId> {
         let behind = |id: &QueueId| after.is_none_or(|after| *id > after);
         let all = || self.trusted.iter().chain(&self.clients).copied();
@@ -71,7 +71,7 @@ impl Line {
         !self.trusted.is_empty()
     }
 
-    /// Those that wait, oldest first within each kind, while this holds of them.
+    /// The waiting messages, oldest first within each kind, while the predicate holds.
     pub(super) fn while_oldest(&self, is_so: impl Fn(QueueId) -> bool) -> Vec<QueueId> {
         [&self.trusted, &self.clients]
             .into_iter()
@@ -80,7 +80,7 @@ impl Line {
     }
 }
 
-/// One of so many turns is that of a client.
+/// One turn in this number belongs to clients.
 const TURNS: u8 = 4;
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::smtp::data::Encoder;
 use crate::smtp::reply::{RemoteReply, ReplyReader};
 use crate::status::EnhancedCode;
 
-/// What became of a recipient.
+/// The result for a recipient.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Submitted {
     /// The relay has taken the message for it.
@@ -28,7 +28,7 @@ pub enum Submitted {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reason {
     pub status: EnhancedCode,
-    /// The reply on one line, or what went wrong.
+    /// The reply on one line, or the error.
     pub text: String,
 }
 
@@ -42,7 +42,7 @@ impl Reason {
 }
 
 impl Submitted {
-    /// What a reply that is not positive means.
+    /// The result for a reply that is not positive.
     fn of(reply: &RemoteReply) -> Self {
         if reply.is_permanent() {
             Self::Refused(Reason::of(reply))
@@ -60,20 +60,20 @@ impl Submitted {
     }
 }
 
-/// What is to be done for a session.
+/// The next step of a session.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// Send this, then hand in what comes.
+    /// Send this, then pass on the reply.
     Send(Vec<u8>),
-    /// Send the message that lies in the file, then hand in what comes.
+    /// Send the message in the file, then pass on the reply.
     SendMessage,
-    /// Hand in what comes.
+    /// Wait for the reply, then pass it on.
     Wait,
     /// It is over; as many results as there are recipients.
     Over(Vec<Submitted>),
 }
 
-/// What is handed over.
+/// The message to submit.
 #[derive(Debug)]
 pub(super) struct Mail {
     /// The MAIL command.
@@ -82,7 +82,7 @@ pub(super) struct Mail {
     pub(super) rcpt: Vec<String>,
     /// Bytes of the message.
     pub(super) size: u64,
-    /// The message, where it does not lie in the file.
+    /// The message, if it is not in the file.
     pub(super) own: Option<Vec<u8>>,
 }
 
@@ -97,13 +97,13 @@ pub(super) struct Dialogue {
     recipients_max: usize,
     /// SIZE (RFC 1870).
     size_max: u64,
-    /// What became of the recipients of earlier transactions, in their order.
+    /// The results for the recipients of earlier transactions, in their order.
     results: Vec<Submitted>,
-    /// The recipients of this transaction so far; `None` is for who gets the message.
+    /// The recipients of this transaction so far; `None` for an accepted one.
     named: Vec<Option<Submitted>>,
 }
 
-/// What the next reply answers.
+/// The command that the next reply answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Stage {
     Banner,
@@ -146,7 +146,8 @@ impl Dialogue {
                 Err(error) => return self.on_lost(&format!("{error:?}")),
             };
             match next {
-                // A reply behind this one is for what is sent now: the relay says why it ends the session.
+                // A reply behind this one belongs to the bytes sent now: the relay gives its reason for ending the
+                // session.
                 Next::Send(bytes) => sent.extend_from_slice(&bytes),
                 Next::Wait => {}
                 next => return next,
@@ -167,7 +168,8 @@ impl Dialogue {
             Stage::Banner => self.say(Stage::Ehlo, "EHLO localhost"),
             Stage::Ehlo if !reply.is_positive() => self.over(later()),
             Stage::Ehlo => self.on_greeting(reply),
-            // A reply that refuses one message says nothing of the next, but this one is the same for all that are left.
+            // A reply that refuses one message does not concern the next, but here the message is the same for all
+            // remaining recipients.
             Stage::Mail if !reply.is_positive() => self.over(Submitted::of(reply)),
             Stage::Mail => self.name_next(),
             Stage::Rcpt => self.on_recipient(reply),
@@ -254,11 +256,11 @@ impl Dialogue {
         Next::Send(wire)
     }
 
-    /// The transaction is over, with this for those who were to get the message.
+    /// The transaction is over, with this result for its accepted recipients.
     fn close(&mut self, result: &Submitted) -> Next {
         self.enter(result);
         match result {
-            // What it puts off for one it puts off for the next.
+            // A reason to defer one recipient defers the next as well.
             Submitted::Deferred(_) => self.over(result.clone()),
             _ if self.results.len() < self.mail.rcpt.len() => self.begin(),
             _ => Next::Over(std::mem::take(&mut self.results)),
@@ -271,7 +273,7 @@ impl Dialogue {
             .extend(named.map(|one| one.unwrap_or_else(|| result.clone())));
     }
 
-    /// The session is over, with this for all who have no result yet.
+    /// The session is over, with this result for all recipients that have none yet.
     fn over(&mut self, rest: Submitted) -> Next {
         self.enter(&rest);
         let mut results = std::mem::take(&mut self.results);

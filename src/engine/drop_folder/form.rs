@@ -26,7 +26,7 @@ impl From<io::Error> for Rejected {
     }
 }
 
-/// What the system says of a file.
+/// The metadata of a file.
 #[derive(Clone, Copy, Debug)]
 pub struct About {
     /// Its owner.
@@ -46,13 +46,13 @@ pub struct DroppedFile {
     pub envelope: Lines,
     /// Bytes of the message.
     pub size: u64,
-    /// Where the message begins.
+    /// Offset of the message.
     pub message_at: u64,
-    /// What a DSN shows of the message.
+    /// The header for a DSN.
     pub header: Vec<u8>,
 }
 
-/// The lines of an envelope, and what they mean.
+/// The lines of an envelope, and their meaning.
 #[derive(Debug)]
 pub struct Lines {
     pub mail: String,
@@ -63,8 +63,8 @@ pub struct Lines {
 }
 
 impl DroppedFile {
-    /// Reads a file; a message that is longer than the relay takes, `size_max`, is not read to its end. `own` is the
-    /// relay's uid, whose files alone may name another owner.
+    /// Reads a file; a message longer than the relay accepts, `size_max`, is not read to its end. `own` is the relay's
+    /// uid: only its files may name another owner.
     pub fn read(
         input: &mut (impl BufRead + Seek),
         about: &About,
@@ -97,7 +97,7 @@ impl DroppedFile {
     }
 }
 
-/// Whether the relay can be told the message: only then does it see where that ends.
+/// Whether the message can be sent to the relay: only then does the relay find its end.
 fn check_message(message: &mut impl BufRead) -> Result<(), Rejected> {
     let mut decoder = Decoder::new(Framing::Counted, LongLines::Take);
     let mut out = Vec::new();
@@ -191,7 +191,7 @@ fn read_line(input: &mut impl BufRead) -> Result<String, Rejected> {
 /// Bytes at the start of a message in which its header is looked for.
 const HEADER_READ_BYTES: u64 = NOTICE_READ_BYTES as u64;
 
-/// The header of a message, of which this is the start.
+/// The header of a message that begins with these bytes.
 fn header_of(mut start: Vec<u8>) -> Vec<u8> {
     let end = match header_end(&start) {
         HeaderEnd::EmptyLine { at, .. } | HeaderEnd::NotAField { at } => at,

@@ -12,7 +12,7 @@ use crate::envelope::Recipient;
 use crate::mail::dsn;
 use crate::queue_id::QueueId;
 
-/// Names the domains in whose name DSNs go out.
+/// The domain that a DSN comes from.
 pub(super) fn postmaster_domain<'a>(
     served: &'a BTreeSet<Domain>,
     hostname: &'a Domain,
@@ -22,12 +22,12 @@ pub(super) fn postmaster_domain<'a>(
     own.or_else(|| served.first()).unwrap_or(hostname)
 }
 
-/// What all DSNs about a file have in common.
+/// The common data of all DSNs about a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dsn<'a> {
-    /// Whose they are.
+    /// The settings.
     pub(super) rules: &'a DropRules,
-    /// What they call the message.
+    /// The id of the message in the DSNs.
     pub(super) id: QueueId,
     pub(super) now: Timestamp,
 }

@@ -20,37 +20,36 @@ use crate::limits::{
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DropEntry {
     pub name: OsString,
-    /// Who owns the file.
+    /// The owner of the file.
     pub uid: u32,
     /// When it was written, in seconds since 1970.
     pub written: i64,
 }
 
-/// What is to be done with a file.
+/// The next task for a file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Task {
-    /// It is to be sent; answer with [`DropTurns::defer`] or [`DropTurns::close`].
+    /// Submit it; answer with [`DropTurns::defer`] or [`DropTurns::close`].
     Visit(OsString),
-    /// It was sent, and what was to become of it could not be done: that is to be tried again; answer with
-    /// [`DropTurns::close`].
+    /// It was submitted, but its settlement failed: try that again; answer with [`DropTurns::close`].
     Settle(OsString, Settlement),
 }
 
-/// What is known of the folder.
+/// The files of the folder.
 #[derive(Debug)]
 pub struct DropTurns {
     /// The relay's uid.
     own: u32,
     tries: BTreeMap<OsString, Try>,
-    /// What was sent and is still there, with what is to become of it.
+    /// Submitted files that are still there, with their settlement.
     stuck: BTreeMap<OsString, Settlement>,
-    /// Those of them that were not tried again since the last look.
+    /// The ones that were not tried again since the last look.
     to_settle: BTreeSet<OsString>,
     /// Users of the files that are under way.
     under_way: BTreeMap<OsString, u32>,
-    /// The files of the last look, the oldest first.
+    /// The files of the last look, oldest first.
     waiting: BTreeMap<u32, BTreeSet<(i64, OsString)>>,
-    /// The user whose turn was last.
+    /// The user that had the last turn.
     last: Option<u32>,
 }
 
@@ -77,7 +76,7 @@ impl DropTurns {
 
     /// The folder holds these, in any order.
     pub fn look(&mut self, entries: impl IntoIterator<Item = DropEntry>, now: Instant) {
-        // What is gone is forgotten.
+        // Files that are gone are forgotten.
         let (mut tries, mut stuck) = (BTreeMap::new(), BTreeMap::new());
         self.waiting.clear();
         for entry in entries {
@@ -111,14 +110,14 @@ impl DropTurns {
         }
     }
 
-    /// Whose turn it is that a file takes: that of its owner or, where the relay wrote it for recipients that were
-    /// deferred, of the one in its name.
+    /// The user whose turn a file takes: its owner, or for a file that the relay wrote for deferred recipients the user
+    /// in its name.
     fn user_of(&self, entry: &DropEntry) -> u32 {
         let named = (entry.uid == self.own).then(|| named_user(&entry.name));
         named.flatten().unwrap_or(entry.uid)
     }
 
-    /// What to do next, if anything may be begun now.
+    /// The next task, if one may be started now.
     pub fn begin_next(&mut self) -> Option<Task> {
         if let Some(name) = self.to_settle.pop_first()
             && let Some(settlement) = self.stuck.get(&name)
@@ -126,7 +125,8 @@ impl DropTurns {
             let settlement = settlement.clone();
             return Some(Task::Settle(name, settlement));
         }
-        // What is sent and cannot be removed would be sent again after a restart: no more of it.
+        // A submitted file that cannot be removed would be submitted again after a restart, so no more files are
+        // started.
         if self.stuck.len() >= DROP_STUCK_MAX || self.under_way.len() >= DROP_VISITS_MAX {
             return None;
         }
@@ -149,7 +149,7 @@ impl DropTurns {
         Some(Task::Visit(name))
     }
 
-    /// A file is to wait; says for how long.
+    /// Defers a file; returns for how long.
     pub fn defer(&mut self, name: &OsStr, now: Instant) -> Duration {
         self.under_way.remove(name);
         let last = self.tries.get(name).map(|last| last.wait);
@@ -162,7 +162,7 @@ impl DropTurns {
         wait
     }
 
-    /// A file was sent. Something is `left` to become of it where that could not be done.
+    /// A file was submitted. `left` is the part of its settlement that failed.
     pub fn close(&mut self, name: &OsStr, left: Option<Settlement>) {
         self.under_way.remove(name);
         match left {
@@ -177,7 +177,7 @@ impl DropTurns {
     }
 }
 
-/// The name that the relay gives to a file of its own, for recipients of a user's that were deferred.
+/// The name of a file that the relay writes for deferred recipients of a user.
 pub fn name_of(random: &str, user: Option<u32>) -> String {
     match user {
         Some(user) => format!("{random}-{user}{}", super::COMPLETE),
@@ -229,7 +229,7 @@ mod tests {
             first[..5],
             ["0.msg", "late.msg", "later.msg", "1.msg", "2.msg"]
         );
-        // The flood does not take the last room: somebody else's file is begun at once, however long these take.
+        // The flood does not take the last places: a file of another user starts at once, however long these take.
         assert!(first.len() < DROP_VISITS_MAX, "{first:?}");
         turns.look([entry("new.msg", 36, 0)], at(1));
         assert_eq!(begun(&mut turns), ["new.msg"]);

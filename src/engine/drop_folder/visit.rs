@@ -19,24 +19,24 @@ use crate::entropy::Entropy;
 use crate::envelope::Recipient;
 use crate::queue_id::QueueId;
 
-/// What is to be done for a file.
+/// The next step for a file.
 #[derive(Debug)]
 #[must_use]
 pub enum VisitStep {
-    /// Open a session with the relay, as a process of this user: `on_bytes` with what it says, or `on_lost`.
+    /// Open a session with the relay, as a process of this user: `on_bytes` with its output, or `on_lost`.
     Connect(u32),
     /// Send this: `on_bytes` is next, or `on_lost`.
     Send(Vec<u8>),
-    /// Send the message that lies in the file, with its dots stuffed, and the final dot: `on_bytes` is next. Where it cannot
-    /// be read, or has changed, nothing more is sent, and `on_lost` is next.
+    /// Send the message in the file, with its dots stuffed, and the final dot: `on_bytes` is next. If the file cannot
+    /// be read, or has changed, send nothing more; `on_lost` is next.
     SendMessage,
     /// `on_bytes` or `on_lost` is next.
     Wait,
-    /// All sessions are over; this is to become of the file.
+    /// All sessions are over; settle the file like this.
     Settle(Settlement),
 }
 
-/// What becomes of a file.
+/// How a file is settled.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Settlement {
     /// Nothing is owed for it: it is removed.
@@ -72,15 +72,15 @@ enum Stage {
 
 #[derive(Debug)]
 struct Telling {
-    /// What the DSN calls the message.
+    /// The id of the message in the DSN.
     id: QueueId,
-    /// To whom, and whether with the header of the message; the first is being tried.
+    /// The recipients of the DSN in order, each with whether the header is included; the first is being tried.
     ways: VecDeque<(Mailbox, bool)>,
     /// Why the last one was refused.
     last: Option<String>,
 }
 
-/// Whether everybody who is to be told is.
+/// Whether everyone who must be notified has been.
 type Told = Result<(), String>;
 
 impl Visit {
@@ -113,7 +113,7 @@ impl Visit {
         (visit, step)
     }
 
-    /// What was read of the file: its envelope, its size, and where the message begins.
+    /// The parsed front of the file: its envelope, its size, and the offset of the message.
     pub const fn form(&self) -> &DroppedFile {
         &self.form
     }
@@ -130,7 +130,7 @@ impl Visit {
         self.go_on(next, entropy)
     }
 
-    /// What is to be logged by now.
+    /// Takes the log lines so far.
     pub fn take_lines(&mut self) -> Vec<Line> {
         std::mem::take(&mut self.lines)
     }
@@ -169,7 +169,7 @@ impl Visit {
         }
     }
 
-    /// What was tried for too long is refused.
+    /// Refuses recipients that were tried for too long.
     fn give_up(&self, results: Vec<Submitted>) -> Vec<Submitted> {
         if self.began.since(self.form.since) < self.rules.give_up_after {
             return results;
@@ -181,7 +181,7 @@ impl Visit {
         results.into_iter().map(give_up).collect()
     }
 
-    /// The recipients whose sender is to hear of a refusal.
+    /// The recipients whose sender must get a failure DSN.
     fn untold(&self) -> Vec<(&Recipient, &Reason)> {
         let rows = self.form.envelope.rcpt.iter().zip(&self.results);
         rows.filter_map(|((_, recipient), result)| match result {
@@ -193,12 +193,12 @@ impl Visit {
         .collect()
     }
 
-    /// Tells somebody of the refusals.
+    /// Sends the DSN about the refusals.
     fn tell(&mut self, entropy: &mut dyn Entropy) -> VisitStep {
         if self.untold().is_empty() {
             return self.settle(&Ok(()));
         }
-        // What the null sender sent is not returned to anybody (RFC 5321 section 6.1), but somebody is to know of it.
+        // Mail of the null sender is not returned (RFC 5321 section 6.1), but the administrator must be informed.
         let sender = match &self.form.envelope.from {
             ReversePath::Mailbox(mailbox) => Some(mailbox),
             ReversePath::Null => None,
@@ -243,7 +243,7 @@ impl Visit {
             own: Some(message.bytes),
         });
         self.stage = Stage::Telling(telling);
-        // As the sender, so that what it may send holds for DSNs that it causes, too.
+        // As the sender, so that the limits of the sender apply to the DSNs that it causes, too.
         VisitStep::Connect(self.form.uid)
     }
 
@@ -275,7 +275,7 @@ impl Visit {
         }
     }
 
-    /// As long as nobody can be told the message is not thrown away.
+    /// While no DSN can be delivered, the message is not deleted.
     fn untellable(&mut self, telling: Telling) -> VisitStep {
         let line = self.line(Level::Error, "drop-unreturned");
         let line = line.with("id", telling.id);

@@ -26,18 +26,18 @@ use crate::smtp::ehlo::{self, EhloFault};
 use crate::smtp::reply::Reply;
 
 impl ServerSession {
-    /// The name of the client, where the DNS has confirmed it by now.
+    /// The name of the client, if the DNS has confirmed it by now.
     pub(super) fn confirmed_name(&self) -> Option<&Domain> {
         self.guard.as_ref()?.vetting.name()
     }
 
-    /// Whether an answer is held back.
+    /// Whether a reply is delayed.
     pub(super) fn is_slowed(&self) -> bool {
         let guard = self.guard.as_ref();
         guard.is_some_and(|guard| matches!(guard.held, Some(Held::Verdict(_))))
     }
 
-    /// The answer whose time has come.
+    /// Takes the delayed reply whose time has come.
     pub(super) fn take_held(&mut self) -> Option<Verdict> {
         let held = &mut self.guard.as_mut()?.held;
         match held.take() {
@@ -83,7 +83,7 @@ impl Server {
         Err(reply)
     }
 
-    /// A client was let in: begins to look him up.
+    /// Starts the look-ups for a client that was let in.
     pub(super) fn guard(
         &mut self,
         conn: ConnId,
@@ -104,7 +104,7 @@ impl Server {
         self.vet(conn, inbound, questions, fx);
     }
 
-    /// Asks what the vetting of a client needs.
+    /// Asks the questions that the vetting of a client needs.
     fn vet(
         &mut self,
         conn: ConnId,
@@ -134,7 +134,7 @@ impl Server {
         let further = guard
             .vetting
             .on_answer(question, answer, &mut |reply| odd = Some(reply));
-        // A resolver that a list does not like would fill the log.
+        // A list that refuses our resolver would fill the log.
         if let Some(odd) = odd
             && self
                 .clients
@@ -151,7 +151,7 @@ impl Server {
         further
     }
 
-    /// The DNS has answered: goes on with the vetting, and with the recipient that waits for it.
+    /// A DNS answer arrived: continues the vetting, and the recipient that waits for it.
     pub(super) fn on_client_answer(
         &mut self,
         conn: ConnId,
@@ -178,7 +178,7 @@ impl Server {
         }
     }
 
-    /// A client says hello.
+    /// Judges the EHLO of a client.
     pub(super) fn ehlo_request(
         &mut self,
         inbound: &mut ServerSession,
@@ -189,7 +189,7 @@ impl Server {
         let Peer::Network { remote, local } = inbound.peer else {
             return self.tell(inbound, Verdict::Hello(Ok(())), out, fx);
         };
-        // A program of this machine has our name, and came by the network.
+        // A program of this machine has our name, and connected over the network.
         let is_here = remote.ip().to_canonical().is_loopback() || remote.ip() == local.ip();
         let verdict = match ehlo::judge(name, &fx.config.hostname, local.ip()) {
             Err(EhloFault::Syntax) => Err(Reply::BAD_HELLO),
@@ -238,7 +238,7 @@ impl Server {
         Err(refusal)
     }
 
-    /// A recipient was judged by who may send where: the rest is about who sends.
+    /// Judges the client of a recipient, after relaying was judged.
     pub(super) fn recipient_request(
         &mut self,
         inbound: &mut ServerSession,
@@ -271,8 +271,8 @@ impl Server {
         self.recipient_answer(inbound, &shown, verdict, out, fx);
     }
 
-    /// Whether there is memory for one more recipient. They may be many, and an alias may make a hundred of one: the
-    /// second and those behind it leave room for the messages of others.
+    /// Whether there is memory for one more recipient. There may be many, and an alias may make a hundred of one, so
+    /// the second and later ones leave room for the messages of others.
     fn has_room_for_recipient(
         &mut self,
         inbound: &mut ServerSession,
@@ -289,7 +289,7 @@ impl Server {
         }
     }
 
-    /// What the lists and the greylist say.
+    /// The verdict of the block lists and the greylist.
     fn vetted(
         &mut self,
         inbound: &ServerSession,
@@ -300,7 +300,7 @@ impl Server {
         let (Some(guard), Some(address)) = (&inbound.guard, inbound.address()) else {
             return Ok(accepted);
         };
-        // Whoever is listed wrongly can still write to those who can do something about it.
+        // A client that is listed by mistake can still write to the postmaster, who can allow it.
         if let Some(zone) = guard.vetting.listed()
             && !is_for_complaints(shown)
         {
@@ -312,7 +312,7 @@ impl Server {
                 .session
                 .reverse_path()
                 .map_or("", |sender| sender.as_str());
-            // Forms of one address with different suffixes are one.
+            // Forms of one address with different suffixes count as one.
             let steady = Mailbox::parse(shown).map(|mailbox| {
                 let key = fx.config.names.key(&mailbox.local_key());
                 format!(
@@ -333,7 +333,7 @@ impl Server {
         Ok(accepted)
     }
 
-    /// Answers RCPT, and ends a session that only tries names.
+    /// Replies to RCPT, and ends a session that only guesses names.
     fn recipient_answer(
         &mut self,
         inbound: &mut ServerSession,
@@ -366,7 +366,7 @@ impl Server {
         self.tell(inbound, Verdict::Recipient(verdict), out, fx);
     }
 
-    /// Tells a client what was decided: at once, or later where its address was refused much.
+    /// Sends a verdict to a client: at once, or delayed if its address had many refusals.
     pub(super) fn tell(
         &mut self,
         inbound: &mut ServerSession,
@@ -390,7 +390,7 @@ impl Server {
         self.tell_now(inbound, verdict, out);
     }
 
-    /// Tells it at once.
+    /// Sends a verdict at once.
     pub(super) fn tell_now(
         &mut self,
         inbound: &mut ServerSession,
@@ -401,7 +401,8 @@ impl Server {
             Verdict::Hello(verdict) => inbound.session.on_ehlo(verdict, &self.settings, out),
             Verdict::Sender(verdict) => inbound.session.on_sender(verdict, out),
             Verdict::Recipient(Ok(accepted)) => {
-                // Only here is it accepted: what was deferred or refused on the way has no say in the rest.
+                // Only here is the recipient accepted: one that was deferred or refused before does not affect the
+                // rest.
                 let bytes = accepted.memory();
                 inbound.envelope.recipient_bytes =
                     inbound.envelope.recipient_bytes.saturating_add(bytes);
@@ -415,7 +416,7 @@ impl Server {
         }
     }
 
-    /// Takes up what an earlier run remembered of clients; a file that is damaged is left alone.
+    /// Loads the greylist of an earlier run; a damaged file is ignored.
     pub(crate) fn restore_greylist(&mut self, image: &[u8], fx: &mut Effects) {
         match Greylist::parse(image, fx.now) {
             Ok(greylist) => {
@@ -427,14 +428,14 @@ impl Server {
         }
     }
 
-    /// What is to be remembered of clients until the next run.
+    /// The greylist, to be kept until the next run.
     pub(crate) fn greylist_image(&self) -> Option<Vec<u8>> {
         let greylist = &self.clients.greylist;
         (!greylist.is_empty()).then(|| greylist.to_bytes())
     }
 }
 
-/// Whether an address is one of those that a domain must keep for complaints (RFC 2142 sections 2 and 5).
+/// Whether an address is one that a domain must keep for complaints (RFC 2142 sections 2 and 5).
 fn is_for_complaints(shown: &str) -> bool {
     let local = shown.split('@').next().unwrap_or_default();
     ["postmaster", "abuse"]
@@ -442,8 +443,8 @@ fn is_for_complaints(shown: &str) -> bool {
         .any(|role| local.eq_ignore_ascii_case(role))
 }
 
-/// How often odd answers of lists are logged.
+/// Interval at which odd answers of block lists are logged.
 const ODD_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Memory that there has to be for a second recipient: four times what a message that begins needs.
+/// Memory that must be free for a second recipient: four times the need of a message that begins.
 const RECIPIENT_ROOM_BYTES: u64 = 4 * READ_TURN_BYTES_MAX as u64;

@@ -13,21 +13,21 @@ use super::question::Hooking;
 use crate::queue::MessageRecord;
 use crate::queue_id::QueueId;
 
-/// How far a message is.
+/// The state of a message.
 #[derive(Default)]
 pub(super) enum Acceptance {
-    /// There is none.
+    /// There is no message.
     #[default]
     Idle,
-    /// Its body comes in.
+    /// The body is being received.
     Receiving(Box<Intake>),
-    /// It is whole; whose it is is found out.
+    /// The message is complete; sender authentication is in progress.
     Examining(Box<Checking>),
-    /// The hook judges it, or will.
+    /// The message is at the hook, or waits for it.
     AtHook(Box<Hooking>),
-    /// Workers make its signatures.
+    /// Workers sign the message.
     Signing(Box<Signing>),
-    /// It is on its way to the disk: it may be queued whatever becomes of its session.
+    /// The message is on its way to the disk: it may be queued even if its session ends.
     Storing(QueueId),
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Signing {
 }
 
 impl Acceptance {
-    /// The message whose body comes in.
+    /// The message whose body is being received.
     pub(super) fn receiving(&mut self) -> Option<&mut Intake> {
         match self {
             Self::Receiving(intake) => Some(intake),
@@ -47,7 +47,7 @@ impl Acceptance {
         }
     }
 
-    /// The message that is examined.
+    /// The message that is being examined.
     pub(super) fn examining(&mut self) -> Option<&mut Checking> {
         match self {
             Self::Examining(checking) => Some(checking),
@@ -71,7 +71,7 @@ impl Acceptance {
         }
     }
 
-    /// Takes out the message whose body comes in.
+    /// Takes out the message whose body is being received.
     pub(super) fn take_receiving(&mut self) -> Option<Box<Intake>> {
         match std::mem::take(self) {
             Self::Receiving(intake) => Some(intake),
@@ -79,7 +79,7 @@ impl Acceptance {
         }
     }
 
-    /// Takes out the message that is examined.
+    /// Takes out the message that is being examined.
     pub(super) fn take_examining(&mut self) -> Option<Box<Checking>> {
         match std::mem::take(self) {
             Self::Examining(checking) => Some(checking),
@@ -95,7 +95,7 @@ impl Acceptance {
         }
     }
 
-    /// Takes out the message that was signed: the next that is heard of it comes from the disk.
+    /// Takes out the message that was signed: the disk reports on it next.
     pub(super) fn take_signed(&mut self) -> Option<Box<Signing>> {
         match std::mem::take(self) {
             Self::Signing(signing) => {
@@ -128,7 +128,7 @@ impl Acceptance {
         matches!(self, Self::Storing(id) if *id == message)
     }
 
-    /// Whether it is whole, and what becomes of it is still open.
+    /// Whether the message is complete and its verdict is still open.
     pub(super) const fn is_judged(&self) -> bool {
         matches!(self, Self::Examining(_) | Self::AtHook(_))
     }
@@ -144,7 +144,7 @@ impl Acceptance {
         }
     }
 
-    /// Bytes that it can stream out.
+    /// Bytes that can be streamed to the disk.
     pub(super) fn can_stream(&self) -> usize {
         match self {
             Self::Receiving(intake) => intake.can_stream(),
@@ -153,7 +153,7 @@ impl Acceptance {
         }
     }
 
-    /// Gives what it can stream out.
+    /// Returns the bytes that can be streamed to the disk.
     pub(super) fn stream_out(&mut self) -> Option<(QueueId, Vec<u8>)> {
         match self {
             Self::Receiving(intake) => Some((intake.id(), intake.stream_out())),

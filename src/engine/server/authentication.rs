@@ -37,8 +37,8 @@ use crate::smtp::reply::Reply;
 use crate::smtp::server::Transaction;
 
 impl Server {
-    /// What is done with a message of an unauthenticated client: it is examined. It is refused where it cannot be told
-    /// whose it is and that counts ([`crate::policy::authority`] would refuse it behind its final dot).
+    /// The plan for a message of an unauthenticated client: it is examined. It is refused if its authors cannot be
+    /// determined and that matters ([`crate::policy::authority`] would refuse it after its final dot).
     pub(super) fn plan_for_client(
         &self,
         inbound: &ServerSession,
@@ -51,7 +51,7 @@ impl Server {
         if claims.any(|value| claims_id(value, id)) {
             return Err(Reply::HEADER_DISPUTED);
         }
-        // It would go on one of the fields that are put before it.
+        // It would continue one of the fields that are put before it.
         let is_continued = matches!(front.text.first(), Some(b' ' | b'\t'));
         if header.as_bytes().is_empty() && is_continued {
             return Err(Reply::HEADER_MALFORMED);
@@ -71,8 +71,8 @@ impl Server {
         }
     }
 
-    /// What is done with a message of somebody who is trusted: it is signed, and where an alias sends it on, sealed behind
-    /// whatever chain it has.
+    /// The plan for a message of a trusted sender: it is signed, and if an alias forwards it, sealed, whatever chain it
+    /// has.
     pub(super) fn plan_for_trusted(
         &self,
         inbound: &ServerSession,
@@ -93,7 +93,7 @@ impl Server {
         }
     }
 
-    /// Examines a message that is whole, if it has to be; `Err` is what the client is told.
+    /// Examines a complete message if necessary; `Err` is the reply to the client.
     pub(super) fn examine(
         &mut self,
         conn: ConnId,
@@ -148,7 +148,7 @@ impl Server {
         self.examine_on(conn, inbound, fx)
     }
 
-    /// Gives up what was streamed out of a message.
+    /// Drops the part of a message that was streamed to the disk.
     pub(super) fn discard(&mut self, id: QueueId, whole: &Whole, fx: &mut Effects) {
         self.spilling.remove(&id);
         if whole.spilled {
@@ -156,7 +156,7 @@ impl Server {
         }
     }
 
-    /// Goes on with an examination as far as the answers reach.
+    /// Continues an examination as far as the answers allow.
     pub(super) fn examine_on(
         &mut self,
         conn: ConnId,
@@ -199,7 +199,7 @@ impl Server {
         }
     }
 
-    /// The DNS has answered.
+    /// Handles a DNS answer.
     pub(super) fn examination_answer(
         &mut self,
         conn: ConnId,
@@ -221,7 +221,7 @@ impl Server {
         self.examination_goes_on(conn, inbound, fx);
     }
 
-    /// A message that is whole is not taken.
+    /// Refuses a complete message.
     pub(super) fn message_refused(
         &mut self,
         conn: ConnId,
@@ -295,8 +295,8 @@ impl Server {
         self.judge_by_hook(conn, inbound, checked, fx)
     }
 
-    /// The set that is added to the chain of a message that is forwarded (RFC 8617) with the fields `added` on top.
-    /// Its header is the one that leaves.
+    /// The ARC set that is added to a forwarded message (RFC 8617) with the fields `added` on top. Its header is the
+    /// one that is sent.
     pub(super) fn sealing(
         &mut self,
         whole: &Whole,
@@ -327,7 +327,7 @@ impl Server {
         }
     }
 
-    /// The domain that seals, and its key: the first recipient's that has one for RSA, which every verifier knows.
+    /// The domain that seals, and its key: that of the first recipient with an RSA key, which every verifier supports.
     fn sealer(&self, inbound: &ServerSession, fx: &Effects) -> Option<(Domain, Arc<DkimKey>)> {
         inbound
             .envelope
@@ -341,8 +341,9 @@ impl Server {
             })
     }
 
-    /// Where fields lie that do not go on: whoever sends it, those that claim to be our own findings (RFC 8601 section 5);
-    /// from whoever may relay, Bcc, unless it is to stay, and a From without an author where `author` stands for it.
+    /// Positions of fields that are removed. From every sender: those that claim to be our own results (RFC 8601
+    /// section 5). From a trusted sender: Bcc, unless it is to stay, and a From without an author if `author` replaces
+    /// it.
     pub(super) fn left_out(
         &self,
         inbound: &ServerSession,
@@ -391,7 +392,7 @@ impl Server {
     }
 }
 
-/// What the hook is told of what was found out.
+/// The findings, as facts for the hook.
 fn facts(findings: &Findings) -> Vec<(Fact, String)> {
     let passed = if findings.spf_is(spf::SpfResult::Pass) {
         "1"
@@ -409,7 +410,7 @@ fn facts(findings: &Findings) -> Vec<(Fact, String)> {
     ]
 }
 
-/// The domains of the signatures that are right.
+/// The domains of the valid signatures.
 fn signers(findings: &Findings) -> Vec<&str> {
     let right = findings.dkim.iter().filter(|found| found.outcome.is_ok());
     right
@@ -418,7 +419,7 @@ fn signers(findings: &Findings) -> Vec<&str> {
         .collect()
 }
 
-/// What a client hears whose message cannot be judged.
+/// The reply to a client whose message cannot be judged.
 fn authors_reply(error: AuthorsError) -> Reply {
     match error {
         AuthorsError::Missing | AuthorsError::Empty => Reply::FROM_MISSING,
@@ -429,7 +430,7 @@ fn authors_reply(error: AuthorsError) -> Reply {
     }
 }
 
-/// A header as it leaves, which is what is signed and sealed: without these fields of it, which come in its order.
+/// The header as it is sent, which is signed and sealed: without the ranges `removed`, which are in order.
 pub(super) fn without(header: &Header, removed: &[Range<usize>]) -> Header {
     let mut start = 0_usize;
     let mut next = removed.iter().peekable();

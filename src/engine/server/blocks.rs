@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use crate::policy::shares::Holder;
 use crate::queue_id::QueueId;
 
-/// What is on its way, by message.
+/// Blocks on their way to the disk, by message.
 #[derive(Default)]
 pub(super) struct Blocks {
     pub(super) by_message: HashMap<QueueId, (Holder, u64)>,
@@ -14,12 +14,12 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    /// Bytes of all of them.
+    /// Bytes of all blocks.
     pub(super) const fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Messages of which something is on its way.
+    /// Messages with blocks on their way.
     pub(super) fn len(&self) -> usize {
         self.by_message.len()
     }
@@ -30,7 +30,7 @@ impl Blocks {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    /// So many bytes have come to the disk, or all were lost; gives whose they were, and how many.
+    /// This number of bytes has reached the disk, or all were lost; returns their holder and number.
     pub(super) fn take(&mut self, id: QueueId, bytes: Option<usize>) -> Option<(Holder, u64)> {
         let (holder, sum) = self.by_message.get_mut(&id)?;
         let taken = bytes.map_or(*sum, |bytes| (bytes as u64).min(*sum));

@@ -12,7 +12,7 @@ use crate::policy::shares::Resource;
 use crate::smtp::reply::Reply;
 
 impl Server {
-    /// A session has to go, to make room for others.
+    /// Closes a session to make room for others.
     pub(super) fn evict(
         &mut self,
         conn: ConnId,
@@ -30,8 +30,8 @@ impl Server {
                 .with("why", reply.text()),
         );
         inbound.noted.push(reply.clone());
-        // A little may be an answer that was given just now: it is written before the end. More is what its peer does not
-        // take.
+        // A little output may be a reply that was just given: it is written before the end. More is output that the
+        // peer does not read.
         if inbound.buffers.pending <= SESSION_KEPT_BYTES {
             return self.end_session(conn, inbound, reply, fx);
         }
@@ -39,7 +39,7 @@ impl Server {
         self.forget_session(conn, *inbound, fx);
     }
 
-    /// Says a last reply and closes; inside a handshake nothing can be said.
+    /// Sends a last reply and closes; during a handshake nothing can be sent.
     pub(super) fn end_session(
         &mut self,
         conn: ConnId,

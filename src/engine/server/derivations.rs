@@ -20,29 +20,29 @@ use crate::policy::turns::{Turn, Turns};
 
 #[derive(Default)]
 pub(super) struct Derivations {
-    /// By rank, the first in rank first.
+    /// By rank, the highest rank first.
     waiting: [Turns<Check>; Rank::ALL.len()],
     running: BTreeMap<u64, Check>,
     begun: u64,
     turns: u8,
 }
 
-/// A claim that waits for its derivation, or that a worker derives.
+/// Credentials that wait for their key derivation, or that a worker derives.
 pub(super) struct Check {
     /// The sessions that wait for it.
     pub(super) waiters: Vec<Waiter>,
-    /// Whose the password is; nobody's where there is no such user.
+    /// The user; `None` if there is no such user.
     pub(super) login: Option<Mailbox>,
     /// The login as the client wrote it.
     pub(super) shown: String,
-    /// What it is held against.
+    /// The credential to compare with.
     pub(super) credential: Arc<Credential>,
     pub(super) password: Password,
-    /// Stands for login, credential and password.
+    /// Identifies login, credential and password.
     pub(super) tag: Tag,
-    /// When its turn is.
+    /// The rank in the queue.
     pub(super) rank: Rank,
-    /// Who is charged for it: who asked first.
+    /// The holder that is charged: the first that asked.
     pub(super) holder: Holder,
 }
 
@@ -55,16 +55,16 @@ pub(super) struct Waiter {
     pub(super) address: Option<IpAddr>,
 }
 
-/// When somebody's turn is.
+/// The order of waiting derivations.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Rank {
-    /// Somebody has logged in from there before, and nobody has failed lately.
+    /// A user has logged in from the address before, without recent failures.
     Known,
-    /// The same, but somebody has: an old password on one device does not keep the others out.
+    /// The same, with recent failures: an old password on one device does not lock out the others.
     Mistaken,
-    /// Nobody has failed there lately, nor logged in before.
+    /// Neither a recent failure nor a login from the address.
     Unknown,
-    /// Somebody has.
+    /// Recent failures, and no login.
     Failed,
 }
 
@@ -73,7 +73,7 @@ impl Rank {
 }
 
 impl Derivations {
-    /// Lets a session wait for a derivation that is under way or waits already.
+    /// Makes a session wait for a derivation that runs or waits already.
     pub(super) fn join(&mut self, tag: &Tag, waiter: Waiter, rank: Rank) -> bool {
         let mut running = self.running.values_mut();
         if let Some(check) = running.find(|check| check.tag == *tag) {
@@ -83,7 +83,7 @@ impl Derivations {
         let Some((line, turn)) = self.find(|check| check.tag == *tag) else {
             return false;
         };
-        // Whoever has an earlier turn takes the others along.
+        // A waiter with a higher rank promotes the others.
         let found = self.waiting.get_mut(line);
         let found = found.and_then(|waiting| match waiting.get_mut(turn) {
             Some(check) if check.rank <= rank => {
@@ -100,14 +100,14 @@ impl Derivations {
         true
     }
 
-    /// Puts a claim into the line.
+    /// Adds credentials to the queue.
     pub(super) fn put(&mut self, check: Check) {
         if let Some(waiting) = self.waiting.get_mut(check.rank as usize) {
             waiting.put(check.holder.lane(), check);
         }
     }
 
-    /// Takes the next one out of the line, where a worker is free for it.
+    /// Takes the next credentials from the queue if a worker is free.
     pub(super) fn next(&mut self) -> Option<Check> {
         if self.running.len() >= DERIVATIONS_AT_ONCE {
             return None;
@@ -120,25 +120,25 @@ impl Derivations {
         }
     }
 
-    /// Where the first claim is of which this holds: its rank, and its turn there.
+    /// The position of the first credentials that satisfy the predicate: rank, and turn in it.
     fn find(&self, is_it: impl Fn(&Check) -> bool) -> Option<(usize, Turn)> {
         let mut lines = self.waiting.iter().enumerate();
         lines.find_map(|(at, line)| line.find(&is_it).map(|turn| (at, turn)))
     }
 
-    /// A worker has it from now on; gives its number.
+    /// A worker starts; returns the number of the derivation.
     pub(super) fn begin(&mut self, check: Check) -> u64 {
         self.begun = self.begun.wrapping_add(1);
         self.running.insert(self.begun, check);
         self.begun
     }
 
-    /// A worker is done with it.
+    /// A worker has finished.
     pub(super) fn end(&mut self, number: u64) -> Option<Check> {
         self.running.remove(&number)
     }
 
-    /// A session is gone: what waits for it alone need not be derived. Gives who was charged for that.
+    /// A session is gone: drops credentials that only it waits for, and returns the holder that was charged for them.
     pub(super) fn forget(&mut self, conn: ConnId) -> Option<Holder> {
         let waits = |check: &Check| check.waiters.iter().any(|waiter| waiter.conn == conn);
         let (line, turn) = self.find(waits)?;
@@ -152,7 +152,7 @@ impl Derivations {
     }
 }
 
-/// One of so many turns is that of the last in rank.
+/// One turn in this number goes to the lowest rank.
 const TURNS: u8 = 4;
 
 #[cfg(test)]

@@ -11,9 +11,9 @@ use crate::policy::shares::TrustLevel;
 /// Sessions that can make room.
 #[derive(Default)]
 pub(super) struct Evictable {
-    /// By all that would be free if they lost it.
+    /// By the memory that closing them would free.
     pub(super) holding: BTreeSet<(Place, ConnId)>,
-    /// By what they can stream out.
+    /// By the bytes that they can stream to the disk.
     pub(super) streaming: BTreeSet<(Place, ConnId)>,
 }
 
@@ -24,7 +24,7 @@ pub(super) struct Places {
     pub(super) streaming: Option<Place>,
 }
 
-/// How soon somebody makes room: the greatest goes first.
+/// The order in which sessions make room: the greatest goes first.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Place {
     pub(super) class: u32,
@@ -33,7 +33,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The place of one who has held so much since then; none where that is at most `least`.
+    /// The place of a session that has held this many bytes since then; none if that is at most `least`.
     pub(super) fn of(
         bytes: usize,
         least: usize,
@@ -52,7 +52,7 @@ impl Place {
 }
 
 impl Evictable {
-    /// A session has these places from now on.
+    /// Sets the places of a session.
     pub(super) fn put(&mut self, conn: ConnId, before: &mut Places, after: Places) {
         let lists = [
             (&mut self.holding, before.holding, after.holding),
@@ -75,12 +75,13 @@ impl Evictable {
     }
 }
 
-/// Who makes room for somebody of this standing: nobody better. Users hold much rarely: few are passed over.
+/// The session that makes room for one of this trust level: never one of a higher level. Users rarely hold much, so few
+/// are skipped.
 pub(super) fn first(list: &BTreeSet<(Place, ConnId)>, standing: TrustLevel) -> Option<ConnId> {
     let mut looked = list.iter().rev().take(LOOKS_MAX);
     let found = looked.find(|(place, _)| place.standing.0 <= standing);
     found.map(|(_, conn)| *conn)
 }
 
-/// Sessions that are looked at for one to make room.
+/// Sessions that are examined to find one that makes room.
 pub(super) const LOOKS_MAX: usize = 64;

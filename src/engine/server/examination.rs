@@ -25,33 +25,33 @@ pub(super) struct Checking {
     pub(super) transaction: Transaction,
     pub(super) known: Circumstances,
     pub(super) examination: Box<Examination>,
-    /// Questions that are open.
+    /// Questions without an answer yet.
     pub(super) asked: Vec<Question>,
     /// Questions that wait for those.
     pub(super) unasked: Vec<Question>,
-    /// Its place among those that wait for a worker, from when on it has one.
+    /// Its place in the queue for a worker, once it has one.
     pub(super) turn: Option<Turn>,
 }
 
-/// A message that is wanted.
+/// An examined message that is accepted.
 pub(super) struct Checked {
     pub(super) id: QueueId,
     pub(super) whole: Whole,
-    /// Without its recipients, which are released.
+    /// Without its recipients, which are in `released`.
     pub(super) transaction: Transaction,
-    /// What allows it to be queued.
+    /// The permission to queue it.
     pub(super) released: Released,
-    /// Fields that say what was found out.
+    /// Header fields with the findings.
     pub(super) fields: Vec<u8>,
-    /// The same, for the hook.
+    /// The findings, for the hook.
     pub(super) facts: Vec<(Fact, String)>,
-    /// Fields that the hook adds.
+    /// Header fields that the hook adds.
     pub(super) hooked: Vec<u8>,
-    /// Who seals it, and what is said by that.
+    /// The ARC seal that will be added.
     pub(super) seal: Option<Box<Seal>>,
 }
 
-/// A seal that is to be set.
+/// An ARC seal to be made.
 pub(super) struct Seal {
     pub(super) domain: Domain,
     pub(super) key: Arc<DkimKey>,
@@ -64,12 +64,13 @@ impl Checking {
         self.id
     }
 
-    /// Whether its body was streamed out.
+    /// Whether its body was streamed to the disk.
     pub(super) fn is_spilled(&self) -> bool {
         self.whole.spilled
     }
 
-    /// Bytes that are held: the message, its header, and what the signatures are verified from, which is about as long.
+    /// Bytes that are held: the message, its header, and the input for verifying the signatures, which is about as
+    /// long.
     pub(super) fn memory(&self) -> usize {
         let header = self.whole.header.as_bytes().len();
         let rest = self.whole.rest.capacity();
@@ -77,12 +78,12 @@ impl Checking {
             .saturating_add(self.examination.memory())
     }
 
-    /// Bytes that can be streamed out.
+    /// Bytes that can be streamed to the disk.
     pub(super) fn can_stream(&self) -> usize {
         self.whole.rest.len()
     }
 
-    /// Gives what it holds, to be streamed out.
+    /// Returns the bytes in memory, to be streamed to the disk.
     pub(super) fn stream_out(&mut self) -> Vec<u8> {
         self.whole.spilled = true;
         let block = std::mem::take(&mut self.whole.rest);
@@ -90,7 +91,7 @@ impl Checking {
         block
     }
 
-    /// Its place among those that wait for a worker.
+    /// Its place in the queue for a worker.
     pub(super) fn turn(&self) -> Option<Turn> {
         self.turn
     }
@@ -100,28 +101,28 @@ impl Checking {
         self.examination.on_verified(verified);
     }
 
-    /// A block of it is on the disk; or was lost, and then the disk says so again when the message is to be stored.
+    /// A block is on the disk, or was lost; if lost, storing the message will fail too.
     pub(super) fn on_written(&mut self, result: Result<usize, Reply>) {
         let bytes = result.unwrap_or(usize::MAX);
         self.whole.in_flight = self.whole.in_flight.saturating_sub(bytes);
     }
 }
 
-/// Messages whose signatures are verified, or wait for it.
+/// Messages whose signatures are being verified, or wait for that.
 #[derive(Default)]
 pub(super) struct Verifications {
-    /// What workers are at.
+    /// Jobs of workers.
     pub(super) running: BTreeSet<JobId>,
     pub(super) waiting: Turns<(ConnId, QueueId, Box<Verifying>)>,
 }
 
 impl Verifications {
-    /// How many messages wait.
+    /// Number of waiting messages.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Nobody waits for it any more.
+    /// Removes a message from the queue.
     pub(super) fn forget(&mut self, turn: Turn) {
         self.waiting.forget(turn);
     }

@@ -10,40 +10,40 @@ use crate::policy::returns::Returns;
 use crate::policy::vetting::Vetting;
 use crate::smtp::reply::Reply;
 
-/// What is known of all clients.
+/// What is known about all clients.
 pub(super) struct Clients {
     pub(super) conduct: Conduct,
     pub(super) greylist: Greylist,
-    /// How often return addresses were used.
+    /// Uses of return addresses.
     pub(super) returns: Returns,
-    /// When a list last gave an odd answer that was logged.
+    /// When an odd answer of a block list was last logged.
     pub(super) odd_at: Option<Instant>,
 }
 
-/// What is known of one.
+/// What is known about one client.
 pub(super) struct Guard {
     pub(super) vetting: Vetting,
-    /// Quarters of recipients that he named and who do not exist: one of a bounce is a quarter.
+    /// Quarters of unknown recipients that the client named: a recipient of a bounce counts one quarter.
     pub(super) unknown: u32,
     pub(super) held: Option<Held>,
 }
 
-/// What the client waits for.
+/// What a delayed reply waits for.
 pub(super) enum Held {
-    /// The lists, before it is said whether these may be sent to.
+    /// The block lists, before the recipient is accepted.
     Lists { shown: String, accepted: Accepted },
-    /// Time.
+    /// Its deadline.
     Verdict(Verdict),
 }
 
-/// What a session is to be told.
+/// A reply to a client.
 pub(super) enum Verdict {
     Hello(Result<(), Reply>),
-    /// Of a reverse-path.
+    /// To MAIL.
     Sender(Result<(), Reply>),
-    /// Of a forward-path.
+    /// To RCPT.
     Recipient(Result<Accepted, Reply>),
-    /// That it is over.
+    /// The session ends.
     Close(Reply),
 }
 
@@ -57,7 +57,7 @@ impl Clients {
         }
     }
 
-    /// Sweeps out what is too old.
+    /// Removes old entries.
     pub(super) fn sweep(&mut self, now: Instant) {
         self.conduct.sweep(now);
         self.greylist.sweep(now);
@@ -65,13 +65,13 @@ impl Clients {
     }
 }
 
-/// A recipient that is accepted, unless the client is refused for something else.
+/// An accepted recipient, unless the client is refused for another reason.
 pub(super) struct Accepted {
-    /// Who gets the message.
+    /// The recipients of the message.
     pub(super) recipients: Vec<Recipient>,
-    /// What they rest on.
+    /// The permission to send to them.
     pub(super) grant: Grant,
-    /// The forward-path as it was named, where a hook is told.
+    /// The forward-path as the client named it, if a hook needs it.
     pub(super) named: Option<String>,
 }
 

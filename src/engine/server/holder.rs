@@ -11,7 +11,7 @@ use crate::smtp::reply::Reply;
 use crate::smtp::server::AuthStep;
 
 impl Server {
-    /// Who a session is for, as far as is known.
+    /// The holder of a session, as far as it is known.
     pub(super) fn holder_of(&self, inbound: &ServerSession, fx: &Effects) -> Holder {
         let named = |kind, name| Holder::named(TrustLevel::Trusted, kind, name);
         match (inbound.peer, &inbound.login, inbound.address()) {
@@ -34,14 +34,14 @@ impl Server {
         }
     }
 
-    /// Accounts for what a session holds; whether anything is left for its like.
+    /// Updates the memory of a session; returns whether any is left for its holder.
     pub(super) fn has_memory(&mut self, inbound: &mut ServerSession, fx: &mut Effects) -> bool {
         self.account(inbound, fx);
         let standing = inbound.holding.holder().standing();
         fx.shares.of(Resource::Memory).free(standing) > 0
     }
 
-    /// A session has become that of a user, unless the user has too many.
+    /// Makes a session a user's, unless the user has too many.
     pub(super) fn let_in(
         &mut self,
         inbound: &mut ServerSession,

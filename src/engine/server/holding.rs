@@ -6,7 +6,7 @@
 use crate::policy::shares::{Holder, Resource, Shares, Shortage};
 use crate::smtp::reply::Reply;
 
-/// What one session holds.
+/// The resources that one session holds.
 pub(super) struct Holding {
     pub(super) holder: Holder,
     pub(super) sessions: u64,
@@ -25,12 +25,12 @@ impl Holding {
         }
     }
 
-    /// Who holds it.
+    /// The holder.
     pub(super) const fn holder(&self) -> Holder {
         self.holder
     }
 
-    /// It is counted as a session.
+    /// Counts it as a session.
     pub(super) fn take_session(&mut self, shares: &mut Shares) -> Result<(), Reply> {
         let taken = shares.of_mut(Resource::Sessions).take(self.holder, 1);
         taken.map_err(|_| Reply::SERVER_BUSY)?;
@@ -38,7 +38,7 @@ impl Holding {
         Ok(())
     }
 
-    /// It has so many bytes of memory now; says whether that is more than its share.
+    /// Sets the bytes of memory; returns whether that is more than its share.
     pub(super) fn set_memory(&mut self, shares: &mut Shares, bytes: usize) -> bool {
         let bytes = bytes as u64;
         let pool = shares.of_mut(Resource::Memory);
@@ -47,7 +47,7 @@ impl Holding {
         pool.is_over(self.holder)
     }
 
-    /// So many more bytes of an unfinished message go to the disk.
+    /// Adds bytes of an unfinished message on the disk.
     pub(super) fn take_spool(&mut self, shares: &mut Shares, bytes: u64) -> Result<(), Reply> {
         let taken = shares.of_mut(Resource::Spool).take(self.holder, bytes);
         taken.map_err(|_| Reply::NO_SPACE)?;
@@ -55,13 +55,14 @@ impl Holding {
         Ok(())
     }
 
-    /// The message is finished, or given up.
+    /// The message is finished, or dropped.
     pub(super) fn give_spool(&mut self, shares: &mut Shares) {
         let pool = shares.of_mut(Resource::Spool);
         pool.give(self.holder, std::mem::take(&mut self.spool));
     }
 
-    /// From now on it is held by somebody else, if they may have one more session. What else is held is not refused.
+    /// Transfers everything to another holder, if that may have one more session. The other resources are never
+    /// refused.
     pub(super) fn pass(&mut self, shares: &mut Shares, to: Holder) -> Result<(), Shortage> {
         let pool = shares.of_mut(Resource::Sessions);
         pool.give(self.holder, self.sessions);
@@ -83,7 +84,7 @@ impl Holding {
         Ok(())
     }
 
-    /// The session is over.
+    /// Gives back everything at the end of the session.
     pub(super) fn give_all(&mut self, shares: &mut Shares) {
         for (resource, amount) in [
             (Resource::Sessions, &mut self.sessions),

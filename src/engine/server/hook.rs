@@ -27,7 +27,7 @@ use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
 
 impl Server {
-    /// A message is all right as far as is known here: the hook judges it, where there is one.
+    /// Sends an otherwise accepted message to the hook, if there is one.
     pub(super) fn judge_by_hook(
         &mut self,
         conn: ConnId,
@@ -114,7 +114,7 @@ impl Server {
         Ok(())
     }
 
-    /// Begins as many questions as there may be at a time.
+    /// Starts as many questions as may run at a time.
     pub(in crate::engine) fn start_hooks(&mut self, fx: &mut Effects) {
         while self.hooks.running.len() < HOOKS_MAX
             && let Some(conn) = self.hooks.waiting.take()
@@ -133,7 +133,7 @@ impl Server {
         }
     }
 
-    /// Something has happened to a question.
+    /// Handles an event of a question.
     pub(in crate::engine) fn on_hook(
         &mut self,
         conn: ConnId,
@@ -152,7 +152,7 @@ impl Server {
                 self.hook_read(conn, asking, result, fx)
             }
             ConnEvent::Timeout(_) => self.hook_expired(conn, asking, fx),
-            // Its session decides when it ends; the rest was not asked for.
+            // Its session decides when it ends; the other events were not requested.
             ConnEvent::Stop
             | ConnEvent::Read(..)
             | ConnEvent::TlsReady(_)
@@ -161,7 +161,7 @@ impl Server {
         }
     }
 
-    /// The helper is there.
+    /// The helper is connected.
     fn hook_connected(&mut self, conn: ConnId, mut asking: Box<Asking>, fx: &mut Effects) {
         let mut out = Vec::new();
         if let Some(inbound) = self.sessions.get(asking.owner)
@@ -184,7 +184,7 @@ impl Server {
         self.askings.put(conn, asking);
     }
 
-    /// The helper has taken what was sent: the next block can be read.
+    /// The helper has taken all output: the next block can be read.
     fn hook_drained(&mut self, conn: ConnId, mut asking: Box<Asking>, fx: &mut Effects) {
         if asking.hook.is_some() && !asking.unread.is_empty() && !asking.reading {
             asking.reading = true;
@@ -223,7 +223,7 @@ impl Server {
         self.askings.put(conn, asking);
     }
 
-    /// The helper has said something.
+    /// The helper has sent bytes.
     fn hook_bytes(
         &mut self,
         conn: ConnId,
@@ -240,7 +240,7 @@ impl Server {
         }
     }
 
-    /// The helper is gone, or was not there.
+    /// The helper is gone, or could not be reached.
     fn hook_lost(&mut self, conn: ConnId, asking: &Asking, fx: &mut Effects) {
         let text = "the helper gave no answer".to_owned();
         self.hook_answered(conn, asking, HookVerdict::Defer { text }, fx);
@@ -263,7 +263,7 @@ impl Server {
         self.hook_answered(conn, &asking, HookVerdict::Defer { text }, fx);
     }
 
-    /// What comes of a question; its connection is closed already.
+    /// Handles the result of a question whose connection is already closed.
     fn hook_answered(
         &mut self,
         conn: ConnId,
@@ -278,7 +278,7 @@ impl Server {
         let Some(mut inbound) = self.sessions.take(owner) else {
             return;
         };
-        // The session may have lost that message, and have another judged: of that one nothing was said.
+        // The session may have dropped that message, and have another at the hook: the result is not about that one.
         let hooking = inbound.acceptance.at_hook();
         let Some(hooking) = hooking.filter(|hooking| hooking.asking == Some(conn)) else {
             return self.put_back(owner, inbound, fx);
@@ -318,7 +318,7 @@ impl Server {
         fx.log(line.with("why", why));
     }
 
-    /// Nobody waits for an answer any more: gives up the question.
+    /// Drops a question whose answer is no longer needed.
     pub(super) fn drop_question(&mut self, hooking: &Hooking, fx: &mut Effects) {
         if let Some(conn) = hooking.asking
             && let Some(asking) = self.askings.take(conn)
@@ -333,7 +333,7 @@ impl Server {
         }
     }
 
-    /// What the hook is told of a message.
+    /// The facts about a message for the hook.
     fn facts(
         &self,
         inbound: &ServerSession,

@@ -27,16 +27,16 @@ pub(super) struct Intake {
     size: u64,
     spilled: bool,
     in_flight: usize,
-    /// What is still to be changed in what is held.
+    /// Changes that are still to be made to the bytes in memory.
     edits: Edits,
 }
 
 /// Changes to the front of a message.
 #[derive(Default)]
 struct Edits {
-    /// An empty line is put in there.
+    /// Position at which an empty line is inserted.
     separator: Option<usize>,
-    /// These parts are taken out; they are in order, and before the separator.
+    /// Ranges that are removed; in order, and before the separator.
     removed: Vec<Range<usize>>,
 }
 
@@ -45,7 +45,7 @@ enum Stage {
     Body {
         header: Header,
         keys: Keys,
-        /// Only where it is signed or sealed.
+        /// Only if the message is signed or sealed.
         hasher: Option<Box<BodyHasher>>,
         examination: Option<Box<Examination>>,
         author: Option<Mailbox>,
@@ -54,61 +54,61 @@ enum Stage {
     Refused(Reply),
 }
 
-/// What is to be done with a message, as its header says.
+/// How a message is handled, as its header determines.
 #[derive(Default)]
 pub(super) struct Plan {
-    /// The keys that are to sign it.
+    /// The keys that will sign it.
     pub(super) keys: Keys,
-    /// Whether its body is hashed (relaxed, SHA-256): it is signed or sealed.
+    /// Whether its body is hashed (relaxed, SHA-256), because it is signed or sealed.
     pub(super) is_hashed: bool,
-    /// Whose it is, to be found out.
+    /// The examination of its sender, if there is one.
     pub(super) examination: Option<Box<Examination>>,
-    /// Parts of the header that do not go on, in their order.
+    /// Ranges of the header that are removed, in order.
     pub(super) removed: Vec<Range<usize>>,
-    /// The author that is added, where there is none.
+    /// The author that is added if there is none.
     pub(super) author: Option<Mailbox>,
-    /// What is done where no empty line follows the header.
+    /// How a header without an empty line behind it is handled.
     pub(super) separator: Separator,
 }
 
-/// What is done where no empty line follows a header, and something else does.
+/// How a header is handled that is followed by something other than an empty line.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum Separator {
-    /// Nothing: the message goes on as it came.
+    /// Unchanged: the message is sent on as it arrived.
     #[default]
     Kept,
     Added,
 }
 
-/// What a header is looked at by, once it is complete, with the sender of the message.
+/// The check of a complete header, with the sender of the message.
 pub(super) type OnHeader<'a> = &'a mut dyn FnMut(&Front, Option<&Mailbox>) -> Result<Plan, Reply>;
 
-/// A message that came in whole.
+/// A completely received message.
 pub(super) struct Whole {
-    /// Its header, which a worker may be looking at.
+    /// Its header, which a worker may share.
     pub(super) header: Arc<Header>,
-    /// The keys that are to sign it.
+    /// The keys that will sign it.
     pub(super) keys: Keys,
-    /// The hash of its body (relaxed, SHA-256), where it is to be signed or sealed.
+    /// The hash of its body (relaxed, SHA-256), if it is to be signed or sealed.
     pub(super) body_hash: Option<[u8; DIGEST_BYTES]>,
-    /// Whose it is, to be found out.
+    /// The examination of its sender, if there is one.
     pub(super) examination: Option<Box<Examination>>,
-    /// The author that is added, where there is none.
+    /// The author that is added if there is none.
     pub(super) author: Option<Mailbox>,
-    /// Parts of the header that do not go on, in their order.
+    /// Ranges of the header that are removed, in order.
     pub(super) removed: Vec<Range<usize>>,
     /// Bytes of the message.
     pub(super) size: u64,
-    /// The message, or what of it has not been streamed out.
+    /// The message, or the part that has not been streamed to the disk.
     pub(super) rest: Vec<u8>,
-    /// Whether it was streamed out.
+    /// Whether it was streamed to the disk.
     pub(super) spilled: bool,
-    /// Bytes of it on their way to the disk.
+    /// Bytes on their way to the disk.
     pub(super) in_flight: usize,
 }
 
 impl Intake {
-    /// A message of this sender that will have this id.
+    /// A message of this sender, with the id that it will have.
     pub(super) fn new(id: QueueId, sender: Option<Mailbox>) -> Self {
         Self {
             id,
@@ -127,8 +127,8 @@ impl Intake {
         self.id
     }
 
-    /// Bytes that are held in memory, without those on their way to the disk. The header is kept beside what is held, and
-    /// longer than that.
+    /// Bytes in memory, without those on their way to the disk. The header is stored separately, in addition to the
+    /// bytes held.
     pub(super) fn memory(&self) -> usize {
         let header = match &self.stage {
             Stage::Header(scanner) => scanner.memory(),
@@ -143,13 +143,13 @@ impl Intake {
         self.in_flight
     }
 
-    /// Whether something of it was streamed out.
+    /// Whether a part was streamed to the disk.
     pub(super) fn is_spilled(&self) -> bool {
         self.spilled
     }
 
-    /// Takes what came; gives what is to be streamed out: what is long, or where memory `is_scarce` all but a little.
-    /// `check` sees the header once it is complete.
+    /// Takes input; returns the bytes to stream to the disk: of a long message, or all but a little if memory
+    /// `is_scarce`. `check` gets the header once it is complete.
     pub(super) fn take(
         &mut self,
         bytes: &mut Vec<u8>,
@@ -179,7 +179,7 @@ impl Intake {
             return None;
         }
         if self.held.is_empty() {
-            // The usual message comes in one piece: keep it as it is.
+            // The usual message arrives in one piece: keep it as it is.
             std::mem::swap(&mut self.held, bytes);
         } else {
             self.held.append(bytes);
@@ -203,7 +203,7 @@ impl Intake {
         Some(self.stream_out())
     }
 
-    /// Bytes that can be streamed out: a header is read as a whole.
+    /// Bytes that can be streamed to the disk; none before the header is complete.
     pub(super) fn can_stream(&self) -> usize {
         match self.stage {
             Stage::Body { .. } => self.held.len(),
@@ -211,7 +211,7 @@ impl Intake {
         }
     }
 
-    /// Gives what it holds, to be streamed out.
+    /// Returns the bytes in memory, to be streamed to the disk.
     pub(super) fn stream_out(&mut self) -> Vec<u8> {
         self.spilled = true;
         let block = std::mem::take(&mut self.held);
@@ -224,18 +224,18 @@ impl Intake {
         matches!(self.stage, Stage::Refused(_))
     }
 
-    /// A block that was streamed out is on the disk.
+    /// A streamed block is on the disk.
     pub(super) fn on_written(&mut self, bytes: usize) {
         self.in_flight = self.in_flight.saturating_sub(bytes);
     }
 
-    /// A block could not be written: the message is refused, and no block of it is waited for any more.
+    /// A block could not be written: refuses the message, and waits for none of its blocks any longer.
     pub(super) fn on_lost(&mut self, reply: Reply) {
         self.in_flight = 0;
         self.refuse(reply);
     }
 
-    /// Refuses the message, whatever else comes; the first refusal counts.
+    /// Refuses the message, whatever input follows; the first refusal counts.
     pub(super) fn refuse(&mut self, reply: Reply) {
         if !matches!(self.stage, Stage::Refused(_)) {
             self.stage = Stage::Refused(reply);
@@ -243,7 +243,7 @@ impl Intake {
         }
     }
 
-    /// The message is whole. `check` sees its header if it had not ended before.
+    /// The message is complete. `check` gets its header if that had not ended before.
     pub(super) fn finish(mut self, check: OnHeader<'_>) -> Result<Whole, Reply> {
         if let Stage::Header(scanner) = &mut self.stage {
             let scanner = std::mem::take(scanner);
@@ -276,7 +276,7 @@ impl Intake {
         }
     }
 
-    /// Changes the front of the message. It is still held whole: none of it is streamed out before its end.
+    /// Changes the front of the message. It is still completely in memory: nothing is streamed before the header ends.
     fn edit(&mut self) {
         let Edits { separator, removed } = std::mem::take(&mut self.edits);
         if let Some(at) = separator.filter(|at| *at <= self.held.len()) {
@@ -291,8 +291,7 @@ impl Intake {
         }
     }
 
-    /// Looks at the header; gives what follows it without an empty line.
-    /// Decides RFC 5321 section 6.3.
+    /// Checks the header; returns the text that follows it without an empty line. Decides RFC 5321 section 6.3.
     fn end_header(&mut self, scanner: HeaderScanner, check: OnHeader<'_>) -> Vec<u8> {
         let front = match scanner.finish() {
             Ok(front) => front,
@@ -369,5 +368,5 @@ fn refusal(error: HeaderError) -> Reply {
 
 /// Bytes of a message that go to the disk in one piece.
 const BLOCK_BYTES: usize = 64 * 1024;
-/// The same, and what is held of a message at all, where memory is scarce.
+/// The same when memory is scarce, and then also the most that is held of a message.
 pub(super) const SCARCE_BYTES: usize = 16 * 1024;

@@ -15,35 +15,35 @@ use crate::policy::rates::{Peers, Users};
 use crate::policy::shares::Holder;
 use crate::smtp::server::AuthStep;
 
-/// Who may try, who has tried, who got in.
+/// Attempts and results of logins.
 pub(super) struct Logins {
-    /// Sessions and failures of each address.
+    /// Sessions and failures by address.
     pub(super) peers: Peers,
-    /// Messages of each user.
+    /// Messages by user.
     pub(super) users: Users,
     pub(super) memory: PasswordMemory,
     pub(super) decoy_secret: [u8; DIGEST_BYTES],
     pub(super) derivations: Derivations,
-    /// Sessions whose address was locked while they waited, and that are to be told; as many as may wait at most.
+    /// Sessions whose address was locked while they waited, and that still need their reply; no more than may wait.
     pub(super) locked_out: Vec<ConnId>,
 }
 
-/// A user, and the credential that an exchange began with.
+/// A user, and the credential at the start of the exchange.
 pub(super) struct User {
     pub(super) login: Mailbox,
     pub(super) credential: Arc<Credential>,
 }
 
-/// Whether a login stands for a mailbox.
+/// Whether a login unambiguously names a mailbox.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Meant {
     /// It does.
     Surely,
-    /// It may as well stand for another.
+    /// It could also name another one.
     Perhaps,
 }
 
-/// An exchange under way.
+/// An AUTH exchange in progress.
 pub(super) enum Exchange {
     /// PLAIN without an initial response.
     Plain,
@@ -55,16 +55,16 @@ pub(super) enum Exchange {
     ScramFirst,
     /// SCRAM before its proof.
     ScramFinal(Box<ScramChallenge>, Option<User>),
-    /// SCRAM after its proof was right, before the client's empty word.
+    /// SCRAM after a valid proof, before the client's empty response.
     ScramDone(User),
-    /// A worker has it.
+    /// A worker derives the key.
     Checking,
-    /// The answer is held back.
+    /// The reply is delayed.
     Delayed(AuthStep),
 }
 
 impl Exchange {
-    /// The answer that was held back.
+    /// The delayed reply.
     pub(super) fn take_delayed(&mut self) -> Option<AuthStep> {
         match std::mem::replace(self, Self::Checking) {
             Self::Delayed(step) => Some(step),
@@ -90,12 +90,12 @@ impl Logins {
         }
     }
 
-    /// A session is gone: what waited for it alone need not be derived. Gives who was charged for that.
+    /// A session is gone: drops credentials that only it waits for, and returns the holder that was charged for them.
     pub(super) fn forget(&mut self, conn: ConnId) -> Option<Holder> {
         self.derivations.forget(conn)
     }
 
-    /// Sweeps out what is too old.
+    /// Removes old entries.
     pub(super) fn sweep(&mut self, now: Instant) {
         self.peers.sweep(now);
         self.users.sweep(now);

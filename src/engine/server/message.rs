@@ -29,7 +29,7 @@ use crate::smtp::reply::Reply;
 use crate::smtp::server::Transaction;
 
 impl Server {
-    /// Gives up a body, what was streamed out of it too.
+    /// Drops a body, including the part that was streamed to the disk.
     pub(super) fn drop_body(&mut self, inbound: &mut ServerSession, fx: &mut Effects) {
         if let Some(claim) = inbound.envelope.claimed.take() {
             self.logins.users.give_back(&claim);
@@ -37,7 +37,7 @@ impl Server {
         inbound.envelope.recipient_bytes = 0;
         inbound.holding.give_spool(&mut fx.shares);
         let spilled = match std::mem::take(&mut inbound.acceptance) {
-            // What is on its way to the disk is the spool's.
+            // Once on its way to the disk, it belongs to the spool.
             Acceptance::Idle | Acceptance::Storing(_) => None,
             Acceptance::Receiving(intake) => intake.is_spilled().then(|| intake.id()),
             Acceptance::Examining(checking) => {
@@ -52,7 +52,7 @@ impl Server {
                 checked.whole.spilled.then_some(checked.id)
             }
             Acceptance::Signing(signing) => {
-                // It will not be stored: the uses that it has taken came to nothing.
+                // It will not be stored, so the uses that it took are given back.
                 for id in std::mem::take(&mut inbound.envelope.used) {
                     self.clients.returns.give_back(id);
                 }
@@ -100,8 +100,8 @@ impl Server {
         }
     }
 
-    /// Counts the message for whoever submits it, whose limit others of the same moment may have reached since MAIL. It is
-    /// counted out again where it is not taken.
+    /// Counts the message for its submitter, whose limit other sessions may have reached since MAIL. The count is
+    /// undone if the message is not accepted.
     fn claim(&mut self, inbound: &mut ServerSession, fx: &mut Effects) -> Result<(), Reply> {
         self.rate_verdict(inbound, fx)?;
         if let Some((submitter, _)) = self.submitter(inbound, fx) {
@@ -110,7 +110,7 @@ impl Server {
         Ok(())
     }
 
-    /// Whether whoever submits here may submit one more message in this hour.
+    /// Whether the submitter may submit one more message in this hour.
     pub(super) fn rate_verdict(
         &mut self,
         inbound: &ServerSession,
@@ -125,7 +125,7 @@ impl Server {
         }
     }
 
-    /// Whom the messages of a session are counted for, and how many there may be in an hour.
+    /// The submitter that messages of a session are counted for, and its limit per hour.
     fn submitter(&self, inbound: &ServerSession, fx: &Effects) -> Option<(Submitter, u32)> {
         let limits = &fx.config.limits;
         match (inbound.peer, &inbound.login) {
@@ -145,7 +145,7 @@ impl Server {
         }
     }
 
-    /// The body has ended: whose it is is found out, fields are added, signatures asked for, and it is stored.
+    /// The body has ended: starts the examination, adds fields, asks for signatures, and stores.
     pub(super) fn message_whole(
         &mut self,
         conn: ConnId,
@@ -170,7 +170,7 @@ impl Server {
         self.examine(conn, inbound, id, whole, transaction, fx)
     }
 
-    /// The message is wanted: adds the fields, asks for the signatures or stores at once.
+    /// The message is accepted: adds the fields, and asks for the signatures or stores at once.
     pub(super) fn message_wanted(
         &mut self,
         conn: ConnId,
@@ -222,7 +222,7 @@ impl Server {
         Ok(())
     }
 
-    /// What the record has of the body: all of it, or where it is. What was not streamed out yet goes there too.
+    /// The body for the record: the bytes, or its file. The rest of a streamed body goes to the disk too.
     fn body_of(
         &mut self,
         inbound: &ServerSession,
@@ -242,7 +242,7 @@ impl Server {
         }
     }
 
-    /// The fields that a message of somebody who may relay lacks.
+    /// The fields that a message of a trusted sender lacks.
     fn missing_fields(
         &mut self,
         inbound: &ServerSession,
@@ -278,8 +278,8 @@ impl Server {
         let Transaction { parameters, .. } = transaction;
         let dsn_return = released.dsn_return(parameters.dsn_return);
         let (reverse_path, recipients) = released.into_parts();
-        // SMTPUTF8 is owed to the next hop only where something needs it (RFC 6531 section 3.4 lets us see). What only
-        // some recipients need is asked for with them: the others may be at hosts that do not know it.
+        // SMTPUTF8 is required of the next hop only if something needs it (RFC 6531 section 3.4 permits that). If only
+        // some recipients need it, it is requested with those: the others may be at hosts without the extension.
         let needed = !reverse_path.as_str().is_ascii() || !whole.header.as_bytes().is_ascii();
         MessageRecord {
             id,
@@ -304,8 +304,8 @@ impl Server {
         }
     }
 
-    /// What a header says about its message: whether it is taken, and which keys sign it: those of the domain of From,
-    /// if it is served, for whoever may relay. What a client brings is examined.
+    /// Judges a message by its header: whether it is accepted, and which keys sign it: for a trusted sender those of
+    /// the domain of From, if it is served. A message of a client is examined.
     fn on_header(
         &self,
         inbound: &ServerSession,
@@ -334,8 +334,8 @@ impl Server {
         })
     }
 
-    /// Says of a message of somebody who may relay that it goes out unsigned, although a domain that it could be from has
-    /// keys: the next host may well take it for forged.
+    /// Logs that a message of a trusted sender is sent unsigned although a domain that it may come from has keys: the
+    /// next hop may well take it for forged.
     fn note_unsigned(
         &mut self,
         inbound: &ServerSession,
@@ -430,7 +430,7 @@ impl Server {
         let Some(mut inbound) = self.sessions.take(conn) else {
             return;
         };
-        // The session may have lost that message, and have another signed.
+        // The session may have dropped that message, and have another signed.
         let signing = inbound.acceptance.signing();
         let Some(signing) = signing.filter(|signing| signing.record.id == id) else {
             return self.put_back(conn, inbound, fx);
@@ -452,7 +452,7 @@ impl Server {
         self.put_back(conn, inbound, fx);
     }
 
-    /// All signatures are there: the message goes to the disk.
+    /// All signatures are there: sends the message to the disk.
     pub(super) fn message_signed(
         &mut self,
         conn: ConnId,
@@ -463,7 +463,7 @@ impl Server {
             return;
         };
         let Signing { record, size } = *signing;
-        // From here on the disk says whether it counts, also where the client does not wait for that.
+        // From here on the disk decides whether it counts, even if the client does not wait.
         let charge = fx.charge(inbound.holder(), &record, inbound.envelope.claimed.take());
         fx.note(Note::Append(Box::new(NewRecord {
             record,
@@ -472,7 +472,7 @@ impl Server {
         })));
     }
 
-    /// The disk has answered.
+    /// Handles the answer of the disk.
     pub(in crate::engine) fn on_stored(
         &mut self,
         conn: ConnId,
@@ -487,7 +487,7 @@ impl Server {
         let Some(inbound) = self.sessions.take(conn) else {
             return; // the client did not wait: the message is queued all the same
         };
-        // Nor did the session, if it has another by now.
+        // Nor does the session, if it has another message by now.
         if !inbound.acceptance.is_storing(id) {
             return self.put_back(conn, inbound, fx);
         }
@@ -522,7 +522,7 @@ impl Server {
         inbound.holding.give_spool(&mut fx.shares);
         inbound.acceptance = Acceptance::Idle;
         inbound.session.on_stored(reply, &mut out);
-        // Nothing comes between this answer and its client, not even the answers to what was sent behind the message.
+        // Nothing is sent between this reply and the client, not even replies to what followed the message.
         if self.account(&mut inbound, fx) && inbound.buffers.kept.len() > SESSION_KEPT_BYTES {
             self.answer(conn, &mut inbound, out, fx);
             return self.evict(conn, inbound, &Reply::NO_ROOM_FOR_SESSION, fx);
@@ -546,7 +546,7 @@ impl Server {
         };
         let is_asked = inbound.acceptance.id() == Some(id);
         match &mut inbound.acceptance {
-            // It is of a message that the session has lost.
+            // It belongs to a message that the session has dropped.
             _ if !is_asked => {}
             Acceptance::Receiving(intake) => match result {
                 Ok(bytes) => intake.on_written(bytes),
@@ -554,14 +554,14 @@ impl Server {
             },
             Acceptance::Examining(checking) => checking.on_written(result),
             Acceptance::AtHook(_) => return self.hook_written(conn, inbound, result, fx),
-            // Nothing of it is waited for here any more.
+            // No block is waited for here.
             Acceptance::Idle | Acceptance::Signing(_) | Acceptance::Storing(_) => {}
         }
         self.resume(conn, inbound, Vec::new(), fx);
     }
 }
 
-/// The keys that have made the signatures in front of a message: `selector.domain`, with commas between.
+/// The keys that made the signatures in front of a message: `selector.domain`, separated by commas.
 fn signed_by(fields: &[u8]) -> String {
     let text = String::from_utf8_lossy(fields);
     let signatures = text.split(SIGNATURE).skip(1);

@@ -18,7 +18,7 @@ use crate::smtp::reply::Reply;
 use crate::smtp::server::{Encryption, PortRole, Session, Tolerance};
 
 impl Server {
-    /// A connection was accepted on one of the ports of SMTP; `Err` is what its client is told.
+    /// A connection was accepted on an SMTP port; `Err` is the reply to its client.
     pub(in crate::engine) fn admit(
         &mut self,
         listener: Listener,
@@ -72,7 +72,7 @@ impl Server {
         Ok(conn)
     }
 
-    /// Lets a client in, once it is known who it is.
+    /// Lets a client in, once its address is known.
     fn admit_client(&mut self, inbound: &mut ServerSession, fx: &mut Effects) -> Result<(), Reply> {
         if let Some(address) = inbound.address()
             && !self.is_trusted(inbound.door(), address, fx)
@@ -105,7 +105,7 @@ impl Server {
         taken
     }
 
-    /// A client is not let in, for there are enough.
+    /// Logs that a client is not let in because there are too many.
     fn note_unadmitted(&mut self, inbound: &ServerSession, reply: &Reply, fx: &mut Effects) {
         fx.count_throttled(inbound.address());
         let line = Line::new(Level::Info, "reject")
@@ -116,7 +116,7 @@ impl Server {
         fx.log_refusal(fx.of_client(inbound.address(), line));
     }
 
-    /// Lets a proxy in: it has to say at once for whom it comes.
+    /// Lets a proxy in, which must send the client's address at once.
     fn admit_proxy(&mut self, inbound: &mut ServerSession, fx: &mut Effects) -> Result<(), Reply> {
         if !inbound
             .address()
@@ -135,7 +135,7 @@ impl Server {
         Ok(())
     }
 
-    /// Begins the session of a client that was let in: with the banner, TLS, or silence.
+    /// Starts the session of a client that was let in: with the banner, TLS, or silence.
     fn open(&mut self, conn: ConnId, inbound: &mut ServerSession, fx: &mut Effects) {
         inbound.session.tolerate(self.tolerance(inbound, fx));
         if inbound.listener == Listener::Submissions {
@@ -153,7 +153,8 @@ impl Server {
         }
     }
 
-    /// What a client may get wrong: a host of `relay.networks` the form of commands, and line ends where its network says so.
+    /// Errors that are tolerated: hosts of `relay.networks` may deviate in the form of commands, and in line ends if
+    /// the network is configured so.
     fn tolerance(&self, inbound: &ServerSession, fx: &Effects) -> Tolerance {
         let RelayClient::Network { address } = self.client(inbound, fx) else {
             return Tolerance::None;
@@ -173,7 +174,7 @@ impl Server {
         self.answer(conn, inbound, out, fx);
     }
 
-    /// A proxy says who its client is.
+    /// Bytes of a proxy header arrived.
     pub(super) fn proxy_bytes(
         &mut self,
         conn: ConnId,

@@ -25,11 +25,11 @@ pub(super) struct Hooking {
 pub(super) struct Asking {
     /// The session that has the message.
     pub(super) owner: ConnId,
-    /// Who is charged for it.
+    /// The holder that is charged for it.
     pub(super) holder: Holder,
     pub(super) id: QueueId,
     pub(super) hook: Option<Hook>,
-    /// What is still to be read back and sent.
+    /// The range that is still to be read back and sent.
     pub(super) unread: Range<u64>,
     pub(super) reading: bool,
     /// Nothing while it waits for its turn.
@@ -41,7 +41,7 @@ pub(super) struct Asking {
 /// The questions of all sessions.
 #[derive(Default)]
 pub(super) struct Hooks {
-    /// Those that were begun.
+    /// Running questions.
     pub(super) running: BTreeSet<ConnId>,
     pub(super) waiting: Turns<ConnId>,
 }
@@ -61,7 +61,7 @@ impl Hooks {
 }
 
 impl Asking {
-    /// Gives the helper time, from now on, to take what is sent and to answer.
+    /// Starts the time limit for the helper to take the output and to answer.
     pub(super) fn wait(&mut self, now: Now) -> Instant {
         let deadline = now.instant.after(HOOK_TIMEOUT.saturating_add(HOOK_GRACE));
         *self.deadline.insert(deadline)

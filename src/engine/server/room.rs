@@ -23,8 +23,8 @@ use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
 
 impl Server {
-    /// Where there is no session left for this standing: of some sessions, closes the one of nobody better that has done
-    /// nothing for longest, if that is long. Each time others are looked at.
+    /// If no session is left for this trust level, closes one: among some sessions of no higher level, the one that has
+    /// been idle longest, if that is long enough. Each call examines others.
     pub(super) fn retire_idle_session(&mut self, standing: TrustLevel, fx: &mut Effects) -> bool {
         if fx.shares.of(Resource::Sessions).free(standing) > 0 {
             return false; // it is the share that is used up
@@ -53,7 +53,7 @@ impl Server {
         }
     }
 
-    /// Accounts for what a session holds; says whether that is more than its share.
+    /// Updates what a session holds; returns whether that is more than its share.
     pub(super) fn account(&mut self, inbound: &mut ServerSession, fx: &mut Effects) -> bool {
         let memory = inbound.memory();
         let is_over = inbound.holding.set_memory(&mut fx.shares, memory);
@@ -63,7 +63,7 @@ impl Server {
         is_over
     }
 
-    /// Notes what a session could make room with.
+    /// Registers what closing a session would free.
     pub(super) fn join_evictable(&mut self, conn: ConnId, inbound: &mut ServerSession) {
         let standing = inbound.holder().standing();
         let since = inbound.pace.body_began;
@@ -82,13 +82,13 @@ impl Server {
         (self.evictable).put(conn, &mut inbound.places, Places::default());
     }
 
-    /// Has those who hold most make room, where there is little.
+    /// Makes the sessions that hold most give up memory if it is short.
     pub(in crate::engine) fn make_room(&mut self, fx: &mut Effects) {
         for standing in TrustLevel::ALL {
             for _ in 0..YIELDS_PER_TURN_MAX {
                 let memory = fx.shares.of(Resource::Memory);
                 let room = memory.room(standing);
-                // What is on its way to the disk is not free yet, and does not become so any sooner by more of it.
+                // Blocks on their way to the disk are not free yet, and more of them would not make that faster.
                 let is_disk_free = self.blocks.bytes() < memory.reach(standing) / 4;
                 let streaming = first(&self.evictable.streaming, standing).filter(|_| is_disk_free);
                 match (room, streaming) {
@@ -107,7 +107,7 @@ impl Server {
         }
     }
 
-    /// Streams out what a session holds of a body.
+    /// Streams the held part of a session's body to the disk.
     fn stream_out(&mut self, conn: ConnId, fx: &mut Effects) {
         let Some(mut inbound) = self.sessions.take(conn) else {
             return;
@@ -124,14 +124,14 @@ impl Server {
         self.put_back(conn, inbound, fx);
     }
 
-    /// A session loses what it holds.
+    /// A session loses the memory that it holds.
     fn lose(&mut self, conn: ConnId, fx: &mut Effects) {
         if let Some(inbound) = self.sessions.take(conn) {
             self.take_from(conn, inbound, Reply::NO_MEMORY, fx);
         }
     }
 
-    /// Takes from a session what it holds.
+    /// Takes the held memory from a session.
     fn take_from(
         &mut self,
         conn: ConnId,
@@ -154,7 +154,7 @@ impl Server {
 }
 
 impl Server {
-    /// A block of a message goes to the disk.
+    /// Sends a block of a message to the disk.
     pub(super) fn store_block(
         &mut self,
         id: QueueId,
@@ -168,7 +168,7 @@ impl Server {
         fx.store(JournalCommand::BodyAppend { id, bytes });
     }
 
-    /// So many bytes of a message are on the disk; without a number, they were lost.
+    /// This number of bytes of a message is on the disk; `None`: they were lost.
     pub(super) fn block_stored(&mut self, id: QueueId, bytes: Option<usize>, fx: &mut Effects) {
         if let Some((holder, bytes)) = self.blocks.take(id, bytes) {
             fx.shares.of_mut(Resource::Memory).give(holder, bytes);

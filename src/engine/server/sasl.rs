@@ -58,15 +58,15 @@ impl Server {
         }
     }
 
-    /// Whether the address of a session has failed so often that nothing it says is looked at: not even its login, where
-    /// nobody has logged in from there before.
+    /// Whether the address of a session has failed so often that its input is ignored, even the login if no user has
+    /// logged in from there before.
     fn is_locked_out(&mut self, inbound: &ServerSession, fx: &mut Effects) -> bool {
         let peers = &self.logins.peers;
         let is_known = |address| peers.is_known(address, fx.now.instant);
         !inbound.address().is_some_and(is_known) && self.is_locked_for(inbound, None, fx)
     }
 
-    /// The same, once it is known who wants to log in.
+    /// The same, once the login is known.
     fn is_locked_for(
         &mut self,
         inbound: &ServerSession,
@@ -94,7 +94,7 @@ impl Server {
         fx: &mut Effects,
     ) {
         let response = zeroize::Zeroizing::new(response);
-        // Exchanges that began before the address was locked are guesses all the same.
+        // Exchanges that began before the address was locked still count as guesses.
         let is_judged = matches!(inbound.exchange, Some(Exchange::ScramDone(_)));
         if !is_judged && self.is_locked_out(inbound, fx) {
             inbound.exchange = None;
@@ -125,7 +125,7 @@ impl Server {
         }
     }
 
-    /// The first message of SCRAM: who wants to log in.
+    /// The first message of SCRAM, with the login.
     fn on_scram_first(
         &mut self,
         inbound: &mut ServerSession,
@@ -183,8 +183,8 @@ impl Server {
             .is_some_and(|user| *user.credential == *credential)
     }
 
-    /// The credential behind a login, or a decoy. A login that nobody has gets one salt however it is written, as one
-    /// that somebody has does.
+    /// The credential of a login, or a decoy. An unknown login gets one salt in all its spellings, as an existing one
+    /// does.
     fn credential_of(&self, login: &str, fx: &Effects) -> (Arc<Credential>, Option<Mailbox>) {
         let decoy = |key: &str| Arc::new(Credential::decoy(&self.logins.decoy_secret, key));
         let Some((mailbox, meant)) = self.mailbox_of(login, fx) else {
@@ -202,8 +202,8 @@ impl Server {
         }
     }
 
-    /// The mailbox that a login stands for: itself, or a bare name at the one served domain that has such a user. Where
-    /// none or several have, it is at some domain, always the same: the name has that salt, and never lets in.
+    /// The mailbox that a login names: itself, or a bare name at the one served domain that has such a user. If none or
+    /// several have, it is at a fixed arbitrary domain: the name gets the salt of that, and never succeeds.
     fn mailbox_of(&self, login: &str, fx: &Effects) -> Option<(Mailbox, Meant)> {
         if let Ok(mailbox) = Mailbox::parse(login) {
             return Some((mailbox, Meant::Surely));
@@ -227,7 +227,7 @@ impl Server {
         Some((mailbox, Meant::Perhaps))
     }
 
-    /// How many users a bare name could stand for.
+    /// The number of users that a bare name could mean.
     fn users_of(&self, name: &str, fx: &Effects) -> usize {
         let domains = fx.config.domains.keys();
         let mailboxes = domains.filter_map(|domain| Mailbox::new(name, domain).ok());
@@ -286,16 +286,17 @@ impl Server {
             });
         }
         inbound.exchange = Some(Exchange::Checking);
-        // What waits and is locked out is told so by the next result: this session is still being worked on.
+        // The next result informs the sessions that were locked out while they waited: this session is still being
+        // worked on.
         let locked_out = self.derive_next(fx);
         self.logins.locked_out.extend(locked_out);
     }
 
-    /// Begins derivations while workers are free; gives the sessions whose address was locked while they waited.
+    /// Starts derivations while workers are free; returns the sessions whose address was locked while they waited.
     fn derive_next(&mut self, fx: &mut Effects) -> Vec<ConnId> {
         let mut locked_out = Vec::new();
         while let Some(mut check) = self.logins.derivations.next() {
-            // Guesses that came before the address was locked are guesses all the same.
+            // Guesses from before the address was locked still count as guesses.
             let peers = &self.logins.peers;
             let is_locked = |waiter: &Waiter| {
                 let address = waiter.address;
@@ -320,7 +321,7 @@ impl Server {
         locked_out
     }
 
-    /// When the turn of somebody from this address is: guessing cannot keep a user out.
+    /// The rank of an attempt from this address: guesses cannot keep a user out.
     fn rank_of(&self, address: Option<IpAddr>, fx: &Effects) -> Rank {
         let Some(address) = address else {
             return Rank::Known;
@@ -356,7 +357,7 @@ impl Server {
         }
     }
 
-    /// Counts what was derived, whatever has become of its session; the session is told, if it is still there.
+    /// Counts the result of a derivation, even if its session is gone; otherwise the session gets it.
     fn judge_password(&mut self, check: Check, result: WorkResult, fx: &mut Effects) {
         let WorkResult::Password(right) = result else {
             return;
@@ -382,7 +383,7 @@ impl Server {
                     let step = self.let_in(&mut inbound, login.clone(), fx);
                     self.finish_auth(conn, inbound, step, fx);
                 }
-                // Nobody is there to be let in, and what is not asked for is not remembered.
+                // No session is left to log in, and a password that is not asked for is not remembered.
                 (Some(login), None) => self.log_auth(address, "abandoned", login.as_str(), fx),
                 (None, inbound) => {
                     self.note_failure_as(address, claimed.as_ref(), fx);
@@ -469,13 +470,13 @@ const FAILURE_DELAY: Duration = Duration::from_millis(500);
 /// The longest that an answer is held back.
 const FAILURE_DELAY_MAX: Duration = Duration::from_secs(8);
 
-/// What a response says.
+/// The result of a response.
 enum Exchanged {
-    /// The exchange goes on, or is over.
+    /// The exchange continues, or is over.
     Step(AuthStep),
-    /// A login and a password, which are to be checked.
+    /// A login and a password to be verified.
     Claim(LoginClaim),
-    /// What cannot be right, of this login.
+    /// Invalid credentials, with the login.
     Failed(String),
 }
 

@@ -32,7 +32,7 @@ use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
 use crate::smtp::server::{ServerSettings, Session};
 
-/// SMTP server sessions, and what is known of their clients.
+/// SMTP server sessions, and what is known about their clients.
 pub(in crate::engine) struct Server {
     pub(super) settings: ServerSettings,
     pub(super) sessions: Sessions<Box<ServerSession>>,
@@ -40,7 +40,7 @@ pub(in crate::engine) struct Server {
     pub(super) askings: Sessions<Box<Asking>>,
     pub(super) hooks: Hooks,
     pub(super) logins: Logins,
-    /// Rewrites the senders of what is forwarded.
+    /// Rewrites the senders of forwarded mail.
     pub(super) rewriter: Rewriter,
     pub(super) clients: Clients,
     /// Sessions whose message is being streamed to the disk.
@@ -80,16 +80,16 @@ pub(super) struct ServerSession {
     /// Refusals that have their line in the log, and are on their way to the client.
     pub(super) noted: Vec<Reply>,
     pub(super) pace: Pace,
-    /// What it holds of what is scarce.
+    /// The scarce resources that it holds.
     pub(super) holding: Holding,
     /// Whether it holds more memory than its share, or there is little for its like.
     pub(super) is_over: bool,
-    /// Its places among those who can make room.
+    /// Its places among the sessions that can make room.
     pub(super) places: Places,
     pub(super) opening: Opening,
     /// The address that the session is counted for.
     pub(super) counted: Option<IpAddr>,
-    /// What is known of a client on port 25.
+    /// What is known about a client on port 25.
     pub(super) guard: Option<Box<Guard>>,
 }
 
@@ -98,7 +98,7 @@ pub(super) struct ServerSession {
 pub(super) struct Buffers {
     /// Input that waits for an answer, or the front of a line.
     pub(super) kept: Vec<u8>,
-    /// Whether there is so much output that no input is read before it is out.
+    /// Whether output is so long that no input is read before it is sent.
     pub(super) is_full: bool,
     /// Bytes of the body that the session gave out in this turn.
     pub(super) body: Vec<u8>,
@@ -106,29 +106,29 @@ pub(super) struct Buffers {
     pub(super) pending: usize,
 }
 
-/// What belongs to the message that a session brings, beside its text.
+/// Data of a transaction besides the text of the message.
 #[derive(Default)]
 pub(super) struct Envelope {
-    /// What the recipients that were accepted rest on.
+    /// Grants of the accepted recipients.
     pub(super) grants: Grants,
-    /// Return addresses of which the message has taken a use.
+    /// Return addresses that the message has used.
     pub(super) used: Vec<u64>,
-    /// The recipients as the client named them, where a hook is told.
+    /// The recipients as the client named them, if a hook needs them.
     pub(super) named: Vec<String>,
     /// Bytes of the recipients of the message, until it is on the disk or given up.
     pub(super) recipient_bytes: usize,
-    /// Its message was counted for whoever submits it, and is not on its way to the disk yet.
+    /// The message was counted for its submitter, and is not on its way to the disk yet.
     pub(super) claimed: Option<CountedMessage>,
 }
 
-/// When a session began and last did something, and what it waits for.
+/// When a session began, when it was last active, and its deadline.
 pub(super) struct Pace {
     pub(super) opened: Instant,
     /// When it last did something: a command that ended, a piece of a body.
     pub(super) touched: Instant,
     pub(super) body_began: Instant,
     pub(super) body_bytes: u64,
-    /// When it is too late for what its client owes.
+    /// Deadline for the client's next action.
     pub(super) deadline: Option<Instant>,
     /// The earliest timer that is set for it.
     pub(super) timer: Option<Instant>,
@@ -153,7 +153,7 @@ impl Pace {
 
 /// What comes before the banner.
 pub(super) enum Opening {
-    /// The proxy has to say who the client is.
+    /// The proxy must send the client's address.
     Proxy(HeaderReader),
     /// The banner is held back.
     Silent,
@@ -180,19 +180,19 @@ impl ServerSession {
         }
     }
 
-    /// Bytes of input and output that wait for somebody.
+    /// Bytes of input and output that wait.
     pub(super) fn waits_with(&self) -> usize {
         self.buffers.kept.len().saturating_add(self.buffers.pending)
     }
 
-    /// Whether nothing can be said: TLS was begun and is not there yet, or who is there is not known.
+    /// Whether nothing can be sent: during a TLS handshake, or before the client is known.
     pub(super) fn is_mute(&self) -> bool {
         matches!(self.opening, Opening::Proxy(_))
             || self.session.is_awaiting_tls()
             || self.listener == Listener::Submissions && self.tls.is_none()
     }
 
-    /// The address of the peer, where it has one.
+    /// The address of the peer, if it has one.
     pub(super) fn address(&self) -> Option<IpAddr> {
         match self.peer {
             Peer::Network { remote, .. } => Some(remote.ip().to_canonical()),
@@ -200,7 +200,7 @@ impl ServerSession {
         }
     }
 
-    /// Who is charged for what it uses.
+    /// The holder that is charged.
     pub(super) const fn holder(&self) -> Holder {
         self.holding.holder()
     }
@@ -241,8 +241,8 @@ impl ServerSession {
         if is_stored { 0 } else { self.memory() }
     }
 
-    /// Whether its message is on its way to the disk: it may be queued whatever becomes of the session, so that its client
-    /// has to hear the answer.
+    /// Whether its message is on its way to the disk: it may be queued even if the session ends, so the client must get
+    /// the reply.
     pub(super) fn awaits_disk(&self) -> bool {
         matches!(self.acceptance, Acceptance::Storing(_))
     }
@@ -298,7 +298,7 @@ impl Server {
         }
     }
 
-    /// Sweeps out what is too old.
+    /// Removes old entries.
     pub(in crate::engine) fn sweep(&mut self, fx: &Effects) {
         self.logins.sweep(fx.now.instant);
         self.clients.sweep(fx.now.instant);
@@ -311,7 +311,7 @@ impl Server {
             .is_some_and(|inbound| inbound.wants_input())
     }
 
-    /// So many bytes are free on the disk of the spool.
+    /// This number of bytes is free on the disk of the spool.
     pub(in crate::engine) fn on_space(&mut self, free: u64, fx: &mut Effects) {
         fx.disk.free = Some(free);
         let unfinished = fx.shares.of(Resource::Spool).used();
@@ -392,7 +392,7 @@ impl Server {
         self.resume(conn, inbound, out, fx);
     }
 
-    /// All output is out: what was kept because there was too much of it is read.
+    /// All output was sent: input that was kept because of too much output is processed.
     pub(super) fn on_drained(
         &mut self,
         conn: ConnId,
@@ -467,7 +467,7 @@ impl Server {
         self.put_back(conn, inbound, fx);
     }
 
-    /// Answers an exchange of AUTH and goes on.
+    /// Replies to an AUTH exchange and continues.
     pub(super) fn finish_auth(
         &mut self,
         conn: ConnId,

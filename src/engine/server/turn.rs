@@ -20,7 +20,7 @@ use crate::smtp::reply::Reply;
 use crate::smtp::server::ServerRequest;
 
 impl Server {
-    /// Goes on with what was kept, once an answer is in.
+    /// Continues with the kept input, once an answer has arrived.
     pub(super) fn resume(
         &mut self,
         conn: ConnId,
@@ -67,7 +67,7 @@ impl Server {
                     return self.close_session(conn, *inbound, fx);
                 }
                 ServerRequest::StartTls => {
-                    // What was sent behind STARTTLS was sent in clear, by whomever: it is dropped with `input`.
+                    // Bytes behind STARTTLS were sent in clear, possibly by an attacker: they are dropped with `input`.
                     self.answer(conn, &mut inbound, std::mem::take(&mut out), fx);
                     fx.actions.push_back(Action::StartTls {
                         conn,
@@ -90,7 +90,7 @@ impl Server {
         self.end_turn(conn, inbound, out, fx);
     }
 
-    /// The next thing that the session wants; what comes of a body on the way there is taken.
+    /// The next request of the session; body bytes that come before it are taken.
     fn next_request(
         &mut self,
         conn: ConnId,
@@ -116,7 +116,7 @@ impl Server {
         request
     }
 
-    /// Nothing more is done with what has come: replies go out, and the session waits, or is over.
+    /// Ends the processing of input: replies are sent, and the session waits or is over.
     fn end_turn(
         &mut self,
         conn: ConnId,
@@ -212,7 +212,7 @@ impl Server {
                 self.note_refusal(inbound, "message", "", Some(&reply), fx);
                 self.drop_body(inbound, fx);
             }
-            // They are handled by the caller, who owns the connection.
+            // The caller, which owns the connection, handles these.
             ServerRequest::Close | ServerRequest::RefuseAndClose(_) | ServerRequest::StartTls => {}
         }
     }

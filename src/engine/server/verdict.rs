@@ -24,7 +24,7 @@ use crate::smtp::command::ForwardPath;
 use crate::smtp::reply::Reply;
 use crate::smtp::server::Transaction;
 
-/// Whether what led to a reply has an event of its own: what came of AUTH, who speaks too early or without the proxy, a
+/// Whether the cause of a reply has a log event of its own: results of AUTH, early talkers, a missing proxy header, a
 /// relay that stops.
 fn is_told_apart(reply: &Reply) -> bool {
     const APART: [Reply; 6] = [
@@ -67,8 +67,8 @@ impl Server {
         fx.log(fx.of_client(inbound.address(), line));
     }
 
-    /// Logs the refusals that a session has sent, but for those that have a line already: its own, of the form and the
-    /// order of commands.
+    /// Logs the refusals that a session has sent, except those with a line of their own. Refusals of the session
+    /// machine itself concern the form and the order of commands.
     pub(super) fn note_refusals(&mut self, inbound: &mut ServerSession, fx: &mut Effects) {
         for refused in inbound.session.take_refusals() {
             let mut times = refused.times;
@@ -110,7 +110,7 @@ impl Server {
         size: Option<u64>,
         fx: &Effects,
     ) -> Result<(), Reply> {
-        // What is left last is for outcomes and DSNs, what is left before that for users.
+        // The last reserve is for outcomes and DSNs, the one before it for users.
         let reserve = match holder.standing() {
             TrustLevel::Trusted => SPOOL_RESERVE_BYTES,
             _ => SPOOL_RESERVE_BYTES.saturating_add(USERS_RESERVE_BYTES),
@@ -119,7 +119,7 @@ impl Server {
         if fx.disk.free.is_some_and(|free| free < needed) {
             return Err(Reply::NO_SPACE);
         }
-        // A message that is begun has to find room for its header, and for what is on its way to the disk.
+        // A new message must find room for its header and for its blocks on their way to the disk.
         let memory = fx.shares.of(Resource::Memory);
         if !memory.has_room(holder, READ_TURN_BYTES_MAX as u64) {
             return Err(Reply::NO_MEMORY);
@@ -159,8 +159,7 @@ impl Server {
         }
     }
 
-    /// Which recipients a forward-path leads to, and what that rests on; or the refusal.
-    /// Decides RFC 3461 section 5.2.7.1.
+    /// The recipients of a forward-path with their grant, or the refusal. Decides RFC 3461 section 5.2.7.1.
     pub(super) fn recipient_verdict(
         &self,
         inbound: &ServerSession,
@@ -183,7 +182,7 @@ impl Server {
         let expanded = asked.filter(|asked| {
             goals.len() > 1 || goals.first().is_none_or(|goal| goal.mailbox != **asked)
         });
-        // RFC 3461 section 5.2.7.1: what is expanded keeps the address that the sender knows.
+        // RFC 3461 section 5.2.7.1: an expanded address keeps the address that the sender knows.
         let original = original.or_else(|| expanded.map(|asked| format!("rfc822;{asked}").into()));
         let sender = inbound
             .session
@@ -200,7 +199,7 @@ impl Server {
         Ok((grant, recipients.collect()))
     }
 
-    /// Where mail to a forward-path goes, and what it rests on.
+    /// Where mail for a forward-path goes, and the grant for it.
     fn way(
         &self,
         inbound: &ServerSession,
@@ -237,7 +236,7 @@ impl Server {
         }
     }
 
-    /// Whom a rewritten sender of ours stands for (SRS), and whose name it bears.
+    /// The original sender of a rewritten address of ours (SRS), and its domain.
     fn returned<'a>(
         &self,
         to: &'a ForwardPath,
@@ -249,7 +248,7 @@ impl Server {
         let domain = mailbox.domain();
         let key = fx.config.names.key(&mailbox.local_key());
         let served = fx.config.receiving(domain);
-        // Somebody may be called so.
+        // A real mailbox may have such a name.
         let is_alias = served.is_some_and(|served| served.aliases.contains_key(&key));
         if !self.forwards_for(domain, fx) || !is_rewritten(mailbox) || is_alias {
             return Ok(None);
@@ -270,8 +269,8 @@ impl Server {
         *domain == fx.config.hostname || fx.config.receiving(domain).is_some()
     }
 
-    /// A first sender gets what comes back, under the name of the domain that it comes back through. A served address is
-    /// not rewritten, but a domain may have come to be served since.
+    /// Recipients of mail returned to an original sender, under the name of the domain that it comes back through. A
+    /// served address is never rewritten, but a domain may have become served since.
     fn goals_of_return(
         &self,
         mailbox: &Mailbox,
@@ -291,7 +290,7 @@ impl Server {
         }
     }
 
-    /// Lets a message that is whole go to its recipients, or says what the client is told.
+    /// Releases a complete message to its recipients, or returns the reply to the client.
     pub(super) fn release(
         &mut self,
         inbound: &ServerSession,
@@ -317,7 +316,7 @@ impl Server {
             })
     }
 
-    /// Takes a use of each return address that the message goes to, before it is stored.
+    /// Takes a use of each return address in the recipients, before the message is stored.
     pub(super) fn use_returns(
         &mut self,
         inbound: &mut ServerSession,
@@ -335,7 +334,7 @@ impl Server {
         Ok(())
     }
 
-    /// The client is told what became of its message: a use that came to nothing is given back.
+    /// Gives back the uses of a message that was not stored.
     pub(super) fn settle_returns(&mut self, inbound: &mut ServerSession, reply: &Reply) {
         for id in std::mem::take(&mut inbound.envelope.used) {
             if reply.code() != 250 {
@@ -344,8 +343,8 @@ impl Server {
         }
     }
 
-    /// The sender under which a served domain forwards, where the sender's own would fail SPF: not for senders of
-    /// served domains, and never for our own users, who may send under addresses of elsewhere.
+    /// The rewritten sender under which a served domain forwards, if SPF would fail for the sender's own. Senders of
+    /// served domains are not rewritten, and neither are our own users, who may send from foreign addresses.
     fn rewritten(
         &self,
         client: &RelayClient,
@@ -363,9 +362,8 @@ impl Server {
         self.rewriter.forward(sender, forwarder, fx.now.wall).ok()
     }
 
-    /// Whether the authors in a header may be those of this client. Where there is none, gives the one that is added
-    ///: the user, or the sender of a host or process that may relay.
-    /// Decides RFC 6409 section 8.1.
+    /// Whether this client may use the authors in a header. If there are none, returns the one to add: the user, or the
+    /// sender of a trusted host or process. Decides RFC 6409 section 8.1.
     pub(super) fn author_verdict(
         &self,
         inbound: &ServerSession,
@@ -397,8 +395,8 @@ impl Server {
     }
 }
 
-/// The author in a From that the grammar refuses for its display name, as devices write it: it holds one at sign, in angle
-/// brackets, and all readers show its domain.
+/// The author in a From that the grammar refuses for its display name, as devices write it: it holds one at sign, in
+/// angle brackets, and all readers show its domain.
 fn sole_author(header: &Header) -> Option<Mailbox> {
     let mut fields = header.named("From").map(Field::value);
     let (Some(value), None) = (fields.next(), fields.next()) else {
@@ -414,8 +412,7 @@ fn sole_author(header: &Header) -> Option<Mailbox> {
     (domains == [author.domain().clone()]).then_some(author)
 }
 
-/// Whether readers agree on the domains of these authors. They may not where From is no UTF-8, and each takes it for
-/// something else.
+/// Whether mail readers agree on the domains of these authors. If From is not UTF-8, each may decode it differently.
 fn is_read_alike(header: &Header, authors: &[Mailbox]) -> bool {
     let mut fields = header.named("From").map(Field::value);
     fields.all(|value| {

@@ -37,8 +37,8 @@ impl Server {
         }
     }
 
-    /// A worker has verified. Where the session is gone, nobody wants to know; nor where it has lost that message, and
-    /// examines another: what is found out of one message says nothing of the next.
+    /// A worker has verified. The result is dropped if the session is gone, or if it has dropped that message and
+    /// examines another.
     pub(in crate::engine) fn on_verified(
         &mut self,
         job: JobId,
@@ -66,7 +66,7 @@ impl Server {
         self.examination_goes_on(conn, inbound, fx);
     }
 
-    /// Goes on with the examination of a message, if there is one.
+    /// Continues the examination of a message, if there is one.
     pub(super) fn examination_goes_on(
         &mut self,
         conn: ConnId,

@@ -43,7 +43,7 @@ pub(super) fn figures(status: &RelayStatus, observed: &Observed) -> String {
     page.into_text()
 }
 
-/// The figures of the reports of others, from what is kept of them, of domains that are served.
+/// The figures of stored reports about domains that are served.
 pub(super) fn reported<'a>(
     kept: Option<&[u8]>,
     served: impl Iterator<Item = &'a Domain>,
@@ -117,7 +117,7 @@ fn now(page: &mut Exposition, status: &RelayStatus) {
     }
 }
 
-/// What happened since the start.
+/// Counters since the start.
 fn counters(page: &mut Exposition, status: &RelayStatus) {
     let total = &status.stats.total;
     for (name, help, value) in COUNTED {
@@ -173,7 +173,7 @@ fn certificates(page: &mut Exposition, status: &RelayStatus) {
     }
 }
 
-/// What is now: its name, what it is, and where it stands.
+/// Current values: name, help and source of each.
 const NOW: &[Figure<RelayStatus>] = &[
     (
         "chopar_uptime_seconds",
@@ -225,7 +225,7 @@ const NOW: &[Figure<RelayStatus>] = &[
     ),
 ];
 
-/// What happened since the start, likewise.
+/// Counters since the start, likewise.
 const COUNTED: &[Figure<Counters>] = &[
     ("chopar_sessions_total", "Sessions accepted.", |total| {
         total.sessions
@@ -297,7 +297,7 @@ const COUNTED: &[Figure<Counters>] = &[
     ),
 ];
 
-/// What has a count for each value of a label: its name, what it is, the label, and where they stand.
+/// Counters with a label: name, help, label and source of each.
 const TALLIES: &[(&str, &str, &str, Counts)] = &[
     (
         "chopar_deferred_by_reason_total",

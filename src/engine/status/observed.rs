@@ -25,7 +25,7 @@ pub enum DeferralReason {
     Server,
     /// The DNS gave no answer.
     Dns,
-    /// Nobody could be connected to.
+    /// No connection could be made.
     Connection,
     /// The session ended too early, or took too long.
     Lost,
@@ -72,7 +72,7 @@ impl DeferralReason {
     }
 }
 
-/// What a session was encrypted with.
+/// The TLS version of a session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(usize)]
 pub enum Version {
@@ -99,7 +99,7 @@ impl Version {
     }
 }
 
-/// What became of recipients.
+/// Delivery results of recipients.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Outcomes {
     pub delivered: u64,
@@ -111,15 +111,15 @@ pub struct Outcomes {
 /// A certificate that is served.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct CertificateLeft {
-    /// Its folder, or the hostname where the relay has made it itself.
+    /// The name of its folder, or the hostname if the relay made it.
     pub name: String,
-    /// Whether nobody but the relay vouches for it.
+    /// Whether it is self-signed by the relay.
     pub self_signed: bool,
     /// When it ends, in seconds since 1970.
     pub until: u64,
 }
 
-/// What was found of a message by DMARC, in the order of [`DMARC_NAMES`].
+/// DMARC results of a message, in the order of [`DMARC_NAMES`].
 pub(super) const DMARC_NAMES: [&str; 4] = ["pass", "fail", "none", "temperror"];
 
 /// The longest turn of the event loop.
@@ -127,7 +127,7 @@ pub(super) const DMARC_NAMES: [&str; 4] = ["pass", "fail", "none", "temperror"];
 pub(in crate::engine) struct LongestTurn {
     /// Microseconds by the wall clock.
     pub(in crate::engine) us: u64,
-    /// When it began, in seconds since 1970; 0 where there was none.
+    /// Time when it began, in seconds since 1970; 0 if there was none.
     pub(in crate::engine) at: u64,
 }
 
@@ -142,7 +142,7 @@ pub(in crate::engine) struct Observed {
     pub(super) deferred: [u64; DeferralReason::COUNT],
     pub(super) unreached: [u64; DeferralReason::COUNT],
     pub(super) providers: [Outcomes; Provider::COUNT],
-    /// Messages that came in over the network, by what they came in with.
+    /// Messages received over the network, by TLS version.
     pub(super) received_with: [u64; Version::COUNT],
     /// Recipients delivered to other hosts, likewise.
     pub(super) sent_with: [u64; Version::COUNT],
@@ -216,7 +216,7 @@ impl Observed {
         }
     }
 
-    /// Nobody of a next hop could be reached.
+    /// No host of a next hop could be reached.
     pub(in crate::engine) fn unreached(&mut self, reason: DeferralReason) {
         add(&mut self.unreached, reason as usize);
     }
@@ -233,7 +233,7 @@ impl Observed {
         add(&mut self.received_with, version as usize);
     }
 
-    /// What DMARC said of a message.
+    /// Counts the DMARC result of a message.
     pub(in crate::engine) fn dmarc(&mut self, outcome: dmarc::DmarcResult) {
         let name = outcome.as_str();
         if let Some(at) = DMARC_NAMES.iter().position(|one| *one == name) {
@@ -246,12 +246,12 @@ impl Observed {
         self.sync.observe(took);
     }
 
-    /// What is served, and for how long.
+    /// Sets the certificates that are served, and their expiry.
     pub(in crate::engine) fn certificates(&mut self, certificates: Vec<CertificateLeft>) {
         self.certificates = certificates;
     }
 
-    /// Tells it the time.
+    /// Sets the time.
     pub(in crate::engine) const fn set_time(&mut self, at: Timestamp) {
         self.at = at;
     }
@@ -269,7 +269,7 @@ impl Observed {
     }
 }
 
-/// As much of a text as so many bytes hold.
+/// The longest front of a text within `bytes_max` bytes.
 fn front(text: &str, bytes_max: usize) -> &str {
     let end = (0..=bytes_max.min(text.len())).rev();
     let end = end.into_iter().find(|at| text.is_char_boundary(*at));

@@ -7,7 +7,7 @@
 use crate::cause::{FailureCause, FailurePlace, QuotedWords};
 use crate::engine::log::fields;
 
-/// A line of the log without whom it names: the keys that name nobody, the domains of addresses, the codes of replies.
+/// A log line for the public: only keys that identify nobody, the domains of addresses, the codes of replies.
 pub(super) fn public_event(line: &str, bytes_max: usize) -> String {
     let mut shown = String::new();
     for (key, value) in fields(line) {
@@ -32,11 +32,11 @@ pub(super) fn public_event(line: &str, bytes_max: usize) -> String {
     cut(shown, bytes_max)
 }
 
-/// A cause without whom it names: where it happened, if that is a host; the codes of a reply, or our own words.
+/// A cause for the public: its place, if that is a host; the codes of a reply, or our own words.
 pub(super) fn public_cause(cause: &FailureCause, bytes_max: usize) -> String {
     let at = match &cause.at {
         Some(place @ FailurePlace::Host { .. }) => format!("{place}: "),
-        // Its path, its arguments and what it says are the operator's.
+        // The operator's path, arguments and output are private.
         Some(FailurePlace::Socket(_) | FailurePlace::Program(_)) => {
             return "a program, mailbox or socket of this machine; mailq says more".to_owned();
         }
@@ -51,7 +51,8 @@ pub(super) fn public_cause(cause: &FailureCause, bytes_max: usize) -> String {
     cut(format!("{at}{words}"), bytes_max)
 }
 
-/// The text with every local part of an address as `…`, cut to so many bytes. Those that every domain has stay.
+/// The text with every local part of an address as `…`, cut to `bytes_max` bytes. Local parts that every domain has
+/// stay.
 pub fn redacted(text: &str, bytes_max: usize) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
@@ -73,7 +74,7 @@ pub fn redacted(text: &str, bytes_max: usize) -> String {
     cut(shown, bytes_max)
 }
 
-/// Where the local part at the end of a text begins: at the quote that opens it, or behind what cannot be in it.
+/// Where the local part at the end of a text begins: at its opening quote, or after a character that it cannot contain.
 fn local_part(front: &str) -> usize {
     for quote in ["\\\"", "\""] {
         if let Some(inner) = front.strip_suffix(quote) {
@@ -122,7 +123,7 @@ fn is_host(value: &str) -> bool {
     !value.is_empty() && value.contains(['.', ':']) && value.chars().all(may_stand)
 }
 
-/// The code of a reply, and its enhanced status code where it has one.
+/// The code of a reply, and its enhanced status code if it has one.
 fn codes(reply: &str) -> Option<String> {
     let (code, rest) = reply.split_at_checked(3)?;
     if !code.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -155,13 +156,13 @@ fn cut(mut text: String, bytes_max: usize) -> String {
     text
 }
 
-/// Keys whose values name nobody.
+/// Keys whose values identify nobody.
 const PLAIN: [&str; 24] = [
     "id", "status", "code", "size", "rcpts", "tls", "address", "seconds", "waiting", "messages",
     "segments", "torn", "landlock", "seccomp", "served", "before", "as", "on", "next", "keys",
     "what", "version", "bytes", "count",
 ];
-/// Local parts that say nothing of anybody (RFC 2142, and those of this program).
+/// Local parts that identify nobody (RFC 2142, and those of this program).
 const ROLES: [&str; 7] = [
     "postmaster",
     "abuse",

@@ -31,7 +31,7 @@ pub struct RelayStatus {
     pub uptime: u64,
     /// Whether outcomes reach the disk: while they do not, nothing is sent.
     pub disk_takes_records: bool,
-    /// Bytes free on the disk of the spool, where that is known.
+    /// Bytes free on the disk of the spool, if known.
     pub disk_free: Option<u64>,
     /// Bytes that all buffers may take together.
     pub memory_max: u64,
@@ -39,16 +39,16 @@ pub struct RelayStatus {
     pub sessions_max: u64,
     /// The numbers of `queue stats`.
     pub stats: Stats,
-    /// What is counted by its kind, and what is timed.
+    /// Counts by kind, and durations.
     #[serde(flatten)]
     pub measured: Measured,
     /// The last 60 minutes, the oldest first.
     pub hour: Vec<Totals>,
     /// The last 96 quarters of an hour, the oldest first.
     pub day: Vec<Totals>,
-    /// What became of mail by who runs the receiving hosts; those to whom there was none are left out.
+    /// Delivery results by the provider of the receiving hosts; providers without mail are left out.
     pub providers: Vec<ProviderReport>,
-    /// Next hops with mail that waits, those with most of it first.
+    /// Next hops with waiting mail, those with most of it first.
     pub hops: Vec<NextHopReport>,
     /// The oldest messages.
     pub stuck: Vec<Stuck>,
@@ -58,20 +58,20 @@ pub struct RelayStatus {
     pub events: Vec<Happened>,
 }
 
-/// What is counted by its kind, and what is timed.
+/// Counts by kind, and durations.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Measured {
     /// Messages in the queue by their age.
     pub ages: Vec<Age>,
     /// Attempts deferred by reason.
     pub deferred: BTreeMap<String, u64>,
-    /// Attempts to reach a next hop that have failed, by reason; those of one pause count once.
+    /// Failed attempts to reach a next hop, by reason; those of one pause count once.
     pub unreached: BTreeMap<String, u64>,
-    /// Messages that came in over the network, by what they came in with.
+    /// Messages received over the network, by TLS version.
     pub received_with: BTreeMap<String, u64>,
     /// Recipients delivered to other hosts, likewise.
     pub sent_with: BTreeMap<String, u64>,
-    /// Messages by what DMARC said of them.
+    /// Messages by their DMARC result.
     pub dmarc: BTreeMap<String, u64>,
     /// From the end of a message to its being on the disk.
     pub commit: TimedHistogram,
@@ -88,7 +88,7 @@ pub struct Age {
     pub messages: u64,
 }
 
-/// A histogram in three numbers, each in microseconds; `None` where nothing was counted or it lies above all bounds.
+/// A histogram in three numbers, each in microseconds; `None` if nothing was counted or it lies above all bounds.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct TimedHistogram {
     /// How many there were.
@@ -101,10 +101,10 @@ pub struct TimedHistogram {
     pub p99: Option<u64>,
 }
 
-/// What became of mail to a receiver.
+/// Delivery results of one provider.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ProviderReport {
-    /// Who it is.
+    /// The name of the provider.
     pub name: String,
     #[serde(flatten)]
     pub outcomes: Outcomes,
@@ -113,12 +113,12 @@ pub struct ProviderReport {
 /// A next hop with mail that waits.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct NextHopReport {
-    /// A domain, a route, or what kind of target of this machine it is.
+    /// A domain, a route, or the kind of a local target.
     pub name: String,
     /// Recipients that wait for it.
     pub waiting: u64,
     pub sessions: u64,
-    /// Seconds to the next attempt, where it is paused.
+    /// Seconds to the next attempt, if it is paused.
     pub next: Option<u64>,
     pub why: Option<String>,
 }
@@ -136,7 +136,7 @@ pub struct Stuck {
     pub attempts: u16,
     /// The next hop of that recipient.
     pub hop: String,
-    /// What came of its last attempt.
+    /// The result of its last attempt.
     pub why: Option<String>,
 }
 
@@ -145,7 +145,7 @@ pub struct Stuck {
 pub struct Happened {
     /// When, in seconds since 1970.
     pub at: u64,
-    /// What happened, without whom it names.
+    /// The redacted event.
     pub text: String,
 }
 
@@ -162,7 +162,7 @@ impl From<&Histogram> for TimedHistogram {
     }
 }
 
-/// The state of the relay. Looks at each queued message once.
+/// The state of the relay. Visits each queued message once.
 pub(in crate::engine) fn status(delivery: &Delivery, fx: &mut Effects) -> RelayStatus {
     observe_history(fx);
     let (ages, stuck) = by_age(delivery, fx);
@@ -198,7 +198,7 @@ pub(in crate::engine) fn status(delivery: &Delivery, fx: &mut Effects) -> RelayS
     }
 }
 
-/// Has the history take in what has happened since it last did.
+/// Adds everything since the last call to the history.
 pub(in crate::engine) fn observe_history(fx: &mut Effects) {
     let counters = fx.counters;
     let totals = Totals {
@@ -254,7 +254,7 @@ fn stuck(delivery: &Delivery, id: QueueId, age: u64, entry: &Queued) -> Stuck {
     }
 }
 
-/// Next hops that recipients wait for, those with most of them first.
+/// Next hops with waiting recipients, those with most of them first.
 fn waiting_hops(delivery: &Delivery, fx: &Effects) -> Vec<NextHopReport> {
     let mut waiting: BTreeMap<HopId, u64> = BTreeMap::new();
     for (_, entry) in fx.index.entries() {
@@ -288,7 +288,8 @@ fn keep_oldest(all: &mut Vec<(u64, QueueId)>) {
     all.truncate(STATUS_ROWS_MAX);
 }
 
-/// A next hop for those who may not read the configuration: a path or a program says more than they are told.
+/// A next hop for readers that may not read the configuration: a path or a program would reveal more than they may
+/// know.
 fn shown_name(name: &NextHop) -> String {
     match name {
         NextHop::Mx(_) | NextHop::Route { .. } => name.to_string(),

@@ -29,19 +29,19 @@ use crate::limits::{
 use crate::policy::doorway::Doorway;
 use crate::policy::published::{self, AUTODISCOVER_PATH, PublishedFile};
 
-/// What a connection was accepted on.
+/// The listener of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::engine) enum Door {
     /// The status page.
     Status,
-    /// What domains publish.
+    /// Pages that domains publish.
     Https,
 }
 
 #[derive(Default)]
 pub(in crate::engine) struct Visits {
     sessions: Sessions<Box<Visit>>,
-    /// The one who came first in front.
+    /// The oldest connection in front.
     status: VecDeque<ConnId>,
     https: Doorway<ConnId>,
     snapshot: Option<Snapshot>,
@@ -56,7 +56,7 @@ struct Snapshot {
 }
 
 impl Visits {
-    /// Lets one in; whom it takes the place of.
+    /// Admits a connection; returns the one that it replaces.
     fn enter(&mut self, conn: ConnId, door: Door, client: Option<IpAddr>) -> Option<ConnId> {
         match door {
             Door::Status => {
@@ -67,7 +67,7 @@ impl Visits {
             Door::Https => {
                 self.https.enter(conn, client);
                 let of_client = client.map_or(0, |client| self.https.len_of_client(client));
-                // The one who is too many is the new one: those who were there may be about to end.
+                // The new connection is the surplus one: the others may be about to end.
                 if of_client > WEB_VISITS_OF_CLIENT_MAX {
                     return self.https.refuse();
                 }
@@ -87,23 +87,23 @@ impl Visits {
 struct Visit {
     door: Door,
     stage: Stage,
-    /// When it is closed, whatever it has got.
+    /// When it is closed, at any progress.
     deadline: Instant,
 }
 
 enum Stage {
     /// The request comes in.
     Reading(RequestReader),
-    /// A file is being read for whoever asked with this method.
+    /// A file is being read for a request with this method.
     Waiting(HttpMethod, With),
 }
 
-/// What becomes of a file that is read.
+/// The use of a file that is read.
 #[derive(Clone, Copy)]
 enum With {
     /// It is the answer.
     Nothing,
-    /// Its figures stand behind those of the relay.
+    /// Its figures follow those of the relay.
     Figures,
 }
 
@@ -115,7 +115,7 @@ enum Answer {
 }
 
 impl Visits {
-    /// Lets somebody in.
+    /// Admits a connection.
     pub(in crate::engine) fn admit(
         &mut self,
         door: Door,
@@ -162,7 +162,7 @@ impl Visits {
             ConnEvent::Timeout(_) => self.on_timeout(conn, fx),
             ConnEvent::Closed(_) => self.on_closed(conn, fx),
             ConnEvent::Stop => self.stop(conn, fx),
-            // What is sent is the last thing that it does; the rest was not asked for.
+            // The response is its last action; other events were not requested.
             ConnEvent::Drained
             | ConnEvent::Connected
             | ConnEvent::Read(..)
@@ -254,7 +254,7 @@ impl Visits {
         }
     }
 
-    /// Ends it without a word.
+    /// Closes it without a response.
     fn stop(&mut self, conn: ConnId, fx: &mut Effects) {
         self.on_closed(conn, fx);
         fx.actions.push_back(Action::Abort { conn });
@@ -298,8 +298,8 @@ impl Visits {
         })
     }
 
-    /// The state of the relay, which is looked at once a second at most: with a long queue that takes a while, in which no
-    /// mail is served.
+    /// The state of the relay, which is looked at once a second at most: with a long queue that takes a while, in which
+    /// no mail is served.
     fn snapshot(&mut self, delivery: &Delivery, fx: &mut Effects) -> &Snapshot {
         let known = self.snapshot.take();
         let is_fresh = |snapshot: &Snapshot| fx.now.instant.since(snapshot.at) < STATUS_INTERVAL;
@@ -314,7 +314,7 @@ impl Visits {
         self.snapshot.insert(snapshot)
     }
 
-    /// What a domain tells the world.
+    /// The response for a page that a domain publishes.
     fn publish(&self, request: &HttpRequest, fx: &Effects) -> HttpResponse {
         let host = request.host.as_deref().unwrap_or_default();
         let is_post = request.method == HttpMethod::Post;
@@ -329,8 +329,9 @@ impl Visits {
         }
     }
 
-    /// Whether the host that is asked for can be nobody else's. A page of the Internet can have a name lead to this machine,
-    /// and its script would read what stands here (DNS rebinding); it cannot do that by an address, or by our own name.
+    /// Whether the requested host can only be this machine. A page on the Internet can have a name lead to this
+    /// machine, and its script could read this page (DNS rebinding); it cannot do that with an address, or with our own
+    /// name.
     fn is_name_of_ours(&self, host: Option<&str>, fx: &Effects) -> bool {
         let Some(host) = host else { return true };
         host.parse::<IpAddr>().is_ok()

@@ -59,8 +59,8 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// Makes a large message's file durable under its name, before the record that names it; returns its sum. A file
-    /// that keeps its draft's name was never promised to anybody.
+    /// Makes a large message's file durable under its name, before the record that names it; returns its checksum. A
+    /// file that keeps its draft's name belongs to a message that was never accepted.
     pub(super) fn body_seal(&mut self, id: QueueId, len: u64) -> Result<u32, JournalError> {
         let body = self.bodies.remove(&id).ok_or(JournalError::NoBody)?;
         let synced = match body.failed {
@@ -82,7 +82,7 @@ impl<D: Disk> Journal<D> {
 
     /// Forgets a large message that will not be.
     pub(super) fn body_discard(&mut self, id: QueueId) {
-        // Also after a refused record, whose body is sealed already; never of an accepted message.
+        // Also after a refused record, whose body is sealed already; never for an accepted message.
         let pending = self.pending.iter().any(|pending| pending.id == id);
         self.bodies.remove(&id);
         if !pending && !self.live.contains_key(&id) {
@@ -90,14 +90,14 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// Removes the file of a message that is not owed. Where this fails the next recovery does it.
+    /// Removes the file of a message that is no longer queued. If this fails, the next recovery does it.
     pub(super) fn remove_body(&mut self, id: QueueId) {
         let _ = self.disk.remove(SpoolFile::Draft(id));
         let _ = self.disk.remove(SpoolFile::Body(id));
         self.bodies_removed = true;
     }
 
-    /// Looks how much room there is, where that is not known well enough.
+    /// Reads the free space, if it is not known accurately enough.
     pub(super) fn measure(&mut self, out: &mut Vec<JournalCompletion>) {
         self.space.age = self.space.age.saturating_add(1);
         if self.space.known && !self.space.is_near_short() && self.space.age < SPACE_BATCHES {
@@ -106,10 +106,10 @@ impl<D: Disk> Journal<D> {
         out.extend(self.look_at_space());
     }
 
-    /// Looks how much room there is and tells it, if it has changed: other programs take room and give it back, also
-    /// while nothing is written here. Due every [`Journal::space_interval`] in which there was no batch.
+    /// Reads the free space and reports it if it has changed: other programs use and free space, even while nothing is
+    /// written here. Due after every [`Journal::space_interval`] without a batch.
     pub fn look_at_space(&mut self) -> Option<JournalCompletion> {
-        // Unknown is not full: writes will tell.
+        // Unknown is not full: a write will show.
         let free = self.disk.free_bytes().ok()?;
         let told = self.space.told.replace(free);
         self.space.free = free;
@@ -118,7 +118,7 @@ impl<D: Disk> Journal<D> {
         (told != Some(free)).then_some(JournalCompletion::Space { free })
     }
 
-    /// How soon to look at the room again.
+    /// When to read the free space again.
     pub fn space_interval(&self) -> Duration {
         if self.space.known && self.space.is_near_short() {
             SPACE_SHORT_INTERVAL
@@ -128,5 +128,5 @@ impl<D: Disk> Journal<D> {
     }
 }
 
-/// Batches for which the last look at the disk is believed.
+/// Batches for which the last reading of the free space is relied on.
 pub(super) const SPACE_BATCHES: u32 = 16;

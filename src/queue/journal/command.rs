@@ -12,7 +12,7 @@ use crate::queue_id::QueueId;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Ticket(pub u64);
 
-/// What the journal is asked to do.
+/// A command for the journal.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum JournalCommand {
     /// Write a record. Answered by [`JournalCompletion::Committed`] or [`JournalCompletion::Failed`].
@@ -21,8 +21,8 @@ pub enum JournalCommand {
         ticket: Ticket,
         record: Record,
     },
-    /// Write the next piece of a large message. Answered by [`JournalCompletion::BodyWritten`] or [`JournalCompletion::BodyFailed`];
-    /// it is durable only with the message record that names it.
+    /// Write the next piece of a large message. Answered by [`JournalCompletion::BodyWritten`] or
+    /// [`JournalCompletion::BodyFailed`]; it is durable only with the message record that names it.
     BodyAppend {
         /// The message that it will be.
         id: QueueId,
@@ -42,23 +42,23 @@ pub enum JournalCommand {
         /// Everything that is known of its recipients.
         progress: OutcomeRecord,
     },
-    /// `admin` has been told of these pieces of damage, and is not told again. Not answered.
+    /// These pieces of damage were reported to `admin`, and are not reported again. Not answered.
     Told {
-        /// Their names, as [`Aside::name`](super::super::Aside::name) gives them.
+        /// Their names, from [`Aside::name`](super::super::Aside::name).
         names: Vec<Box<str>>,
     },
-    /// Nobody reads from this segment any more. Not answered.
+    /// No reader uses this segment any more. Not answered.
     Retire { segment: u32 },
 }
 
-/// What became of commands, and what the journal asks for.
+/// The result of a command, or a request of the journal.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum JournalCompletion {
     /// The record is durable.
     Committed {
         /// Of the command.
         ticket: Ticket,
-        /// Where the message record is, if it was one.
+        /// The location of the message record, if it was one.
         location: Option<Location>,
     },
     /// The record is not written, and will not be.
@@ -77,7 +77,7 @@ pub enum JournalCompletion {
     BodyFailed { id: QueueId, error: JournalError },
     /// These few keep an old segment alive: copy them forward.
     Crowded { messages: Vec<QueueId> },
-    /// Nothing in the segment is alive; say [`JournalCommand::Retire`] once nobody reads from it.
+    /// Nothing in the segment is alive; send [`JournalCommand::Retire`] once no reader uses it.
     Retirable { segment: u32 },
     /// Bytes that are free on the disk; said when it is first known and when mail starts or ceases to be refused.
     Space {
@@ -89,7 +89,7 @@ pub enum JournalCompletion {
 /// Why the journal refused something.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum JournalError {
-    /// The disk is full, or keeps what is left for outcomes.
+    /// The disk is full, or the rest is reserved for outcomes.
     NoSpace,
     /// The disk does not let us write.
     ReadOnly,
@@ -97,7 +97,7 @@ pub enum JournalError {
     Io,
     /// The disk failed too often; the journal takes nothing until it is opened again.
     Broken,
-    /// The folder of the spool was removed or replaced: what is written now would not be found again.
+    /// The folder of the spool was removed or replaced: records written now would not be found again.
     Displaced,
     /// The record is larger than a segment.
     TooLarge,

@@ -10,7 +10,7 @@ use crate::limits::{SEGMENT_NUMBER_MAX, SEGMENT_TRIES_MAX};
 use crate::queue_id::QueueId;
 
 impl<D: Disk> Journal<D> {
-    /// Lets `write` append to the buffer; starts a new segment where this one has no room for it.
+    /// Lets `write` append to the buffer; starts a new segment if this one has no room.
     pub(super) fn put(
         &mut self,
         out: &mut Vec<JournalCompletion>,
@@ -28,7 +28,7 @@ impl<D: Disk> Journal<D> {
                 offset: u32::try_from(at).map_err(|_| JournalError::TooLarge)?,
             };
             let header = write(place, &mut self.buffer);
-            // What will be read back is what was meant.
+            // The record that will be read back is the intended one.
             debug_assert_eq!(
                 Header::decode(self.buffer.get(start..).unwrap_or_default(), place).ok(),
                 Some(header)
@@ -55,7 +55,7 @@ impl<D: Disk> Journal<D> {
         Err(JournalError::TooLarge)
     }
 
-    /// Writes the buffer, syncs, and completes what it holds.
+    /// Writes the buffer, syncs, and completes its commands.
     pub(super) fn commit(&mut self, out: &mut Vec<JournalCompletion>) {
         let Some(current) = self.current.filter(|_| !self.pending.is_empty()) else {
             return;
@@ -69,7 +69,7 @@ impl<D: Disk> Journal<D> {
                     .check_place(file)
                     .inspect_err(|error| match error {
                         DiskError::Displaced => self.on_displaced(),
-                        // Whether it is where it should be cannot be told: this batch is refused, as after a failed sync.
+                        // Its place cannot be verified: this batch is refused, as after a failed sync.
                         _ => self.abandon(),
                     }),
                 Err(error) => {
@@ -102,7 +102,7 @@ impl<D: Disk> Journal<D> {
                 );
             }
             Err(error) => {
-                // The refusal is told only after the seal that makes it true, where the disk takes one.
+                // The refusal is reported only after the seal that makes it true, if the disk accepts one.
                 if self.current.is_none() {
                     let _ = self.roll();
                 }
@@ -126,7 +126,7 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// After a write that failed: cut it off where that is proven to work, else leave the segment.
+    /// After a failed write: truncates it if that is proven to work, otherwise leaves the segment.
     fn undo(&mut self, error: DiskError) {
         let Some(current) = self.current else {
             return;
@@ -140,8 +140,8 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// What was written is durable where nobody will look for it. It is cut off there, lest it come back with the folder,
-    /// and nothing is taken until a start has decided which folder counts.
+    /// The batch is durable in a place where no start will look. It is truncated there, so that it cannot return with
+    /// the folder, and nothing is accepted until a start has decided which folder is valid.
     fn on_displaced(&mut self) {
         if let Some(current) = self.current {
             let file = SpoolFile::Segment(current.number);
@@ -169,8 +169,8 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// Starts the next segment: its seal and its name are durable before anything else is written to it. Something that
-    /// has its name already is left alone, and the next number is taken: the seal says which segment comes before.
+    /// Starts the next segment: its seal and its name are durable before anything else is written to it. A file that
+    /// has the name already is left alone, and the next number is used: the seal names the previous segment.
     fn roll(&mut self) -> Result<Current, JournalError> {
         self.brokenness()?;
         let mut number = self.extent.top.max(self.seal.segment);
@@ -192,7 +192,7 @@ impl<D: Disk> Journal<D> {
         });
         match started {
             Ok(committed) => {
-                // What is past the seal is dead: the room goes back, and a failed batch is gone for good.
+                // Everything past the seal is dead: the space is freed, and a failed batch is gone for good.
                 let before = self.segments.get(&self.seal.segment);
                 if before.is_some_and(|before| !before.kept) {
                     let before = SpoolFile::Segment(self.seal.segment);
@@ -254,7 +254,7 @@ impl<D: Disk> Journal<D> {
         };
     }
 
-    /// The note gets its name once it is whole: a power cut leaves none, never half of one that looks like damage.
+    /// The note gets its name once it is complete: a power cut leaves none, never half of one that looks like damage.
     fn make_tip(&mut self, note: &[u8]) -> Result<(), DiskError> {
         let draft = SpoolFile::TipDraft;
         let _ = self.disk.remove(draft);
@@ -272,7 +272,7 @@ impl<D: Disk> Journal<D> {
 
 const SEAL_ROOM_BYTES: u64 = HEADER_BYTES as u64 + 16;
 
-/// So far the ids may go before the tip is written again: those of 18 hours, at 16 million a second.
+/// The ids may advance by this number before the tip is written again: those of 18 hours, at 16 million per second.
 const IDS_NOTED_AHEAD: u64 = 1 << 40;
 
 const BUFFER_KEPT_BYTES: usize = 512 * 1_024;

@@ -7,7 +7,7 @@ use super::state::{Effect, Journal, Live, Pending, Retirement, Standing};
 use crate::queue_id::QueueId;
 
 impl<D: Disk> Journal<D> {
-    /// A record is durable: what it says holds from now on.
+    /// A record is durable: applies it.
     pub(super) fn apply(&mut self, pending: Pending) -> Option<JournalCompletion> {
         let id = pending.id;
         let mut location = None;

@@ -10,7 +10,8 @@ use super::state::{Effect, Journal, Pending, Retirement, Standing};
 use crate::queue_id::QueueId;
 
 impl<D: Disk> Journal<D> {
-    /// Deletes dead segments from the oldest upward; asks for what keeps the oldest when most of the rest is dead.
+    /// Deletes dead segments from the oldest upward; asks for copies of the live messages in the oldest when most of
+    /// the rest is dead.
     pub(super) fn tend(&mut self, out: &mut Vec<JournalCompletion>) {
         if self.extent.gap {
             return; // what is missing may yet be put back
@@ -44,8 +45,8 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// Deletes the oldest segment. Before, the journal says durably that it is gone for good, so that a start tells it
-    /// from one that was lost; and the files of messages whose end it may tell are durably gone.
+    /// Deletes the oldest segment. Before that, a durable record says that it is gone for good, so that a start can
+    /// tell it from a lost one, and the body files of messages that end in it are durably removed.
     fn delete(
         &mut self,
         number: u32,

@@ -48,7 +48,7 @@ impl<D: Disk> Journal<D> {
         self.displaced || self.failures >= JOURNAL_FAILURES_MAX
     }
 
-    /// What is said of a journal that takes nothing any more.
+    /// The error of a journal that accepts nothing any more.
     pub(super) fn brokenness(&self) -> Result<(), JournalError> {
         match self.displaced {
             true => Err(JournalError::Displaced),
@@ -90,7 +90,7 @@ impl<D: Disk> Journal<D> {
             && (self.live.len() > COUNTED_WHOLE_MAX || self.segments_are_counted())
     }
 
-    /// Whether each segment counts what is alive in it, and all of that counts.
+    /// Whether the live counts of the segments are correct and complete.
     fn segments_are_counted(&self) -> bool {
         let mut found: BTreeMap<u32, (u32, u64)> = BTreeMap::new();
         for live in self.live.values() {
@@ -106,7 +106,7 @@ impl<D: Disk> Journal<D> {
             && found.keys().all(|number| *number >= self.extent.first)
     }
 
-    /// What is known of a segment.
+    /// The data of a segment.
     pub(super) fn segment(&mut self, number: u32) -> &mut Segment {
         self.segments.entry(number).or_default()
     }
@@ -154,7 +154,7 @@ pub(super) struct OpenBody {
     pub(super) failed: Option<JournalError>,
 }
 
-/// What is known of the disk.
+/// The free space of the disk.
 #[derive(Debug, Default)]
 pub(super) struct Space {
     pub(super) free: u64,
@@ -164,7 +164,7 @@ pub(super) struct Space {
 }
 
 impl Space {
-    /// Whether there is no room for new mail.
+    /// Whether there is no space for new mail.
     pub(super) fn is_short(&self) -> bool {
         self.known && self.free < SPOOL_RESERVE_BYTES
     }
@@ -191,7 +191,7 @@ pub(super) enum Standing {
     Unreadable,
 }
 
-/// What is known of a segment.
+/// The data of a segment.
 #[derive(Debug, Default)]
 pub(super) struct Segment {
     pub(super) len: u64,
@@ -203,10 +203,10 @@ pub(super) struct Segment {
     pub(super) retirement: Retirement,
 }
 
-/// Whether readers know that a segment goes.
+/// Whether readers know that a segment is being deleted.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum Retirement {
-    /// No message was moved out of it: nobody can be reading from it once it is empty.
+    /// No message was moved out of it: no reader can use it once it is empty.
     #[default]
     Silent,
     /// Messages were moved out: readers may not know yet.
@@ -215,5 +215,5 @@ pub(super) enum Retirement {
     Granted,
 }
 
-/// So many messages are counted one by one whenever the accounts are compared.
+/// Up to this number, messages are counted one by one whenever the accounts are compared.
 const COUNTED_WHOLE_MAX: usize = 256;

@@ -11,7 +11,7 @@ use crate::limits::{DAMAGED_REGIONS_MAX, TOLD_BYTES_MAX};
 use crate::queue_id::QueueId;
 
 impl<D: Disk> Scan<'_, D> {
-    /// Copies bytes to `damaged/` and reports them. A segment of which that is too much is kept whole.
+    /// Copies bytes to `damaged/` and reports them. A segment with too much damage is kept whole.
     pub(super) fn set_aside(
         &mut self,
         segment: u32,
@@ -75,7 +75,7 @@ impl<D: Disk> Scan<'_, D> {
         Ok(())
     }
 
-    /// Removes files of large messages that are dead, and sets aside those that nothing tells of.
+    /// Removes files of large messages that are dead, and sets aside those that no record mentions.
     pub(super) fn sweep_bodies(
         &mut self,
         live: &HashMap<QueueId, (Location, bool)>,
@@ -105,7 +105,7 @@ impl<D: Disk> Scan<'_, D> {
         Ok(())
     }
 
-    /// Finds what `admin` does not know of; returns the names of what it does.
+    /// Finds damage that was not reported to `admin`; returns the names of the reported damage.
     pub(super) fn review_damaged(&mut self) -> Result<BTreeSet<Box<str>>, OpenError> {
         if self.sync_damaged().is_err() {
             // Their names may not last: the segments have to.
@@ -139,7 +139,7 @@ impl<D: Disk> Scan<'_, D> {
         Ok(told)
     }
 
-    /// What a file in `damaged/` is.
+    /// Identifies a file in `damaged/`.
     fn aside(&mut self, file: SpoolFile) -> Result<Option<Aside>, DiskError> {
         Ok(match file {
             SpoolFile::Damaged { segment, offset } => {
@@ -161,7 +161,7 @@ impl<D: Disk> Scan<'_, D> {
         })
     }
 
-    /// The list of what was told; one that cannot be read is none, and all is told again.
+    /// The list of reported damage; an unreadable list counts as empty, and all is reported again.
     fn read_told(&mut self) -> Result<BTreeSet<Box<str>>, DiskError> {
         let len = self.disk.len(SpoolFile::Told)?;
         let len = usize::try_from(len).map_or(TOLD_BYTES_MAX, |len| len.min(TOLD_BYTES_MAX));
@@ -172,7 +172,7 @@ impl<D: Disk> Scan<'_, D> {
     }
 }
 
-/// `damaged/told`: a sum, then a name a line.
+/// `damaged/told`: a checksum, then one name per line.
 pub(in crate::queue) fn put_told(names: &BTreeSet<Box<str>>) -> Vec<u8> {
     let mut list = String::new();
     for name in names {

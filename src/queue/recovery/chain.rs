@@ -15,13 +15,13 @@ use crate::limits::{
 
 /// The segments that count, as they refer to each other.
 pub(super) struct Chain<'a> {
-    /// Those that are there, in order.
+    /// The existing segments, in order.
     pub(super) members: Vec<u32>,
-    /// Those that are not.
+    /// The missing ones.
     pub(super) missing: Vec<u32>,
     /// Files with a segment's name that nothing refers to.
     pub(super) strays: Vec<u32>,
-    /// How much of each member counts, as the one behind it says.
+    /// How much of each member is valid, by the next one's seal.
     pub(super) seals: HashMap<u32, &'a Seal>,
 }
 
@@ -33,7 +33,7 @@ impl<D: Disk> Scan<'_, D> {
             match entry {
                 DirEntry::File(SpoolFile::Segment(number)) => numbers.push(number),
                 DirEntry::File(SpoolFile::Tip) => is_noted = true,
-                // It never became the note. Where it cannot be removed it is in nobody's way.
+                // It never became the note. If it cannot be removed, it does no harm.
                 DirEntry::File(draft @ SpoolFile::TipDraft) => {
                     let _ = self.disk.remove(draft);
                 }
@@ -58,7 +58,7 @@ impl<D: Disk> Scan<'_, D> {
         Ok(note.map_or(TipState::Damaged, |note| TipState::Known(note.newest)))
     }
 
-    /// What the seal of each segment says, where it can be read.
+    /// The seal of each segment, if it can be read.
     pub(super) fn read_seals(&mut self, numbers: &[u32]) -> Result<HashMap<u32, Seal>, OpenError> {
         let mut fronts = HashMap::new();
         for number in numbers {
@@ -111,7 +111,7 @@ impl<D: Disk> Scan<'_, D> {
         while let Some(number) = at.filter(|number| *number >= first) {
             chain.members.push(number);
             let seal = fronts.get(&number);
-            // Where it does not say, the numbers have to do.
+            // If there is no seal, the numbers decide.
             let before = seal.map_or(number.saturating_sub(1), |seal| seal.segment);
             if let Some(seal) = seal
                 && present.contains(&before)
@@ -128,7 +128,7 @@ impl<D: Disk> Scan<'_, D> {
                 None if first > 0 => first,
                 // It was missing when the next one was begun, and is not known to be the oldest.
                 None if seal.is_some_and(|seal| seal.len == LEN_UNKNOWN) => before,
-                // Of 0.1.0 nothing says which segment is the oldest.
+                // In segments of 0.1.0 nothing says which one is the oldest.
                 None => continue,
             };
             if at != Some(before) {
@@ -141,8 +141,8 @@ impl<D: Disk> Scan<'_, D> {
         Ok(chain)
     }
 
-    /// The last segment that can be one of ours: one that is not much newer than the note says, and has a seal or at
-    /// least one record that is true in its place.
+    /// The last segment that can be ours: one that is not much newer than the note says, and has a seal or at least one
+    /// valid record in its place.
     fn newest(
         &mut self,
         numbers: &[u32],
@@ -164,14 +164,14 @@ impl<D: Disk> Scan<'_, D> {
                 return Ok(Some(number));
             }
         }
-        // Nothing here verifies: all the same it is what there is.
+        // Nothing here verifies, but there is nothing else.
         Ok(match tip {
             Some(_) => None,
             None => numbers.last().copied(),
         })
     }
 
-    /// Reports what is missing, and whether it bears another number now.
+    /// Reports missing segments, with their other number if they were renamed.
     pub(super) fn name_missing(
         &mut self,
         missing: &[u32],
@@ -212,13 +212,13 @@ impl<D: Disk> Scan<'_, D> {
 }
 
 impl Chain<'_> {
-    /// Nothing older belongs to it: its members get their order, and those that are none are told apart.
+    /// Nothing older belongs to the chain: orders its members, and separates the other segments.
     fn close(&mut self, numbers: &[u32], first: u32) {
         self.members.reverse();
         let members: HashSet<u32> = self.members.iter().copied().collect();
         let is_stray = |number: &&u32| !members.contains(number) && **number >= first;
         self.strays = numbers.iter().filter(is_stray).copied().collect();
-        // Before the first are those that a crash kept us from deleting.
+        // Before the first are segments whose deletion a crash prevented.
         let dead = numbers.iter().filter(|number| **number < first);
         let mut members: Vec<u32> = dead.copied().collect();
         members.append(&mut self.members);
@@ -226,7 +226,7 @@ impl Chain<'_> {
     }
 }
 
-/// Adds these numbers, as far as that is of use to anybody.
+/// Adds these missing numbers, up to the useful bound.
 fn miss(missing: &mut Vec<u32>, from: u32, to: u32) {
     missing.extend((from..=to).rev().take(SEGMENTS_MISSING_MAX));
 }

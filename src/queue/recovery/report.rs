@@ -14,22 +14,22 @@ use crate::queue_id::QueueId;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Recovered {
     pub id: QueueId,
-    /// Where it is.
+    /// Its location.
     pub location: Location,
     pub envelope: Envelope,
     /// Bytes of the message as it came.
     pub body_len: u64,
-    /// The last known fate of each recipient of the envelope.
+    /// The last known delivery result of each recipient of the envelope.
     pub results: Vec<Option<DeliveryResult>>,
     /// Whether the operator holds it back.
     pub held: bool,
-    /// Whether its sender has been told of the delay.
+    /// Whether a delay DSN was sent.
     pub warned: bool,
     /// When the last outcome was recorded.
     pub last_outcome: Option<Timestamp>,
 }
 
-/// What a start found beside messages.
+/// What a start found besides messages.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct OpenReport {
     /// Messages that are still owed.
@@ -38,19 +38,19 @@ pub struct OpenReport {
     pub segments: usize,
     /// Tails that a crash left and that were cut.
     pub torn: Vec<Torn>,
-    /// What makes no sense; at most [`DAMAGED_REGIONS_MAX`](crate::limits::DAMAGED_REGIONS_MAX) of them.
+    /// Data that recovery did not understand; at most [`DAMAGED_REGIONS_MAX`](crate::limits::DAMAGED_REGIONS_MAX)
+    /// pieces.
     pub damage: Vec<Damage>,
     /// How many more there are; their segments are kept whole.
     pub more_damage: usize,
-    /// Segments that should be there and are not; at most
-    /// [`SEGMENTS_MISSING_MAX`](crate::limits::SEGMENTS_MISSING_MAX) of them. Until they are back, or an empty file in
-    /// the place of each says that they are lost, nothing is deleted.
+    /// Missing segments; at most [`SEGMENTS_MISSING_MAX`](crate::limits::SEGMENTS_MISSING_MAX). Until they are back, or
+    /// an empty file in the place of each says that they are lost, nothing is deleted.
     pub missing: Vec<Missing>,
     /// Files with a segment's name that no segment of the chain refers to; they are left alone.
     pub strays: Vec<u32>,
     /// Whether the number of the newest segment is known, so that the loss of the last ones would be noticed.
     pub tip: TipState,
-    /// What `admin` has not been told of yet.
+    /// Damage that was not reported to `admin` yet.
     pub untold: Vec<Aside>,
     /// Names that are not ours.
     pub foreign: Vec<(SpoolFolder, Box<str>)>,
@@ -90,33 +90,33 @@ pub struct Torn {
 pub struct Missing {
     /// Its number.
     pub segment: u32,
-    /// The number that it bears instead, where it was found under another.
+    /// Its present number, if it was found under another one.
     pub found_as: Option<u32>,
 }
 
-/// What is known of the newest segment.
+/// The knowledge about the newest segment.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum TipState {
     /// Its number.
     Known(u32),
-    /// There is no note of it: the spool is new, or of 0.1.0, or the note was lost.
+    /// There is no note: the spool is new, or of 0.1.0, or the note was lost.
     #[default]
     Absent,
     /// The note cannot be read.
     Damaged,
 }
 
-/// Something that a person has to know of.
+/// Something that the operator must know.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Aside {
     /// A part of a segment, in `damaged/`.
     Region {
         segment: u32,
-        /// Where it stood.
+        /// Its original offset.
         offset: u32,
         /// Bytes.
         len: u64,
-        /// The message, where it can be read.
+        /// The message, if it can be read.
         id: Option<QueueId>,
     },
     /// A part of a segment that is not in `damaged/`: the disk does not have it, or did not take it.
@@ -125,7 +125,7 @@ pub enum Aside {
         offset: u32,
         /// Bytes.
         len: u64,
-        /// The message, where it can be read.
+        /// The message, if it can be read.
         id: Option<QueueId>,
     },
     /// The file of a large message, in `damaged/`.
@@ -141,7 +141,7 @@ pub enum Aside {
 }
 
 impl Aside {
-    /// The name of the file in `damaged/`; where there is none, a name of its own.
+    /// The name of the file in `damaged/`; if there is none, a unique name.
     pub fn name(&self) -> Box<str> {
         match *self {
             Self::Region {
@@ -161,24 +161,24 @@ impl Aside {
 /// Bytes that make no sense.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Damage {
-    /// The segment that they stand in.
+    /// The segment that contains them.
     pub segment: u32,
     pub offset: u32,
     pub len: u64,
-    /// The message, where it can be read.
+    /// The message, if it can be read.
     pub id: Option<QueueId>,
-    /// What is wrong.
+    /// The kind of damage.
     pub kind: DamageKind,
     /// Whether they are safe in `damaged/`; if not, the disk did not take them.
     pub kept: bool,
 }
 
-/// What is wrong with a record.
+/// The damage of a record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DamageKind {
     /// No header can be read.
     Header,
-    /// The header is whole, what follows is not.
+    /// The header is valid, the rest is not.
     Payload,
     /// The record is whole, and its file is missing or of another length.
     BodyFile,

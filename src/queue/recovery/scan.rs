@@ -25,7 +25,7 @@ pub(super) struct Scan<'a, D> {
     pub(super) ids: Option<QueueId>, // no message had a higher one, as the tip says
 }
 
-/// A message as the records read so far tell it.
+/// A message as the records read so far describe it.
 pub(super) struct State {
     pub(super) location: Location,
     pub(super) held: bool,

@@ -11,12 +11,12 @@ use super::window::{SCAN_BYTES, WINDOW_BYTES};
 use crate::limits::RECORD_BYTES_MAX;
 use crate::queue_id::QueueId;
 
-/// What stands at one place of a segment.
+/// The content of a place in a segment.
 pub(super) enum Step {
     Record(Header),
-    /// The header is whole and its length believed; what follows is not what was summed.
+    /// The header is valid and its length plausible; the rest does not match its checksum.
     BadPayload(Header),
-    /// The header is whole, and says that the record ends past the segment.
+    /// The header is valid, and says that the record ends past the segment.
     Cut(QueueId),
     BadHeader,
 }
@@ -30,7 +30,7 @@ impl<D: Disk> Scan<'_, D> {
     ) -> Result<u64, OpenError> {
         let file = SpoolFile::Segment(number);
         let len = self.disk.len(file)?.min(u64::from(u32::MAX));
-        // Where the file is shorter than its seal says, what is there is read.
+        // If the file is shorter than its seal says, the existing part is read.
         let limit = sealed.map_or(len, |seal| seal.len.min(len));
         self.holes.clear();
         self.note_short(number, len, sealed);
@@ -66,22 +66,22 @@ impl<D: Disk> Scan<'_, D> {
                 },
             };
         }
-        // Where something is wrong the rest stays as well: the next start has to see what this one saw.
+        // If something is wrong, the rest stays as well: the next start has to see what this one saw.
         let is_sound = self.damages() == damages && !self.kept.contains(&number);
         if at < len && may_cut && is_sound {
-            // Best effort: what is past the end is never read again, for the next segment will say so.
+            // Best effort: bytes past the end are never read again, because the next segment will say so.
             let _ = self.disk.truncate(file, at);
         }
         if sealed.is_none() {
-            // A process that was killed leaves records that only the kernel has. They count from now on, and the next
-            // segment's seal will say that they are on the disk.
+            // A killed process leaves records that only the kernel has. They count from now on, and the next segment's
+            // seal will say that they are on the disk.
             self.disk.sync_data(file)?;
         }
         Ok(at)
     }
 
-    /// Sets aside what has no header, up to the next record, or to the end of a segment that is sealed. `None` where
-    /// nothing follows in one that is not: a torn end.
+    /// Sets aside bytes without a header, up to the next record, or to the end of a sealed segment. `None` if nothing
+    /// follows in an unsealed one: a torn end.
     fn pass_bad_header(
         &mut self,
         number: u32,
@@ -97,7 +97,7 @@ impl<D: Disk> Scan<'_, D> {
         if sealed.is_none() {
             return Ok(None);
         }
-        // What is past the seal is dead, but these may be the bytes of another segment.
+        // Bytes past the seal are dead, but these may belong to another segment.
         let end = self.used(SpoolFile::Segment(number), at, len)?.max(limit);
         self.set_aside(number, at, end, None, DamageKind::Header);
         Ok(Some(limit))
@@ -118,14 +118,14 @@ impl<D: Disk> Scan<'_, D> {
         }
     }
 
-    /// Sets a record aside whose content cannot be believed; returns where it ends.
+    /// Sets aside a record whose content is not valid; returns where it ends.
     fn set_record_aside(&mut self, number: u32, at: u64, header: &Header) -> u64 {
         let end = at.saturating_add(header.record_len());
         self.set_aside(number, at, end, Some(header.id), DamageKind::Payload);
         end
     }
 
-    /// What stands at `at`. `whole` verifies the body too.
+    /// The content at `at`. `whole` verifies the body too.
     pub(super) fn step(
         &mut self,
         segment: u32,
@@ -166,7 +166,7 @@ impl<D: Disk> Scan<'_, D> {
         })
     }
 
-    /// Whether all of a record's payload is what was summed; never more than a window of it is in memory.
+    /// Whether the whole payload of a record matches its checksums; never more than a window of it is in memory.
     fn is_whole(&mut self, file: SpoolFile, at: u64, header: &Header) -> Result<bool, DiskError> {
         // The usual record is read at once.
         let len = usize::try_from(header.record_len()).unwrap_or(usize::MAX);
@@ -211,7 +211,7 @@ impl<D: Disk> Scan<'_, D> {
         Ok(hasher.finalize() == crc)
     }
 
-    /// The next place from `at` on where a header is whole.
+    /// The next place from `at` on with a valid header.
     pub(super) fn resync(
         &mut self,
         segment: u32,
@@ -324,7 +324,7 @@ impl<D: Disk> Scan<'_, D> {
         Ok(())
     }
 
-    /// Nothing is owed for a message any more. Of one that has left the journal already a file may be left.
+    /// A message is done. If it has left the journal already, a file may remain.
     fn on_done(&mut self, id: QueueId) {
         let is_small = |state: State| !state.location.body_is_file();
         if !self.messages.remove(&id).is_some_and(is_small) {
@@ -332,7 +332,7 @@ impl<D: Disk> Scan<'_, D> {
         }
     }
 
-    /// Where the last byte behind `from` that is not zero ends; `from` where there is none.
+    /// The end of the last byte after `from` that is not zero; `from` if there is none.
     pub(super) fn used(
         &mut self,
         file: SpoolFile,
@@ -367,8 +367,8 @@ impl<D: Disk> Scan<'_, D> {
             offset,
             len,
         });
-        // It may also be the last record that was promised, with a bad header: nothing tells them apart.
-        // It is cut off only once its copy has a durable name.
+        // It may also be the last promised record, with a bad header: nothing distinguishes them. It is cut off only
+        // once its copy has a durable name.
         let kept = self
             .keep(segment, offset, len)
             .and_then(|()| self.sync_damaged());
@@ -379,7 +379,7 @@ impl<D: Disk> Scan<'_, D> {
     }
 }
 
-/// Where in `window` a magic may begin. Empty pages, which most of a last segment is, are passed over whole.
+/// Where in `window` a magic may begin. Empty pages, which fill most of a last segment, are skipped as a whole.
 fn candidates(window: &[u8]) -> impl Iterator<Item = usize> {
     window
         .chunks(WINDOW_BYTES)

@@ -34,7 +34,7 @@ impl Window {
         Ok(self.bytes.get(skip..end).unwrap_or_default())
     }
 
-    /// All that is in memory from `at` on, if that holds a header; else what a scan reads at a time.
+    /// All bytes in memory from `at` on, if that includes a header; otherwise what a scan reads at a time.
     pub(super) fn rest<D: Disk>(
         &mut self,
         disk: &mut D,

@@ -1,4 +1,4 @@
-//! Looks where the names of a certificate lead, for [`crate::acme::arrival`] to judge.
+//! Looks up where the names of a certificate lead; [`crate::acme::arrival`] judges the result.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -18,8 +18,8 @@ use crate::setup::machine;
 use crate::setup::record::RecordValue;
 use crate::setup::zone::PublishedRecords;
 
-/// Where the names of a certificate lead: as the servers of their zones say, since no cache holds up there what was added a
-/// minute ago. Whoever runs those servers, it ends after [`ACME_LOOK_TIMEOUT`].
+/// Where the names of a certificate lead, according to the servers of their zones, because no cache delays a recent
+/// change there. It ends after [`ACME_LOOK_TIMEOUT`], whatever those servers do.
 pub fn look(wanted: &Wanted, config: &Config) -> NameLead {
     let asker = Asker::new(resolvers(config), config.acme.zone_port);
     let asker = asker.until(Instant::now() + ACME_LOOK_TIMEOUT);
@@ -34,8 +34,8 @@ pub fn look(wanted: &Wanted, config: &Config) -> NameLead {
     NameLead::worst(leads)
 }
 
-/// Where the names of the hostname's certificate lead, which the daemon is to obtain and has not yet; nothing where it is
-/// there, nobody is to obtain it, its names are proven otherwise, or the caller may not see what is there.
+/// Where the names of the hostname's certificate lead, if the daemon is to obtain it and has not yet. `None` if it
+/// exists, is not to be obtained, its names are proven otherwise, or the caller may not see the files.
 pub fn lead_to_missing(config: &Config) -> Option<NameLead> {
     let managed = Managed::read(config, &Store::new(&config.state_dir)).ok()?;
     let is_for_host = |one: &&Wanted| {
@@ -56,7 +56,7 @@ fn addresses(asker: &Asker, name: &Name) -> Result<BTreeSet<IpAddr>, String> {
             _ => None,
         };
         let published = match asker.published(name.domain(), kind) {
-            // Without the servers of the zone the resolver has to do.
+            // Without the servers of the zone the resolver must do.
             PublishedRecords::Unknown(_) => asker.resolved(name.domain(), kind),
             published => published,
         };
@@ -75,7 +75,7 @@ fn addresses(asker: &Asker, name: &Name) -> Result<BTreeSet<IpAddr>, String> {
     Ok(found)
 }
 
-/// Whose an address is: the system lets nobody bind one that is not its own.
+/// The owner of an address: the system lets no process bind an address that is not its own.
 fn whose(address: IpAddr) -> Whose {
     let is_own = !address.is_unspecified() && UdpSocket::bind(SocketAddr::new(address, 0)).is_ok();
     if is_own {

@@ -1,4 +1,4 @@
-//! Examples of `hooks/dns-01`, which the binary carries.
+//! Examples of `hooks/dns-01`, which the binary contains.
 
 /// Their names and texts.
 pub const EXAMPLES: [(&str, &str); 2] = [

@@ -1,7 +1,7 @@
 //! Requests to an ACME server: HTTP/1.1 over TLS, one connection each, within bounds of time and size.
 //!
-//! Names are looked up by our own resolver, for a static binary has no other; of /etc/hosts only `localhost` is known.
-//! Not supported: proxies, redirects (RFC 8555 has none), connections that are kept.
+//! Our own resolver looks up the names, because a static binary has no other; of /etc/hosts only `localhost` is known.
+//! Not supported: proxies, redirects (RFC 8555 has none), persistent connections.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -87,7 +87,8 @@ impl Https {
     }
 }
 
-/// Why a file of the configuration cannot be read: one outside of its folder is closed to a daemon that started without it.
+/// Why a file of the configuration cannot be read: one outside of its folder is closed to a daemon that started without
+/// it.
 pub fn why(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::PermissionDenied => format!(
@@ -105,7 +106,7 @@ pub fn resolvers(config: &Config) -> Vec<SocketAddr> {
     }
 }
 
-/// What a URL names.
+/// The parts of a URL.
 #[derive(Debug, Eq, PartialEq)]
 struct Target<'a> {
     host: &'a str,
@@ -180,7 +181,7 @@ fn exchange(
                 bytes.extend_from_slice(block.get(..len).unwrap_or_default());
                 Rest::MayFollow
             }
-            // Some servers close without saying so in TLS; what is cut short is found out by its length.
+            // Some servers close without the TLS alert; a truncated response is recognized by its length.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Rest::Closed,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),

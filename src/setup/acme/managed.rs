@@ -1,8 +1,8 @@
-//! The certificates that the daemon obtains and renews, and what is there of each.
+//! The certificates that the daemon obtains and renews, and the files that exist of each.
 //!
-//! Invariant: for every certificate that is wanted it is known whether it is there, however many others there are; what
-//! cannot be told is an error. Else a certificate that lies behind the bound would be ordered again and again. What is
-//! more than [`ACME_CERTIFICATES_MAX`] is left out, and named.
+//! Invariant: for every wanted certificate it is known whether it exists, however many others there are; if that cannot
+//! be determined, it is an error. Otherwise a certificate beyond the bound would be ordered again and again.
+//! Certificates beyond [`ACME_CERTIFICATES_MAX`] are left out, and named.
 
 use super::store::{Store, StoredCertificate, StoredCertificates};
 use super::wanted::{Wanted, Wants, configured, wanted};
@@ -12,18 +12,18 @@ use crate::limits::ACME_CERTIFICATES_MAX;
 use crate::policy::published::names;
 use crate::shell::certificates::certificate::CertificateSummary;
 
-/// What the daemon does about certificates.
+/// The certificates that the daemon manages.
 #[derive(Debug, Default)]
 pub struct Managed {
-    /// What it obtains and renews; at most [`ACME_CERTIFICATES_MAX`].
+    /// The certificates that it obtains and renews; at most [`ACME_CERTIFICATES_MAX`].
     pub wanted: Vec<Wanted>,
-    /// What there is no place for, by first name.
+    /// Certificates that exceed the bound, by first name.
     pub left_out: Vec<Name>,
     kept: Vec<StoredCertificate>,
 }
 
 impl Managed {
-    /// By the configuration and by what was obtained before.
+    /// From the configuration and from what was obtained before.
     pub fn read(config: &Config, store: &Store) -> Result<Self, String> {
         Self::read_with(config, &config.acme, store)
     }
@@ -54,14 +54,14 @@ impl Managed {
         })
     }
 
-    /// The certificate that is there, if it is the one that is wanted.
+    /// The existing certificate, if it is the wanted one.
     pub fn summary(&self, wanted: &Wanted) -> Option<&CertificateSummary> {
         let kept = self.kept.iter().find(|kept| kept.name == wanted.name)?;
         let summary = kept.summary.as_ref().ok()?;
         wanted.is_met_by(&summary.names).then_some(summary)
     }
 
-    /// What is left out, in a sentence that says what to do.
+    /// A sentence about the certificates left out, with what to do.
     pub fn shortage(&self) -> Option<String> {
         let shown = self.left_out.iter().take(SHOWN).map(ToString::to_string);
         let shown = shown.collect::<Vec<_>>().join(", ");
@@ -78,8 +78,8 @@ impl Managed {
     }
 }
 
-/// What is left out by this configuration, in a sentence. Where the caller may not see what was obtained before, the
-/// configuration alone says it.
+/// A sentence about the certificates that this configuration leaves out. If the caller may not see what was obtained
+/// before, only the configuration is used.
 pub fn shortage(config: &Config) -> Option<String> {
     let seen = Managed::read(config, &Store::new(&config.state_dir));
     let managed = seen.unwrap_or_else(|_| {

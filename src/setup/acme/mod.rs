@@ -1,4 +1,4 @@
-//! Certificates by ACME, where it touches the world: HTTPS, challenges, files, the thread that renews.
+//! The part of ACME that touches the world: HTTPS, challenges, files, the thread that renews.
 //!
 //! ```text
 //!   obtain ── drives ──> crate::acme::AcmeClient (pure)
@@ -12,14 +12,15 @@
 //!     └── pauses      acme/pauses.json: what protects the CA's limits across restarts
 //! ```
 //!
-//! Ports 80 and 443 are bound when a challenge comes and closed when it is over, since a web server or nothing at all belongs
-//! there otherwise, and a port that is open for weeks is looked at for weeks. So the right to bind them has to last: under
-//! the unit it comes as an ambient capability; of a start as root exactly CAP_NET_BIND_SERVICE is kept, in the thread that
-//! renews and in no other. Where systemd passes sockets named `acme-http` and `acme-tls`, these are used.
+//! Ports 80 and 443 are bound when a challenge starts and closed when it is over: otherwise they belong to a web server
+//! or to nothing at all, and a port that is open for weeks is scanned for weeks. The right to bind them must therefore
+//! last. Under the systemd unit it is an ambient capability. A start as root keeps exactly CAP_NET_BIND_SERVICE, only
+//! in the thread that renews. If systemd passes sockets named `acme-http` and `acme-tls`, these are used.
 //!
-//! HTTPS is spoken here: ureq 3 with rustls would add 287 KB to the binary, and would have to be kept from getaddrinfo.
+//! HTTPS is implemented here: ureq 3 with rustls would add 287 KB to the binary, and would have to be kept from
+//! getaddrinfo.
 //!
-//! The key of a certificate is kept when it is renewed, so that a TLSA record of it (3 1 1) stays right.
+//! A renewal keeps the key of the certificate, so that a TLSA record of it (3 1 1) stays valid.
 
 pub mod arrival;
 pub mod hooks;

@@ -1,4 +1,4 @@
-//! Drives the machine: sends what it wants sent, shows what it wants shown, and keeps what comes of it.
+//! Drives the ACME state machine: sends its requests, presents its challenges, and stores the certificate.
 
 use std::fmt;
 use std::fs;
@@ -30,16 +30,16 @@ use crate::shell::certificates::roots::authorities;
 use crate::shell::net::passed::ChallengeSockets;
 use crate::shell::process::time::wall;
 
-/// What it is done with.
+/// The tools for an order.
 pub struct Means<'a> {
     /// The configuration.
     pub config: &'a Config,
     pub folder: &'a Path,
-    /// Who runs `hooks/dns-01`.
+    /// The runner of `hooks/dns-01`.
     pub hook: HookRunner<'a>,
     /// Sockets that were passed for challenges.
     pub sockets: &'a ChallengeSockets,
-    /// Is told each step, in a sentence.
+    /// Gets each step, in a sentence.
     pub say: &'a dyn Fn(&str),
 }
 
@@ -86,7 +86,7 @@ impl std::error::Error for Failed {}
 #[derive(Clone, Debug)]
 pub struct Obtained {
     pub summary: CertificateSummary,
-    /// What a client makes of it.
+    /// Its rank for clients.
     pub standing: Standing,
 }
 
@@ -94,8 +94,8 @@ pub struct Obtained {
 pub type RenewalWindow = Option<(crate::acme::wire::RenewalInfo, std::time::Duration)>;
 
 impl Means<'_> {
-    /// Obtains a certificate and puts it where the daemon finds it; nothing of the store changes before there is one, nor
-    /// where it would take the place of one that clients take sooner. The lock of the store is the caller's.
+    /// Obtains a certificate and puts it where the daemon finds it. The store changes only when there is one, and only
+    /// if it does not replace a better one. The caller holds the lock of the store.
     pub fn obtain(
         &self,
         wanted: &Wanted,
@@ -152,7 +152,7 @@ impl Means<'_> {
         Ok(Obtained { summary, standing })
     }
 
-    /// What clients make of a pair, if it may take the place of what is in its folder.
+    /// The rank of a pair for clients, if it may replace the pair in its folder.
     fn standing(
         &self,
         fresh: &PairFiles,
@@ -189,7 +189,7 @@ impl Means<'_> {
         .map(drop)
     }
 
-    /// Asks when a certificate is to be renewed; `None` where the CA does not say.
+    /// Asks when a certificate should be renewed; `None` if the CA does not say.
     pub fn window(
         &self,
         directory: &Url,
@@ -198,7 +198,7 @@ impl Means<'_> {
         let Some(certificate) = summary.renewal_id.clone() else {
             return Ok(None);
         };
-        // Nothing is signed; the machine has a key all the same.
+        // Nothing is signed, but the machine needs a key.
         let key = KeyPair::generate().map_err(|error| Failed::Here(error.to_string()))?;
         Ok(
             match self.drive(directory, &key, AcmeWork::Ask { certificate })? {
@@ -272,7 +272,7 @@ impl Means<'_> {
         if challenge.kind == ChallengeKind::Dns01
             && let Err(error) = self.hook.remove(challenge)
         {
-            // A record that stays proves nothing to anybody later.
+            // A record that stays proves nothing later.
             (self.say)(&error);
         }
     }
@@ -311,7 +311,7 @@ fn request(names: &[Name], key: &KeyPair) -> Result<Vec<u8>, String> {
     Ok(request.der().to_vec())
 }
 
-/// A certificate that cannot be served must not take the place of one that can.
+/// Refuses a certificate that cannot be served, so that it does not replace a working one.
 fn judge(wanted: &Wanted, pair: &PairFiles) -> Result<CertificateSummary, String> {
     let summary = CertificateSummary::of(pair)
         .map_err(|fault| format!("what the CA sent cannot be served: {fault}"))?;

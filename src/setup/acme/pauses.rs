@@ -1,7 +1,8 @@
-//! `acme/pauses.json` in `state_dir`: the pauses that the daemon keeps between orders, so that one that is started again and
-//! again does not use up what the CA allows.
+//! `acme/pauses.json` in `state_dir`: the pauses between orders, so that a daemon that is restarted again and again
+//! does not use up the rate limits of the CA.
 //!
-//! What cannot be read is as if it were not there: a pause less costs an order, a daemon that does not obtain costs mail.
+//! A file that cannot be read counts as missing: one pause too few costs an order, a daemon that obtains no certificate
+//! costs mail.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -31,7 +32,7 @@ struct Row {
     rest: u64,
 }
 
-/// Reads what an earlier run has kept.
+/// Reads the pauses of an earlier run.
 pub fn read(state_dir: &Path) -> KeptPauses {
     let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default();
     let mut options = OpenOptions::new();
@@ -44,8 +45,8 @@ pub fn read(state_dir: &Path) -> KeptPauses {
     }
 }
 
-/// Keeps them: all of those that are given, which are of what is wanted and so no more than [`ACME_CERTIFICATES_MAX`].
-/// Without the folder there was no order, and nothing to keep.
+/// Stores the given pauses, which belong to wanted certificates and so are no more than [`ACME_CERTIFICATES_MAX`].
+/// Without the folder there was no order, and there is nothing to store.
 pub fn write(state_dir: &Path, kept: &KeptPauses) -> io::Result<()> {
     match replace(&path(state_dir), &json(kept), 0o600) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),

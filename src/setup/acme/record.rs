@@ -1,4 +1,4 @@
-//! DNS-01: the hook adds the record, and all servers of the zone have to show it before the CA is told to look.
+//! DNS-01: the hook adds the record, and all servers of the zone must return it before the CA is asked to check.
 
 use std::path::Path;
 use std::thread;
@@ -15,7 +15,7 @@ use crate::setup::zone::PublishedRecords;
 use crate::shell::helper::HelperDoor;
 use crate::shell::helper::dns_hook::{self, Verb};
 
-/// Who runs the hook.
+/// How the hook is run.
 #[derive(Clone, Copy, Debug)]
 pub enum HookRunner<'a> {
     /// This process, out of this configuration folder.
@@ -33,7 +33,7 @@ impl HookRunner<'_> {
         }
     }
 
-    /// Adds the record, and waits until it is seen; `ask` gives who asks, anew each time.
+    /// Adds the record, and waits until it is visible; `ask` makes a new asker each time.
     pub fn add(self, challenge: &ChallengeProof, ask: &dyn Fn() -> Asker) -> Result<(), String> {
         self.run(Verb::Add, challenge)?;
         let name = challenge_record(&challenge.domain);
@@ -61,7 +61,7 @@ impl HookRunner<'_> {
     }
 }
 
-/// What keeps a CA from seeing the value; `None` where every server of the zone shows it.
+/// What prevents a CA from seeing the value; `None` if every server of the zone returns it.
 fn missing(published: &PublishedRecords, value: &str) -> Option<String> {
     let has = |values: &[RecordValue]| {
         values

@@ -1,9 +1,10 @@
 //! The thread of the daemon that obtains and renews certificates.
 //!
-//! It looks at what is wanted and what is there, does what is due, one after the other, and sleeps until the next is, or
-//! until the configuration is read again. In a turn what is to be obtained goes first, and one look at the DNS of others
-//! last: their servers hold up no renewal for longer than that look may take. When is [`schedule`](crate::acme::schedule)'s to decide. What failed is logged
-//! once with its cause, and again each day that it lasts.
+//! It compares the wanted with the existing certificates, handles those that are due one after the other, and sleeps
+//! until the next is due or the configuration is read again. In a turn, orders go first. A check of foreign DNS comes
+//! last, so that slow servers delay a renewal by no more than the time limit of that check.
+//! [`schedule`](crate::acme::schedule) decides when a certificate is due. A failure is logged once with its cause, and
+//! again each day that it lasts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ pub fn run(mut door: RenewalDoor) {
         let before = Arc::clone(&door.config);
         match door.wait(pause) {
             Waited::Enough => {}
-            // What was in the way may be gone, if it was of this part: a reload for another user is none of its business.
+            // The obstacle may be gone, if it was in this part: a reload for another user does not matter here.
             Waited::Reloaded => {
                 let now = &door.config;
                 if before.acme != now.acme || before.hostname != now.hostname {
@@ -47,26 +48,26 @@ pub fn run(mut door: RenewalDoor) {
     }
 }
 
-/// Its name, and the directory of its CA: what one asks for is nothing to another.
+/// Its name, and the directory of its CA: the pauses of one CA do not concern another.
 type Key = (Name, String);
 
 fn key(wanted: &Wanted) -> Key {
     (wanted.name.clone(), wanted.directory.as_str().to_owned())
 }
 
-/// The same as it is kept.
+/// The same, as it is stored.
 fn kept_key(wanted: &Wanted) -> (String, String) {
     let (name, directory) = key(wanted);
     (name.to_string(), directory)
 }
 
-/// The plan of each certificate of each CA, and what was said of it.
+/// The plan of each certificate for each CA, and the lines logged about it.
 #[derive(Default)]
 struct Plans {
     plans: BTreeMap<Key, RenewalPlan>,
     /// Of certificates that are not there yet.
     arrivals: BTreeMap<Key, CertificateArrival>,
-    /// What an earlier run has kept, and what was kept since.
+    /// The stored pauses.
     pauses: pauses::KeptPauses,
     said: Said,
 }
@@ -79,7 +80,7 @@ impl Plans {
         }
     }
 
-    /// Does what is due; gives how long there is nothing to do.
+    /// Performs everything that is due; returns how long there is nothing to do.
     fn turn(&mut self, door: &RenewalDoor) -> Duration {
         let config = &door.config;
         let store = Store::new(&config.state_dir);
@@ -111,7 +112,7 @@ impl Plans {
                     match self.arrival(one, now).step(step, now) {
                         arrival::ArrivalStep::Wait(until) => until.since(now),
                         arrival::ArrivalStep::Obtain => self.obtain(one, None, &store, door),
-                        arrival::ArrivalStep::PeriodicCheck => {
+                        arrival::ArrivalStep::LookUp => {
                             looks.push(one);
                             continue;
                         }
@@ -126,7 +127,7 @@ impl Plans {
             };
             next = next.min(pause);
         }
-        // The others have their look in the turns that follow at once.
+        // The other checks follow in the next turns, at once.
         if let Some(one) = self.longest_due(&looks) {
             self.look(one, door);
             next = Duration::ZERO;
@@ -134,7 +135,7 @@ impl Plans {
         next.max(Duration::from_secs(1))
     }
 
-    /// Forgets what no certificate is wanted for any more, or what has arrived.
+    /// Forgets certificates that are no longer wanted, or that have arrived.
     fn forget_unwanted(&mut self, managed: &Managed) {
         let wanted = &managed.wanted;
         self.plans
@@ -147,14 +148,14 @@ impl Plans {
         });
     }
 
-    /// Of certificates whose names are to be looked at the one that has been waiting longest: a slow one comes after all
-    /// others.
+    /// Of the certificates whose names are due for a check, the one that has waited longest, so that a slow one comes
+    /// after all others.
     fn longest_due<'a>(&self, looks: &[&'a Wanted]) -> Option<&'a Wanted> {
         let since = |one: &&&Wanted| self.arrivals.get(&key(one)).map(CertificateArrival::next);
         looks.iter().min_by_key(since).copied()
     }
 
-    /// The plan of a certificate; another one where there is another certificate.
+    /// The plan of a certificate; a new one if the certificate has changed.
     fn plan(
         &mut self,
         wanted: &Wanted,
@@ -168,7 +169,7 @@ impl Plans {
             let kept = self.pauses.get(&kept_key(wanted));
             if let Some(kept) = kept {
                 plan.resume(kept, now);
-                // Whoever has mended something restarts the daemon.
+                // An operator who has repaired something restarts the daemon.
                 plan.on_mended();
             }
             plan
@@ -185,7 +186,7 @@ impl Plans {
         arrival.or_insert_with(|| CertificateArrival::new(now))
     }
 
-    /// Looks where they lead.
+    /// Checks where the names lead.
     fn look(&mut self, wanted: &Wanted, door: &RenewalDoor) {
         let lead = look(wanted, &door.config);
         let now = wall();
@@ -200,7 +201,7 @@ impl Plans {
         }
     }
 
-    /// Says once what a certificate waits for.
+    /// Logs once what a certificate waits for.
     fn tell_waiting(&mut self, wanted: &Wanted, text: &str, door: &RenewalDoor) {
         let name = wanted.name.to_string();
         if self.said.is_news(&format!("{name} waits"), text, wall()) {
@@ -219,14 +220,14 @@ impl Plans {
         match asked {
             Some(Ok(Some((info, again)))) => plan.on_window(info, again, now, entropy),
             Some(Ok(None)) | None => plan.on_no_window(),
-            // The renewal itself would say the same, and is what counts.
+            // The renewal itself would report the same, and is what matters.
             Some(Err(Failed::Acme(error))) => plan.on_window_failed(&error, now),
             Some(Err(Failed::Here(_))) => plan.on_no_window(),
         }
         self.warn_of_rest(wanted, door);
     }
 
-    /// Says where a certificate would be renewed as soon as it is there.
+    /// Warns if a certificate would be renewed as soon as it exists.
     fn warn_of_rest(&mut self, wanted: &Wanted, door: &RenewalDoor) {
         let now = wall();
         let plan = self.plans.get(&key(wanted));
@@ -252,7 +253,7 @@ impl Plans {
     ) -> Duration {
         let name = wanted.name.to_string();
         let result = match store.lock() {
-            // Somebody is at it: what they obtain is looked at next.
+            // Another process is at work: its certificate is considered next.
             Err(Locked::Busy) => return ACME_BUSY_PAUSE,
             Err(Locked::Failed(text)) => Err(Failed::Here(text)),
             Ok(_lock) => {
@@ -351,7 +352,7 @@ const UNTRUSTED: &str =
 const WAITS: &str = "the daemon obtains the certificate as soon as the name leads to this machine (`chopar dns` prints the \
                      records)";
 
-/// What was said last of a name, and when; without a name it is of all of them.
+/// The last line logged about a name, and when; without a name, about all of them.
 #[derive(Default)]
 struct Said(BTreeMap<String, (String, Timestamp)>);
 

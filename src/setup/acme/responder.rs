@@ -1,9 +1,10 @@
-//! Ports 80 and 443 while a challenge is shown: HTTP-01 (RFC 8555 section 8.3) and TLS-ALPN-01 (RFC 8737).
+//! Ports 80 and 443 while a challenge is presented: HTTP-01 (RFC 8555 section 8.3) and TLS-ALPN-01 (RFC 8737).
 //!
-//! Whoever comes is answered by a thread of their own, few at a time and each for a short while: the file of the challenge,
-//! or 404; the certificate of the challenge to whoever asks for its name with `acme-tls/1`, or no handshake. Where more come
-//! than are served at a time, one of the site that has most goes ([`Doorway`]): idle connections do not keep the CA out, and
-//! many do not send it away. When this is dropped the ports are closed.
+//! A thread answers each client, a few at a time and each for a short while. An HTTP client gets the file of the
+//! challenge, or 404. A TLS client gets the certificate of the challenge if it asks for its name with `acme-tls/1`;
+//! otherwise the handshake fails. If more clients connect than are served at a time, one of the site with the most
+//! connections is closed ([`Doorway`]): idle connections do not keep the CA out, and many connections do not disconnect
+//! it. Dropping the responder closes the ports.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -43,7 +44,7 @@ enum Show {
 }
 
 impl Responder {
-    /// Shows a challenge on these sockets; where there are none, on all addresses of this port.
+    /// Presents a challenge on these sockets; if there are none, on all addresses of this port.
     pub fn start(
         challenge: &ChallengeProof,
         passed: &[TcpListener],
@@ -119,7 +120,7 @@ fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Why the port could not be had, with what to do.
+/// Why the port could not be bound, with the remedy.
 fn refused(kind: ChallengeKind, port: u16, error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::AddrInUse => {
@@ -159,14 +160,14 @@ fn serve(listeners: &[TcpListener], stopped: &UnixStream, show: &Arc<Show>) {
             match listener.accept() {
                 Ok((stream, client)) => visitors.receive(stream, client.ip(), show),
                 Err(error) if is_of_one(&error) => {}
-                // No descriptors or no memory for a moment: whoever waits still does.
+                // No descriptors or no memory for a moment: waiting clients keep waiting.
                 Err(_) => thread::sleep(ACCEPT_PAUSE),
             }
         }
     }
 }
 
-/// Whether nobody has come after all, or the one who came is gone: the next can be taken at once.
+/// Whether the error concerns only one client, such as one that has disconnected: the next can be accepted at once.
 fn is_of_one(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -182,8 +183,8 @@ struct Visitors {
 }
 
 impl Visitors {
-    /// Begins a thread for a visitor. Past the bound another is sent away, whose thread ends by that. Until those end that are
-    /// about to nobody else is received; should they not, the newest goes.
+    /// Starts a thread for a client. Past the bound another client is disconnected, which ends its thread. Waits a
+    /// moment for such threads to end; if there are still too many, the new client is disconnected.
     fn receive(&mut self, stream: TcpStream, client: IpAddr, show: &Arc<Show>) {
         self.there.retain(|one| one.strong_count() > 0);
         let stream = Arc::new(stream);
@@ -204,7 +205,7 @@ impl Visitors {
         }
         let (counted, show) = (Arc::clone(&self.threads), Arc::clone(show));
         let work = move || {
-            // Who is gone has no answer.
+            // A client that has disconnected gets no answer.
             drop(match &*show {
                 Show::File { path, body } => visit(&stream, path, body),
                 Show::Tls(config) => shake_hands(&stream, config),
@@ -235,8 +236,8 @@ fn visit(stream: &TcpStream, path: &str, body: &str) -> io::Result<()> {
     stream.write_all(&response.into_bytes(method))
 }
 
-/// The response to a request: the file of the challenge, or that there is nothing. It is the CA's to know by which name it
-/// has come.
+/// The response to a request: the file of the challenge, or that there is nothing. It is the CA's to know by which name
+/// it has come.
 fn answer(request: &HttpRequest, path: &str, body: &str) -> HttpResponse {
     match request.path == path && request.query.is_none() {
         true => HttpResponse::ok(ContentKind::Bytes, body),
@@ -258,7 +259,7 @@ fn shake_hands(stream: &TcpStream, config: &Arc<ServerConfig>) -> io::Result<()>
     Ok(())
 }
 
-/// TLS that shows the certificate of a challenge, and nothing else to nobody else.
+/// TLS that presents the certificate of a challenge, and only to a client that asks for it.
 fn alpn_config(challenge: &ChallengeProof) -> Result<Arc<ServerConfig>, String> {
     let text = |error: rcgen::Error| error.to_string();
     let key = KeyPair::generate().map_err(text)?;

@@ -1,4 +1,4 @@
-//! What ACME keeps in `state_dir`:
+//! The files of ACME in `state_dir`:
 //!
 //! ```text
 //!   acme/                          0700
@@ -10,8 +10,9 @@
 //!       order.json                 what it was ordered with, so that it can be renewed
 //! ```
 //!
-//! All three are written once there is a certificate. The key is written before the chain. In between, and after a crash there, the two do not match: the daemon goes on with
-//! the pair that it read last, and the next renewal puts it right.
+//! All three files of a certificate are written once there is one, the key before the chain. In between, and after a
+//! crash there, the two do not match: the daemon continues with the pair that it read last, and the next renewal
+//! repairs it.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -38,14 +39,14 @@ pub struct Store {
     state_dir: PathBuf,
 }
 
-/// Held as long as somebody obtains.
+/// Held while a process obtains certificates.
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "closing the file gives the lock back")] File);
 
 /// Why the lock is not had.
 #[derive(Debug)]
 pub enum Locked {
-    /// Another process has it.
+    /// Another process holds it.
     Busy,
     /// The file cannot be opened; in a sentence.
     Failed(String),
@@ -56,11 +57,11 @@ pub enum Locked {
 pub struct StoredCertificate {
     /// Its folder is called after this.
     pub name: Name,
-    /// What it was ordered with; none where that is lost.
+    /// The order's parameters; `None` if they are lost.
     pub order: Option<Ordered>,
-    /// The certificate, or what is wrong with its files.
+    /// The certificate, or the error of its files.
     pub summary: Result<CertificateSummary, String>,
-    /// There is neither a certificate nor a key: an earlier version, or a crash, has left an order that nothing came of.
+    /// There is neither a certificate nor a key: an earlier version, or a crash, has left an order without result.
     pub is_bare: bool,
 }
 
@@ -69,11 +70,11 @@ pub struct StoredCertificate {
 pub struct StoredCertificates {
     /// Up to the bound.
     pub kept: Vec<StoredCertificate>,
-    /// The names of those behind it.
+    /// The names of the certificates past the bound.
     pub behind: Vec<Name>,
 }
 
-/// What a certificate was ordered with. What was not said on the command line is the configuration's.
+/// The parameters of an order. Those not given on the command line come from the configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Ordered {
     pub names: Vec<Name>,
@@ -81,7 +82,7 @@ pub struct Ordered {
     pub kind: Option<ChallengeKind>,
     /// By which CA.
     pub directory: Option<Url>,
-    /// Whether somebody has agreed to its terms.
+    /// Whether the terms were agreed to.
     pub agreed: bool,
 }
 
@@ -113,7 +114,7 @@ impl Store {
         self.state_dir.join(OBTAINED_FOLDER).join(name.folder())
     }
 
-    /// Makes the folders, and keeps everybody else away.
+    /// Makes the folders, and locks out other processes.
     pub fn lock(&self) -> Result<Lock, Locked> {
         let root = self.root();
         make_folder(&root).map_err(Locked::Failed)?;
@@ -134,7 +135,7 @@ impl Store {
         }
     }
 
-    /// The key of the account at the CA with this directory, made where there is none.
+    /// The key of the account at the CA with this directory, made if there is none.
     pub fn account_key(&self, directory: &str) -> Result<KeyPair, String> {
         let path = self.root().join(account_file(directory));
         match read_key(&path) {
@@ -151,7 +152,7 @@ impl Store {
         }
     }
 
-    /// The key of a certificate, where there is one; one that cannot be read is an error, not the reason for another.
+    /// The key of a certificate, if there is one; an unreadable key is an error, not a reason to make another.
     pub fn key(&self, name: &Name) -> Result<Option<KeyPair>, String> {
         read_key(&self.folder(name).join(KEY))
     }
@@ -187,7 +188,8 @@ impl Store {
         fs::remove_dir_all(&folder).map_err(|error| said(&folder, &error))
     }
 
-    /// The certificates that were obtained: these first, then by name, up to the bound. What cannot be listed is not nothing.
+    /// The obtained certificates: these first, then by name, up to the bound. A folder that cannot be listed is an
+    /// error.
     pub fn kept(&self, first: &BTreeSet<Name>) -> Result<StoredCertificates, String> {
         let path = self.state_dir.join(OBTAINED_FOLDER);
         let entries = match fs::read_dir(&path) {
@@ -208,7 +210,7 @@ impl Store {
         Ok(StoredCertificates { kept, behind })
     }
 
-    /// The one of this name, whether it is among those that [`Self::kept`] has read or not.
+    /// The certificate of this name, whether [`Self::kept`] has read it or not.
     pub fn one(&self, name: &Name) -> Result<Option<StoredCertificate>, String> {
         let folder = self.folder(name);
         match fs::symlink_metadata(&folder) {
@@ -261,7 +263,7 @@ impl Ordered {
     }
 }
 
-/// `account-HOST.pem`; what is no letter of a host name is `_`.
+/// `account-HOST.pem`; characters that no host name has become `_`.
 fn account_file(directory: &str) -> String {
     let rest = directory.strip_prefix("https://").unwrap_or(directory);
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -279,7 +281,7 @@ fn account_file(directory: &str) -> String {
     format!("account-{host}.pem")
 }
 
-/// Beside a certificate: what it was ordered with.
+/// The file with the order's parameters.
 const ORDER: &str = "order.json";
 
 fn make_folder(path: &Path) -> Result<(), String> {

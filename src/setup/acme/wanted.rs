@@ -1,4 +1,4 @@
-//! Which certificates are wanted, from the configuration and from what was obtained before. Pure.
+//! Which certificates are wanted, by the configuration and by what was obtained before. Pure.
 
 use std::collections::BTreeSet;
 
@@ -22,12 +22,12 @@ pub struct Wanted {
     pub directory: Url,
     /// Whether its terms are agreed to.
     pub terms: Terms,
-    /// What is kept beside it.
+    /// The stored parameters.
     pub order: Ordered,
 }
 
 impl Wanted {
-    /// With the configuration's words for what the order does not say.
+    /// With the configuration's values for missing parameters.
     pub fn new(order: Ordered, acme: &Acme) -> Option<Self> {
         let is_agreed = order.agreed || acme.renewal == Renewal::All;
         Some(Self {
@@ -54,12 +54,12 @@ impl Wanted {
     }
 }
 
-/// What the daemon sees to.
+/// The certificates that the daemon manages.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Wants {
-    /// That of the hostname first, then what was obtained before; at most [`ACME_CERTIFICATES_MAX`].
+    /// That of the hostname first, then those obtained before; at most [`ACME_CERTIFICATES_MAX`].
     pub all: Vec<Wanted>,
-    /// What there is no place for, by first name.
+    /// Certificates that exceed the bound, by first name.
     pub left_out: Vec<Name>,
 }
 
@@ -74,8 +74,8 @@ pub fn configured(acme: &Acme, hostname: &Domain, further: &[Domain]) -> BTreeSe
     first.into_iter().chain(further).collect()
 }
 
-/// What the daemon sees to. What is served over HTTPS under further names has a certificate for each of them: one whose name
-/// does not lead here holds up no other.
+/// The certificates that the daemon manages. Each further name that is served over HTTPS has a certificate of its own,
+/// so a name that does not lead here delays no other.
 pub fn wanted(
     acme: &Acme,
     hostname: &Domain,
@@ -87,7 +87,7 @@ pub fn wanted(
     }
     let mut wanted: Vec<Wanted> = kept
         .iter()
-        // What nothing came of was refused or broken off: the daemon does not take it up.
+        // An order without result was refused or interrupted: the daemon does not continue it.
         .filter(|kept| !kept.is_bare)
         .filter_map(|kept| {
             let order = kept.order.clone().or_else(|| of_certificate(kept))?;
@@ -134,7 +134,7 @@ pub fn wanted(
     }
 }
 
-/// Where the order is lost, the certificate says what it is for.
+/// If the order is lost, the certificate gives its names.
 fn of_certificate(kept: &StoredCertificate) -> Option<Ordered> {
     let summary = kept.summary.as_ref().ok()?;
     let mut names: Vec<Name> = summary

@@ -1,5 +1,5 @@
-//! What hosts are called, by the resolvers. A name counts only where it leads back to the host: whoever has an address can
-//! have it called anything.
+//! Names of hosts, by the resolvers. A name counts only if it leads back to the host, because the owner of an address
+//! can publish any name for it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,7 +11,8 @@ use crate::config::Toggle;
 use crate::policy::vetting::Vetting;
 
 impl Asker {
-    /// The names of these hosts. Those that no resolver has told in time are left out, as those that have none.
+    /// The names of these hosts. Hosts whose name no resolver has returned in time are left out, like hosts without
+    /// one.
     pub fn host_names(&self, addresses: &[IpAddr]) -> BTreeMap<IpAddr, Domain> {
         let found = Mutex::new(BTreeMap::new());
         each(addresses, |&address| {

@@ -1,14 +1,14 @@
-//! The checks: what each is called, what it is for, and how much depends on it. One table, so that wording stays one voice;
-//! chopar(8) lists it.
+//! The checks: the name of each, its purpose, and how much depends on it. They are in one table, so that the wording
+//! stays consistent; chopar(8) lists it.
 
-/// What is looked at together, by one gatherer.
+/// A group of checks with one gatherer.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum CheckSubject {
     /// The configuration, the daemon and its surroundings.
     Service,
     /// The names of the host and of its addresses.
     Names,
-    /// Who listens.
+    /// The programs that listen.
     Ports,
     /// The way out.
     Outbound,
@@ -25,7 +25,7 @@ pub enum CheckSubject {
     Resolver,
     /// Disk, memory and clock.
     Machine,
-    /// What large receivers ask for; follows from the others.
+    /// The rules of large receivers, derived from the other checks.
     Rules,
 }
 
@@ -38,16 +38,16 @@ pub enum Need {
     Advised,
 }
 
-/// One check of `chopar doctor`: its name, its subject, and what a failure means.
+/// One check of `chopar doctor`: its name, its subject, and the effect of a failure.
 #[derive(Debug, Eq, PartialEq)]
 pub struct DoctorCheck {
     /// Its name, which does not change from version to version.
     pub id: &'static str,
-    /// With what it is looked at.
+    /// The subject.
     pub subject: CheckSubject,
     /// How much depends on it.
     pub need: Need,
-    /// What is checked, in a few words.
+    /// The title of the check, in a few words.
     pub title: &'static str,
     /// Why it matters to the mail.
     pub why: &'static str,

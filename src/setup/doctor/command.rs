@@ -1,12 +1,12 @@
-//! The commands in what mends a finding, as they are to be called for the folder that was looked at.
+//! The commands in the remedy of a finding, completed with the options for the folder that was checked.
 
 use std::path::Path;
 
 use crate::setup::init::facts::USUAL_FOLDER;
 use crate::setup::shell_word::shell_word;
 
-/// The same sentence with `-C` in each command of chopar, where the folder is not the usual one. No unit of the system runs
-/// the daemon of another folder: what starts it there is chopar itself.
+/// The same sentence with `-C` in each command of chopar, if the folder is not the usual one. No system unit runs the
+/// daemon of another folder: chopar itself starts it there.
 pub(super) fn for_folder(mend: &str, folder: &Path) -> String {
     if folder == Path::new(USUAL_FOLDER) {
         return mend.to_owned();
@@ -25,7 +25,7 @@ pub(super) fn for_folder(mend: &str, folder: &Path) -> String {
     text
 }
 
-/// Those that a mend names.
+/// The commands in remedies.
 const COMMANDS: [&str; 10] = [
     "alias", "cert", "check", "dkim", "dns", "doctor", "domain", "queue", "reload", "run",
 ];

@@ -1,4 +1,4 @@
-//! What a check found: one shape for people and for `--json`.
+//! The result of a check, in one form for people and for `--json`.
 
 use std::collections::BTreeSet;
 
@@ -34,19 +34,19 @@ impl CheckState {
     }
 }
 
-/// What one check found out about one thing.
+/// The result of one check on one object.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Finding {
     pub check: &'static DoctorCheck,
     /// How much depends on it, here.
     pub need: Need,
-    /// What it is about: an address, a port, a domain; empty where there is one such thing only.
+    /// The object: an address, a port, a domain; empty if there is only one such object.
     pub about: String,
     pub state: CheckState,
     pub seen: String,
-    /// The one command or record that mends it; empty where nothing is to be mended.
+    /// The one command or record that is the remedy; empty if nothing is to be done.
     pub mend: String,
-    /// The check that has to be good for this one to be made, where this one could not be.
+    /// The check that must succeed before this one can be made.
     pub needs: Option<&'static DoctorCheck>,
 }
 
@@ -74,7 +74,7 @@ impl DoctorCheck {
         self.found(CheckState::Good, about, seen, "")
     }
 
-    /// It is not, and mail suffers from it; where the check is only advised, it is a warning.
+    /// It is bad, and mail suffers from it; if the check is only advised, it is a warning.
     pub fn bad(
         &'static self,
         about: impl ToString,
@@ -115,7 +115,7 @@ impl DoctorCheck {
 }
 
 impl Finding {
-    /// The same, where less or more depends on it than on the check in general.
+    /// The same, if it is more or less important than the check in general.
     #[must_use]
     pub fn with_need(mut self, need: Need) -> Self {
         self.need = need;
@@ -126,7 +126,7 @@ impl Finding {
         self
     }
 
-    /// The same, where it could not be made because another check is not good: see [`told_once`].
+    /// The same, if it could not be made because another check is not good: see [`told_once`].
     #[must_use]
     pub fn for_want_of(mut self, check: &'static DoctorCheck) -> Self {
         if self.state == CheckState::Unknown {
@@ -135,7 +135,7 @@ impl Finding {
         self
     }
 
-    /// Whether another finding says why this one could not be made, and what mends it.
+    /// Whether another finding gives the reason why this one could not be made, and the remedy.
     pub fn is_told_elsewhere(&self) -> bool {
         self.state == CheckState::Unknown && self.needs.is_some() && self.mend.is_empty()
     }
@@ -163,7 +163,7 @@ impl Finding {
         })
     }
 
-    /// For people: one line where nothing is to be done.
+    /// For people: one line if nothing is to be done.
     pub fn text(&self) -> String {
         let about = match self.about.as_str() {
             "" => String::new(),
@@ -189,14 +189,14 @@ impl Finding {
     }
 }
 
-/// Says each cause once: a check that could not be made since another one is red only points there. What was found out twice,
-/// for each of several domains on one host, is told once as well.
+/// Reports each cause once: a check that could not be made because another one failed only refers to that. A finding
+/// that occurs for several domains on one host is reported once as well.
 pub fn told_once(found: &mut Vec<Finding>) {
     let state_of = |check: &'static DoctorCheck| {
         let of_check = found.iter().filter(|finding| finding.check == check);
         of_check.map(|finding| finding.state).max()
     };
-    // Where one of several is good, as of resolvers, the check could have been made.
+    // If one of several is good, as of resolvers, the check could have been made.
     let causes: Vec<&'static DoctorCheck> = found
         .iter()
         .filter_map(|finding| finding.needs)
@@ -212,8 +212,8 @@ pub fn told_once(found: &mut Vec<Finding>) {
     found.retain(|finding| told.insert((finding.check.id, finding.about.clone())));
 }
 
-/// What is to be mended first, where several things are red: what most others wait for, else the first that is bad; with how
-/// many checks wait for it.
+/// What to repair first if several checks fail: the one that most others wait for, otherwise the first that is bad;
+/// with the number of waiting checks.
 pub fn first(found: &[Finding]) -> Option<(&Finding, usize)> {
     let red: Vec<&Finding> = found
         .iter()
@@ -228,7 +228,7 @@ pub fn first(found: &[Finding]) -> Option<(&Finding, usize)> {
         found.iter().filter(waits).count()
     };
     let ranked = red.iter().rev().map(|finding| (*finding, waiting(finding)));
-    // Of equal ones the last of these, which is the first of those that were found.
+    // Of equal ones the last of these, which was found first.
     let first = ranked.max_by_key(|(finding, count)| (*count, finding.state == CheckState::Bad));
     first.filter(|(_, count)| *count > 0 || red.len() > 1)
 }

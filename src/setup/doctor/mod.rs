@@ -1,7 +1,7 @@
-//! Whether mail goes out and comes in as it should: checks, each with what was seen, why it matters, and what mends it.
+//! Whether sending and receiving mail works: checks, each with the finding, the reason why it matters, and the remedy.
 //!
-//! [`gather`] finds out, all subjects at a time and none longer than [`DOCTOR_TIMEOUT`]; [`judge`] says what it means and is
-//! pure; [`checks`] has the words. Invariant: what was not found out in time is unknown, never good.
+//! [`gather`] collects facts about all subjects at the same time and within [`DOCTOR_TIMEOUT`]; [`judge`] interprets
+//! them and is pure; [`checks`] has the texts. Invariant: a fact that was not found in time is unknown, never good.
 
 pub mod checks;
 mod command;
@@ -34,14 +34,14 @@ pub struct Probe {
     pub port: u16,
 }
 
-/// What is looked at.
+/// The scope of the examination.
 pub struct DoctorScope {
     /// The configuration folder.
     pub folder: PathBuf,
     pub config: Config,
     pub domains: Vec<Domain>,
     pub resolvers: Vec<SocketAddr>,
-    /// Who asks them, and the servers of zones.
+    /// Asks the resolvers and the servers of zones.
     pub asker: Asker,
     /// Hosts that the way out is tried with.
     pub probes: Vec<Probe>,
@@ -52,11 +52,11 @@ pub struct DoctorScope {
     heard: OnceLock<Vec<Heard>>,
 }
 
-/// A resolver, and what it has answered when it was asked for this host.
+/// A resolver, and its answer to a question about this host.
 pub type Heard = (SocketAddr, Result<ZoneReply, String>);
 
 impl DoctorScope {
-    /// Of these domains. `given` are the addresses that an operator names; the servers of zones answer on `zone_port`.
+    /// For these domains. `given` are the addresses that an operator names; the servers of zones answer on `zone_port`.
     pub fn new(
         folder: &Path,
         config: Config,
@@ -78,14 +78,14 @@ impl DoctorScope {
         }
     }
 
-    /// The same, at addresses that the machine does not know by itself.
+    /// The same, with addresses that the machine does not know itself.
     #[must_use]
     pub fn at(mut self, given: Vec<IpAddr>) -> Self {
         self.given = given;
         self
     }
 
-    /// The resolvers, each asked once; from then on nobody asks them in vain.
+    /// The resolvers, each asked once; from then on those that do not answer are not asked again.
     pub fn heard(&self) -> &[Heard] {
         let host = &self.config.hostname;
         self.heard.get_or_init(|| self.asker.hear(host))
@@ -100,11 +100,12 @@ impl DoctorScope {
     }
 }
 
-/// One thing to find out: a subject, and the domain where it is about one.
+/// One task: a subject, and the domain if it is about one.
 type Task = (CheckSubject, Option<Domain>);
 
-/// Looks at these subjects, once it is known whether the DNS answers, [`CheckSubject::Rules`] where all others are among them; `progress` hears how many of how many are
-/// done. A thread that is late is left behind: it ends by its own deadlines, or with the process.
+/// Examines these subjects, once it is known whether the DNS answers, and [`CheckSubject::Rules`] if all others are
+/// included; `progress` gets the number of finished tasks and of all. A late thread is abandoned: it ends by its own
+/// deadlines, or with the process.
 pub fn examine(
     examination: &Arc<DoctorScope>,
     subjects: &[CheckSubject],
@@ -131,7 +132,7 @@ pub fn examine(
         let (examination, send) = (Arc::clone(examination), send.clone());
         thread::spawn(move || {
             let found = look(&examination, &task);
-            // Nobody waits any longer for one that comes late.
+            // The receiver no longer waits for a late result.
             drop(send.send((task, found)));
         });
     }
@@ -161,7 +162,7 @@ pub fn examine(
     found
 }
 
-/// Behind an address translation the DNS has to be asked, and may not answer.
+/// Behind an address translation the DNS must be asked, and may not answer.
 fn learn_addresses(examination: &Arc<DoctorScope>) {
     if examination.addresses.get().is_some() || !examination.given.is_empty() {
         return;
@@ -172,7 +173,7 @@ fn learn_addresses(examination: &Arc<DoctorScope>) {
         drop(send.send(survey::addresses(&asked.config, &[], &asked.asker)));
     });
     if let Ok(addresses) = received.recv_timeout(ADDRESSES_TIMEOUT) {
-        // Set once: nobody else has asked yet.
+        // Set once: it has not been set before.
         drop(examination.addresses.set(addresses));
     }
 }
@@ -204,7 +205,7 @@ fn look(examination: &DoctorScope, (subject, domain): &Task) -> Vec<Finding> {
     }
 }
 
-/// What is said of a subject that was not known in time.
+/// The findings for a subject whose facts were not known in time.
 fn late((subject, domain): &Task) -> Vec<Finding> {
     let about = domain.as_ref().map(Domain::to_string).unwrap_or_default();
     let seen = format!("no answer within {} s", DOCTOR_TIMEOUT.as_secs());
@@ -221,7 +222,7 @@ fn late((subject, domain): &Task) -> Vec<Finding> {
         .collect()
 }
 
-/// What there is to say where the configuration cannot be read: everything else depends on it.
+/// The findings if the configuration cannot be read, on which everything else depends.
 pub fn unreadable(folder: &Path) -> Vec<Finding> {
     let (errors, warnings) = gather::service::configuration(folder);
     let mut found = judge::service::configuration(&errors, &warnings);

@@ -1,4 +1,4 @@
-//! Every check is seen good, and red by one fact alone; the words are held together here.
+//! Every check is good with good facts, and fails by one changed fact alone; the texts are checked here too.
 
 mod facts;
 mod of_dns;

@@ -1,6 +1,6 @@
 //! chasquid's folder: chasquid.conf, `domains/`, `certs/` (its configuration manual, and docs on aliases and DKIM).
 //!
-//! Its passwords are scrypt hashes, from which no credential of SCRAM can be made: the users are named only.
+//! Its passwords are scrypt hashes, which cannot be converted to SCRAM credentials, so users are only listed.
 
 use super::gather::ImportSource;
 use super::prototext::{ProtoField, ProtoValue, parse};
@@ -87,7 +87,7 @@ fn characters(import: &mut ImportResult, place: &SourcePlace, key: &'static str,
     import.note(SettingResult::Taken, place, format!("{key} {value}"));
 }
 
-/// What to do about a setting that chopar does not have.
+/// The advice about a setting that chopar does not have.
 fn without_counterpart(name: &str, value: &str) -> &'static str {
     match name {
         "mail_delivery_agent_bin" | "mail_delivery_agent_args" => {
@@ -284,7 +284,7 @@ fn is_denied(field: &ProtoField) -> bool {
     }
 }
 
-/// `dkim:SELECTOR.pem`, or what the hook of its package signs with: a selector in a file of its own.
+/// `dkim:SELECTOR.pem`, or the key that the hook of its package signs with, whose selector is in a file of its own.
 fn keys(import: &mut ImportResult, source: &ImportSource, domain: &Domain, path: &str) {
     let front = format!("{path}/dkim:");
     for (file, pem) in &source.files {
@@ -355,7 +355,7 @@ fn certificates(import: &mut ImportResult, source: &ImportSource) {
     }
 }
 
-/// What is not looked at.
+/// The files that are not read.
 fn rest(import: &mut ImportResult, path: &str) {
     let place = SourcePlace::new(path, 0);
     let parts: Vec<&str> = path.split('/').collect();

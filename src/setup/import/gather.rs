@@ -1,4 +1,4 @@
-//! Reads the files of another mail server: what lies in the folder that is named, or for Postfix below its root.
+//! Reads the files of another mail server: those in the given folder, or for Postfix those below the given root.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -9,13 +9,13 @@ use zeroize::Zeroizing;
 
 use crate::limits::{CONFIG_DEPTH_MAX, CONFIG_ENTRIES_MAX, CONFIG_FILE_BYTES_MAX};
 
-/// A folder with what is in it; paths are relative to it.
+/// A folder with its content; paths are relative to it.
 #[derive(Default)]
 pub struct ImportSource {
     /// Files that are text.
     pub files: BTreeMap<String, Zeroizing<String>>,
     pub folders: BTreeSet<String>,
-    /// What could not be read, and why.
+    /// Files that could not be read, with the reason.
     pub unread: BTreeMap<String, String>,
 }
 
@@ -69,7 +69,7 @@ fn gather(path: &Path, prefix: &str, depth: usize, entries: &mut usize, source: 
     }
 }
 
-/// The text of a file; what is not a file is never opened.
+/// The text of a file; nothing but a regular file is opened.
 pub fn text(path: &Path) -> Result<Zeroizing<String>, String> {
     let about = fs::metadata(path).map_err(|error| error.to_string())?;
     if !about.is_file() {
@@ -89,9 +89,9 @@ pub fn text(path: &Path) -> Result<Zeroizing<String>, String> {
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// Where a path of main.cf lies, for the folder that main.cf was found in: below the same root, so that a copy of another
-/// machine's /etc can be read; or beside main.cf. Nothing else is read, also by links: what this machine has is not what
-/// the main.cf of another one means.
+/// The path of a file that main.cf names, for the folder in which main.cf was found: below the same root, so that a
+/// copy of another machine's /etc can be read, or beside main.cf. Nothing else is read, even through links: the files
+/// of this machine are not those of another machine's main.cf.
 pub fn beside(folder: &Path, path: &str) -> Result<PathBuf, String> {
     let root = folder
         .ends_with("etc/postfix")

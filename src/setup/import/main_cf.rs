@@ -54,7 +54,8 @@ pub fn parse(text: &str) -> MainCf {
     found
 }
 
-/// Lines with those that go on with them; comments and empty lines left out. Postfix's tables have the same form.
+/// Lines joined with their continuation lines; comments and empty lines are left out. Postfix's tables have the same
+/// form.
 pub fn logical_lines(text: &str) -> Vec<(usize, String)> {
     let mut lines: Vec<(usize, String)> = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
@@ -74,8 +75,8 @@ pub fn logical_lines(text: &str) -> Vec<(usize, String)> {
 }
 
 impl MainCf {
-    /// A parameter with its variables put in; what is not set has the value of `defaults`, or none. `None` where it is
-    /// too long, or leads to itself.
+    /// A parameter with its variables expanded; an unset one has the value of `defaults`, or none. `None` if it is too
+    /// long, or refers to itself.
     pub fn expanded(&self, name: &str, defaults: &BTreeMap<&str, String>) -> Option<String> {
         let mut out = String::new();
         let value = self.raw(name, defaults);
@@ -139,7 +140,7 @@ enum Variable<'a> {
     },
 }
 
-/// What stands behind a dollar, and the rest.
+/// The variable after a dollar, and the rest.
 fn variable(text: &str) -> Option<(Variable<'_>, &str)> {
     if let Some(rest) = text.strip_prefix('$') {
         return Some((Variable::Dollar, rest));
@@ -183,7 +184,7 @@ fn variable(text: &str) -> Option<(Variable<'_>, &str)> {
                 set: sign == '?',
             }
         }
-        // Comparisons, which mail systems seldom have in what is imported.
+        // Comparisons, which imported files seldom use.
         Some(_) => return None,
     };
     Some((variable, rest))

@@ -1,11 +1,12 @@
-//! From the configuration of another mail server to one of chopar's, in a new folder.
+//! Converts the configuration of another mail server to one of chopar's, in a new folder.
 //!
 //! ```text
 //!   files of the other ──> chasquid / postfix (pure) ──> Import ──> settle (pure) ──> files of ours, report
 //! ```
 //!
-//! Each setting of the source is taken, changed or left, and the report says which, with file and line. Invariant: the
-//! files that [`settle`] gives are a configuration that can be read; what would keep it from that is left, and named.
+//! Each setting of the source is taken, changed or left out, and the report says which, with file and line. Invariant:
+//! the files that [`settle`] returns are a configuration that can be read; a setting that would prevent that is left
+//! out and named.
 
 pub mod chasquid;
 pub mod gather;
@@ -33,7 +34,7 @@ use crate::setup::shell_word::shell_word;
 use crate::shell::certificates::certificate::CertificateSummary;
 use crate::shell::certificates::pairs::PairFiles;
 
-/// Where something stands in the source.
+/// A position in the source.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct SourcePlace {
     pub file: String,
@@ -60,12 +61,12 @@ impl fmt::Display for SourcePlace {
     }
 }
 
-/// What became of a setting.
+/// The result of importing a setting.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum SettingResult {
-    /// It says the same here.
+    /// It has the same meaning here.
     Taken,
-    /// It says something else here.
+    /// It has another meaning here.
     Changed,
     /// It is not carried over.
     Left,
@@ -75,9 +76,9 @@ pub enum SettingResult {
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct ImportNote {
     pub result: SettingResult,
-    /// Where it stands.
+    /// Its position.
     pub place: SourcePlace,
-    /// What it is, and what to do.
+    /// The setting, and what to do.
     pub text: String,
 }
 
@@ -100,7 +101,7 @@ pub struct ImportedAlias {
     pub name: String,
     /// The targets, as chopar writes them.
     pub targets: Vec<String>,
-    /// Where it stood.
+    /// Its position in the source.
     pub place: SourcePlace,
 }
 
@@ -120,12 +121,12 @@ pub struct ImportedRoute {
     pub login: Option<(String, Zeroizing<String>)>,
 }
 
-/// What was understood.
+/// The imported settings.
 #[derive(Default)]
 pub struct ImportResult {
     /// The name of the host.
     pub hostname: Option<Domain>,
-    /// Who reads what is for root and postmaster.
+    /// The recipient of mail for root and postmaster.
     pub admin: Option<Mailbox>,
     /// Keys at the top of chopar.toml, with their text.
     pub keys: BTreeMap<&'static str, String>,
@@ -133,21 +134,21 @@ pub struct ImportResult {
     pub listen: BTreeMap<&'static str, Vec<String>>,
     /// Keys of `[delivery]`, with their text.
     pub delivery: BTreeMap<&'static str, String>,
-    /// Who may relay without logging in.
+    /// Clients that may relay without logging in.
     pub networks: Vec<String>,
-    /// Where all mail goes.
+    /// The route for all mail.
     pub route: Option<ImportedRoute>,
     pub domains: BTreeMap<Domain, ImportedDomain>,
     /// The certificates.
     pub pairs: Vec<ImportedPair>,
-    /// What became of each setting.
+    /// The result for each setting.
     pub notes: Vec<ImportNote>,
-    /// What has to be done by hand before mail goes as it went.
+    /// Manual steps before mail works as before.
     pub to_do: Vec<String>,
 }
 
 impl ImportResult {
-    /// Notes what became of a setting.
+    /// Records the result of a setting.
     pub fn note(&mut self, result: SettingResult, place: &SourcePlace, text: impl fmt::Display) {
         self.notes.push(ImportNote {
             result,
@@ -163,7 +164,7 @@ impl ImportResult {
         self.note(SettingResult::Left, place, text);
     }
 
-    /// Takes an alias, where chopar has one of that form.
+    /// Takes an alias, if chopar has that form.
     pub fn alias(
         &mut self,
         domain: &Domain,
@@ -204,7 +205,7 @@ impl ImportResult {
         true
     }
 
-    /// Takes a certificate with its key, where they belong together.
+    /// Takes a certificate with its key, if they match.
     pub fn pair(&mut self, pair: ImportedPair) -> Result<(), String> {
         let files = PairFiles {
             chain: pair.chain.as_bytes().to_vec(),
@@ -216,7 +217,7 @@ impl ImportResult {
         Ok(())
     }
 
-    /// Takes a key, where it can sign.
+    /// Takes a key, if it can sign.
     pub fn key(&mut self, domain: &Domain, selector: &str, pem: &str, place: &SourcePlace) {
         let selector = selector.to_ascii_lowercase();
         let name = format!("{selector}._domainkey.{domain}");
@@ -249,7 +250,7 @@ pub struct NewFile {
     pub is_secret: bool,
 }
 
-/// The files of the new folder; what keeps them from being a configuration is taken out and noted.
+/// The files of the new folder; a setting that would make the configuration invalid is removed and noted.
 pub fn settle(import: &mut ImportResult, defaults: &SystemDefaults) -> Vec<NewFile> {
     loop {
         let files = files(import);
@@ -262,7 +263,7 @@ pub fn settle(import: &mut ImportResult, defaults: &SystemDefaults) -> Vec<NewFi
         };
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         if !take_out(import, &errors) {
-            // Nothing that can be taken out alone: what was set at the top is not worth the rest.
+            // Not a part that can be removed alone: the settings at the top are not worth the rest.
             let place = SourcePlace::new("chopar.toml", 0);
             import.note(SettingResult::Left, &place, errors.join("; "));
             import.keys.clear();
@@ -504,7 +505,7 @@ fn one_line(text: &str) -> String {
     out
 }
 
-/// The commands that give the users passwords, one a line; none where there are no users.
+/// The commands that give the users passwords, one per line; empty if there are no users.
 pub fn users(import: &ImportResult, folder: &str) -> String {
     let mut text = String::new();
     let folder = shell_word(folder);

@@ -1,11 +1,11 @@
-//! Who may relay by Postfix's `mynetworks`, as far as chopar says it: networks without exceptions.
+//! The clients that may relay by Postfix's `mynetworks`, as far as chopar can express it: networks without exceptions.
 //!
-//! Invariant: nobody may relay here who may not relay there. A network with an exception in it, or with one that cannot be
-//! made out, is not taken.
+//! Invariant: a client that may not relay there may not relay here. A network with an exception in it, or with one that
+//! cannot be resolved, is not taken.
 
 use std::net::IpAddr;
 
-/// What becomes of an item.
+/// The result for an item.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Verdict {
     /// It is this network.
@@ -47,7 +47,7 @@ pub(super) fn judge(items: &[&str]) -> Vec<Verdict> {
     items.iter().map(one).collect()
 }
 
-/// Addresses with the same first bits, those of IPv4 as IPv6 has them (RFC 4291 section 2.5.5.2).
+/// Addresses with the same prefix, those of IPv4 in their IPv6 form (RFC 4291 section 2.5.5.2).
 #[derive(Clone, Copy)]
 struct Block {
     bits: u128,
@@ -123,7 +123,7 @@ const IPV4: Block = Block {
     bits: 0xffff << 32,
     prefix: 96,
 };
-/// Wider than 10.0.0.0/8 is no network of anybody's.
+/// No organization has a network wider than 10.0.0.0/8.
 const IPV4_PREFIX_MIN: u8 = 8;
 /// Nor is it wider than fc00::/7.
 const IPV6_PREFIX_MIN: u8 = 7;

@@ -66,7 +66,7 @@ pub fn authors(text: &str) -> Vec<(String, String, usize)> {
         .collect()
 }
 
-/// The path of a data set (`refile:/path`), where it is a file.
+/// The path of a data set (`refile:/path`), if it is a file.
 pub fn path_of(set: &str) -> Option<&str> {
     let path = ["refile:", "file:"]
         .iter()

@@ -1,7 +1,7 @@
 //! Postfix: main.cf with the tables that it names, /etc/aliases, and OpenDKIM's keys beside it.
 //!
-//! What is a local account's mailbox, a virtual mailbox or a filter has no counterpart and is left. Paths are the
-//! source's; whoever reads them says where they lie.
+//! Mailboxes of local accounts, virtual mailboxes and filters have no counterpart and are left out. Paths are those of
+//! the source; the caller that reads them knows where they lie.
 
 mod accounts;
 mod domains;

@@ -1,11 +1,11 @@
-//! The text form of protocol buffers, as far as chasquid's files have it.
+//! The text form of protocol buffers, limited to what chasquid's files use.
 //!
 //! ```text
 //! fields = *( NAME ( ":" value / [ ":" ] "{" fields "}" ) [ "," / ";" ] )
 //! value  = *string / word / "[" value *( "," value ) "]"
 //! ```
 //!
-//! Comments go from `#` to the end of the line. What is not of this form ends the reading at its line.
+//! Comments go from `#` to the end of the line. Parsing ends at the first line that does not have this form.
 
 use crate::limits::PROTOTEXT_DEPTH_MAX;
 
@@ -34,7 +34,7 @@ pub struct Unreadable {
     pub line: usize,
 }
 
-/// Reads the fields, up to what is not understood. A list gives a field for each of its values.
+/// Reads the fields, up to the first error. A list yields a field for each of its values.
 pub fn parse(text: &str) -> (Vec<ProtoField>, Option<Unreadable>) {
     let mut reader = Reader {
         text,

@@ -2,7 +2,7 @@
 
 use super::main_cf::logical_lines;
 
-/// A line of a table: a key, and what it leads to.
+/// A line of a table: a key, and its value.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TableLine {
     pub key: String,

@@ -1,4 +1,4 @@
-//! What becomes of hostile and of plain configurations that are imported.
+//! Imports of hostile and of plain configurations.
 
 use super::users as users_of;
 use super::*;

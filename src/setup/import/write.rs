@@ -1,4 +1,4 @@
-//! Writes an imported configuration into a folder that is not there yet, or is empty.
+//! Writes an imported configuration into a folder that does not exist yet, or is empty.
 
 use std::fmt;
 use std::fs;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::machine::{Machine, SystemTool};
 use super::step::{Entries, FileKind, InitStep, MachineStep};
 
-/// The account chopar, where it is missing; nothing where no program could make it.
+/// The account chopar, if it is missing; nothing if no program can make it.
 pub fn account(machine: &Machine) -> Option<Entries> {
     let mut entries = Entries::default();
     if machine.has_account {
@@ -64,7 +64,7 @@ pub fn account(machine: &Machine) -> Option<Entries> {
     Some(entries)
 }
 
-/// Where the account is named, for systemd-sysusers.
+/// The file that declares the account to systemd-sysusers.
 pub const SYSUSERS: &str = "/etc/sysusers.d/chopar.conf";
 /// The account, for a hand that writes it.
 pub const PASSWD_LINE: &str =

@@ -1,7 +1,7 @@
 //! The certificate of a new machine: what `init` does about it.
 //!
-//! On a machine the daemon obtains and renews it: `[acme]` is part of the chopar.toml that is written. Where one folder is
-//! set up, its ports are not those that a CA comes to, and where a chopar.toml is there it is not changed.
+//! On a machine the daemon obtains and renews it: `[acme]` is part of the chopar.toml that is written. If only one
+//! folder is set up, its ports are not those that a CA connects to. An existing chopar.toml is not changed.
 
 use super::machine::{Existing, ExistingCertificate, InstallPlace};
 use super::step::PlanLine;
@@ -13,7 +13,7 @@ pub fn is_automatic(wanted: CertificateWish, place: InstallPlace) -> bool {
     wanted == CertificateWish::Wanted && place == InstallPlace::Machine
 }
 
-/// What there is to say of the certificate of this host, for a chopar called by this command.
+/// The entry about the certificate of this host, for a chopar called by this command.
 pub fn entry(
     wanted: CertificateWish,
     place: InstallPlace,

@@ -1,4 +1,4 @@
-//! What a configuration folder has already, for [`super::plan`] to judge.
+//! The existing content of a configuration folder, for [`super::plan`] to judge.
 
 use std::fs;
 use std::io;
@@ -14,7 +14,7 @@ use crate::shell::files::{loading, ownership};
 use crate::shell::process::time::wall;
 use crate::shell::tls::Tls;
 
-/// What is in the folder; with the configuration, where it can be read.
+/// The content of the folder; with the configuration, if it can be read.
 pub(super) fn existing(
     folder: &Path,
     domain: &Domain,
@@ -37,7 +37,7 @@ pub(super) fn existing(
         settings,
         ..Existing::default()
     };
-    // Without chopar.toml the machine's name may be one that cannot be used; it is about to be written.
+    // Without chopar.toml the machine's name may be invalid; the file is about to be written.
     match (&found.settings, loading::read(folder)) {
         (_, Ok(config)) => Ok((configured(found, folder, domain, &config), Some(config))),
         (Some(_), Err(errors)) => Err(errors),
@@ -49,7 +49,7 @@ pub(super) fn existing(
     }
 }
 
-/// What is in a folder whose configuration can be read.
+/// The content of a folder whose configuration can be read.
 fn configured(found: Existing, folder: &Path, domain: &Domain, config: &Config) -> Existing {
     Existing {
         hostname: (found.settings.is_some()).then(|| config.hostname.clone()),
@@ -61,7 +61,7 @@ fn configured(found: Existing, folder: &Path, domain: &Domain, config: &Config) 
     }
 }
 
-/// What could not be read, and why.
+/// A sentence about a file that could not be read, with the reason.
 pub(super) fn sentence(path: &Path, error: &io::Error) -> String {
     format!("{}: {error}", path.display())
 }
@@ -117,7 +117,7 @@ fn domain_there(folder: &Path, domain: &Domain, served: &ServedDomain) -> Existi
     }
 }
 
-/// Where the rest of a domain's addresses leads, as the file has it.
+/// The target of the catch-all, as the file has it.
 fn catch_all(folder: &Path, domain: &Domain) -> String {
     let path = folder.join("domains").join(domain.as_str()).join("aliases");
     let text = fs::read_to_string(path).unwrap_or_default();

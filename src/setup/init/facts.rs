@@ -1,4 +1,4 @@
-//! What the machine has, for [`super::plan`] to judge. Nothing is changed.
+//! Facts about the machine, for [`super::plan`] to judge. Nothing is changed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,10 +23,10 @@ use crate::shell::files::folder;
 use crate::shell::net::listen;
 use crate::shell::process::time::wall;
 
-/// The usual configuration folder: what is set up with it is the machine.
+/// The usual configuration folder: it makes the set-up that of the machine.
 pub const USUAL_FOLDER: &str = "/etc/chopar";
 
-/// Gathers the facts, for a domain; or sentences that say what is wrong with the configuration that is there.
+/// Gathers the facts, for a domain; or the errors of the existing configuration, as sentences.
 pub fn gather(folder: &Path, domain: &Domain) -> Result<Machine, Vec<String>> {
     let absolute = std::path::absolute(folder).map_err(|error| vec![sentence(folder, &error)])?;
     let place = match is_of_machine(folder) {
@@ -88,7 +88,7 @@ pub fn gather(folder: &Path, domain: &Domain) -> Result<Machine, Vec<String>> {
     })
 }
 
-/// Where the file that starts the service may lie.
+/// Possible folders of the file that starts the service.
 fn unit_places(supervisor: Supervisor) -> &'static [&'static str] {
     match supervisor {
         Supervisor::OpenRc => &[OPENRC],
@@ -102,7 +102,7 @@ fn unit_places(supervisor: Supervisor) -> &'static [&'static str] {
     }
 }
 
-/// What holds the paths at which programs look for sendmail.
+/// The programs at the paths of sendmail.
 fn links(program: &Path) -> Vec<(PathBuf, Held)> {
     LINKS
         .iter()
@@ -110,7 +110,7 @@ fn links(program: &Path) -> Vec<(PathBuf, Held)> {
         .collect()
 }
 
-/// Whether a configuration folder is the machine's, and not one of somebody's own.
+/// Whether a configuration folder belongs to the machine, and not to a user.
 pub fn is_of_machine(folder: &Path) -> bool {
     std::path::absolute(folder).is_ok_and(|path| path == Path::new(USUAL_FOLDER))
 }
@@ -207,7 +207,8 @@ fn is_held_for_us(port: u16) -> bool {
     key.is_some_and(|(_, key)| listen::is_held_for_us(key))
 }
 
-/// Whether another program has a port. One that the caller may not bind, or a family that the machine has not, is not taken.
+/// Whether another program uses a port. A port that the caller may not bind, or of an address family that the machine
+/// lacks, counts as free.
 fn is_taken(port: u16) -> bool {
     let any = [
         SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
@@ -231,7 +232,7 @@ fn held(path: &Path, program: &Path) -> Held {
         return Held::Ours;
     }
     let next = fs::read_link(path).ok();
-    // One that leads to a place of ours that is still to be filled.
+    // A link to one of our paths that is not installed yet.
     if next.as_ref().is_some_and(|next| usual.contains(next)) {
         return Held::Ours;
     }

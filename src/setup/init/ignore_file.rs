@@ -1,9 +1,9 @@
-//! What a repository of the configuration folder leaves out.
+//! The files that a repository of the configuration folder leaves out.
 
 use super::settings_text::{RUNTIME, STATE};
 use super::wishes::Git;
 
-/// What a repository without secrets leaves out.
+/// The files that a repository without secrets leaves out.
 pub const SECRET_LINES: [&str; 5] = [
     "/domains/*/users",
     "/domains/*/dkim/",
@@ -30,7 +30,7 @@ pub fn ignored(git: Git) -> String {
     text
 }
 
-/// The lines that a `.gitignore` lacks: a line that takes a pattern back may undo those in front of it.
+/// The lines that a `.gitignore` lacks: a line that negates a pattern may undo those before it.
 pub fn missing_lines(there: &str, wanted: &str) -> Option<String> {
     let there: Vec<&str> = there.lines().map(str::trim_end).collect();
     let back = there.iter().rposition(|line| line.starts_with('!'));

@@ -1,4 +1,4 @@
-//! `sendmail`, `mailq` and `newaliases`: the paths at which programs look for them, and whose they are.
+//! `sendmail`, `mailq` and `newaliases`: the paths at which programs look for them, and the packages that own them.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use super::machine::{Held, Machine, Supervisor, SystemTool};
 use super::step::{Entries, InitStep, MachineStep};
 use crate::address::Domain;
 
-/// The paths at which programs look for sendmail lead to chopar, where nothing else has them.
+/// Links the paths of sendmail to chopar, if no other program has them.
 pub fn links(machine: &Machine, domain: &Domain) -> Entries {
     let mut entries = Entries::default();
     let program = machine.program();
@@ -47,7 +47,7 @@ pub fn links(machine: &Machine, domain: &Domain) -> Entries {
     entries
 }
 
-/// What is to be done where another mail system holds sendmail.
+/// The steps if another mail system holds sendmail.
 fn move_over(
     held: &[&(PathBuf, Held)],
     machine: &Machine,
@@ -100,7 +100,7 @@ fn is_alternative(what: &Held) -> bool {
     matches!(what, Held::Other { leads_to, .. } if leads_to.starts_with("/etc/alternatives"))
 }
 
-/// The commands that make chopar one of the alternatives, and the one that is taken.
+/// The commands that make chopar one of the alternatives, and select it.
 fn by_alternatives(machine: &Machine, program: &Path) -> [String; 2] {
     let all: Vec<PathBuf> = machine.links.iter().map(|(path, _)| path.clone()).collect();
     [
@@ -153,12 +153,12 @@ fn alternatives(tool: &str, links: &[PathBuf], program: &Path) -> Vec<String> {
     words
 }
 
-/// The paths at which programs look for sendmail and its kin.
+/// The paths at which programs look for sendmail and the related commands.
 pub const LINKS: [&str; 4] = [
     "/usr/sbin/sendmail",
     "/usr/lib/sendmail",
     "/usr/bin/mailq",
     "/usr/bin/newaliases",
 ];
-/// Below those of the mail servers of Fedora: what is installed besides stays in force.
+/// Below those of the mail servers of Fedora: another installed one stays selected.
 const PRIORITY: &str = "5";

@@ -1,4 +1,5 @@
-//! What is known of the machine and of the configuration folder: [`super::facts`] gathers it, [`super::plan`] judges it.
+//! The facts about the machine and the configuration folder: [`super::facts`] gathers them, [`super::plan`] judges
+//! them.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -6,7 +7,7 @@ use std::path::PathBuf;
 use crate::address::{Domain, Mailbox};
 use crate::date::Timestamp;
 
-/// What is set up.
+/// The place of the set-up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum InstallPlace {
     /// The machine, with the configuration in its usual folder.
@@ -15,15 +16,15 @@ pub enum InstallPlace {
     Folder,
 }
 
-/// Who runs this.
+/// The caller.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum InitCaller {
     Root,
-    /// Somebody else.
+    /// Any other user.
     Other,
 }
 
-/// What starts the services of the machine.
+/// The service manager of the machine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Supervisor {
     /// systemd, which runs.
@@ -52,7 +53,7 @@ pub enum SystemTool {
     Git,
 }
 
-/// What is at the path of one of the links.
+/// The file at the path of one of the links.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Held {
     Free,
@@ -60,45 +61,45 @@ pub enum Held {
     Ours,
     /// Something of another mail system.
     Other {
-        /// What it leads to in the end, as far as that is known.
+        /// Its final target, as far as known.
         leads_to: PathBuf,
         /// The package that it belongs to.
         package: Option<String>,
     },
 }
 
-/// What is known of the machine.
+/// The facts about the machine.
 #[derive(Clone, Debug)]
 pub struct Machine {
-    /// What is set up.
+    /// The place of the set-up.
     pub place: InstallPlace,
     /// The configuration folder, absolute.
     pub folder: PathBuf,
-    /// Who runs this.
+    /// The caller.
     pub caller: InitCaller,
     /// How chopar is started.
     pub service: ServiceState,
-    /// Whether the account `chopar` is there.
+    /// Whether the account `chopar` exists.
     pub has_account: bool,
-    /// The programs that are there.
+    /// The programs that exist.
     pub tools: BTreeSet<SystemTool>,
     /// The binary that runs.
     pub binary: PathBuf,
     /// The one in a usual place.
     pub installed: Option<PathBuf>,
-    /// The file for systemd-sysusers that is there.
+    /// The existing file for systemd-sysusers.
     pub sysusers: Option<PathBuf>,
-    /// The name of the machine, in full where it has such a one.
+    /// The name of the machine, with its domain if it has one.
     pub hostname: String,
     /// The ports that cannot be bound: another program has them.
     pub taken_ports: BTreeSet<u16>,
-    /// The paths at which programs look for sendmail and its kin.
+    /// The paths at which programs look for sendmail and the related commands.
     pub links: Vec<(PathBuf, Held)>,
     /// The manual pages of another mail system that have the names of chopar's, with their packages.
     pub other_pages: Vec<(PathBuf, Option<String>)>,
-    /// What only the binary was copied without: manual pages and the like, with their text.
+    /// Files that are missing if only the binary was copied: manual pages and the like, with their text.
     pub missing: Vec<(PathBuf, String)>,
-    /// What is in the folder.
+    /// The content of the folder.
     pub existing: Existing,
     /// The date.
     pub now: Timestamp,
@@ -107,9 +108,9 @@ pub struct Machine {
 /// How chopar is started on the machine.
 #[derive(Clone, Debug)]
 pub struct ServiceState {
-    /// What starts services.
+    /// The service manager.
     pub supervisor: Supervisor,
-    /// The file that is there by which the supervisor starts the service.
+    /// The existing file by which the service manager starts the service.
     pub unit: Option<PathBuf>,
     /// The folder of the services that runit starts.
     pub runit_services: Option<PathBuf>,
@@ -119,19 +120,20 @@ pub struct ServiceState {
     pub is_running: bool,
 }
 
-/// What is in the configuration folder.
+/// The content of the configuration folder.
 #[derive(Clone, Debug, Default)]
 pub struct Existing {
     pub folder: bool,
-    /// Whether it belongs to the account of the daemon, as where that was started before there was one.
+    /// Whether it belongs to the account of the daemon, which happens if the daemon was started before the folder
+    /// existed.
     pub is_services: bool,
     /// The text of chopar.toml.
     pub settings: Option<String>,
-    /// The name of the host that it gives.
+    /// The hostname in it.
     pub hostname: Option<Domain>,
     /// Its `admin`.
     pub admin: Option<Mailbox>,
-    /// The domain, where it is served.
+    /// The domain, if it is served.
     pub domain: Option<ExistingDomain>,
     /// The users of other domains.
     pub other_users: Vec<Mailbox>,
@@ -142,20 +144,20 @@ pub struct Existing {
     pub ignore: String,
 }
 
-/// A certificate that `init` finds for the host name, and who renews it.
+/// A certificate that `init` finds for the hostname, and its renewal.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum ExistingCertificate {
     #[default]
     None,
-    /// One, under `tls/` or one that was obtained.
+    /// A pair under `tls/`, or one that was obtained.
     There,
-    /// chopar.toml has the daemon obtain what is missing, and that for this host is there.
+    /// chopar.toml has the daemon obtain missing certificates, and the one for this host exists.
     Automatic,
-    /// The same, and it is not there yet.
+    /// The same, but it does not exist yet.
     Coming,
 }
 
-/// What the configuration folder already has of a domain that `init` is asked for.
+/// The existing data of a domain that `init` is asked for.
 #[derive(Clone, Debug, Default)]
 pub struct ExistingDomain {
     /// The selectors of its keys.
@@ -167,17 +169,17 @@ pub struct ExistingDomain {
     pub users: Vec<String>,
     /// The keys of the names of its aliases.
     pub aliases: BTreeSet<String>,
-    /// Where `*` leads, as it is written.
+    /// The target of `*`, as it is written.
     pub catch_all: Option<String>,
 }
 
 impl Machine {
-    /// Whether the program is there.
+    /// Whether the program exists.
     pub fn has(&self, tool: SystemTool) -> bool {
         self.tools.contains(&tool)
     }
 
-    /// Where chopar lies once a plan is done.
+    /// The path of chopar once the plan is done.
     pub fn program(&self) -> PathBuf {
         let installed = self.installed.clone();
         installed.unwrap_or_else(|| PathBuf::from(LOCAL_BINARY))
@@ -192,7 +194,7 @@ impl Machine {
     }
 }
 
-/// Where the binary is at home.
+/// The path of an installed binary.
 pub const USUAL_BINARY: &str = "/usr/bin/chopar";
-/// Where it is put.
+/// The path that the binary is copied to.
 pub const LOCAL_BINARY: &str = "/usr/local/bin/chopar";

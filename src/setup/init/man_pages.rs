@@ -1,14 +1,15 @@
-//! `man sendmail`: whose page it shows.
+//! `man sendmail`: which page it shows.
 //!
-//! make install puts chopar's pages beside those of another mail system, which a package has compressed: man(1) shows
-//! either. The other's are moved aside by the same means as its programs, and come back with `dpkg-divert --remove`.
+//! make install puts chopar's pages beside those of another mail system, which a package has compressed, and man(1) may
+//! show either. The other pages are diverted by the same means as the programs, and come back with `dpkg-divert
+//! --remove`.
 
 use std::path::{Path, PathBuf};
 
 use super::machine::{Machine, SystemTool};
 use super::step::Entries;
 
-/// Says how chopar's pages come to be shown, where others of their names are there.
+/// How to make man show chopar's pages, if others of their names exist.
 pub fn man_pages(machine: &Machine) -> Entries {
     let mut entries = Entries::default();
     let Some((first, _)) = machine.other_pages.first() else {

@@ -1,13 +1,13 @@
-//! `chopar init`: a machine and a folder made ready, safe to run again.
+//! `chopar init`: sets up a machine and a folder, and is safe to run again.
 //!
 //! ```text
 //!   facts (what the machine has) ──> plan (pure) ──> entries: done, kept, left to the operator
 //!                                                      └──> perform (each step by itself)
 //! ```
 //!
-//! Invariant: nothing that is there is changed. What a plan has is missing, or is a line that `init` itself wrote as a
-//! comment, or is a folder of which the daemon's account has become the owner; what belongs to another program is named, with
-//! the commands that move it, and left alone.
+//! Invariant: nothing that exists is changed. A plan only adds what is missing, activates lines that `init` itself
+//! wrote as comments, and changes folders whose owner the daemon's account has become. Files of another program are
+//! named, with the commands that move them, and left alone.
 
 pub mod account;
 pub mod certificate;

@@ -1,6 +1,7 @@
-//! What was asked for, and is not done since something else is there: each option with the command that does it.
+//! Options that had no effect because something else exists, each with the command that does it.
 //!
-//! `init` changes nothing that is there. Whoever asks for something else hears that it was not done, and how it is.
+//! `init` changes nothing that exists. An operator who asks for something else is told that it was not done, and how to
+//! do it.
 
 use super::ignore_file::{SECRET_LINES, leaves_secrets_out};
 use super::machine::{ExistingCertificate, Machine};

@@ -1,4 +1,4 @@
-//! Does the steps of a plan, each by itself: whole or not at all, and never over what is there.
+//! Performs the steps of a plan, each by itself: completely or not at all, and never over existing files.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -38,7 +38,7 @@ pub enum StepError {
     Write(PathBuf, io::Error),
     /// A program is missing, or cannot be started.
     Start(String, io::Error),
-    /// A program failed: what it was called with, and the last that it said.
+    /// A program failed: its command line, and the last line of its output.
     Failed(String, String),
     /// The text of an aliases file.
     Alias(EditError),
@@ -82,7 +82,7 @@ impl fmt::Display for StepError {
 
 impl std::error::Error for StepError {}
 
-/// What a step gives that is to be shown.
+/// A result of a step that must be shown.
 #[derive(Debug)]
 pub enum StepResult {
     Nothing,
@@ -90,8 +90,8 @@ pub enum StepResult {
     Password(Mailbox, Zeroizing<String>),
 }
 
-/// Nothing that is made from here on, also by programs that are called, is open to others but where that is said. It is the
-/// whole process that has a mask: for the command itself to call.
+/// Makes everything created from here on, also by child processes, private unless stated otherwise. The umask belongs
+/// to the whole process, so only the command itself calls this.
 pub fn close_mask() {
     rustix::process::umask(Mode::from_raw_mode(0o077));
 }
@@ -204,7 +204,7 @@ fn write_in(config: &Path, path: &Path, text: &str, mode: u32) -> Result<(), Ste
         .map_err(|error| StepError::Write(path.to_owned(), error))
 }
 
-/// The folder with the mode that the unit gives it: what is made in it gets its group, which is the daemon's.
+/// The folder with the mode that the unit gives it: new files in it get its group, which is the daemon's.
 pub fn make_config_folder(path: &Path) -> Result<(), StepError> {
     let failed = |error| StepError::Write(path.to_owned(), error);
     if let Some(parent) = path.parent() {
@@ -213,20 +213,20 @@ pub fn make_config_folder(path: &Path) -> Result<(), StepError> {
     DirBuilder::new().mode(0o700).create(path).map_err(failed)?;
     let made = File::open(path).map_err(failed)?;
     let about = made.metadata().map_err(failed)?;
-    // Only root can give a folder away, and need not where somebody else runs this.
+    // Only root can change the owner; other callers need not.
     let _ = fchown(&made, None, Some(ownership::group(path, about.gid())));
     made.set_permissions(Permissions::from_mode(0o2755))
         .map_err(failed)
 }
 
-/// The folder as [`make_config_folder`] makes it, and what is in it root's too.
+/// The folder as [`make_config_folder`] makes it, with root as the owner of its content too.
 fn take_back(path: &Path) -> Result<(), StepError> {
     let taken = ownership::take_back(path)
         .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o2755)));
     taken.map_err(|error| StepError::Write(path.to_owned(), error))
 }
 
-/// Folders that everybody may pass, like those that are there.
+/// Folders that everybody may enter, like the existing ones.
 fn make_open_folders(path: &Path) -> Result<(), StepError> {
     if path.is_dir() {
         return Ok(());
@@ -239,7 +239,7 @@ fn make_open_folders(path: &Path) -> Result<(), StepError> {
     fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(failed)
 }
 
-/// A file of the system, for everybody to read; one that is there stays.
+/// A system file that everybody may read; an existing one stays.
 fn write_new(path: &Path, text: &str, kind: FileKind) -> Result<(), StepError> {
     let failed = |error| StepError::Write(path.to_owned(), error);
     if let Some(parent) = path.parent() {
@@ -349,7 +349,7 @@ fn leave_out(config: &Path, lines: &str) -> Result<(), StepError> {
     replace_in(config, &path, &text, 0o644).map_err(failed)
 }
 
-/// A repository with everything that is not ignored in its first commit; where it is public, without a secret or not at
+/// A repository with everything that is not ignored in its first commit; if it is public, without a secret or not at
 /// all.
 fn repository(config: &Path, is_public: bool, committer: &Mailbox) -> Result<(), StepError> {
     let git = |words: &[&str]| {
@@ -376,7 +376,7 @@ fn repository(config: &Path, is_public: bool, committer: &Mailbox) -> Result<(),
     git(&[who, &commit].concat()).map(drop)
 }
 
-/// Calls a program and waits for it; gives what it wrote.
+/// Runs a program and waits for it; returns its output.
 fn call(command: &[String], folder: Option<&Path>) -> Result<Vec<u8>, StepError> {
     let Some((program, words)) = command.split_first() else {
         return Ok(Vec::new());
@@ -401,7 +401,7 @@ fn call(command: &[String], folder: Option<&Path>) -> Result<Vec<u8>, StepError>
     ))
 }
 
-/// What a public repository must not hold, for git: a star stands for slashes too.
+/// Files that a public repository must not contain, as git patterns: a star matches slashes too.
 const SECRETS: [&str; 7] = [
     "domains/*/users",
     "domains/*/dkim/*",

@@ -1,7 +1,7 @@
-//! From facts about the machine to what is done to it: a list of steps, each with a sentence.
+//! Turns facts about the machine into a list of steps, each with a sentence.
 //!
-//! Pure: [`super::facts`] gathers, [`super::perform`] does. A step is planned only where something is missing, so that a
-//! plan for a machine that is ready has none.
+//! Pure: [`super::facts`] gathers, [`super::perform`] acts. A step is planned only if something is missing, so the plan
+//! for a machine that is ready has none.
 
 use std::fmt;
 
@@ -22,7 +22,7 @@ use crate::address::{Domain, Mailbox};
 use crate::date::Timestamp;
 use crate::setup::shared_name::shared_name;
 
-/// What is done, and what comes after.
+/// The steps, and what comes after.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct InitPlan {
     /// In this order.
@@ -40,7 +40,7 @@ pub enum PlanError {
     NoAccountTool,
     /// The domain has no dot.
     Undotted(Domain),
-    /// Mail for this address would lead to the domain itself, where it ends nowhere.
+    /// Mail for this address would lead to the domain itself, where it is not delivered.
     LeadsBack(Mailbox),
     /// A local part that cannot be a user.
     User(String),
@@ -77,7 +77,7 @@ impl fmt::Display for PlanError {
 
 impl std::error::Error for PlanError {}
 
-/// Decides the steps of a set-up. Pure: it looks at `machine` and touches nothing.
+/// Decides the steps of a set-up. Pure: it reads `machine` and touches nothing.
 pub fn plan(wishes: &Wishes, machine: &Machine) -> Result<InitPlan, PlanError> {
     if machine.place == InstallPlace::Machine && machine.caller == InitCaller::Other {
         return Err(PlanError::NotRoot);
@@ -121,7 +121,7 @@ pub fn plan(wishes: &Wishes, machine: &Machine) -> Result<InitPlan, PlanError> {
     })
 }
 
-/// What a domain gets that is served besides others: keys, and where its mail goes.
+/// The steps for an additional served domain: keys, and the target of its mail.
 pub fn plan_domain(domain: &Domain, forward_to: Option<&Mailbox>, now: Timestamp) -> Vec<PlanLine> {
     let mut entries = vec![PlanLine::Do(InitStep::Domain(DomainStep::Serve(
         domain.clone(),
@@ -178,7 +178,7 @@ impl Planner<'_> {
         }
     }
 
-    /// The name of the host: the one that is said, the machine's where it is one of the domain, else mail.DOMAIN.
+    /// The hostname: the given one, the machine's if it is in the domain, otherwise mail.DOMAIN.
     fn hostname(&self) -> Domain {
         let domain = &self.wishes.domain;
         let own = Domain::parse(&self.machine.hostname).ok();
@@ -236,7 +236,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// An address of the domain itself is read by nobody, where nothing leads on from it.
+    /// Refuses an address of the domain itself, unless an alias leads on from it.
     fn leads_elsewhere(&self) -> Result<(), PlanError> {
         let domain = &self.wishes.domain;
         if let Some(target) = &self.wishes.forward_to
@@ -259,7 +259,7 @@ impl Planner<'_> {
         self.machine.existing.domain.clone().unwrap_or_default()
     }
 
-    /// Who reads what comes for no other.
+    /// The recipient of system mail.
     fn admin(&self) -> Option<&Mailbox> {
         let existing = self.machine.existing.admin.as_ref();
         existing
@@ -279,7 +279,7 @@ impl Planner<'_> {
         self.entries
             .0
             .extend(keys(&domain, &existing, self.machine.now));
-        // Where a domain was served before, its records may name another address, which stays.
+        // If a domain was served before, its records may name another address, which stays.
         if self.machine.existing.domain.is_none() {
             self.entries
                 .step(InitStep::Domain(DomainStep::Reports(domain.clone())));
@@ -348,7 +348,7 @@ impl Planner<'_> {
         if let Some(text) = shared_name(&address, others) {
             self.entries.left(text);
         }
-        // What is returned to the user has to reach somebody.
+        // Mail returned to the user must reach a person.
         let is_led = existing.catch_all.is_some()
             || self.wishes.forward_to.is_some()
             || existing.aliases.contains(&key);
@@ -420,7 +420,7 @@ impl Planner<'_> {
     }
 }
 
-/// Where the account chopar is not there: nobody, by number.
+/// The owner if the account chopar does not exist: nobody, by number.
 const NOBODY: &str = "65534:65534";
 const FIRST_USER: &str = "app";
 

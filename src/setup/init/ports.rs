@@ -1,4 +1,4 @@
-//! The ports of a mail server, and those that stand in for them where one folder is set up.
+//! The ports of a mail server, and their replacements when only one folder is set up.
 
 use std::collections::BTreeSet;
 

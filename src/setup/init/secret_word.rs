@@ -1,10 +1,10 @@
-//! Passwords that are made, for people who may have to type them.
+//! Generated passwords, for people who may have to type them.
 
 use zeroize::Zeroizing;
 
 use crate::entropy::Entropy;
 
-/// A password of 20 letters and digits in groups of four: 99 bits, and none that is taken for another.
+/// A password of 20 letters and digits in groups of four: 99 bits, without characters that look alike.
 pub fn password(entropy: &mut dyn Entropy) -> Zeroizing<String> {
     let mut made = Zeroizing::new(String::with_capacity(LENGTH + LENGTH / GROUP));
     let mut drawn = 0;
@@ -12,7 +12,7 @@ pub fn password(entropy: &mut dyn Entropy) -> Zeroizing<String> {
         let mut bytes = Zeroizing::new([0; LENGTH]);
         entropy.fill(&mut *bytes);
         for byte in bytes.iter() {
-            // What is over the last whole round would favour the first letters.
+            // A byte past the last whole round would favour the first letters.
             let is_fair = usize::from(*byte) < ROUNDS * LETTERS.len();
             let letter = LETTERS.get(usize::from(*byte) % LETTERS.len());
             let Some(letter) = letter.filter(|_| is_fair && drawn < LENGTH) else {

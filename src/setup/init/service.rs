@@ -1,4 +1,4 @@
-//! The service of the machine: its unit, its start, and the command that comes after `init`.
+//! The service of the machine: its unit, its start, and the command that follows `init`.
 
 use std::path::Path;
 
@@ -6,8 +6,8 @@ use super::machine::{InstallPlace, Machine, Supervisor, USUAL_BINARY};
 use super::ports::PORTS;
 use super::step::{Entries, FileKind, FolderStep, InitStep, MachineStep, PlanLine};
 
-/// The unit and the start are added to what is planned so far; `next` is the command that comes after them. Gives the
-/// command that comes next in the end.
+/// Adds the unit and the start to the plan; `next` is the command that follows them. Returns the command that comes
+/// next in the end.
 pub fn service(machine: &Machine, next: String, entries: &mut Entries) -> String {
     if machine.place == InstallPlace::Folder {
         if machine.service.is_running {
@@ -58,7 +58,8 @@ pub fn service(machine: &Machine, next: String, entries: &mut Entries) -> String
     start(machine, next, entries)
 }
 
-/// Whoever has started the daemon may have meant that it runs until the next boot; that mail ends there is said all the same.
+/// An operator who started the daemon may have wanted it only until the next boot; the end of mail service then is
+/// reported anyway.
 fn not_enabled(machine: &Machine, entries: &mut Entries) {
     let cure = match machine.service.supervisor {
         Supervisor::Systemd | Supervisor::SystemdAsleep => "sudo systemctl enable chopar",
@@ -153,10 +154,10 @@ fn starting(machine: &Machine) -> Vec<Vec<String>> {
     commands.iter().map(owned).collect()
 }
 
-/// Where the unit is put.
+/// The path of the unit.
 pub const UNIT: &str = "/etc/systemd/system/chopar.service";
 const UNIT_TEXT: &str = include_str!("../chopar.service");
-/// The units of sockets: the first three are the service's own, the others those of whoever enables them.
+/// The socket units: the first three belong to the service, the others are for operators who enable them.
 pub const SOCKETS: [(&str, &str); 6] = [
     ("smtp", include_str!("../chopar-smtp.socket")),
     ("submission", include_str!("../chopar-submission.socket")),

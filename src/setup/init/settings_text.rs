@@ -1,19 +1,19 @@
-//! The text of a first chopar.toml: what a newcomer sets, with what it is for; the manual has the rest.
+//! The text of a first chopar.toml: the keys that a newcomer sets, with their purpose; the manual has the rest.
 
 use std::path::PathBuf;
 
 use crate::address::{Domain, Mailbox};
 
-/// What stands in it.
+/// The values in it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Settings {
     /// The domain that it is made for.
     pub domain: Domain,
     /// The name of the host.
     pub hostname: Domain,
-    /// Who reads what chopar has to say.
+    /// The recipient of reports from chopar.
     pub admin: Option<Mailbox>,
-    /// Where it all lies in one folder.
+    /// The paths, if everything is in one folder.
     pub own: Option<Own>,
     /// Whether the daemon obtains certificates.
     pub certificates: bool,
@@ -24,7 +24,7 @@ pub struct Settings {
 pub struct Own {
     /// The folder, absolute.
     pub folder: PathBuf,
-    /// The account, where it is not the usual one.
+    /// The account, if it is not the usual one.
     pub user: Option<String>,
     /// The ports of smtp, submission and submissions.
     pub ports: [u16; 3],
@@ -100,7 +100,7 @@ fn examples(domain: &Domain) -> String {
     )
 }
 
-/// The file with `admin` set: in the place of the line that says how, else in front of everything that may be a table.
+/// The file with `admin` set: in place of the comment that shows it, otherwise before every possible table.
 pub fn with_admin(text: &str, admin: &Mailbox) -> String {
     let line = admin_line(admin);
     let mut lines: Vec<&str> = text.lines().collect();

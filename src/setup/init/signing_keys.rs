@@ -8,7 +8,7 @@ use crate::address::Domain;
 use crate::date::Timestamp;
 use crate::setup::dkim_key::KeyKind;
 
-/// Keys of both kinds, where they are missing.
+/// Keys of both kinds, if they are missing.
 pub fn keys(domain: &Domain, existing: &ExistingDomain, now: Timestamp) -> Vec<PlanLine> {
     let kinds = [
         (
@@ -37,7 +37,7 @@ pub fn keys(domain: &Domain, existing: &ExistingDomain, now: Timestamp) -> Vec<P
         .collect()
 }
 
-/// A name for a key by the month in which it is made: a later one can stand beside it.
+/// A name for a key by the month of its creation, so that a later one can be beside it.
 fn selector(now: Timestamp, letter: char, taken: &BTreeSet<String>) -> String {
     let date = now.rfc3339().to_string();
     let month: String = date

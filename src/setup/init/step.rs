@@ -19,10 +19,10 @@ pub enum InitStep {
     Reload,
 }
 
-/// What is done outside of the configuration folder.
+/// A step outside the configuration folder.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum MachineStep {
-    /// The running binary is copied to where programs lie.
+    /// Copy the running binary to the folder of programs.
     Copy {
         /// The running binary.
         from: PathBuf,
@@ -41,7 +41,7 @@ pub enum MachineStep {
     Beside(Vec<(PathBuf, String)>),
     /// Programs are called, one after the other.
     Call {
-        /// What they do.
+        /// What they do, in words.
         what: String,
         /// Program and arguments.
         commands: Vec<Vec<String>>,
@@ -49,12 +49,12 @@ pub enum MachineStep {
     /// A link to the binary.
     Link {
         path: PathBuf,
-        /// What it leads to.
+        /// Its target.
         binary: PathBuf,
     },
 }
 
-/// What is done to the configuration folder as a whole.
+/// A step for the whole configuration folder.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum FolderStep {
     /// The configuration folder.
@@ -65,7 +65,7 @@ pub enum FolderStep {
     Settings {
         /// The name of the host.
         hostname: Domain,
-        /// Who reads what comes for postmaster.
+        /// The recipient of mail for postmaster.
         admin: Option<Mailbox>,
         /// Whether the daemon obtains certificates.
         certificates: bool,
@@ -79,12 +79,12 @@ pub enum FolderStep {
         ignore: Option<String>,
         /// Whether it is to hold no secret.
         is_public: bool,
-        /// Who has made the commit, where git does not know.
+        /// The author of the commit, if git does not know one.
         committer: Mailbox,
     },
 }
 
-/// What is done for a domain.
+/// A step for a domain.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum DomainStep {
     /// The folder of the domain.
@@ -101,10 +101,10 @@ pub enum DomainStep {
         domain: Domain,
         /// The local part.
         name: String,
-        /// Where it leads.
+        /// The target.
         target: Mailbox,
     },
-    /// The address that gets the reports about the domain, whose mail is counted.
+    /// The address for reports about the domain, whose mail is counted.
     Reports(Domain),
     /// A user with a password that is made.
     User {
@@ -116,7 +116,7 @@ pub enum DomainStep {
 /// The local part to which reports about a new domain are sent.
 pub const REPORTS: &str = "reports";
 
-/// What a file outside of the configuration folder is.
+/// The kind of a file outside the configuration folder.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FileKind {
     /// One that is read.
@@ -129,9 +129,9 @@ pub enum FileKind {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum PlanLine {
     Do(InitStep),
-    /// It is there and stays as it is.
+    /// It exists and stays unchanged.
     Kept(String),
-    /// The operator has to do it.
+    /// The operator must do it.
     Left(String),
 }
 
@@ -140,17 +140,17 @@ pub enum PlanLine {
 pub struct Entries(pub Vec<PlanLine>);
 
 impl Entries {
-    /// Adds what is done.
+    /// Adds a step.
     pub fn step(&mut self, step: InitStep) {
         self.0.push(PlanLine::Do(step));
     }
 
-    /// Adds what stays as it is.
+    /// Adds an entry about something that stays.
     pub fn kept(&mut self, text: impl Into<String>) {
         self.0.push(PlanLine::Kept(text.into()));
     }
 
-    /// Adds what the operator has to do.
+    /// Adds an entry for the operator.
     pub fn left(&mut self, text: impl Into<String>) {
         self.0.push(PlanLine::Left(text.into()));
     }

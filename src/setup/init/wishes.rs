@@ -1,16 +1,16 @@
-//! What the operator asks `init` for.
+//! The operator's options to `init`.
 
 use crate::address::{Domain, Mailbox};
 
-/// What the operator asks for.
+/// The options of the operator.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Wishes {
     pub domain: Domain,
-    /// The name of the host, where it is said.
+    /// The hostname, if given.
     pub hostname: Option<Domain>,
-    /// Who hears of what chopar has to report.
+    /// The recipient of chopar's reports.
     pub admin: Option<Mailbox>,
-    /// Where mail for every address of the domain goes that nothing else is said about.
+    /// The target of mail for every address of the domain without an alias.
     pub forward_to: Option<Mailbox>,
     /// The local part of the first user.
     pub user: Option<String>,

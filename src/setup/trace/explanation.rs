@@ -1,10 +1,10 @@
-//! What a reply of a large receiver, or a failure on the way, means, and what to do.
+//! The meaning of a large receiver's reply, or of a failure, and what to do.
 
-/// What a reply is known by, and what it means.
+/// The marks of a reply, and its meaning.
 struct Explanation {
     /// Words in it, in lower case.
     words: &'static [&'static str],
-    /// Subject and detail of the enhanced status code, whatever its class.
+    /// Subject and detail of the enhanced status code, for any class.
     detail: Option<&'static str>,
     text: &'static str,
 }
@@ -126,11 +126,11 @@ const EXPLANATIONS: [Explanation; 13] = [
     },
 ];
 
-/// What a reply or a failure means: nothing where its words say enough.
+/// The meaning of a reply or a failure; `None` if its text says enough.
 pub fn explain(status: &str, reply: &str) -> Option<&'static str> {
     let lower = reply.to_ascii_lowercase();
     let detail = status.split_once('.').map(|(_class, rest)| rest);
-    // What the words say goes before the code of another row: many use 5.7.1 for everything.
+    // The text goes before the code of another row, because many hosts use 5.7.1 for everything.
     EXPLANATIONS
         .iter()
         .find(|row| {

@@ -1,10 +1,10 @@
-//! The record of a DKIM key, and what web panels make of it.
+//! The record of a DKIM key, and how web panels alter it.
 
 use super::{PublishedKey, Purpose, RecordState, WantedRecord, ZoneFacts, ZoneNeed, ZoneView};
 use crate::auth::dkim::record::{KeyRecord, KeyRecordError};
 use crate::setup::record::RecordValue;
 
-/// The row of a key; none where its name would be too long.
+/// The row of a key; `None` if its name would be too long.
 pub(super) fn row(facts: &ZoneFacts, key: &PublishedKey, seen: &ZoneView) -> Option<WantedRecord> {
     let name = key.name(&facts.domain)?;
     let value = RecordValue::Text(key.text.clone());
@@ -33,13 +33,13 @@ pub(super) fn row(facts: &ZoneFacts, key: &PublishedKey, seen: &ZoneView) -> Opt
     Some(row)
 }
 
-/// Whether a verifier gets the same key out of both.
+/// Whether a verifier gets the same key from both.
 fn is_same(wanted: &str, found: &str) -> bool {
     let key = |text: &str| KeyRecord::parse(text.as_bytes()).map(|record| record.key);
     matches!((key(wanted), key(found)), (Ok(wanted), Ok(found)) if wanted == found)
 }
 
-/// What became of the text on its way through a web panel.
+/// How a web panel has altered the text.
 fn difference(wanted: &str, found: &str) -> String {
     let bare = |text: &str| -> String {
         text.chars()

@@ -4,7 +4,7 @@ use super::{Purpose, RecordState, WantedRecord, ZoneFacts, ZoneNeed, ZoneView};
 use crate::auth::dkim::tag::TagList;
 use crate::setup::record::RecordValue;
 
-/// The row of the policy. One that is there and valid is left as it is.
+/// The row of the policy. An existing valid one is left as it is.
 pub(super) fn row(facts: &ZoneFacts, seen: &ZoneView) -> Option<WantedRecord> {
     let name = facts.dmarc_name()?;
     let value = RecordValue::Text(fresh(facts, "none"));
@@ -29,7 +29,7 @@ pub(super) fn row(facts: &ZoneFacts, seen: &ZoneView) -> Option<WantedRecord> {
     Some(row)
 }
 
-/// The row by which another domain says that it takes the reports; none where they stay in the domain.
+/// The row by which another domain agrees to receive the reports; `None` if they stay in the domain.
 pub(super) fn reports(facts: &ZoneFacts, seen: &ZoneView) -> Option<WantedRecord> {
     let name = facts.reports_name()?;
     let value = RecordValue::Text("v=DMARC1".to_owned());
@@ -87,7 +87,7 @@ fn is_one(text: &str) -> bool {
         .starts_with("v=dmarc1")
 }
 
-/// `p=`, where it is one.
+/// `p=`, if it is valid.
 fn policy(text: &str) -> Option<&'static str> {
     let tags = TagList::parse(text.as_bytes()).ok()?;
     let word = tags.value("p")?;

@@ -1,4 +1,4 @@
-//! What the zone of a made-up domain lacks, and what is said of it.
+//! What the zone of a made-up domain lacks, and the findings about it.
 
 use super::*;
 

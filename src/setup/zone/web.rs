@@ -1,4 +1,5 @@
-//! What the domain publishes over HTTPS: the names that lead there, and the record that says which MTA-STS policy there is.
+//! The records for what a domain publishes over HTTPS: the names that lead there, and the record that announces the
+//! MTA-STS policy.
 
 use std::net::IpAddr;
 
@@ -7,7 +8,7 @@ use crate::address::Domain;
 use crate::dns::ZoneKind;
 use crate::setup::record::RecordValue;
 
-/// What is asked for the domain.
+/// The questions about the domain.
 pub(super) fn questions(facts: &ZoneFacts) -> Vec<(Domain, ZoneKind)> {
     let policy = policy_name(facts).map(|name| (name, ZoneKind::Txt));
     let names = facts

@@ -1,7 +1,8 @@
-//! Whether a certificate and its key can be served, and what a client would have against them (RFC 5280, RFC 7468).
+//! Whether a certificate and its key can be served, and what a client would object to in them (RFC 5280, RFC 7468).
 //!
-//! A chain is put in order, each certificate before that of its issuer, and PEM blocks without a line end between them are
-//! told apart.
+//! The chain is sorted: each certificate before that of its issuer. PEM blocks without a line end between them are
+//! separated.
+//!
 //! Not supported: keys that ring cannot sign with, and keys behind a passphrase.
 
 use std::fmt;
@@ -32,18 +33,18 @@ use crate::shell::certificates::roots::root_store_with;
 pub(in crate::shell) struct ServableCertificate {
     /// For handshakes.
     pub(in crate::shell) certified: Arc<CertifiedKey>,
-    /// From when to when it is valid, where that can be read.
+    /// Its validity, if it can be read.
     pub(in crate::shell) validity: Option<Validity>,
     /// Whether its chain leads to a root that is known here, as far as [`ServableCertificate::verify`] was asked.
     is_trusted: bool,
     pub(in crate::shell) names: Vec<Box<str>>,
     /// The file has an issuer before a certificate of its.
     pub(in crate::shell) is_out_of_order: bool,
-    /// Who has issued it, where the file does not have that certificate: clients that do not have it either cannot verify.
+    /// The missing issuer: if the file lacks its certificate, clients that lack it too cannot verify.
     pub(in crate::shell) missing_issuer: Option<Issuer>,
 }
 
-/// What a person, and an ACME server, know a certificate by.
+/// How people and an ACME server identify a certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CertificateSummary {
     pub names: Vec<Box<str>>,
@@ -51,9 +52,9 @@ pub struct CertificateSummary {
     pub from: Timestamp,
     /// Not after.
     pub to: Timestamp,
-    /// Who has issued it, where that has a name.
+    /// The name of its issuer, if there is one.
     pub issuer: Option<Box<str>>,
-    /// What its CA knows it by, when it is asked when to renew (RFC 9773 section 4.1).
+    /// The id under which its CA says when to renew it (RFC 9773 section 4.1).
     pub renewal_id: Option<String>,
     /// The certificate in DER.
     pub der: Vec<u8>,
@@ -89,14 +90,14 @@ impl CertificateSummary {
 pub(in crate::shell) struct Issuer {
     /// Its name in DER, the content of the SEQUENCE: as roots have it.
     pub(in crate::shell) name: Box<[u8]>,
-    /// Its common name, where it has one.
+    /// Its common name, if there is one.
     pub(in crate::shell) common_name: Option<Box<str>>,
 }
 
 /// How well a certificate serves a client; the greatest is served.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(in crate::shell) struct Fitness {
-    /// Without a signature that the client can verify there is no session at all.
+    /// Whether the client can verify its signature: without that there is no session at all.
     can_be_verified: bool,
     standing: Standing,
     kind: Kind,
@@ -114,11 +115,11 @@ enum Kind {
 /// Why a pair cannot be served.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum PairFault {
-    /// The chain cannot be read; with what the parser says.
+    /// The chain cannot be read; with the error of the parser.
     Chain(String),
     /// There is no certificate in the chain.
     NoCertificate,
-    /// There is no private key in the key's file; with what the parser says.
+    /// There is no private key in the key's file; with the error of the parser.
     Key(String),
     /// The key has a passphrase.
     Encrypted,
@@ -157,7 +158,7 @@ impl fmt::Display for PairFault {
 }
 
 impl ServableCertificate {
-    /// Looks at a pair.
+    /// Judges a pair.
     pub(in crate::shell) fn judge(
         pair: &PairFiles,
         provider: &CryptoProvider,
@@ -170,7 +171,8 @@ impl ServableCertificate {
         }
         let key = signing_key(&pair.key, provider)?;
         let at = own(&chain, &key)?;
-        // The server's certificate comes first (RFC 8446 section 4.4.2), and is shown alone where nothing else can be read.
+        // The server's certificate comes first (RFC 8446 section 4.4.2), and is presented alone if no other can be
+        // read.
         if let Some(front) = chain.get_mut(..=at) {
             front.rotate_right(1);
         }
@@ -197,7 +199,7 @@ impl ServableCertificate {
         })
     }
 
-    /// Finds out whether it leads to one of these roots.
+    /// Checks whether it leads to one of these roots.
     pub(in crate::shell) fn verify(
         &mut self,
         roots: &RootCertStore,
@@ -208,7 +210,7 @@ impl ServableCertificate {
         self.is_trusted = leads_to_root(chain, self.validity, roots, provider, now);
     }
 
-    /// What a client that verifies makes of it at this time.
+    /// How a verifying client ranks it at this time.
     pub(in crate::shell) fn standing(&self, now: Timestamp) -> Standing {
         Standing::new(self.validity, self.is_trusted, now)
     }
@@ -248,7 +250,7 @@ impl ServableCertificate {
     }
 }
 
-/// What a client makes of a pair that can be served, with the known roots and those in `authorities`.
+/// How a client ranks a pair that can be served, with the known roots and those in `authorities`.
 pub fn standing(
     pair: &PairFiles,
     authorities: &[u8],
@@ -260,17 +262,17 @@ pub fn standing(
     Ok(certificate.standing(now))
 }
 
-/// What can be read of a certificate that a server has shown.
+/// The readable fields of a certificate that a server has presented.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in crate::shell) struct SeenCertificate {
     pub(in crate::shell) names: Vec<Box<str>>,
     /// From when to when it is valid.
     pub(in crate::shell) validity: Option<Validity>,
-    /// Nobody else stands above it.
+    /// It is its own issuer.
     pub(in crate::shell) is_self_issued: bool,
 }
 
-/// Reads a certificate; nothing where it cannot be read.
+/// Reads a certificate; `None` if it cannot be read.
 pub(in crate::shell) fn seen(certificate: &[u8]) -> Option<SeenCertificate> {
     let identity = Identity::of(certificate)?;
     Some(SeenCertificate {
@@ -285,7 +287,7 @@ pub(in crate::shell) fn public_key(certificate: &[u8]) -> Option<&[u8]> {
     Identity::of(certificate).map(|identity| identity.public_key)
 }
 
-/// Blocks that were put together without a line end between them, each on lines of its own.
+/// Puts PEM blocks that were joined without a line end on lines of their own.
 fn divided(pem: &[u8]) -> Vec<u8> {
     const GLUED: &[u8] = b"----------BEGIN ";
     let mut divided = Vec::with_capacity(pem.len());
@@ -313,7 +315,7 @@ fn signing_key(pem: &[u8], provider: &CryptoProvider) -> Result<Arc<dyn SigningK
         .map_err(|_| PairFault::Kind)
 }
 
-/// Where in the chain the certificate of the key is.
+/// The position of the key's certificate in the chain.
 fn own(chain: &[CertificateDer<'static>], key: &Arc<dyn SigningKey>) -> Result<usize, PairFault> {
     for (at, certificate) in chain.iter().enumerate() {
         match CertifiedKey::new(vec![certificate.clone()], Arc::clone(key)).keys_match() {
@@ -325,8 +327,7 @@ fn own(chain: &[CertificateDer<'static>], key: &Arc<dyn SigningKey>) -> Result<u
     Err(PairFault::Mismatch)
 }
 
-/// Puts each certificate behind the first before it that it has issued, as far as there is one; gives whether any had to be
-/// moved.
+/// Puts each certificate behind its subject, as far as there is one; returns whether any was moved.
 fn sort(chain: &mut [CertificateDer<'static>]) -> bool {
     let mut is_moved = false;
     for at in 1..chain.len() {

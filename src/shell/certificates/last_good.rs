@@ -1,15 +1,16 @@
-//! Certificates in `state_dir`, so that a restart shows what was shown before it: the last good pair of each folder under
-//! `tls/`, and the self-signed certificate.
+//! Certificates in `state_dir`, so that a restart serves what was served before it: the last valid pair of each folder
+//! under `tls/`, and the self-signed certificate.
 //!
 //! ```text
 //!   tls-last-good/NAME.pem   the key and the chain of tls/NAME, as they were served last
 //!   tls-self-signed.pem      the key and the certificate that chopar has made
 //! ```
 //!
-//! A key in a second place: for the account only (0600 in a folder of 0700), which can read it under `tls/` as well; the
-//! alternative is a self-signed certificate after a reboot in the night, which verifying clients refuse. What is there
-//! is believed only if the account owns it and nobody else may read it, and is judged like a pair under `tls/`. Invariant:
-//! [`keep`] leaves what is served and was read by the account itself, and nothing else; what root has read for it is not kept.
+//! The copy of the key is readable by the account only (0600 in a folder of 0700), which can read it under `tls/` as
+//! well. The alternative is a self-signed certificate after a reboot at night, which verifying clients refuse. A copy
+//! is used only if the account owns it and no other user may read it, and it is judged like a pair under `tls/`.
+//! Invariant: [`keep`] stores only pairs that are served and that the account itself has read; pairs that root has read
+//! for it are not stored.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -29,7 +30,7 @@ use crate::limits::{CERTIFICATES_KEPT_MAX, CONFIG_FILE_BYTES_MAX};
 use crate::shell::certificates::pairs::PairFiles;
 use crate::shell::files::replace::replace;
 
-/// What an earlier run has kept.
+/// The certificates that an earlier run has stored.
 #[derive(Default)]
 pub struct LastGood {
     /// The last good pairs, by the name of their folder under `tls/`.
@@ -38,7 +39,7 @@ pub struct LastGood {
     pub(in crate::shell) made: Option<PairFiles>,
 }
 
-/// Reads what is there; what cannot be read is not.
+/// Reads the stored certificates; unreadable ones count as missing.
 pub(in crate::shell) fn read(state_dir: &Path) -> LastGood {
     let folder = state_dir.join(FOLDER);
     let mut names: Vec<OsString> = fs::read_dir(&folder)
@@ -58,7 +59,8 @@ pub(in crate::shell) fn read(state_dir: &Path) -> LastGood {
     }
 }
 
-/// Keeps what is served, each pair by its name in PEM, with the one that was `made` here; removes what is not served any more.
+/// Stores the served certificates, each pair by its name in PEM, with the one that was `made` here; removes those that
+/// are no longer served.
 pub(in crate::shell) fn keep<'a>(
     state_dir: &Path,
     made: Option<&[u8]>,
@@ -92,7 +94,7 @@ pub(in crate::shell) fn keep<'a>(
     Ok(())
 }
 
-/// Removes what was kept of a pair that is not to be served again.
+/// Removes the copy of a pair that must not be served again.
 pub fn forget(state_dir: &Path, name: &str) -> io::Result<()> {
     let path = state_dir.join(FOLDER).join(format!("{name}{END}"));
     match fs::remove_file(&path) {
@@ -181,5 +183,5 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
 const FOLDER: &str = "tls-last-good";
 const MADE: &str = "tls-self-signed.pem";
 const END: &str = ".pem";
-/// Leaves room for the end, and for what a file is called while it is written.
+/// Leaves room for the suffix, and for the temporary name of a file that is being written.
 const NAME_BYTES_MAX: usize = 200;

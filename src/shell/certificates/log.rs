@@ -1,4 +1,4 @@
-//! What is wrong with certificates is logged at once, and where it does not pass by itself, again each day.
+//! Logs problems of certificates at once, and again each day if they do not pass by themselves.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::limits::CERTIFICATE_WARNING_INTERVAL;
 use crate::shell::process::log;
 use crate::shell::tls::{CertificateFinding, Tls};
 
-/// What has been said, and when. No longer than what is wrong.
+/// The logged findings, and when each was logged. No longer than the list of findings.
 #[derive(Debug, Default)]
 pub(in crate::shell) struct CertificateLog {
     said: Vec<(CertificateFinding, Instant)>,
@@ -21,7 +21,7 @@ impl CertificateLog {
         !self.has_spoken
     }
 
-    /// What of all that is wrong now is to be said now.
+    /// Which of the current findings to log now.
     pub(in crate::shell) fn due(
         &mut self,
         findings: Vec<CertificateFinding>,
@@ -49,7 +49,7 @@ impl CertificateLog {
     }
 }
 
-/// Keeps the certificates that are served for the next start. Without that the relay goes on; the log says so.
+/// Stores the served certificates for the next start. If that fails, the relay continues; the log says so.
 pub(in crate::shell) fn keep_certificates(state_dir: &Path, tls: &Tls) {
     if let Err(error) = tls.keep(state_dir) {
         let line = Line::new(Level::Warning, "certificate");

@@ -1,4 +1,5 @@
-//! Certificates and their keys as files: what is there, what can be served, what was served last, and the roots.
+//! Certificates and their keys as files: which exist, which can be served, which were served last, and the trusted
+//! roots.
 
 pub mod certificate;
 pub mod last_good;

@@ -1,8 +1,8 @@
-//! The pairs under `tls/`, and those that chopar has obtained itself (`acme/certificates/` in `state_dir`): whether their
-//! files have changed, and what is in them now.
+//! The pairs under `tls/`, and those that chopar has obtained itself (`acme/certificates/` in `state_dir`): whether
+//! their files have changed, and their current content.
 //!
-//! Links are followed, since that is how ACME clients renew. What is wrong with a pair is part of what is found, never a
-//! reason to stop: [`crate::shell::tls`] says what is served meanwhile.
+//! Links are followed, because ACME clients renew by replacing links. A problem of a pair is part of the result and
+//! never stops the reading: [`crate::shell::tls`] decides what is served meanwhile.
 
 use std::fmt;
 use std::fs::{self, File, Metadata};
@@ -16,7 +16,7 @@ use crate::limits::{CONFIG_ENTRIES_MAX, CONFIG_FILE_BYTES_MAX};
 use crate::shell::files::access;
 use crate::shell::files::folder::is_passed_over;
 
-/// What tells one state of the files from another. The change time covers modes, owners and renames.
+/// Identifies a state of the files. The change time covers modes, owners and renames.
 pub(in crate::shell) type Fingerprint = Vec<(PathBuf, Option<FileState>)>;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,17 +27,17 @@ pub(in crate::shell) struct FileState {
     changed: (i64, i64),
 }
 
-/// Where pairs lie.
+/// The folders of pairs.
 #[derive(Clone, Copy, Debug)]
 pub struct PairPlaces<'a> {
     /// The configuration folder, with the operator's under `tls/`.
     pub config: &'a Path,
-    /// `state_dir`, with those that were obtained.
+    /// `state_dir`, with the obtained pairs.
     pub state: &'a Path,
 }
 
 impl PairPlaces<'_> {
-    /// The folder with this name, as [`FoundPair`] has it.
+    /// The folder with this name, as in [`FoundPair`].
     fn folder(&self, name: &str) -> PathBuf {
         match name.strip_prefix(OBTAINED) {
             Some(name) => self.state.join(OBTAINED_FOLDER).join(name),
@@ -56,12 +56,12 @@ pub fn shown(name: &str) -> String {
 
 /// A pair of certificate and key that was found, with the state of its files.
 pub struct FoundPair {
-    /// The name of its folder, with [`OBTAINED`] in front where it is none of `tls/`; empty where a folder of folders
-    /// cannot be listed.
+    /// The name of its folder, with [`OBTAINED`] in front if it is not under `tls/`; empty if the parent folder cannot
+    /// be listed.
     pub name: Box<str>,
     /// Its two files, as far as they could be read.
     pub pair: Option<PairFiles>,
-    /// What is wrong with them.
+    /// The error of the pair.
     pub error: Option<PairError>,
 }
 
@@ -71,7 +71,7 @@ pub struct PairFiles {
     pub chain: Vec<u8>,
     /// `privkey.pem`.
     pub key: Zeroizing<Vec<u8>>,
-    /// The key's file, where everybody may read it.
+    /// The key's file, if everybody may read it.
     pub bare_key: Option<PathBuf>,
 }
 
@@ -80,9 +80,9 @@ pub struct PairFiles {
 pub enum PairError {
     /// A file is not there.
     Missing(PathBuf),
-    /// Neither file is there.
+    /// Neither file exists.
     Nothing(PathBuf),
-    /// The account may not read it; with what is to be done.
+    /// The account may not read it; with the remedy.
     Denied(PathBuf, String),
     /// The system refused otherwise.
     Read(PathBuf, ErrorKind),
@@ -152,7 +152,7 @@ pub(in crate::shell) fn fingerprint(places: PairPlaces<'_>) -> Fingerprint {
     paths.into_iter().map(state).collect()
 }
 
-/// Reads `tls/` and what ACME has obtained; a pair that cannot be read is among them, with its state.
+/// Reads `tls/` and the pairs that ACME has obtained; a pair that cannot be read is included, with its error.
 pub fn read(places: PairPlaces<'_>) -> Vec<FoundPair> {
     let mut found = Vec::new();
     for (root, front) in roots(places) {
@@ -188,8 +188,8 @@ fn read_root(root: &Path, front: &str, found: &mut Vec<FoundPair>) {
     }));
 }
 
-/// What is wrong with a pair of the folder whose names have this in front. What chopar has obtained is the account's own:
-/// to open what a link leads to from there would give the account a key that it must not have.
+/// The error of a pair in a folder with this prefix. Obtained pairs belong to the account: a command that opens the
+/// target of a link there would give the account a key that it must not have.
 fn of_root(error: PairError, front: &str) -> PairError {
     match error {
         PairError::Denied(path, _) if front == OBTAINED => {
@@ -199,8 +199,8 @@ fn of_root(error: PairError, front: &str) -> PairError {
     }
 }
 
-/// What the account could not read, read by the caller, who may: served until it has to be read again. Nothing is read
-/// below `state_dir`, nor by a way that leads through it: the account can put links there to whatever it likes.
+/// Reads pairs for the account with the caller's rights: they are served until they must be read again. Nothing is read
+/// below `state_dir`, nor through a path that leads there, because the account can put any link there.
 pub(in crate::shell) fn read_for(found: &mut [FoundPair], places: PairPlaces<'_>) {
     for found in found {
         let is_operators = !found.name.is_empty() && !found.name.starts_with(OBTAINED);
@@ -215,7 +215,7 @@ pub(in crate::shell) fn read_for(found: &mut [FoundPair], places: PairPlaces<'_>
     }
 }
 
-/// The folders of folders, each with what is in front of the names in it.
+/// The parent folders, each with the prefix of the names in it.
 fn roots(places: PairPlaces<'_>) -> [(PathBuf, &'static str); 2] {
     [
         (places.config.join("tls"), ""),
@@ -258,7 +258,7 @@ pub fn read_pair(path: &Path) -> Result<PairFiles, PairError> {
     })
 }
 
-/// Opens a file; what is none is not opened, for a pipe would wait.
+/// Opens a regular file; nothing else is opened, because a pipe would wait.
 fn open(path: &Path) -> Result<(File, Metadata), PairError> {
     let about = fs::metadata(path).map_err(|error| failed(path, &error))?;
     if !about.is_file() {
@@ -298,10 +298,10 @@ pub const CHAIN: &str = "fullchain.pem";
 pub const KEY: &str = "privkey.pem";
 /// In front of the name of a pair that chopar has obtained.
 pub const OBTAINED: &str = "acme:";
-/// What to do about one of them that the account cannot read.
+/// The remedy for one of them that the account cannot read.
 const OBTAINED_CURE: &str =
     "it has to be a file of that account's own: remove its folder, and it is obtained again";
-/// Where those lie in `state_dir`.
+/// Their folder in `state_dir`.
 pub const OBTAINED_FOLDER: &str = "acme/certificates";
 
 #[cfg(test)]

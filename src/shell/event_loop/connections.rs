@@ -1,4 +1,4 @@
-//! Connections: taken in, made, read and written within their budgets, lost.
+//! Connections: accepting, connecting, reading and writing within their budgets, and their loss.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +18,7 @@ use crate::shell::process::log;
 use crate::smtp::reply::Reply;
 
 impl EventLoop {
-    /// Takes in who waits at the ports.
+    /// Accepts the waiting connections of all ports.
     pub(super) fn accept_all(&mut self) {
         match self.state.accept_again {
             Some(at) if at > self.now.instant => return,
@@ -40,7 +40,7 @@ impl EventLoop {
         }
     }
 
-    /// There is no descriptor: says so to the first in line, and lets the others wait for a moment.
+    /// No descriptor is left: refuses the first waiting client, and lets the others wait for a moment.
     fn refuse(&mut self, index: usize) {
         let mut reply = Vec::new();
         Reply::SERVER_BUSY.write(&mut reply);
@@ -53,7 +53,7 @@ impl EventLoop {
         );
     }
 
-    /// Begins a session, or says why not.
+    /// Starts a session, or sends the reason for refusing it.
     pub(super) fn admit(&mut self, listener: Listener, mut socket: Socket, peer: Peer) {
         if let (Listener::Control, Peer::Process { uid }) = (listener, peer)
             && !self.engine.admits_tool(uid)
@@ -105,7 +105,7 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Reads and writes what is ready, each connection once.
+    /// Reads and writes ready connections, each once.
     pub(super) fn serve_ready(&mut self) {
         let mut scratch = std::mem::take(&mut self.state.scratch);
         for _ in 0..self.state.streams.ready_len() {
@@ -160,7 +160,7 @@ impl EventLoop {
         }
     }
 
-    /// Writes what one connection has pending.
+    /// Writes the pending output of one connection.
     pub(super) fn write(&mut self, key: usize) {
         let Some(stream) = self.state.streams.get_mut(key) else {
             return;
@@ -197,7 +197,7 @@ impl EventLoop {
             return;
         };
         let (conn, closing) = (stream.conn, stream.is_closing());
-        // What is pending may still be read by a peer that has only ended its own half, or says the TLS alert.
+        // A peer that has only closed its own half can still read the pending output, or the TLS alert.
         match cause {
             Lost::Eof | Lost::Tls(_) if !closing => self.state.streams.close(key),
             _ => self.state.streams.remove(key),
@@ -228,7 +228,7 @@ fn begin_connection(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStrea
     Ok(TcpStream::from_std(socket.into()))
 }
 
-/// What a step costs of a connection's budget, however few bytes it brought.
+/// The cost of one step in a connection's budget, however few bytes it transferred.
 const STEP_COST_BYTES: usize = 512;
 
 /// The name of a connection that the engine does not know.

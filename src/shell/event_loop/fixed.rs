@@ -1,23 +1,23 @@
-//! What stays as it was at the start, whatever a later configuration says.
+//! Settings that stay as they were at the start, whatever a later configuration says.
 
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, Listen, Listeners};
 use crate::shell::process::sandbox::SandboxRules;
 
-/// What stays as it was at the start, whatever a later configuration says.
+/// Settings that stay as they were at the start, whatever a later configuration says.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Fixed {
     pub(super) state_dir: PathBuf,
     pub(super) runtime_dir: PathBuf,
     pub(super) user: String,
     pub(super) listen: Listeners,
-    /// What may be read; all of it where the kernel enforces nothing.
+    /// The files that may be read; all if the kernel enforces nothing.
     pub(super) rules: Option<SandboxRules>,
 }
 
 impl Fixed {
-    /// Where what must last is.
+    /// The folder of persistent state.
     pub(super) fn state_dir(&self) -> &Path {
         &self.state_dir
     }

@@ -1,4 +1,4 @@
-//! What is looked at from time to time, and the configuration when it has changed.
+//! Periodic checks, and the configuration when it has changed.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::shell::process::systemd;
 use crate::shell::tls::{CertificateCause, Gone, Read};
 
 impl EventLoop {
-    /// Does what is due.
+    /// Performs a due check.
     pub(super) fn look(&mut self, look: PeriodicCheck) {
         match look {
             PeriodicCheck::DropFolder if self.state.stop_by.is_none() => {
@@ -54,7 +54,7 @@ impl EventLoop {
         }
     }
 
-    /// Where certificates lie.
+    /// The folders of certificates.
     fn places(&self) -> PairPlaces<'_> {
         PairPlaces {
             config: &self.paths.folder,
@@ -62,7 +62,7 @@ impl EventLoop {
         }
     }
 
-    /// Reads the pairs and serves what works of them.
+    /// Reads the pairs and serves those that work.
     fn take_certificates(&mut self, gone: Gone) {
         let found = pairs::read(self.places());
         let before = self.tls.served();
@@ -77,13 +77,13 @@ impl EventLoop {
         keep_certificates(self.state.fixed.state_dir(), &self.tls);
         let line = match taken {
             Ok(()) => Line::new(Level::Info, "certificates").with("served", self.tls.served()),
-            // What was served before still is.
+            // The certificates served before stay.
             Err(error) => Line::new(Level::Error, "certificate").with("cause", error),
         };
         log::write(&line.with("before", before));
     }
 
-    /// Logs what is wrong with certificates, if it has not been said lately.
+    /// Logs problems of certificates, unless they were logged recently.
     pub(super) fn say_certificates(&mut self) {
         if self.tls.is_self_signed() && self.state.certificate_log.is_new() {
             let line = Line::new(Level::Warning, "self-signed");
@@ -95,7 +95,7 @@ impl EventLoop {
         let findings = self.tls.findings(&self.config.hostname, self.now.wall);
         for finding in self.state.certificate_log.due(findings, self.now.instant) {
             let line = Line::new(Level::Warning, "certificate").with("name", &finding.name);
-            // With the cure in a place of its own: it is what has to be whole.
+            // The remedy has a field of its own, because it must be complete.
             let line = match &finding.cause {
                 CertificateCause::Files(error) => {
                     line.with("cause", error).with("shown", finding.shown)
@@ -106,7 +106,7 @@ impl EventLoop {
         }
     }
 
-    /// Other servers, where the configuration names none; what else it says stays.
+    /// Other servers, if the configuration names none; other options stay.
     fn read_resolv_conf(&mut self) {
         if self.config.dns.source == DnsSource::System {
             let servers = resolv_conf::parse(&folder::system_defaults().resolv_conf);
@@ -126,7 +126,7 @@ impl EventLoop {
                 for key in &unchanged {
                     log::write(&Line::new(Level::Warning, "restart-needed").with("key", key));
                 }
-                // These two stay where they were until a restart.
+                // These two stay the same until a restart.
                 let mut names = PublishedNames::of(&config, &self.paths.folder);
                 names.runtime_dir.clone_from(&self.state.fixed.runtime_dir);
                 names.publish(&self.state.fixed.state_dir);

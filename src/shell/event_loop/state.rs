@@ -1,4 +1,4 @@
-//! What the loop owns, and what it remembers from turn to turn.
+//! The data that the loop owns and keeps from turn to turn.
 
 use std::collections::VecDeque;
 use std::io;
@@ -55,33 +55,33 @@ pub(in crate::shell) struct EventLoop {
     pub(in crate::shell) now: Now,
     pub(in crate::shell) paths: LoopPaths,
     pub(in crate::shell) config: Arc<Config>,
-    /// Where peers come in.
+    /// The listening sockets.
     pub(in crate::shell) ports: Vec<ListeningPort>,
-    /// The descriptor for the time in which there is no other.
+    /// A reserve descriptor, for when there is no other.
     pub(in crate::shell) reserve: Reserve,
     /// SIGTERM and its like.
     pub(in crate::shell) signals: Signals,
-    /// The threads for what takes a processor for long.
+    /// The threads for expensive computations.
     pub(in crate::shell) workers: Workers,
     /// The thread that writes.
     pub(in crate::shell) journal: JournalWriter,
-    /// Reads what was written.
+    /// Reads queued messages.
     pub(in crate::shell) reader: FileReader,
     /// Handshakes.
     pub(in crate::shell) tls: Tls,
-    /// What stands outside of the sandbox.
+    /// The process outside the sandbox.
     pub(in crate::shell) helper: Helper,
     /// Messages that were left while the relay was down.
     pub(in crate::shell) drops: DropRuns,
     /// The thread that renews certificates.
     pub(in crate::shell) renewals: Renewals,
-    /// What systemd is told from time to time.
+    /// Periodic notifications to systemd.
     pub(in crate::shell) supervisor: Systemd,
     /// The rest, which begins empty.
     pub(in crate::shell) state: LoopState,
 }
 
-/// What the loop remembers from turn to turn.
+/// State that the loop keeps from turn to turn.
 pub(in crate::shell) struct LoopState {
     pub(super) streams: Streams,
     pub(super) dns: DnsSockets,
@@ -95,7 +95,7 @@ pub(in crate::shell) struct LoopState {
     pub(super) fixed: Fixed,
     pub(super) stop_by: Option<Instant>,
     pub(super) failed: Option<RunError>,
-    /// Why it stops, where nobody asked it to.
+    /// Why it stops, if it was not asked to.
     pub(super) stopped_by: Option<RunError>,
 }
 
@@ -129,15 +129,15 @@ impl LoopState {
     }
 }
 
-/// What follows from actions, when they are done.
+/// A consequence of actions.
 pub(super) enum Later {
-    /// The engine is told.
+    /// Report to the engine.
     Event(Event<'static>),
-    /// The configuration is read again, for a tool where one has asked.
+    /// Read the configuration again, possibly for a tool.
     Reload(Option<ConnId>),
 }
 
-/// What is looked at from time to time.
+/// A periodic check.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum PeriodicCheck {
     ResolvConf,
@@ -156,7 +156,7 @@ impl PeriodicCheck {
     }
 }
 
-/// What a token stands for; the rest of it is an index.
+/// The meaning of a token; the rest of the token is an index.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::shell) enum TokenSource {
     Signals,

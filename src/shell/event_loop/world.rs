@@ -1,4 +1,4 @@
-//! The event loop as the world of its engine: what the engine wants, done to sockets, disk, threads and the log.
+//! The event loop as the [`World`] of its engine: actions on sockets, disk, threads and the log.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -18,7 +18,7 @@ use crate::shell::process::log;
 use crate::shell::run_error::RunError;
 
 impl EventLoop {
-    /// Does what the engine wants and tells it what came of that, until there is nothing or enough for this turn.
+    /// Performs the engine's actions and reports their consequences, until there are none left or enough for this turn.
     pub(super) fn settle(&mut self) {
         driver::settle(self);
     }
@@ -148,7 +148,7 @@ impl World for EventLoop {
             return false;
         };
         match later {
-            // It was out; more has been sent since, and that is told of in its turn.
+            // That output was sent; more has been added since, and is reported in its turn.
             Later::Event(Event::Drained { conn }) if self.state.streams.has_output(conn) => {}
             Later::Event(event) => self.engine.handle(event, self.now),
             Later::Reload(conn) => self.read_configuration(conn),

@@ -1,7 +1,8 @@
-//! What keeps the calling account from reading a file, and the command with which root lets it.
+//! What prevents the calling account from reading a file, and the command with which root permits it.
 //!
-//! All of it is judged by system calls of the calling thread, with that thread's rights: the daemon asks for itself, and
-//! `chopar check` from a thread that has become the daemon's account ([`crate::shell::process::privilege::as_account`]).
+//! The answer comes from system calls of the calling thread, with that thread's rights. The daemon asks for itself;
+//! `chopar check` asks from a thread that has become the daemon's account
+//! ([`crate::shell::process::privilege::as_account`]).
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -15,13 +16,13 @@ const HOMES: [&str; 3] = ["/root", "/home", "/run/user"];
 /// As many links as the kernel follows.
 const LINKS_MAX: usize = 40;
 
-/// The first folder on the way to `path` that the caller may not pass, or the file or folder itself where it may not be
-/// read; `None` where nothing is in the way.
+/// The first folder on the way to `path` that the caller may not enter, or the file or folder itself if it may not be
+/// read; `None` if the caller may read it.
 pub(in crate::shell) fn obstacle(path: &Path) -> Option<PathBuf> {
     obstacle_and_rest(path).map(|(obstacle, _)| obstacle)
 }
 
-/// The same, with what is behind it on the way, as far as that is known.
+/// The same, with the known rest of the path behind it.
 fn obstacle_and_rest(path: &Path) -> Option<(PathBuf, PathBuf)> {
     let found = walk(path, |next, rest| {
         let Ok(about) = fs::metadata(next) else {
@@ -55,8 +56,8 @@ pub(in crate::shell) fn leads_through(path: &Path, folder: &Path) -> bool {
     found.is_none_or(|found| found.is_some())
 }
 
-/// Goes the way to `path` part by part, and follows its links; `visit` sees each file and folder on it, with the parts
-/// that come behind it, the first one last, and may end it. `None` where it has no end.
+/// Walks `path` part by part, following links. `visit` gets each file and folder on it, with the remaining parts (the
+/// next one last), and may stop the walk. `None` if the path has no end.
 fn walk<T>(
     path: &Path,
     mut visit: impl FnMut(&Path, &[PathBuf]) -> ControlFlow<T>,
@@ -101,10 +102,10 @@ fn parts(path: &Path) -> Vec<PathBuf> {
     parts
 }
 
-/// What to do so that the caller may read `path`: a command, as far as there is one.
+/// The remedy that lets the caller read `path`: a command, as far as there is one.
 ///
-/// ACME clients keep the group and the mode of a key that they renew (certbot), or write into the file that is there
-/// (acme.sh, lego), so that the command has to be run once.
+/// ACME clients keep the group and the mode of a key that they renew (certbot), or write into the existing file
+/// (acme.sh, lego), so the command has to be run only once.
 pub(in crate::shell) fn cure(path: &Path) -> String {
     let Some((obstacle, rest)) = obstacle_and_rest(path) else {
         return "see to its owner and mode".to_owned();
@@ -141,7 +142,7 @@ pub(in crate::shell) fn cure(path: &Path) -> String {
         format!("run {command}chgrp -R {group} {shown} && chmod -R g+rX {shown}")
     } else {
         match obstacle.parent().filter(|_| is_archived(&obstacle)) {
-            // The key has group and mode of the one before; all else has those that the umask leaves.
+            // The key has group and mode of the previous one; other files have those that the umask leaves.
             Some(folder) => format!(
                 "run chgrp -R {group} {0} && chmod -R g+rX {0}; certbot ran under a umask that hides its files, so put that \
                  command into a script in renewal-hooks/deploy, or see that it runs under umask 022",
@@ -171,7 +172,7 @@ pub(in crate::shell) fn closed_folder(path: &Path) -> Option<PathBuf> {
     Some(folder.to_owned())
 }
 
-/// The name under `live/`, where the obstacle is certbot's: only `archive/NAME` has to be opened, not all keys.
+/// The name under `live/`, if the obstacle is certbot's: only `archive/NAME` has to be opened, not all keys.
 fn certbot_lineage(path: &Path, obstacle: &Path) -> Option<String> {
     let is_live = obstacle.file_name()? == "live" && obstacle.with_file_name("archive").is_dir();
     let mut links = path.ancestors().filter(|_| is_live);
@@ -180,12 +181,12 @@ fn certbot_lineage(path: &Path, obstacle: &Path) -> Option<String> {
     Some(inside.as_os_str().to_str()?.to_owned())
 }
 
-/// The caller's account, by its name where it has one.
+/// The caller's account, by name if it has one.
 pub(in crate::shell) fn account_name() -> String {
     name_of(geteuid().as_raw(), "/etc/passwd")
 }
 
-/// The caller's group, by its name where it has one.
+/// The caller's group, by name if it has one.
 fn group_name() -> String {
     name_of(getegid().as_raw(), "/etc/group")
 }
@@ -271,7 +272,7 @@ mod tests {
         assert!(done.expect("a shell").success(), "{command}");
     }
 
-    /// As lego leaves them: a folder for accounts and one for certificates in one that is closed.
+    /// As lego leaves them: a folder for accounts and one for certificates, inside a closed one.
     #[test]
     fn the_command_for_lego_opens_the_certificates_and_not_the_accounts() {
         if !rustix::process::geteuid().is_root() {
@@ -299,7 +300,8 @@ mod tests {
         assert_eq!(as_nobody(|| fs::read(&account).ok()), None);
     }
 
-    /// As a renewal by certbot under umask 077 leaves them: the key with group and mode of the one before, the chain without.
+    /// As a renewal by certbot under umask 077 leaves them: the key with group and mode of the one before, the chain
+    /// without.
     #[test]
     fn the_command_after_a_renewal_under_another_umask_says_how_to_have_it_last() {
         if !rustix::process::geteuid().is_root() {

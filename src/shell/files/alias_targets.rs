@@ -1,8 +1,8 @@
-//! Whether what aliases name on this machine is there: programs, folders of maildirs, sockets of LMTP servers.
+//! Whether the local targets of aliases exist: programs, folders of maildirs, sockets of LMTP servers.
 //!
-//! It is asked with the rights of the daemon's account, for it is the account that delivers. A program that cannot be run
-//! loses no mail, but all that comes for it waits and is returned in the end: an error. A folder may be one that is made
-//! later, and a socket is there while its server runs: a warning.
+//! The check uses the rights of the daemon's account, which delivers. A program that cannot be run is an error: no mail
+//! is lost at once, but all mail for it waits and is returned in the end. A missing folder may be created later, and a
+//! socket exists only while its server runs, so these are warnings.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +17,7 @@ use crate::policy::advice::{Advice, Severity};
 use crate::shell::files::access::account_name;
 use crate::shell::process::privilege::{SystemAccount, as_account};
 
-/// What is missing of the targets of aliases, with the place of the alias. Each target is named once.
+/// Missing targets of aliases, with the position of the alias. Each target is named once.
 pub(in crate::shell) fn findings(config: &Config, account: Option<&SystemAccount>) -> Vec<Advice> {
     let targets = places(config);
     let judged = as_account(account, || {
@@ -28,7 +28,7 @@ pub(in crate::shell) fn findings(config: &Config, account: Option<&SystemAccount
         });
         found.collect()
     });
-    // Where the account cannot be taken on, that is said by whoever takes it on for good.
+    // If the account cannot be assumed, the code that assumes it permanently reports that.
     judged.unwrap_or_default()
 }
 
@@ -37,7 +37,7 @@ fn places(config: &Config) -> Vec<(String, &Destination)> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
     for domain in config.domains.keys() {
-        // What stands elsewhere is not delivered here.
+        // Mail for other servers is not delivered here.
         let Some(served) = config.receiving(domain) else {
             continue;
         };

@@ -1,9 +1,10 @@
-//! Reads the configuration folder, and what the system knows of itself.
+//! Reads the configuration folder, and what the system knows about itself.
 //!
-//! Files and folders whose names begin with a dot (`.git`) or end with `~`, and what editors leave, are passed over.
-//! Symbolic links are followed; what is no file in the end (a pipe, a device) is an error and is never opened.
-//! What everybody may write to is refused: a hook, a user or a route in it would be anybody's. Everything is bounded: the
-//! bytes of a file, the number of entries, the depth. `tls/` is [`crate::shell::certificates::pairs`]' alone.
+//! Files and folders whose names begin with a dot (`.git`) or end with `~`, and backup files of editors, are skipped.
+//! Symbolic links are followed; if the end of a link is not a file (a pipe, a device), that is an error, and it is
+//! never opened. A file that everybody may write to is refused, because anybody could put a hook, a user or a route
+//! into it. Everything is bounded: the bytes of a file, the number of entries, the depth. Only
+//! [`crate::shell::certificates::pairs`] reads `tls/`.
 
 use std::fmt;
 use std::fs::{self, File, Metadata};
@@ -25,14 +26,14 @@ use crate::shell::process::log;
 pub enum FolderError {
     /// It is not there.
     Missing(PathBuf),
-    /// It is no folder.
+    /// It is not a folder.
     NotAFolder(PathBuf),
-    /// The caller may not read something; with the command by which root lets a daemon read it, where a daemon may be the
+    /// The caller may not read something; with the command by which root lets a daemon read it, if a daemon may be the
     /// caller.
     Denied(PathBuf, Option<String>),
     /// The system did not let us read something.
     Read(PathBuf, io::ErrorKind),
-    /// A name that is no UTF-8.
+    /// A name that is not UTF-8.
     Name(PathBuf),
     /// Something that is neither file nor folder.
     Kind(PathBuf),
@@ -42,7 +43,7 @@ pub enum FolderError {
     Writable(PathBuf),
     /// Too many files and folders.
     TooMany(PathBuf),
-    /// Folders that lie too deep, or links in a circle.
+    /// Folders that are too deep, or links in a circle.
     TooDeep(PathBuf),
 }
 
@@ -197,7 +198,7 @@ fn is_writable(metadata: &Metadata) -> bool {
 fn failed(path: &Path, error: &io::Error) -> FolderError {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            // Who sits at a terminal has sudo, and need not open the folder to their own account.
+            // A person at a terminal has sudo, and need not open the folder to their own account.
             let cure = (!io::stderr().is_terminal()).then(|| access::cure(path));
             FolderError::Denied(path.into(), cure)
         }
@@ -219,7 +220,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, FolderError> {
     }
 }
 
-/// Hidden files, what editors and package managers leave beside a file, and what a volume of its own has at its root.
+/// Hidden files, backup files of editors and package managers, and special files at the root of a volume.
 pub(in crate::shell) fn is_passed_over(name: &str) -> bool {
     let left_over = [
         "~",
@@ -237,7 +238,7 @@ pub(in crate::shell) fn is_passed_over(name: &str) -> bool {
         || left_over.iter().any(|end| name.ends_with(end))
 }
 
-/// What the system says where the configuration does not. What cannot be read counts as empty.
+/// The system's values for keys that the configuration leaves out. Values that cannot be read count as empty.
 pub fn system_defaults() -> SystemDefaults {
     let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let node = rustix::system::uname();
@@ -248,7 +249,7 @@ pub fn system_defaults() -> SystemDefaults {
     }
 }
 
-/// The accounts of /etc/passwd; none where it cannot be read.
+/// The accounts of /etc/passwd; none if it cannot be read.
 pub fn accounts() -> Accounts {
     let mut text = String::new();
     let read = File::open("/etc/passwd")
@@ -256,8 +257,8 @@ pub fn accounts() -> Accounts {
     Accounts::parse(read.map_or("", |_| text.as_str()))
 }
 
-/// The name of this machine with its domain: the kernel's, else that of /etc/hostname, else the one that /etc/hosts
-/// has beside it.
+/// The name of this machine with its domain: the kernel's, else that of /etc/hostname, else the one beside it in
+/// /etc/hosts.
 fn full_hostname(node: &str, hostname_file: &str, hosts: &str) -> String {
     let in_file = hostname_file
         .lines()

@@ -1,8 +1,8 @@
-//! The configuration as the daemon will read it: by its account, with its rights.
+//! Reads the configuration as the daemon will: by its account, with its rights.
 //!
-//! `chopar check` and `chopar run` go the same way, so that they come to the same result; what the daemon may not read is
-//! not read by root in its stead, for it would be missing at the next reload. Only pairs under `tls/` are, once: they
-//! serve until they are renewed, and the log says what to do.
+//! `chopar check` and `chopar run` use the same code, so that they come to the same result. Root does not read files in
+//! place of the daemon that the daemon may not read, because they would be missing at the next reload. The one
+//! exception, made once, is pairs under `tls/`: they serve until they are renewed, and the log says what to do.
 
 use std::fmt;
 use std::os::unix::net::UnixStream;
@@ -28,7 +28,7 @@ use crate::shell::tls::{Read, Tls, TlsError};
 
 pub use crate::shell::certificates::pairs::FoundPair;
 
-/// What a start begins with.
+/// The inputs of a start.
 pub struct Loaded {
     /// The account to change to, if there is one.
     pub(in crate::shell) account: Option<SystemAccount>,
@@ -38,12 +38,12 @@ pub struct Loaded {
     pub certificates: Vec<FoundPair>,
     /// The certificates of an earlier run.
     pub kept: LastGood,
-    /// Roots in PEM that are known beside those of the system.
+    /// Roots in PEM, besides those of the system.
     pub authorities: Vec<u8>,
 }
 
 impl Loaded {
-    /// What is missing of the targets of aliases on this machine, for the account that delivers to them.
+    /// Missing local targets of aliases, as the delivering account sees them.
     pub fn dead_targets(&self) -> Vec<Advice> {
         alias_targets::findings(&self.config, self.account.as_ref())
     }
@@ -58,7 +58,8 @@ impl Loaded {
         Tls::start(read, &self.kept, &self.config.hostname, now)
     }
 
-    /// What a start would stumble over next: sockets and folders, each in a sentence. Nothing is left behind by asking.
+    /// Obstacles for the next steps of a start, sockets and folders, each in a sentence. The check leaves nothing
+    /// behind.
     pub fn obstacles(&self) -> Vec<String> {
         let config = &self.config;
         let control = config.runtime_dir.join("control.sock");
@@ -67,7 +68,7 @@ impl Loaded {
         for path in [&config.state_dir, &config.runtime_dir] {
             let checked = match self.account {
                 _ if is_running => Ok(()),
-                // What is there is opened as the start opens it; what is not, root can make.
+                // An existing folder is opened as the start opens it; root can make a missing one.
                 Some(_) if path.exists() => own_folder::open(path, 0o755).map(drop),
                 _ => own_folder::could_be_made(path),
             };
@@ -79,7 +80,7 @@ impl Loaded {
     }
 }
 
-/// Why there is no start.
+/// Why a start failed.
 #[derive(Debug)]
 pub enum LoadError {
     /// The configuration has errors, each a sentence.
@@ -102,7 +103,7 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
     let user = ownership::user(path);
     let account = match privilege::account(&user) {
         Ok(account) => account,
-        // What is wrong with the file may be why.
+        // A problem of the file may be the reason.
         Err(error) => {
             read(path).map_err(LoadError::Config)?;
             return Err(LoadError::Privilege(error));
@@ -157,7 +158,7 @@ pub fn read(path: &Path) -> Result<Config, Vec<String>> {
     Ok(Config { accounts, ..config })
 }
 
-/// Logs what the configuration should have otherwise.
+/// Logs advice about the configuration.
 pub(in crate::shell) fn say_advice(config: &Config) {
     say_all(advice(config));
 }

@@ -1,8 +1,9 @@
-//! The folders of the relay, opened so that root cannot be led anywhere by what others put in the way.
+//! The folders of the relay, opened so that other users cannot redirect root by what they put in the way.
 //!
-//! The account of the relay owns `state_dir` and `runtime_dir`, and may be in other hands when root starts the relay anew.
-//! So each part of a path is opened by itself and without following links. A link counts only where root alone can have
-//! put it: in a folder that root owns and nobody else may write to. What is changed is the descriptor, never the path.
+//! The account of the relay owns `state_dir` and `runtime_dir`, and an attacker may control it when root restarts the
+//! relay. Each part of a path is therefore opened separately and without following links. A link is followed only if
+//! root alone can have made it: in a folder that root owns and no other user may write to. Changes go to the
+//! descriptor, never to the path.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -21,7 +22,7 @@ use crate::shell::process::systemd;
 /// Why a folder cannot be had.
 #[derive(Debug)]
 pub enum OwnFolderError {
-    /// A link that somebody other than root may have made.
+    /// A link that a user other than root may have made.
     Link(PathBuf),
     /// Something that is not a folder.
     NotAFolder(PathBuf),
@@ -60,7 +61,7 @@ impl fmt::Display for OwnFolderError {
 
 impl std::error::Error for OwnFolderError {}
 
-/// Opens a folder; what is missing of its path is made, with this mode whatever the mask is.
+/// Opens a folder; missing parts of its path are made, with this mode whatever the umask is.
 pub(in crate::shell) fn open(path: &Path, mode: u32) -> Result<OwnedFd, OwnFolderError> {
     let whole = std::path::absolute(path).map_err(|error| io_error(path, error))?;
     let mut walk = Walk {
@@ -78,8 +79,8 @@ pub(in crate::shell) fn open(path: &Path, mode: u32) -> Result<OwnedFd, OwnFolde
         .map_err(|error| io_error(path, error.into()))
 }
 
-/// Whether the caller could make what is missing of a path, and use what is there. The folder of another account is that
-/// account's affair.
+/// Whether the caller could make the missing part of a path, and use the existing part. A folder of another account is
+/// the responsibility of that account.
 pub(in crate::shell) fn could_be_made(path: &Path) -> Result<(), OwnFolderError> {
     let there = path
         .ancestors()
@@ -181,7 +182,7 @@ fn io_error(path: &Path, error: io::Error) -> OwnFolderError {
     OwnFolderError::Io(path.to_owned(), error)
 }
 
-/// As a place in the tree only: whoever may pass through a folder need not be able to list it.
+/// Opened as a path only: a caller that may enter a folder may not be able to list it.
 const PLACE: OFlags = OFlags::PATH
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
@@ -239,7 +240,7 @@ mod tests {
             let about = rustix::fs::fstat(&folder).expect("known");
             assert_eq!(about.st_ino, ino(&at("victim")));
         }
-        // Once the account has the folder, or anybody may write to it, a link in it proves nothing.
+        // Once the account owns the folder, or anybody may write to it, a link in it proves nothing.
         chown(at("state"), Some(65_534), None).expect("an owner");
         let refused = |path: &str| match open(&at(path), 0o755) {
             Err(OwnFolderError::Link(path)) => path,

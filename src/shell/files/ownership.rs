@@ -1,8 +1,8 @@
-//! Whose it is what a command writes into the configuration folder: whatever the mask of the caller is, the daemon's
-//! account can read it, and nobody else can write to it.
+//! The owner and mode of files that a command writes into the configuration folder. Whatever the umask of the caller
+//! is, the daemon's account can read such a file, and no other user can write to it.
 //!
-//! A folder is made with a mode that lets everybody pass, as `sendmail` has to see which domains are served; a file is
-//! readable for its group, which is one that the account is in.
+//! A folder gets a mode that lets everybody pass, because `sendmail` must see which domains are served. A file is
+//! readable for its group, to which the account belongs.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
@@ -16,8 +16,8 @@ use rustix::fs::OFlags;
 use crate::config::glance;
 use crate::shell::process::privilege::{self, SystemAccount};
 
-/// The group for something in the folder `config` that would have the group `found`: another where the account of the
-/// daemon is not in that one. Only root can set it, and need not wherever somebody else runs this.
+/// The group of a new file in the folder `config` that would have the group `found`: a different one if the account of
+/// the daemon is not in that. Only root can set it; other callers need not.
 pub fn group(config: &Path, found: u32) -> u32 {
     match privilege::account(&user(config)) {
         Ok(Some(account)) if !account.groups.contains(&found) => account.gid,
@@ -25,7 +25,7 @@ pub fn group(config: &Path, found: u32) -> u32 {
     }
 }
 
-/// Makes a folder in the folder `config`, and those that it lies in.
+/// Makes a folder in the folder `config`, with its parents.
 pub fn make_folders(config: &Path, path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -43,7 +43,8 @@ pub fn make_folders(config: &Path, path: &Path) -> io::Result<()> {
     made.set_permissions(Permissions::from_mode(0o755))
 }
 
-/// Whether the configuration folder belongs to the account of the daemon, which then could change what it is told.
+/// Whether the configuration folder belongs to the account of the daemon, which could then change its own
+/// configuration.
 pub fn is_services(config: &Path) -> bool {
     let account = privilege::account(&user(config));
     match (account, fs::symlink_metadata(config)) {
@@ -52,8 +53,8 @@ pub fn is_services(config: &Path) -> bool {
     }
 }
 
-/// Gives root what belongs to the account of the daemon in the configuration folder, which the account still can read, and
-/// no longer write to. From the top down: once root has a folder, nobody else can exchange what is in it.
+/// Gives root the files of the daemon's account in the configuration folder, which the account can then still read, but
+/// no longer write. From the top down: once root owns a folder, no other user can replace its content.
 pub fn take_back(config: &Path) -> io::Result<()> {
     match privilege::account(&user(config)).map_err(io::Error::other)? {
         Some(account) => take_back_from(&account, config),
@@ -78,7 +79,7 @@ fn take_back_from(account: &SystemAccount, path: &Path) -> io::Result<()> {
             false => account.gid,
         };
         fchown(&opened, Some(0), Some(group))?;
-        // What it could read as the owner it reads by its group.
+        // Files that it could read as the owner it now reads by its group.
         let mode = about.mode() & 0o7755 | (about.mode() & 0o500) >> 3;
         opened.set_permissions(Permissions::from_mode(mode))?;
     }

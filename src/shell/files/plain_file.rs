@@ -1,5 +1,5 @@
-//! Reads a file that a command is about to write anew: the file itself, never what a link leads to. Whoever may write to
-//! its folder could else have root write another file out for them.
+//! Reads a file that a command is about to replace: the file itself, never the target of a link. Otherwise a user who
+//! may write to its folder could make root write a copy of another file.
 
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Read as _};
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::limits::CONFIG_FILE_BYTES_MAX;
 
-/// What is in the file.
+/// The content of the file.
 pub fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     let refused = |why: &str| io::Error::new(ErrorKind::InvalidInput, why.to_owned());
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits();
@@ -33,7 +33,7 @@ pub fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The same, which is UTF-8.
+/// The same, which must be UTF-8.
 pub fn text(path: &Path) -> io::Result<String> {
     String::from_utf8(bytes(path)?).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
 }

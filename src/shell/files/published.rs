@@ -1,7 +1,9 @@
-//! `state_dir/names.json`: what programs of this machine must know of the configuration, which they may not be able to read.
+//! `state_dir/names.json`: the part of the configuration that programs of this machine need and may not be able to
+//! read.
 //!
-//! It is written at each start and reload, and everybody may read it: whose mail the machine writes, where the sockets are.
-//! `sendmail` reads it where the configuration folder is closed to its caller, with the daemon up and down.
+//! It is written at each start and reload, and everybody may read it: the domains of this machine's mail, and the paths
+//! of the sockets. `sendmail` reads it if its caller may not read the configuration folder, whether the daemon runs or
+//! not.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read as _};
@@ -16,23 +18,23 @@ use crate::policy::relay::own_domain;
 use crate::shell::files::replace::replace;
 use crate::shell::process::log;
 
-/// What other programs of this machine may read of the configuration: the host name and who is local.
+/// The part of the configuration that other programs of this machine may read: the host name and the local domains.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct PublishedNames {
     /// The configuration folder that it is of.
     pub config: PathBuf,
     /// The name of the host.
     pub hostname: String,
-    /// The domain in whose name programs of this machine write.
+    /// The domain of mail from programs of this machine.
     pub mail_domain: String,
-    /// Where the sockets are.
+    /// The folder of the sockets.
     pub runtime_dir: PathBuf,
     /// Upper limit for one message, in bytes.
     pub max_message_size: u64,
 }
 
 impl PublishedNames {
-    /// Those of a configuration.
+    /// The published part of a configuration.
     pub(in crate::shell) fn of(config: &Config, folder: &Path) -> Self {
         Self {
             config: whole(folder),
@@ -43,7 +45,7 @@ impl PublishedNames {
         }
     }
 
-    /// Reads those that the daemon of this configuration folder has published; `None` where there are none of it.
+    /// Reads the file that the daemon of this configuration folder has published; `None` if there is none.
     pub fn read(state_dir: &Path, folder: &Path) -> Option<Self> {
         let mut text = String::new();
         let file = File::open(state_dir.join(FILE)).ok()?;
@@ -52,7 +54,7 @@ impl PublishedNames {
         (names.config == whole(folder)).then_some(names)
     }
 
-    /// Publishes them. Without them mail goes on; the log says so.
+    /// Publishes the file. Without it mail continues; the log says so.
     pub(in crate::shell) fn publish(&self, state_dir: &Path) {
         let path = state_dir.join(FILE);
         let written = serde_json::to_vec(self)

@@ -1,4 +1,4 @@
-//! Writes a file of the configuration or of the state anew, so that it is whole at any time.
+//! Replaces a file of the configuration or of the state folder, so that it is complete at any time.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -9,13 +9,13 @@ use crate::entropy::Entropy;
 use crate::shell::files::ownership;
 use crate::shell::process::time::SystemEntropy;
 
-/// Puts `bytes` in the place of a file of the state: beside it, synced, renamed, and the folder synced. Owner and group
-/// are those of the file before, else of the folder.
+/// Replaces a file of the state by `bytes`: written under another name, synced, renamed, and the folder synced. Owner
+/// and group are those of the previous file, otherwise of the folder.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     replace_with(path, bytes, mode, &|group| group)
 }
 
-/// The same for a file of the configuration folder `config`, which the daemon's account has to be able to read.
+/// The same for a file of the configuration folder `config`, which the daemon's account must be able to read.
 pub fn replace_in(config: &Path, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     replace_with(path, bytes, mode, &|group| ownership::group(config, group))
 }
@@ -41,13 +41,13 @@ fn replace_with(
             Ok(old) => (old.uid(), old.gid()),
             Err(_) => (fs::metadata(folder)?.uid(), fs::metadata(folder)?.gid()),
         };
-        // Only root can give files away; whoever else runs this owns the folder.
+        // Only root can change the owner; any other caller owns the folder.
         drop(std::os::unix::fs::fchown(
             &file,
             Some(owner),
             Some(group_for(group)),
         ));
-        // Readable for the group only once it is the right one, and whatever the mask is.
+        // Readable for the group only once it is the right one, whatever the umask is.
         file.set_permissions(Permissions::from_mode(mode))?;
         file.write_all(bytes)?;
         file.sync_all()?;

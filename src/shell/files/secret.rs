@@ -1,9 +1,10 @@
-//! The secret that rewritten senders are signed with (SRS): a file of the state folder.
+//! The secret that signs rewritten senders (SRS): a file of the state folder.
 //!
-//! One secret a line: the first signs, all are believed. An operator who changes it puts a new one on top, and takes the
-//! old one away once its addresses have expired.
+//! It has one secret per line: the first signs, all are accepted. An operator who changes the secret adds a new one on
+//! top, and removes the old one once its addresses have expired.
 //!
-//! Beside it stands since when this release has been here: addresses that 0.1.0 made are believed for a while after that.
+//! A file beside it records since when this release has been installed: addresses of 0.1.0 are accepted for a while
+//! after that.
 
 use std::fs;
 use std::io;
@@ -21,10 +22,10 @@ use crate::shell::process::time::SystemEntropy;
 
 /// The name of the file.
 pub(in crate::shell) const FILE: &str = "srs-secret";
-/// The name of the file that says when 0.1.0 was here last, in seconds since 1970: 0 where it never was.
+/// The name of the file that records when 0.1.0 ran here last, in seconds since 1970: 0 if it never did.
 const SINCE_FILE: &str = "srs-since";
 
-/// Reads the secrets under `state_dir`; makes one where there is none.
+/// Reads the secrets under `state_dir`; makes one if there is none.
 pub(in crate::shell) fn rewriter(state_dir: &Path, now: Timestamp) -> io::Result<Rewriter> {
     let path = state_dir.join(FILE);
     let mut never = false;
@@ -60,7 +61,7 @@ pub(in crate::shell) fn rewriter(state_dir: &Path, now: Timestamp) -> io::Result
     })
 }
 
-/// When 0.1.0 was here last: now, where nothing says so yet.
+/// When 0.1.0 ran here last: now, if nothing has recorded it yet.
 fn since(state_dir: &Path, now: Timestamp) -> io::Result<u64> {
     match fs::read_to_string(state_dir.join(SINCE_FILE)) {
         Ok(text) => text.trim().parse().map_err(|error| invalid(&error)),

@@ -1,4 +1,4 @@
-//! A message while it is delivered: with LF line ends, in memory while it is short, in a file without a name after.
+//! A message while it is delivered: with LF line ends, in memory while it is short, otherwise in an unnamed file.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::limits::INLINE_BODY_BYTES_MAX;
 
-/// A message. What comes in has no CR but in line ends.
+/// A message. Its input has CR only in line ends.
 #[derive(Debug, Default)]
 pub(super) struct Content {
     memory: Vec<u8>,
@@ -79,10 +79,10 @@ impl Content {
     }
 }
 
-/// A file that is gone when it is closed.
+/// A file that disappears when it is closed.
 ///
-/// It never has a name, so that nobody else who may write to the folder can be there first. Where the file system has no
-/// such files it is kept in memory, which the number of deliveries at a time bounds.
+/// It never has a name, so no other user that may write to the folder can replace it. If the file system has no such
+/// files, it is kept in memory, which the number of simultaneous deliveries bounds.
 fn nameless(folder: &Path) -> io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::EXCL;
     match rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR) {

@@ -1,8 +1,7 @@
-//! What the configuration folder names, as the helper reads it for itself: the targets of aliases, and the account that
-//! programs run as.
+//! The helper's own view of the configuration folder: the targets of aliases, and the account that programs run as.
 //!
-//! The folder is read when a target is asked for that is not known. What it named before stays known until then: mail
-//! that was taken for a target which is gone may still be delivered.
+//! The folder is read when an unknown target is requested. The targets that it named before stay valid until then: mail
+//! that was accepted for a target which is gone may still be delivered.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,7 +13,7 @@ use crate::config::{AliasTarget, Config};
 use crate::destination::{self, words};
 use crate::shell::files::loading;
 
-/// Where a delivery goes.
+/// The destination of a delivery.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Destination {
     Maildir(PathBuf),
@@ -41,7 +40,7 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// What every program has in its environment.
+    /// The environment of every program.
     pub(super) fn environment(&self) -> Vec<(&'static str, String)> {
         [
             ("PATH", "/usr/local/bin:/usr/bin:/bin"),
@@ -59,12 +58,12 @@ impl Account {
 pub(super) struct Directory {
     /// The configuration folder.
     pub(super) folder: PathBuf,
-    /// Who runs programs.
+    /// The account that runs programs.
     pub(super) account: Account,
     known: Mutex<Known>,
 }
 
-/// What was read last.
+/// The last read configuration.
 #[derive(Clone, Debug, Default)]
 struct Known {
     targets: HashMap<String, Destination>,
@@ -73,14 +72,14 @@ struct Known {
     read_at: Option<Instant>,
 }
 
-/// A target, and what programs need besides.
+/// A target, and further data for programs.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     /// Where it goes.
     pub(super) destination: Destination,
-    /// Where programs run and long messages wait.
+    /// Folder in which programs run and long messages are stored.
     pub(super) state_dir: PathBuf,
-    /// What begins the extension of a local part.
+    /// Characters that begin the extension of a local part.
     pub(super) separators: String,
 }
 
@@ -94,9 +93,9 @@ impl Directory {
         }
     }
 
-    /// Looks a target up, in what is known or else in the folder.
+    /// Looks up a target, in the known ones or else in the folder.
     pub(super) fn find(&self, target: &str) -> Result<Found, Unknown> {
-        // Nothing panics under the lock, and what is in it is replaced as a whole.
+        // Nothing panics under the lock, and its content is replaced as a whole.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = known.find(target) {
             return Ok(found);
@@ -141,7 +140,7 @@ impl Known {
     }
 }
 
-/// All targets of a configuration that the helper serves, as its aliases write them, those of its routes too.
+/// All targets of a configuration that the helper serves, as its aliases write them, including those of its routes.
 fn targets(config: &Config) -> HashMap<String, Destination> {
     let domains = config.domains.values();
     let aliases = domains.flat_map(|domain| domain.aliases.values().chain(&domain.catch_all));

@@ -1,8 +1,9 @@
-//! `hooks/dns-01 add|remove NAME VALUE`: the operator's program that puts the record of an ACME challenge into the DNS.
+//! `hooks/dns-01 add|remove NAME VALUE`: the operator's program that publishes the record of an ACME challenge in the
+//! DNS.
 //!
-//! The daemon asks the helper by a line, `add NAME VALUE`, and reads why it failed; nothing is success. The helper
-//! believes nothing, least of all what the relay has written: NAME has to be `_acme-challenge.` and a name of the
-//! configuration, which it reads by itself (`acme.names`, the hostname, a served domain); VALUE 43 characters of base64url.
+//! The daemon sends the helper a line, `add NAME VALUE`, and reads the reason of a failure; an empty answer is success.
+//! The helper does not trust the relay's input. NAME must be `_acme-challenge.` and a name of the configuration, which
+//! the helper reads itself (`acme.names`, the hostname, a served domain); VALUE must be 43 characters of base64url.
 //! Commands run the hook themselves, for any name.
 
 use std::fmt;
@@ -24,12 +25,12 @@ use crate::hook::last_line;
 use crate::limits::{ACME_HOOK_TIMEOUT, ACME_TEXT_CHARS_MAX};
 use crate::shell::files::loading;
 
-/// What such a connection is for.
+/// The purpose of such a connection.
 pub(super) const TARGET: &str = "dns-01";
 /// The hook in the configuration folder.
 pub const FILE: &str = "hooks/dns-01";
 
-/// What the hook is to do.
+/// The task of the hook.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verb {
     /// Add the record.
@@ -114,7 +115,7 @@ fn asked(line: &str) -> Result<(Verb, &str, &str), String> {
     Ok((verb, name, value))
 }
 
-/// Whether the name is where DNS-01 looks for a name of the configuration.
+/// Whether the name is the DNS-01 challenge record of a name in the configuration.
 pub fn is_configured(name: &str, config: &Config) -> bool {
     let wanted = config.acme.names(&config.hostname);
     let mut wanted = wanted.iter().map(Name::challenge_record);
@@ -178,7 +179,7 @@ mod tests {
 
     const VALUE: &str = "abcdefghijklmnopqrstuvwxyz0123456789-_ABCDE";
 
-    /// A configuration whose hook writes down what it is run with.
+    /// A configuration whose hook records its arguments.
     fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path();
@@ -189,7 +190,7 @@ mod tests {
         );
         fs::write(path.join("chopar.toml"), text).expect("a file");
         fs::create_dir_all(path.join("domains/b.test")).expect("a folder");
-        // What the relay writes is not believed.
+        // The files that the relay writes are not trusted.
         let order = path.join("state/acme/certificates/c.test");
         fs::create_dir_all(&order).expect("a folder");
         fs::write(order.join("order.json"), "{\"names\":[\"c.test\"]}").expect("a file");
@@ -203,7 +204,7 @@ mod tests {
         folder
     }
 
-    /// What the helper says to a line.
+    /// The answer of the helper to a line.
     fn ask(folder: &Path, line: &str) -> String {
         let (mut ours, theirs) = UnixStream::pair().expect("a pair");
         ours.write_all(line.as_bytes()).expect("written");

@@ -1,4 +1,4 @@
-//! The way from the relay to the helper: one end of a socket pair, with what it is for.
+//! How the relay reaches the helper: it sends one end of a socket pair, with its purpose.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem::MaybeUninit;
@@ -21,7 +21,7 @@ impl HelperDoor {
     }
 }
 
-/// Passes the helper one end of a socket pair with what it is for, and gives the other.
+/// Passes the helper one end of a socket pair with its purpose, and returns the other end.
 pub(super) fn connect(control: BorrowedFd<'_>, target: &str) -> io::Result<UnixStream> {
     if target.len() > TARGET_BYTES_MAX {
         return Err(ErrorKind::InvalidInput.into());
@@ -36,7 +36,7 @@ pub(super) fn connect(control: BorrowedFd<'_>, target: &str) -> io::Result<UnixS
     match sendmsg(control, &data, &mut rights, flags) {
         Ok(_) => Ok(ours),
         Err(rustix::io::Errno::AGAIN) => Err(ErrorKind::WouldBlock.into()),
-        // It is gone; the poll says so, too.
+        // The helper is gone; the poll reports that, too.
         Err(error) => Err(error.into()),
     }
 }

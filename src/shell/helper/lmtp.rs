@@ -1,7 +1,7 @@
-//! The helper's end of a delivery: an LMTP server (RFC 2033) whose recipients all lead to one target.
+//! The helper's side of a delivery: an LMTP server (RFC 2033) whose recipients all lead to one target.
 //!
-//! The peer is the relay's own client, which is not believed: lines, recipients and the message have their bounds, and
-//! what does not parse ends the connection. A message is taken in whole before the first delivery of it; each recipient
+//! The peer is the relay's own client, which is not trusted: lines, recipients and the message have their bounds, and a
+//! syntax error ends the connection. The server receives the whole message before its first delivery; each recipient
 //! then has a delivery and a reply of its own.
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -166,7 +166,7 @@ impl Session<'_> {
     fn message(&mut self) -> io::Result<()> {
         let mut decoder = Decoder::new(Framing::Dot, LongLines::Take);
         let mut content = Content::default();
-        // A message that cannot be kept is read to its end all the same.
+        // A message that cannot be stored is still read to its end.
         let mut kept = Ok(());
         loop {
             let mut piece = Vec::new();
@@ -238,7 +238,7 @@ impl Session<'_> {
         }
     }
 
-    /// What is said of a message that was neither counted nor passed on.
+    /// The reply for a message that was neither counted nor passed on.
     fn untaken(&self, untaken: &Untaken) -> Outcome {
         match untaken {
             Untaken::Io(path, error) => {
@@ -257,7 +257,7 @@ impl Session<'_> {
         }
     }
 
-    /// What programs expect that deliver mail (Postfix's local(8); procmail and maildrop need no more).
+    /// The environment that delivery programs expect (Postfix's local(8); procmail and maildrop need no more).
     fn environment(&self, sender: &str, recipient: &Recipient) -> Vec<(&'static str, String)> {
         let mailbox = &recipient.mailbox;
         let local = mailbox.local_part();
@@ -286,7 +286,7 @@ impl Session<'_> {
     }
 }
 
-/// What came of one delivery.
+/// The result of one delivery.
 #[derive(Debug, Eq, PartialEq)]
 struct Outcome {
     code: u16,
@@ -295,7 +295,7 @@ struct Outcome {
     text: String,
 }
 
-/// Says in the log which file it was: the reply goes to senders, whom that does not concern.
+/// Logs the name of the file: the reply goes to senders, who need not know it.
 fn log_failure(path: &Path, error: &io::Error) {
     let cause = format!("{}: {error}", path.display());
     let folder = path.parent().unwrap_or(path);
@@ -314,7 +314,7 @@ impl Outcome {
         }
     }
 
-    /// Nothing that the system says about a file loses mail.
+    /// No error of a file loses mail.
     fn of_error(error: &io::Error) -> Self {
         match Errno::from_io_error(error) {
             Some(Errno::DQUOT) => Self::new(452, (4, 2, 2), "the mailbox is full"),
@@ -323,7 +323,8 @@ impl Outcome {
         }
     }
 
-    /// By the exit codes of sysexits.h, as Postfix reads them; what the operator has to mend loses nothing.
+    /// By the exit codes of sysexits.h, as Postfix interprets them; an error that the operator must correct loses
+    /// nothing.
     fn of_program(ended: &Ended, said: Option<&str>) -> Self {
         let code = match ended {
             Ended::Exit(code) => *code,
@@ -354,7 +355,7 @@ impl Outcome {
             76 => (554, (5, 5, 0), "remote error in protocol"),
             77 => (550, (5, 7, 1), "permission denied"),
             78 => (554, (5, 3, 5), "local configuration error"),
-            // What a shell says of a command that it cannot run or find.
+            // The codes of a shell for a command that it cannot run or find.
             126 | 127 => (451, (4, 3, 5), "a command cannot be run"),
             _ => (554, (5, 3, 0), "the program failed"),
         };

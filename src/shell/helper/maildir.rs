@@ -1,8 +1,7 @@
 //! Delivery into a maildir (as qmail and Courier define it): a file in `tmp`, synced, renamed into `new`, synced.
 //!
-//! A maildir that is not there is made, if the folder that it lies in is. Files that a crash leaves in `tmp` are for the
-//! mail reader to remove after 36 hours. Invariant: what is in `new` is whole and on the disk, and no file of another is
-//! replaced.
+//! A missing maildir is created if its parent folder exists. Files that a crash leaves in `tmp` are for the mail reader
+//! to remove after 36 hours. Invariant: a file in `new` is complete and on the disk, and no other file was replaced.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -44,7 +43,7 @@ fn write(path: &Path, head: &[u8], content: &Content) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Makes what is missing of a maildir.
+/// Makes the missing folders of a maildir.
 fn make(maildir: &Path) -> io::Result<()> {
     let mut made = make_folder(maildir)?;
     for name in ["tmp", "new", "cur"] {

@@ -1,4 +1,4 @@
-//! The helper: the one process that stays outside of the sandbox, and does there what the relay may not.
+//! The helper: the one process outside the sandbox, which does there what the relay may not.
 //!
 //! ```text
 //!   relay (sandbox) ── control socket: target + one end of a socket pair ──> helper ── a thread for each
@@ -6,13 +6,13 @@
 //!                                                             maildir:/path · | program · reports: · hooks/post-data
 //! ```
 //!
-//! It is this binary, started as the service's account before the sandbox closes, and has nothing but the control socket.
-//! Relay and helper end together. When the socket closes, the helper waits a little for what runs, ends that, and ends.
-//! When the helper is gone, the relay stops and fails: the sandbox lets it start nothing, so the service manager has to
-//! start both.
+//! It is this binary, started as the service's account before the sandbox closes, and has only the control socket.
+//! Relay and helper end together. When the socket closes, the helper waits a little for running work, ends that, and
+//! ends. When the helper is gone, the relay stops with a failure: its sandbox lets it start no process, so the service
+//! manager must start both.
 //!
-//! Invariant: the helper believes nothing. The relay talks to the network and may have fallen into other hands; so a
-//! target counts only if the configuration, which the helper reads by itself, names it; no word of a command, no path
+//! Invariant: the helper does not trust the relay, which talks to the network and may be under an attacker's control. A
+//! target is accepted only if the configuration, which the helper reads itself, names it; no word of a command, no path
 //! and no name of a variable comes from the relay; and every wait, buffer and number of threads has its bound.
 
 mod content;
@@ -52,7 +52,7 @@ pub const WORD: &str = "helper";
 pub(super) struct Helper(Option<mio::net::UnixStream>);
 
 impl Helper {
-    /// Starts it. A relay without one goes on, and puts off what needs it.
+    /// Starts the helper. A relay without one continues, and defers everything that needs it.
     pub(super) fn start(folder: &Path) -> Self {
         match begin(folder) {
             Ok(control) => Self(Some(control)),
@@ -78,7 +78,7 @@ impl Helper {
         HelperDoor(control.and_then(|control| control.as_fd().try_clone_to_owned().ok()))
     }
 
-    /// Tells the poll of it, which says when it has ended.
+    /// Registers it with the poll, which reports its end.
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match &mut self.0 {
             Some(control) => registry.register(control, token, Interest::READABLE),
@@ -105,7 +105,7 @@ fn begin(folder: &Path) -> io::Result<mio::net::UnixStream> {
         .stdin(Stdio::from(theirs))
         .stdout(Stdio::null())
         .spawn()?;
-    // It keeps the boundaries of messages, whatever the type is called.
+    // It keeps the boundaries of messages, whatever the name of the type.
     let ours = UnixStream::from(ours);
     ours.set_nonblocking(true)?;
     Ok(mio::net::UnixStream::from_std(ours))

@@ -1,8 +1,8 @@
-//! One run of a program of the operator's: a message on its standard input, what it writes kept within bounds, its exit
-//! code or why there is none.
+//! One run of an operator's program: a message on its standard input, its bounded output, and its exit code or the
+//! reason why there is none.
 //!
-//! No shell takes part. The program is the first of a process group of its own, which is killed as a whole when its time
-//! is over. One that does not read its input is none the worse for it.
+//! No shell is involved. The program leads a process group of its own, which is killed as a whole when its time is
+//! over. A program that does not read its input does not fail for that.
 
 use std::io::{self, ErrorKind, Read, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,11 +19,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use super::content::{BLOCK_BYTES, Content};
 use crate::limits::HOOK_OUTPUT_BYTES_MAX;
 
-/// What is run.
+/// A program to run.
 pub(super) struct Program<'a> {
     /// Its path and its arguments.
     pub(super) words: &'a [String],
-    /// Where it runs.
+    /// Its working directory.
     pub(super) folder: &'a Path,
     pub(super) environment: &'a [(&'a str, String)],
     /// How long it may take.
@@ -41,7 +41,7 @@ pub(super) enum Ended {
     NotRun(io::Error),
 }
 
-/// What it wrote, each within [`HOOK_OUTPUT_BYTES_MAX`].
+/// Its output, each stream within [`HOOK_OUTPUT_BYTES_MAX`].
 #[derive(Debug, Default)]
 pub(super) struct Output {
     /// The beginning of its standard output.
@@ -62,7 +62,7 @@ impl Running {
     /// Kills them all.
     pub(super) fn end_all(&self) {
         for group in self.groups().drain(..) {
-            // One that has just ended is not there.
+            // A group that has just ended does not exist.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
@@ -126,7 +126,7 @@ pub(super) fn run(
     (ended, output)
 }
 
-/// What is to be written to the program.
+/// The input of the program.
 struct Input<'a> {
     head: &'a [u8],
     content: &'a Content,
@@ -134,7 +134,7 @@ struct Input<'a> {
 }
 
 impl Input<'_> {
-    /// Writes what the pipe takes; says whether that was all.
+    /// Writes as much as the pipe takes; returns whether that was all.
     fn write_to(&mut self, pipe: &mut ChildStdin, block: &mut [u8]) -> io::Result<bool> {
         loop {
             let head = self.head.len() as u64;
@@ -164,7 +164,7 @@ impl Input<'_> {
     }
 }
 
-/// Feeds and hears the program until it ends; says whether it did in time.
+/// Feeds the program and reads its output until it ends; returns whether it ended in time.
 fn converse(
     child: &mut Child,
     mut input: Input<'_>,
@@ -214,7 +214,7 @@ fn converse(
     }
 }
 
-/// Waits until a pipe is ready, or the program has ended (which it says), or the time is over.
+/// Waits until a pipe is ready, or the program has ended (which it returns), or the time is over.
 fn wait(
     process: BorrowedFd<'_>,
     pipes: [(Option<BorrowedFd<'_>>, PollFlags); 3],
@@ -240,14 +240,14 @@ enum Keep {
     Last,
 }
 
-/// Reads what is there, and keeps some of it; says whether that is the end.
+/// Reads the available output, and keeps some of it; returns whether that is the end.
 fn hear(
     pipe: &mut impl Read,
     kept: &mut Vec<u8>,
     keep: Keep,
     block: &mut [u8],
 ) -> io::Result<bool> {
-    // More than a pipe holds; one who never stops writing must not keep us from looking at the clock.
+    // More than a pipe holds; a program that never stops writing must not keep us from looking at the clock.
     for _ in 0..READS_MAX {
         let len = match pipe.read(block) {
             Ok(0) => return Ok(true),

@@ -1,5 +1,5 @@
-//! The helper's end of a question to `hooks/post-data`: the message and its facts come in, the hook runs, its exit code
-//! and its output go back. What they mean is for the other end to say ([`crate::hook`]).
+//! The helper's side of a question to `hooks/post-data`: it receives the message and its facts, runs the hook, and
+//! returns the exit code and the output. The other side interprets them ([`crate::hook`]).
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -26,7 +26,8 @@ pub(super) fn serve(mut stream: &UnixStream, shared: &Shared) -> io::Result<()> 
         let len = uninterrupted(|| stream.read(&mut block))?;
         let mut piece = Vec::new();
         let progress = request.on_bytes(block.get(..len).unwrap_or_default(), &mut piece);
-        // A long message waits where temporary files do: a hook is asked before any state of the relay is known here.
+        // A long message is stored in the folder for temporary files: a hook is asked before the state folder of the
+        // relay is known here.
         content.push(&piece, &std::env::temp_dir())?;
         match progress {
             HookProgress::Whole => break,

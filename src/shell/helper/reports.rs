@@ -1,5 +1,5 @@
-//! Delivery into the counts of reports: what a report says goes into `reports/DOMAIN.json` of the state, whatever is no
-//! report to `admin`.
+//! Delivery of reports: the content of a report is counted in `reports/DOMAIN.json` of the state folder; a message that
+//! is not a report goes to `admin`.
 //!
 //! | file | what is in it |
 //! | --- | --- |
@@ -8,9 +8,10 @@
 //! | `summary.json` | [`Page`]: what the status page shows |
 //! | `lock` | nothing; whoever writes holds it |
 //!
-//! A ledger that cannot be read is set aside as `DOMAIN.json.damaged`. Invariants: one thread of one process reads a report
-//! at a time; when a delivery is done, its counts are on the disk; a report that comes again after a crash is known by its
-//! id, which is in the file that its counts are in. A report that is refused is done with: its sender is told nothing.
+//! A ledger that cannot be read is set aside as `DOMAIN.json.damaged`. Invariants: one thread of one process reads a
+//! report at a time; when a delivery is done, its counts are on the disk; a report that arrives again after a crash is
+//! recognized by its id, which is in the same file as its counts. A refused report is finished: its sender is not
+//! notified.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _};
@@ -53,11 +54,11 @@ pub(super) enum Untaken {
     Config(String),
     /// It was passed on before, and has come back.
     Loop,
-    /// It is no report, and there is nobody to pass it on to.
+    /// It is not a report, and there is no administrator to pass it on to.
     NoAdmin,
 }
 
-/// Counts a report, or passes on what is none.
+/// Counts a report, or passes on any other message.
 pub(super) fn deliver(
     sender: Option<&ReversePath>,
     mailbox: &Mailbox,
@@ -131,7 +132,7 @@ fn with_crlf(text: &[u8]) -> Vec<u8> {
     lines
 }
 
-/// The author, where this host has found that DMARC passes. What others say in our name does not come this far.
+/// The author's domain, if this host has found that DMARC passes. A forged result in our name does not get this far.
 fn reporter(config: &Config, header: &Header) -> Reporter {
     let authors = authors(header).unwrap_or_default();
     let [author] = authors.as_slice() else {
@@ -147,7 +148,7 @@ fn reporter(config: &Config, header: &Header) -> Reporter {
     }
 }
 
-/// The served domain that a domain is, or lies under.
+/// The served domain that contains a domain.
 fn served<'a>(config: &'a Config, domain: &Domain) -> Option<&'a Domain> {
     let mut name = domain.as_str();
     loop {
@@ -250,8 +251,8 @@ impl Place {
         Ok("the report is not taken, and its reporter not told")
     }
 
-    /// Counts what became of a message. Of the summary that is written anew which `changed` names; and all of it on
-    /// another day, since it is about the last ones.
+    /// Counts the result of a message. Rewrites the part of the summary that `changed` names, or all of it on another
+    /// day, because it covers the most recent days.
     fn tally(
         &self,
         config: &Config,
@@ -318,7 +319,7 @@ impl Place {
     }
 }
 
-/// What is kept of a domain, in the folder of the reports; nothing where it cannot be understood.
+/// The stored ledger of a domain; `None` if it cannot be understood.
 pub fn ledger_of(folder: &Path, domain: &Domain) -> io::Result<Option<Ledger>> {
     match bounded(&folder.join(file_of(domain))) {
         Ok(bytes) => Ok(Ledger::parse(&bytes)),
@@ -327,7 +328,7 @@ pub fn ledger_of(folder: &Path, domain: &Domain) -> io::Result<Option<Ledger>> {
     }
 }
 
-/// What became of all that came.
+/// The results of all messages.
 pub fn tally_of(folder: &Path) -> Tally {
     let bytes = bounded(&folder.join(TALLY)).unwrap_or_default();
     serde_json::from_slice(&bytes).unwrap_or_default()
@@ -341,7 +342,7 @@ fn bounded(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Removes what a crash has left of files that were being written. Nobody else writes here.
+/// Removes temporary files that a crash has left. No other process writes here.
 fn sweep(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -352,7 +353,7 @@ fn sweep(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A name of one label keeps its dot, which makes it none of the files that are there besides.
+/// A name of one label keeps its dot, so that it differs from the other files in the folder.
 fn file_of(domain: &Domain) -> String {
     match domain.as_str().contains('.') {
         true => format!("{domain}.json"),
@@ -383,8 +384,8 @@ fn pass_on(
     if before.any(|field| field.unfolded().eq_ignore_ascii_case(mark.as_bytes())) {
         return Err(Untaken::Loop);
     }
-    // A DSN is answered by none; of any other message the postmaster here is told, since its sender's domain has not allowed
-    // this host to send in its name.
+    // A DSN is answered by none. For any other message the postmaster here is informed, because the domain of its
+    // sender has not allowed this host to send in its name.
     let domain = mailbox.domain();
     let from = match sender.is_none_or(ReversePath::is_null) {
         true => String::new(),

@@ -1,4 +1,5 @@
-//! The helper's own life: it takes connections from the control socket, each with what it is for, until that closes.
+//! The main loop of the helper: it receives connections from the control socket, each with its purpose, until that
+//! closes.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -39,7 +40,7 @@ pub fn serve(folder: &Path) -> io::Result<()> {
             begin(&shared, target, UnixStream::from(stream));
         }
     }
-    // What has a whole message may finish: the relay that comes next would repeat it.
+    // A delivery with a complete message may finish: the next relay would repeat it.
     let by = Instant::now() + STOP_TIMEOUT;
     while shared.at_work() > 0 && Instant::now() < by {
         thread::sleep(LOOK_INTERVAL);
@@ -50,10 +51,10 @@ pub fn serve(folder: &Path) -> io::Result<()> {
 
 /// Less than the service's account may do; programs inherit the limits.
 fn restrict() {
-    // Another process of the account, the relay above all, must not look or write into this one. (Landlock forbids the
-    // relay that, too, where the kernel has it.)
+    // Another process of the account, above all the relay, must not read or write this one's memory. (Landlock forbids
+    // that to the relay too, if the kernel has it.)
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    // Where the system refuses, what is there stays: a service manager has set it.
+    // If the system refuses, the existing limit stays: a service manager has set it.
     for (resource, most) in [(Resource::Core, 0), (Resource::Nofile, 1_024)] {
         let limit = Rlimit {
             current: Some(most),
@@ -63,7 +64,7 @@ fn restrict() {
     }
 }
 
-/// The next connection and what it is for; `None` at the end.
+/// The next connection and its purpose; `None` at the end.
 fn receive() -> io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
     let mut target = vec![0; TARGET_BYTES_MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -86,7 +87,7 @@ fn receive() -> io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
     Ok((len > 0).then_some((target, stream)))
 }
 
-/// Begins a thread for a connection, or says that there are too many.
+/// Starts a thread for a connection, or replies that there are too many.
 fn begin(shared: &Arc<Shared>, target: String, stream: UnixStream) {
     let is_dns = target == dns_hook::TARGET;
     let is_hook = target == HOOK || is_dns;

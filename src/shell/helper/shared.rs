@@ -1,4 +1,4 @@
-//! What all connections of the helper share.
+//! Data that all connections of the helper share.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::directory::Directory;
 use super::program::Running;
 
-/// What all connections share.
+/// Data that all connections share.
 pub(super) struct Shared {
-    /// What the configuration names.
+    /// The targets of the configuration.
     pub(super) directory: Directory,
     /// The programs that run.
     pub(super) running: Running,

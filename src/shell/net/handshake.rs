@@ -1,4 +1,5 @@
-//! A handshake as a client of ours would do it, to see what it is shown. For `chopar doctor`, never for the relay.
+//! A TLS handshake as a client would perform it, to see what clients are shown. For `chopar doctor`, never for the
+//! relay.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
@@ -39,7 +40,7 @@ pub enum Old {
     Tls11,
 }
 
-/// What the server has shown.
+/// The data that the server has presented.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HandshakeResult {
     /// The version that was agreed on.
@@ -49,16 +50,17 @@ pub struct HandshakeResult {
     /// Whether the certificate is for the name that was asked for.
     pub has_name: bool,
     pub names: Vec<Box<str>>,
-    /// From when to when it is valid, where that can be read.
+    /// The validity, if it can be read.
     pub validity: Option<(Timestamp, Timestamp)>,
-    /// Nobody else has signed it.
+    /// Its only signature is its own.
     pub is_self_signed: bool,
 }
 
 /// A connection under TLS.
 pub type Secured = StreamOwned<ClientConnection, TcpStream>;
 
-/// Does a handshake for a name, and takes every certificate; gives the connection and what was shown, or why there is none.
+/// Performs a handshake for a name, and accepts every certificate; returns the connection and the server's data, or the
+/// error.
 pub fn shake(
     stream: TcpStream,
     name: &Domain,
@@ -96,7 +98,7 @@ pub fn shake(
     Ok((secured, shown))
 }
 
-/// A client that takes whatever certificate it is shown.
+/// A client that accepts every certificate.
 fn taking_every_certificate(offer: Offer) -> Result<Arc<ClientConfig>, rustls::Error> {
     let provider = Arc::new(ring::default_provider());
     let versions: &[_] = match offer {
@@ -124,7 +126,7 @@ fn while_valid(validity: Option<(Timestamp, Timestamp)>, now: Timestamp) -> Time
     }
 }
 
-/// Whether a chain leads to a root of the system, whatever its name; else why not.
+/// Whether a chain leads to a root of the system, whatever its name; otherwise why not.
 fn judged(
     end: &CertificateDer<'_>,
     rest: &[CertificateDer<'_>],
@@ -167,12 +169,12 @@ fn has_name(end: &CertificateDer<'_>, asked: &rustls::pki_types::ServerName<'_>)
         .is_ok_and(|parsed| rustls::client::verify_server_name(&parsed, asked).is_ok())
 }
 
-/// Whether a server would speak a version that is no longer spoken, as its first answer to a greeting of that version shows.
+/// Whether a server accepts an obsolete version, as its first answer to a ClientHello of that version shows.
 pub fn speaks(stream: &mut TcpStream, old: Old, random: &[u8; 32]) -> io::Result<bool> {
     stream.write_all(&greeting(old, random))?;
     let mut front = [0; 6];
     match stream.read_exact(&mut front) {
-        // A handshake record that begins with ServerHello: it goes along. An alert: it does not.
+        // A handshake record that begins with ServerHello: it accepts. An alert: it does not.
         Ok(()) => Ok(front.first() == Some(&HANDSHAKE) && front.last() == Some(&SERVER_HELLO)),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(false),
@@ -180,8 +182,8 @@ pub fn speaks(stream: &mut TcpStream, old: Old, random: &[u8; 32]) -> io::Result
     }
 }
 
-/// ClientHello of an old version in a record of its own (RFC 2246 and RFC 4346 section 7.4.1.2): the suites that servers of
-/// that time had, and the curves and forms of points that they need.
+/// ClientHello of an old version in a record of its own (RFC 2246 and RFC 4346 section 7.4.1.2), with the cipher suites
+/// of servers of that time, and the curves and point formats that they need.
 fn greeting(old: Old, random: &[u8; 32]) -> Vec<u8> {
     let minor = match old {
         Old::Tls10 => 1,

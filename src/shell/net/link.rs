@@ -1,4 +1,4 @@
-//! A connection that waits: TCP with TLS on it when it is asked for. For commands and the demo, never for the relay.
+//! A blocking connection: TCP, with TLS on request. For commands and the demo, never for the relay.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use crate::address::Domain;
 use crate::engine::event::{TlsSession, TlsSide};
 use crate::shell::tls::Tls;
 
-/// What both ends of such connections need for their handshakes: a self-signed certificate, and trust in any.
+/// The TLS settings of both ends of such connections: a self-signed certificate, and trust in any.
 pub struct LinkTls(Tls);
 
 impl LinkTls {
@@ -36,7 +36,7 @@ impl Link {
         Ok(Self { stream, tls: None })
     }
 
-    /// Does the handshake; gives what was agreed.
+    /// Performs the handshake; returns the negotiated parameters.
     pub fn start_tls(&mut self, tls: &LinkTls, side: &TlsSide) -> io::Result<TlsSession> {
         let mut connection = Box::new(tls.0.connection(side).map_err(io::Error::other)?);
         while connection.is_handshaking() {

@@ -1,7 +1,7 @@
 //! Listening sockets: bound here, or passed by systemd; TCP for hosts, Unix for the programs of this machine.
 //!
-//! A Unix socket of the same path is replaced only when nobody answers on it. Invariant: when the process has no
-//! descriptor left, whoever connects hears 421 from the one that is kept in reserve, and the loop does not spin.
+//! An existing Unix socket of the same path is replaced only if no process answers on it. Invariant: when the process
+//! has no descriptor left, a new client gets 421 through the one that is kept in reserve, and the loop does not spin.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -29,14 +29,14 @@ use crate::shell::process::log;
 #[derive(Debug)]
 pub(in crate::shell) struct ListeningPort {
     pub(in crate::shell) listener: Listener,
-    /// Whether somebody may be waiting at it.
+    /// Whether a client may be waiting.
     pub(in crate::shell) ready: bool,
-    /// Who bound it.
+    /// The binder of the socket.
     pub(in crate::shell) binder: Binder,
     socket: Bound,
 }
 
-/// Who bound a socket.
+/// The binder of a socket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::shell) enum Binder {
     Daemon,
@@ -50,14 +50,14 @@ enum Bound {
     Unix(UnixListener, PathBuf),
 }
 
-/// What came of one attempt to accept.
+/// The result of one attempt to accept.
 #[derive(Debug)]
 pub(in crate::shell) enum Accepted {
     /// Somebody.
     Connection(Socket, Peer),
-    /// Somebody who was gone again, or who may not.
+    /// A client that disconnected before, or that may not connect.
     Nobody,
-    /// Nobody waits.
+    /// No client waits.
     Empty,
     /// The system has no descriptor or no memory left.
     Exhausted,
@@ -71,7 +71,7 @@ pub enum ListenError {
         /// The key under `[listen]`.
         key: &'static str,
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         error: io::Error,
     },
     /// A Unix socket cannot be bound.
@@ -134,8 +134,8 @@ fn cure(key: &str, error: &io::Error) -> String {
     }
 }
 
-/// What would keep a start from binding the addresses. Nobody listens meanwhile, so no client is led astray; where the
-/// relay runs already, its own ports are taken. Whether the daemon may take low ports, only it can tell.
+/// What would prevent a start from binding the addresses. Nothing listens during the check, so no client is misled; if
+/// the relay runs already, its own ports are in use. Only the daemon can tell whether it may bind low ports.
 pub(in crate::shell) fn obstacles(listen: &Listeners, is_running: bool) -> Vec<ListenError> {
     let keys = [
         ("smtp", &listen.smtp),
@@ -215,7 +215,7 @@ pub(in crate::shell) fn bind(
     Ok((ports, passed.challenges()))
 }
 
-/// The sockets that systemd passed for a key, where it has to or did.
+/// The sockets that systemd passed for a key, if it must or did.
 fn passed_for(
     key: &'static str,
     listen: &Listen,
@@ -244,7 +244,7 @@ fn tcp_ports(listener: Listener, sockets: Vec<TcpListener>, binder: Binder) -> V
         .collect()
 }
 
-/// Binds what the status is seen at. Where that cannot be, mail goes its way all the same.
+/// Binds the address of the status page. If that fails, mail continues.
 fn bind_status(listen: &Listen, passed: &mut Passed) -> Vec<ListeningPort> {
     let key = "status";
     match passed_for(key, listen, passed) {
@@ -282,8 +282,8 @@ pub(in crate::shell) fn bind_local(runtime_dir: &Path) -> Result<Vec<ListeningPo
     bound.collect()
 }
 
-/// The sockets of programs of this machine and who may connect. At both the kernel says who that is, and the engine what
-/// they may.
+/// The sockets for programs of this machine, with their modes. At both the kernel reports the client's uid, and the
+/// engine decides what it may do.
 const UNIX_SOCKETS: [(&str, Listener, u32); 2] = [
     ("submit.sock", Listener::Submit, 0o666),
     ("control.sock", Listener::Control, 0o666),
@@ -299,7 +299,7 @@ impl ListeningPort {
         }
     }
 
-    /// Tells the poll of it.
+    /// Registers it with the poll.
     pub(in crate::shell) fn register(
         &mut self,
         registry: &Registry,
@@ -319,15 +319,15 @@ impl ListeningPort {
         }
     }
 
-    /// Nobody finds the socket of a relay that ends.
+    /// Removes the socket file of a relay that ends.
     pub(in crate::shell) fn remove_file(&self) {
         if let Some(path) = self.path() {
-            // The next start replaces what stays.
+            // The next start replaces a file that stays.
             drop(fs::remove_file(path));
         }
     }
 
-    /// Where it listens.
+    /// The address of the listener.
     pub(in crate::shell) fn name(&self) -> String {
         match &self.socket {
             Bound::Tcp(socket) => match socket.local_addr() {
@@ -338,7 +338,7 @@ impl ListeningPort {
         }
     }
 
-    /// Takes whoever is first in line.
+    /// Accepts the first waiting client.
     pub(in crate::shell) fn accept(&mut self) -> Accepted {
         let accepted = match &self.socket {
             Bound::Tcp(socket) => socket.accept().and_then(|(stream, remote)| {
@@ -367,7 +367,7 @@ impl ListeningPort {
     }
 }
 
-/// A descriptor that is kept for the moment in which there is no other.
+/// A reserve descriptor, for when there is no other.
 #[derive(Debug)]
 pub(in crate::shell) struct Reserve(Option<File>);
 
@@ -377,11 +377,11 @@ impl Reserve {
         Self(File::open("/dev/null").ok())
     }
 
-    /// Gives the descriptor to whoever is first in line, for as long as it takes to say `reply`.
+    /// Uses the descriptor to send `reply` to the first waiting client.
     pub(in crate::shell) fn refuse(&mut self, port: &mut ListeningPort, reply: &[u8]) {
         self.0 = None;
         if let Accepted::Connection(Socket::Tcp(mut stream), _) = port.accept() {
-            // Who cannot be told is told by the close.
+            // A client that cannot be sent a reply sees the close.
             drop(stream.write(reply));
             drop(stream.shutdown(std::net::Shutdown::Write));
         }
@@ -417,7 +417,7 @@ fn bind_unix(path: &Path, mode: u32) -> Result<UnixListener, ListenError> {
         }
         Err(_) => {}
     }
-    // The mode is right from the bind on. To change it later is to change whatever has the name by then.
+    // The mode is right from the bind on: changing it later could change another file that has the name by then.
     let mask = Mode::from_raw_mode(0o777 & !mode);
     let before = rustix::process::umask(mask);
     let bound = UnixListener::bind(path);

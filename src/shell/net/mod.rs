@@ -1,4 +1,4 @@
-//! Sockets and what runs on them: connections, listening sockets, datagrams, TLS handshakes as a client.
+//! Sockets: connections, listening sockets, datagrams, and TLS handshakes as a client.
 
 pub mod handshake;
 pub mod link;

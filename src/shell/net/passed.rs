@@ -1,8 +1,8 @@
-//! The listening sockets that systemd passes (sd_listen_fds(3)), by the name that FileDescriptorName= of the socket unit gives
-//! them: that of a key of `[listen]`, or `acme-http` and `acme-tls` for the challenges of ACME.
+//! The listening sockets that systemd passes (sd_listen_fds(3)). The name that FileDescriptorName= of the socket unit
+//! gives a socket is a key of `[listen]`, or `acme-http` or `acme-tls` for the challenges of ACME.
 //!
-//! A socket that is passed is used and the address of its key not bound: systemd has that port, and keeps it. A key that is
-//! turned off stays off. Invariant: each socket that was passed is used, or named in the log.
+//! A passed socket is used instead of binding the address of its key: systemd has that port, and keeps it. A key that
+//! is turned off stays off. Invariant: each passed socket is used, or named in the log.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -40,14 +40,14 @@ impl Passed {
         Self { sockets, names }
     }
 
-    /// The sockets of a key that takes no others; nothing where none was passed.
+    /// The sockets of a key that takes no others; `None` if none was passed.
     pub(in crate::shell) fn listeners(&mut self, key: &'static str) -> Option<Vec<TcpListener>> {
         let found = self.of_name(key);
         let is_any = !found.is_empty();
         is_any.then(|| found.into_iter().map(TcpListener::from_std).collect())
     }
 
-    /// The sockets of a key that has addresses, in their place; nothing where none was passed.
+    /// The sockets that replace the addresses of a key; `None` if none was passed.
     pub(in crate::shell) fn instead_of(
         &mut self,
         key: &'static str,
@@ -81,7 +81,7 @@ impl Passed {
         Some(found.into_iter().map(TcpListener::from_std).collect())
     }
 
-    /// What is left: the sockets for challenges; any other has a name that nothing here has.
+    /// The rest: the sockets for challenges; any other has an unknown name.
     pub(in crate::shell) fn challenges(mut self) -> ChallengeSockets {
         let sockets = ChallengeSockets {
             http: self.of_name("acme-http"),
@@ -91,7 +91,7 @@ impl Passed {
             let Some(name) = name else {
                 continue;
             };
-            // Whatever it is, it is closed: else each program that the helper starts would have it.
+            // Any other socket is closed, because otherwise each program that the helper starts would inherit it.
             drop(self.sockets.take_tcp_listener(index));
             drop(self.sockets.take_unix_listener(index));
             drop(self.sockets.take_udp_socket(index));
@@ -102,7 +102,7 @@ impl Passed {
         sockets
     }
 
-    /// The sockets of a name, which do not block; one that does not listen is named in the log.
+    /// The sockets of a name, set to non-blocking; one that does not listen is named in the log.
     fn of_name(&mut self, key: &str) -> Vec<std::net::TcpListener> {
         let Self { sockets, names } = self;
         let named = names.iter_mut().enumerate();

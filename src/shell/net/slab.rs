@@ -1,4 +1,4 @@
-//! A table whose indices are small and used again, as tokens for the poll.
+//! A table with small, reused indices, which serve as tokens of the poll.
 
 /// Values by a small index.
 #[derive(Debug)]
@@ -48,12 +48,12 @@ impl<T> Slab<T> {
         Some(value)
     }
 
-    /// Looks at a value.
+    /// Returns a value.
     pub(in crate::shell) fn get(&self, key: usize) -> Option<&T> {
         self.slots.get(key)?.as_ref()
     }
 
-    /// Looks at a value, to change it.
+    /// Returns a value for changes.
     pub(in crate::shell) fn get_mut(&mut self, key: usize) -> Option<&mut T> {
         self.slots.get_mut(key)?.as_mut()
     }

@@ -1,4 +1,4 @@
-//! One connection: TCP or Unix, in clear or under TLS, read and written without ever waiting.
+//! One connection: TCP or Unix, plain or under TLS, read and written without ever waiting.
 //!
 //! ```text
 //!   Connecting --> Open --StartTls--> Upgrading --output is out--> Securing --handshake--> Open
@@ -6,9 +6,10 @@
 //!                    '------------------ Close --> Closing --output is out--> Lingering <---'
 //! ```
 //!
-//! Readiness comes as edges and is kept until the system says that there is nothing more. What is sent is kept only
-//! until the kernel takes it. An orderly close says so in TLS, shuts the sending half, and then reads and discards
-//! for a while: closing a socket with unread input would reset it, and the peer would lose the reply that says why.
+//! Readiness arrives as edges and is remembered until the system reports that there is no more. Output is kept only
+//! until the kernel takes it. An orderly close sends the TLS close alert, shuts down the sending half, and then reads
+//! and discards input for a while: closing a socket with unread input would reset it, and the peer would lose the reply
+//! that gives the reason.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -48,13 +49,13 @@ pub(in crate::shell) struct Stream {
 /// Which side began a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Side {
-    /// The peer. What cannot be answered need not be read.
+    /// The peer. Input that cannot be answered need not be read.
     Theirs,
-    /// We. What the peer said before it went is the answer to what we had sent, and is read to its end.
+    /// We. Input that the peer sent before it closed is the answer to our output, and is read to its end.
     Ours,
 }
 
-/// What there is to be read.
+/// The state of the input.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Inflow {
     /// Nothing; an edge will come.
@@ -75,14 +76,14 @@ enum Stage {
     Lingering { discarded: usize },
 }
 
-/// What came of one attempt to read.
+/// The result of one attempt to read.
 #[derive(Debug, Eq, PartialEq)]
 pub(in crate::shell) enum ReadResult {
-    /// So many bytes were read.
+    /// This number of bytes was read.
     Bytes(usize),
-    /// So many bytes went into TLS, and gave none.
+    /// This number of bytes went into TLS, without decrypted data.
     Progress(usize),
-    /// The connection stands.
+    /// The connection is established.
     Connected,
     /// The handshake is done.
     Secured(TlsSession),
@@ -92,19 +93,19 @@ pub(in crate::shell) enum ReadResult {
     Lost(Lost),
 }
 
-/// What came of writing.
+/// The result of writing.
 #[derive(Debug, Eq, PartialEq)]
 pub(in crate::shell) enum WriteResult {
-    /// Everything is out, and somebody is to hear of it.
+    /// The output buffer is empty; report `Drained`.
     Drained,
-    /// Nothing to tell.
+    /// Nothing to report.
     Idle,
     /// The connection is gone.
     Lost(Lost),
 }
 
 impl Socket {
-    /// Tells the poll of it, once and for both directions.
+    /// Registers it with the poll, once and for both directions.
     pub(in crate::shell) fn register(
         &mut self,
         registry: &Registry,
@@ -124,7 +125,7 @@ impl Socket {
         }
     }
 
-    /// Whether a connection that was begun stands.
+    /// Whether a started connection is established.
     fn is_connected(&self) -> io::Result<bool> {
         let Self::Tcp(stream) = self else {
             return Ok(true);
@@ -170,7 +171,7 @@ impl Write for Socket {
 }
 
 impl Stream {
-    /// A connection that stands.
+    /// An established connection.
     pub(in crate::shell) fn accepted(socket: Socket, conn: ConnId) -> Self {
         Self::new(socket, conn, Stage::Open, Side::Theirs)
     }
@@ -195,9 +196,9 @@ impl Stream {
         }
     }
 
-    /// The poll says that there is something; `ended` that the peer will send no more.
+    /// The poll reports readiness; `ended` that the peer will send no more.
     pub(in crate::shell) fn on_ready(&mut self, readable: bool, writable: bool, ended: bool) {
-        // That a connection stands shows as room for output.
+        // An established connection shows as writable.
         if ended {
             self.inflow = Inflow::Ending;
         } else if readable || matches!(self.stage, Stage::Connecting) {
@@ -206,7 +207,7 @@ impl Stream {
         self.writable |= writable;
     }
 
-    /// Whether reading may bring something that may be taken. `wanted` is what the engine says.
+    /// Whether reading may return something that may be passed on. `wanted` is the engine's answer.
     pub(in crate::shell) fn may_read(&self, wanted: bool) -> bool {
         let allowed = match self.stage {
             Stage::Open => wanted && self.output.len() <= OUTPUT_BYTES_MAX,
@@ -238,7 +239,7 @@ impl Stream {
         matches!(self.stage, Stage::Lingering { .. })
     }
 
-    /// Adds to what is to be written.
+    /// Adds to the output.
     pub(in crate::shell) fn send(&mut self, bytes: Vec<u8>) {
         self.drain_owed = true;
         if self.output.is_empty() {
@@ -253,7 +254,7 @@ impl Stream {
         self.stage = Stage::Upgrading(side);
     }
 
-    /// Closes in order once everything is written. Nothing is told of it after this.
+    /// Closes in order once all output is written. Nothing is reported after this.
     pub(in crate::shell) fn close(&mut self) {
         self.drain_owed = false;
         self.look_again();
@@ -275,7 +276,7 @@ impl Stream {
         }
     }
 
-    /// Writes what the kernel takes.
+    /// Writes as much as the kernel takes.
     pub(in crate::shell) fn write(&mut self, tls: &Tls) -> WriteResult {
         if matches!(self.stage, Stage::Connecting) || !self.writable {
             return WriteResult::Idle;
@@ -292,7 +293,7 @@ impl Stream {
             Err(WriteError::Socket(_))
                 if self.side == Side::Ours && matches!(self.stage, Stage::Open) =>
             {
-                // Nothing more goes out; that it is over shows when all that came has been read.
+                // No more output is possible; the end is reported when all input has been read.
                 self.output = Vec::new();
                 self.written = 0;
                 self.drain_owed = false;
@@ -350,7 +351,7 @@ impl Stream {
             Ok(0) => return ReadResult::Lost(Lost::Eof),
             Ok(len) => return ReadResult::Bytes(len),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            // The stream ended without a close_notify: what came may have been cut by somebody.
+            // The stream ended without a close_notify: an attacker may have truncated the input.
             Err(_) => return ReadResult::Lost(Lost::Reset),
         }
         let len = match connection.read_tls(&mut self.socket) {
@@ -359,7 +360,7 @@ impl Stream {
             Err(error) => return self.failed(&error),
         };
         if let Err(error) = connection.process_new_packets() {
-            // The alert that says why; if it does not fit it is not worth waiting for.
+            // The alert with the reason; if it does not fit, it is not worth waiting for.
             drop(connection.write_tls(&mut self.socket));
             return ReadResult::Lost(Lost::Tls(error.to_string()));
         }
@@ -388,8 +389,8 @@ impl Stream {
         loop {
             match self.socket.read(into) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // The kernel had no more than this; whatever comes later comes with an edge of its own, and the
-                // end of the stream, which may already be there, was announced.
+                // The kernel had no more than this. Later input comes with an edge of its own, and an end of the
+                // stream, which may be there already, was announced.
                 Ok(len) if len < into.len() && self.inflow == Inflow::Waiting => {
                     self.inflow = Inflow::Empty;
                     return Ok(len);
@@ -492,7 +493,7 @@ enum WriteError {
     Tls(String),
 }
 
-/// What an error of the socket means.
+/// The cause for an error of the socket.
 pub(in crate::shell) fn lost(error: &io::Error) -> Lost {
     match error.kind() {
         ErrorKind::ConnectionRefused => Lost::Refused,

@@ -1,8 +1,8 @@
-//! The connections of the loop: which there are, which have something to do, and which only wait to be gone.
+//! The connections of the loop: all of them, those with work to do, and those that only wait to be closed.
 //!
-//! Invariant: what was sent before a connection is closed is offered to the kernel before the connection goes, however many
-//! close. Where more of them wait than [`LINGERING_MAX`], those that held no place of a session make room first, and of these
-//! the one whose time ends first.
+//! Invariant: output that was sent before a connection is closed is offered to the kernel before the connection goes,
+//! however many close. If more of them wait than [`LINGERING_MAX`], those that held no place of a session make room
+//! first, and of these the one whose time ends first.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -14,18 +14,18 @@ use crate::shell::net::stream::Stream;
 
 /// All connections, by the index that is in their token.
 pub(in crate::shell) struct Streams {
-    /// Each in a place of its own, so that the table is small when a crowd has gone.
+    /// Each in a box, so that the table is small when many clients have gone.
     streams: Slab<Box<Entry>>,
     /// By the slot of the engine's id.
     slots: Vec<Option<(ConnId, usize)>>,
     ready: VecDeque<usize>,
     stalled: Vec<usize>,
     unwritten: Vec<usize>,
-    /// Those that are closing and have been written to since: when each is dropped. In the order in which they make room.
+    /// Closing connections that have been written to since: when each is dropped, in the order in which they make room.
     closing: [BTreeSet<(Instant, usize)>; 2],
 }
 
-/// What a connection is for, in the order in which those that are closing make room.
+/// The purpose of a connection, in the order in which closing connections make room.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::shell) enum Use {
     /// Something short that takes no place of a session: a refusal, or a page.
@@ -37,13 +37,13 @@ pub(in crate::shell) enum Use {
 struct Entry {
     stream: Stream,
     purpose: Use,
-    /// Where it is in `closing`.
+    /// Its position in `closing`.
     drop_at: Option<Instant>,
     listed: Listed,
     unwritten: bool,
 }
 
-/// Where an index waits.
+/// The lists that contain an index.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Listed {
     Nowhere,
@@ -52,7 +52,7 @@ enum Listed {
 }
 
 impl Streams {
-    /// Tables with room for all sessions that there may be. Those of their pages that are not used cost nothing.
+    /// Tables with room for the maximum number of sessions. Unused pages cost nothing.
     pub(in crate::shell) fn new() -> Self {
         Self {
             streams: Slab::with_capacity(SESSIONS_MAX_DEFAULT),
@@ -143,7 +143,7 @@ impl Streams {
         }
     }
 
-    /// The connection is to be looked at.
+    /// Marks a connection to be served.
     pub(in crate::shell) fn make_ready(&mut self, key: usize) {
         if let Some(entry) = self.streams.get_mut(key)
             && entry.listed != Listed::Ready
@@ -153,7 +153,7 @@ impl Streams {
         }
     }
 
-    /// The connection has input that nobody wants yet.
+    /// The connection has input that is not wanted yet.
     pub(in crate::shell) fn stall(&mut self, key: usize) {
         if let Some(entry) = self.streams.get_mut(key)
             && entry.listed == Listed::Nowhere
@@ -179,12 +179,12 @@ impl Streams {
         entry.is_some_and(|entry| entry.stream.has_output())
     }
 
-    /// Whether any is to be written to.
+    /// Whether any has output to write.
     pub(in crate::shell) fn has_unwritten(&self) -> bool {
         !self.unwritten.is_empty()
     }
 
-    /// The next one that has something to write.
+    /// The next one with output to write.
     pub(in crate::shell) fn next_unwritten(&mut self) -> Option<usize> {
         let key = self.unwritten.pop()?;
         if let Some(entry) = self.streams.get_mut(key) {
@@ -193,12 +193,12 @@ impl Streams {
         Some(key)
     }
 
-    /// How many are to be looked at.
+    /// The number of connections to be served.
     pub(in crate::shell) fn ready_len(&self) -> usize {
         self.ready.len()
     }
 
-    /// The next one that is to be looked at.
+    /// The next connection to be served.
     pub(in crate::shell) fn next_ready(&mut self) -> Option<usize> {
         let key = self.ready.pop_front()?;
         if let Some(entry) = self.streams.get_mut(key) {
@@ -207,7 +207,7 @@ impl Streams {
         Some(key)
     }
 
-    /// Those whose input is wanted now are to be looked at again.
+    /// Marks stalled connections whose input is wanted now.
     pub(in crate::shell) fn wake_stalled(&mut self, wanted: impl Fn(ConnId) -> bool) {
         let mut stalled = std::mem::take(&mut self.stalled);
         stalled.retain(|&key| {
@@ -248,7 +248,7 @@ impl Streams {
         firsts.map(|(at, _)| *at).min()
     }
 
-    /// Drops those whose time has come.
+    /// Drops connections whose time is over.
     pub(in crate::shell) fn expire(&mut self, now: Instant) {
         while let Some(&(_, key)) = self
             .closing
@@ -260,7 +260,7 @@ impl Streams {
         }
     }
 
-    /// Drops those that are too many to wait for. What is to be written has been before.
+    /// Drops connections beyond the number that may linger. Their output has been offered before.
     pub(in crate::shell) fn make_room(&mut self) {
         self.make_room_beyond(LINGERING_MAX);
     }

@@ -1,6 +1,6 @@
-//! A blocking connection with a deadline: however slowly the other side sends or takes bytes, no call waits past it.
+//! A blocking connection with a deadline: no call waits past it, however slowly the peer sends or receives bytes.
 //!
-//! The timeout of a socket alone begins anew with each byte, and TLS reads many times in one call.
+//! The timeout of a socket restarts with each byte, and TLS reads many times in one call.
 
 use std::borrow::Borrow;
 use std::io::{self, ErrorKind, Read, Write};

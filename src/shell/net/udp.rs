@@ -1,4 +1,4 @@
-//! Sockets to DNS servers: a fresh one for each query, connected, so that the kernel drops what others send.
+//! Sockets to DNS servers: a new connected one for each query, so that the kernel drops datagrams of other hosts.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -12,12 +12,12 @@ use crate::limits::DNS_SOCKETS_MAX;
 use crate::shell::net::slab::Slab;
 use crate::shell::process::interruption::uninterrupted;
 
-/// What came of the readiness of a socket.
+/// The result of a ready socket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::shell) enum Arrival {
-    /// So many bytes of a datagram, and who sent it.
+    /// This number of bytes of a datagram, and its sender.
     Datagram(SocketId, SocketAddr, usize),
-    /// So many bytes of a stream.
+    /// This number of bytes of a stream.
     Bytes(SocketId, usize),
     /// It failed or was closed.
     Failed(SocketId),
@@ -106,7 +106,7 @@ impl DnsSockets {
         }
     }
 
-    /// The socket at this index may have something: call it until it says [`Arrival::Nothing`].
+    /// The socket at this index may be readable: call it until it returns [`Arrival::Nothing`].
     pub(in crate::shell) fn receive(&mut self, key: usize, into: &mut [u8]) -> Arrival {
         let Some(socket) = self.sockets.get_mut(key) else {
             return Arrival::Nothing;
@@ -217,7 +217,7 @@ mod tests {
             0xC0, 12, 0, 16, 0, 1, 0, 0, 0, 60, 0, 4, 3, b'v', b'=', b'x',
         ]);
         let len = u16::try_from(whole.len()).expect("short").to_be_bytes();
-        // In two pieces, so that the answer has to be put together.
+        // In two pieces, so that the answer has to be reassembled.
         stream.write_all(&len).expect("sent");
         stream.write_all(&whole).expect("sent");
     }

@@ -1,9 +1,9 @@
-//! Calls that a signal interrupts.
+//! System calls that a signal interrupts.
 //!
-//! A read with a time limit (SO_RCVTIMEO) fails with EINTR whenever a signal reaches its thread, also where the signal does
-//! nothing: when the process is stopped and goes on (signal(7)), or when a child ends while another is being started.
-//! Nothing has happened to the peer then, and whoever took it for the end would send a message again whose 250 was on its
-//! way.
+//! A read with a time limit (SO_RCVTIMEO) fails with EINTR whenever a signal reaches its thread, even if the signal has
+//! no effect: when the process is stopped and continued (signal(7)), or when a child ends while another is being
+//! started. The peer is still there. A caller that took EINTR for the end would send a message again whose 250 was on
+//! its way.
 
 use std::io::{self, ErrorKind};
 

@@ -1,9 +1,10 @@
-//! Lines to standard error, in the form that whoever reads them wants.
+//! Log lines to standard error, in the form that their reader expects.
 //!
 //! Under systemd each line begins with its priority (sd-daemon(3)) and the journal adds the date; elsewhere the line
-//! begins with the date. `CHOPAR_LOG` or `RUST_LOG` chooses what is shown, as `debug` or `chopar=debug`.
+//! begins with the date. `CHOPAR_LOG` or `RUST_LOG` sets the level, as `debug` or `chopar=debug`.
 //!
-//! What the engine says in one turn of the loop is written together, for a write a line is dear: [`put`] and [`flush`].
+//! The lines of one turn of the loop are written together, because one write per line is expensive: [`put`] and
+//! [`flush`].
 
 use std::env;
 use std::io::{self, Write};
@@ -24,7 +25,7 @@ pub fn start() {
         Err(_) => builder.filter_module(TARGET, LevelFilter::Info),
     };
     builder.target(Target::Pipe(Box::new(Waiting)));
-    // It does not grow, and so does not end up behind what a crowd used of the heap.
+    // It does not grow, and so does not lie above heap that many clients used.
     waiting().reserve(WAITING_BYTES_MAX + LINE_BYTES);
     let journal = goes_to_journal();
     builder.format(move |out, record| {
@@ -34,7 +35,7 @@ pub fn start() {
             writeln!(out, "{} {}", wall().rfc3339(), record.args())
         }
     });
-    // Fails only where a logger is set already, which serves as well.
+    // Fails only if a logger is already set, which will do.
     drop(builder.try_init());
     let hook = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
@@ -43,8 +44,8 @@ pub fn start() {
     }));
 }
 
-/// Whether standard error is the stream of the journal. A program that a service starts has the variable of that service,
-/// and can have another standard error (systemd.exec(5)).
+/// Whether standard error is the stream of the journal. A program that a service starts has the variable of that
+/// service, and can have another standard error (systemd.exec(5)).
 fn goes_to_journal() -> bool {
     let Ok(stream) = env::var("JOURNAL_STREAM") else {
         return false;
@@ -63,13 +64,13 @@ pub fn shown() -> Level {
     }
 }
 
-/// Writes a line, behind those that wait.
+/// Writes a line, after those that wait.
 pub fn write(line: &Line) {
     put(line);
     flush();
 }
 
-/// Writes a line with the next [`flush`], or at once where it matters more or many wait.
+/// Writes a line with the next [`flush`], or at once if it is urgent or many wait.
 pub fn put(line: &Line) {
     log::log!(target: TARGET, level(line.level), "{line}");
     if line.level <= Level::Warning || waiting().len() >= WAITING_BYTES_MAX {
@@ -77,7 +78,7 @@ pub fn put(line: &Line) {
     }
 }
 
-/// Writes what waits. A log that cannot be written stops nothing.
+/// Writes the waiting lines. A log that cannot be written stops nothing.
 pub fn flush() {
     let mut waiting = waiting();
     if !waiting.is_empty() {

@@ -1,4 +1,4 @@
-//! What the process is to the system: its account, its rights, signals, systemd, clocks, and its log.
+//! The process: its account, its rights, signals, systemd, clocks, and its log.
 
 pub mod interruption;
 pub mod log;

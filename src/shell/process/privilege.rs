@@ -1,8 +1,9 @@
 //! From root to the service's account, once the ports are bound and before any thread is started.
 //!
-//! The account is looked up in /etc/passwd and /etc/group: a static binary has no other name service. The system
-//! calls change the calling thread only, and threads inherit; hence the order. That also lets a thread of its own do one
-//! thing as the account and end ([`as_account`]): so root reads a configuration with the rights that the daemon will have.
+//! The account is looked up in /etc/passwd and /etc/group, because a static binary has no other name service. The
+//! system calls change only the calling thread, and new threads inherit; hence the order. For the same reason a
+//! temporary thread can do one thing as the account and end ([`as_account`]): root reads a configuration with the
+//! rights that the daemon will have.
 
 use std::fmt;
 use std::fs;
@@ -94,7 +95,7 @@ fn find_account(user: &str, etc: &Path) -> Result<Option<SystemAccount>, Privile
         .ok_or_else(|| PrivilegeError::NoUser(name.to_owned()))
 }
 
-/// Does `work` as the account that may bind low ports, in a thread that ends with it; as the caller, where there is none to
+/// Runs `work` as the account that may bind low ports, in a temporary thread; as the caller, if there is no account to
 /// change to.
 pub(in crate::shell) fn as_binding_account<T: Send>(
     account: Option<&SystemAccount>,
@@ -103,7 +104,7 @@ pub(in crate::shell) fn as_binding_account<T: Send>(
     in_thread(account, become_binding_account, work)
 }
 
-/// Does `work` as the account, in a thread that ends with it; as the caller, where there is none to change to.
+/// Runs `work` as the account, in a temporary thread; as the caller, if there is no account to change to.
 pub(in crate::shell) fn as_account<T: Send>(
     account: Option<&SystemAccount>,
     work: impl FnOnce() -> T + Send,
@@ -126,8 +127,8 @@ fn in_thread<T: Send>(
     })
 }
 
-/// Does `work` with what the daemon of this configuration will have: as its account, with the right to bind low ports, and
-/// `state_dir` there. For commands of root's; whoever else calls keeps what they are.
+/// Runs `work` with the rights of this configuration's daemon: as its account, with the right to bind low ports, and
+/// with `state_dir` present. For commands that root runs; any other caller keeps its identity.
 pub fn as_service<T: Send>(
     config: &Config,
     work: impl FnOnce() -> T + Send,
@@ -143,7 +144,7 @@ pub fn as_service<T: Send>(
     as_binding_account(account.as_ref(), work)
 }
 
-/// Gives a folder that is open to the account.
+/// Gives an open folder to the account.
 pub(in crate::shell) fn hand_over(
     folder: &OwnedFd,
     path: &Path,
@@ -163,13 +164,13 @@ pub(in crate::shell) fn become_account(account: &SystemAccount) -> Result<(), Pr
     set_thread_res_uid(uid, uid, uid).map_err(refused)
 }
 
-/// The same, but of root's rights the calling thread keeps one: to bind ports below 1024, which challenges of ACME come to.
-/// Threads that it begins have it too; a program that it starts does not.
+/// The same, but the calling thread keeps one right of root: to bind ports below 1024, for challenges of ACME. Threads
+/// that it starts inherit it; a program that it starts does not.
 pub(in crate::shell) fn become_binding_account(
     account: &SystemAccount,
 ) -> Result<(), PrivilegeError> {
     let refused = |error: rustix::io::Errno| PrivilegeError::Refused(error.into());
-    // Where all of them would be kept and none could be given up, none is kept.
+    // If all rights would be kept and none could be dropped, none is kept.
     let can_give_up = capabilities(None).and_then(|sets| set_capabilities(None, sets));
     if can_give_up.is_err() {
         return become_account(account);
@@ -177,16 +178,16 @@ pub(in crate::shell) fn become_binding_account(
     set_keep_capabilities(true).map_err(refused)?;
     become_account(account)?;
     set_keep_capabilities(false).map_err(refused)?;
-    // Where root did not have it, as in some containers, there is nothing to keep.
+    // If root did not have it, as in some containers, there is nothing to keep.
     let kept = set_capabilities(None, only(CapabilitySet::NET_BIND_SERVICE));
     kept.or_else(|_| set_capabilities(None, only(CapabilitySet::empty())))
         .map_err(refused)
 }
 
-/// Gives up what [`become_binding_account`] has kept; of the calling thread, and of those that it begins from now on.
+/// Drops the right that [`become_binding_account`] has kept, for the calling thread and for those that it starts later.
 pub(in crate::shell) fn drop_capabilities() -> Result<(), PrivilegeError> {
     match set_capabilities(None, only(CapabilitySet::empty())) {
-        // Where the call is refused, nothing was kept.
+        // If the call is refused, nothing was kept.
         Ok(()) | Err(rustix::io::Errno::PERM) => Ok(()),
         Err(error) => Err(PrivilegeError::Refused(error.into())),
     }
@@ -210,8 +211,8 @@ pub(in crate::shell) fn renounce() -> Result<(), PrivilegeError> {
         maximum: Some(0),
     };
     setrlimit(Resource::Core, none).map_err(refused)?;
-    // What the unit of systemd gives would go on to programs that the helper starts. Where the system has no such sets, or a
-    // filter keeps us from them, there is nothing more to do.
+    // The capability that the systemd unit gives would be inherited by programs that the helper starts. If the system
+    // has no such sets, or a filter refuses the call, nothing more can be done.
     let _ = clear_ambient_capability_set();
     if let Ok(sets) = capabilities(None) {
         let inheritable = CapabilitySet::empty();

@@ -1,4 +1,4 @@
-//! What the process may still do with files once it runs (Landlock, landlock(7)). System calls are [`system_calls`]'s.
+//! The file rights of the running process (Landlock, landlock(7)). System calls are restricted by [`system_calls`].
 //!
 //! [`system_calls`]: crate::shell::process::system_calls
 //!
@@ -10,13 +10,15 @@
 //! | /dev/null | read |
 //! | `state_dir`, the spool, `runtime_dir` | read, write, make, rename and remove files, folders and sockets |
 //!
-//! Nothing may be executed, and no device, pipe or link be made. A file is replaced by renaming another over it, which
-//! a right to the old one does not cover: hence folders. The account is read before.
+//! The process may execute nothing, and make no device, pipe or link. A file is replaced by renaming another over it,
+//! which a right to the old file does not cover; therefore rights are given to folders. The account is looked up
+//! before.
 //!
-//! What has to execute or to write elsewhere is the [`helper`](crate::shell::helper)'s. Not restricted: sockets, those with a
-//! path included. Where the kernel lacks a part the rest is enforced, and the log says so; without the right
-//! to rename between folders (before Linux 5.19) nothing is, for damaged files could not be set aside. Invariant: no
-//! thread runs before, since rights are those of the thread that begins another.
+//! Programs that must be executed and files elsewhere are left to the [`helper`](crate::shell::helper). Not restricted:
+//! sockets, including those with a path. If the kernel lacks a part of Landlock, the rest is enforced, and the log says
+//! so. Without the right to rename between folders (before Linux 5.19) nothing is enforced, because damaged files could
+//! not be set aside. Invariant: no thread runs before, because a thread inherits the rights of the thread that starts
+//! it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,7 +34,7 @@ use crate::limits::{CONFIG_DEPTH_MAX, CONFIG_ENTRIES_MAX};
 use crate::shell::certificates::roots::bundle_path;
 use crate::shell::files::access;
 
-/// What may be opened.
+/// The files that may be opened.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in crate::shell) struct SandboxRules {
     read: Vec<PathBuf>,
@@ -72,7 +74,7 @@ impl SandboxRules {
         }
     }
 
-    /// Whether a file may be read, or one that comes to lie there.
+    /// Whether a file may be read, or one that is created there later.
     pub(in crate::shell) fn opens(&self, file: &Path) -> bool {
         let opened = self.read.iter().chain(&self.write);
         let opened: Vec<PathBuf> = opened
@@ -82,7 +84,7 @@ impl SandboxRules {
         home.is_some_and(|home| opened.iter().any(|opened| home.starts_with(opened)))
     }
 
-    /// From now on this thread, and those that it begins, may do nothing else.
+    /// Restricts this thread, and those that it starts later.
     pub(in crate::shell) fn enforce(&self) -> Result<Enforced, RulesetError> {
         let status = Ruleset::default()
             .set_compatibility(CompatLevel::SoftRequirement)
@@ -138,7 +140,7 @@ fn writing() -> BitFlags<AccessFs> {
         | AccessFs::Refer
 }
 
-/// Adds where the links below a folder lead; a certificate client keeps its files elsewhere and renews them there.
+/// Adds the targets of the links below a folder; a certificate client keeps its files elsewhere and renews them there.
 fn follow(folder: &Path, depth: usize, entries: &mut usize, found: &mut Vec<PathBuf>) {
     if depth > CONFIG_DEPTH_MAX {
         return;
@@ -159,9 +161,9 @@ fn follow(folder: &Path, depth: usize, entries: &mut usize, found: &mut Vec<Path
     }
 }
 
-/// What a path leads to, if that is a folder, else the folder that it lies in. Not the root: that would be everything.
+/// The target of a path if that is a folder, otherwise its parent folder. Not the root, which would be everything.
 ///
-/// Where the way there is closed it is the closed folder: once its modes are mended the link can be followed.
+/// If the way there is closed, it is the closed folder: once its modes are corrected the link can be followed.
 fn home(path: &Path) -> Option<PathBuf> {
     let path = match fs::canonicalize(path) {
         Ok(path) => path,

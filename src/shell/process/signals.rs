@@ -6,13 +6,14 @@ use mio::{Interest, Registry, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
 use signal_hook_mio::v1_0::Signals as Pending;
 
-/// Ends this process as a write into a pipe that nobody reads ends any other: by SIGPIPE, which Rust ignores at first.
+/// Ends this process like any other that writes into a pipe without a reader: by SIGPIPE, which Rust ignores by
+/// default.
 pub fn end_by_pipe() -> ! {
     drop(signal_hook::low_level::emulate_default_handler(SIGPIPE));
     std::process::abort()
 }
 
-/// What a signal asks for.
+/// The request of a signal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::shell) enum SignalRequest {
     /// An orderly end.
@@ -25,14 +26,14 @@ pub(in crate::shell) enum SignalRequest {
 pub(in crate::shell) struct Signals(Pending);
 
 impl Signals {
-    /// Catches the signals from now on.
+    /// Installs the signal handlers.
     pub(in crate::shell) fn register(registry: &Registry, token: Token) -> io::Result<Self> {
         let mut pending = Pending::new([SIGTERM, SIGINT, SIGHUP])?;
         registry.register(&mut pending, token, Interest::READABLE)?;
         Ok(Self(pending))
     }
 
-    /// What came since the last call.
+    /// The signals since the last call.
     pub(in crate::shell) fn take(&mut self) -> Vec<SignalRequest> {
         self.0
             .pending()

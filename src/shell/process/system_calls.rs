@@ -1,6 +1,6 @@
-//! Which system calls the process may no longer make once it runs (seccomp(2)): those that a mail relay has no use for, and
-//! that whoever took it over would begin with. For machines whose service manager has no such filter; that of the unit of
-//! systemd is stricter, and lies around the helper too.
+//! The system calls that the running process may not make (seccomp(2)): those that a mail relay does not need and that
+//! an attacker in control of it would try first. For machines whose service manager has no such filter; the filter of
+//! the systemd unit is stricter, and covers the helper too.
 //!
 //! | refused | since |
 //! | --- | --- |
@@ -12,9 +12,9 @@
 //! | another account | the account is changed before |
 //! | mounts, namespaces, modules, BPF, io_uring, keys, other processes' memory, clocks | none of it is the relay's |
 //!
-//! A list of what is refused, not of what is allowed: another release of the C library must not stop the mail. A call of the
-//! list fails with EPERM, and one of another architecture ends the process. Invariant: as of the sandbox, no thread runs
-//! before.
+//! The list says what is refused, not what is allowed: another release of the C library must not stop the mail. A
+//! listed call fails with EPERM, and a call of another architecture ends the process. Invariant: as with the sandbox,
+//! no thread runs before.
 
 use std::collections::BTreeMap;
 
@@ -24,10 +24,11 @@ use seccompiler::{
     SeccompRule, TargetArch, apply_filter, sock_filter,
 };
 
-/// From now on this thread, and those that it begins, make none of these calls. Says why not, where the kernel refuses.
+/// Makes these calls fail from now on for this thread and those that it starts. Returns the reason if the kernel
+/// refuses.
 pub(in crate::shell) fn narrow() -> Result<(), String> {
     let filter = filter().map_err(|error| error.to_string())?;
-    // Most of what they refuse is in the second. Calls of the other form that x86-64 has would pass it by their numbers.
+    // Most refusals are in the second. Calls of the other x86-64 ABI would pass it by their numbers.
     for program in [&other_numbers()[..], &filter] {
         apply_filter(program).map_err(|error| error.to_string())?;
     }
@@ -61,7 +62,7 @@ fn filter() -> Result<BpfProgram, seccompiler::Error> {
     Ok(BpfProgram::try_from(filter)?)
 }
 
-/// The rule of a call that holds where all of this is so of one argument.
+/// The rule for a call that matches when all conditions on one argument hold.
 fn rule(argument: u8, all: &[(SeccompCmpOp, u64)]) -> Result<Vec<SeccompRule>, seccompiler::Error> {
     let conditions = all.iter().map(|(operator, value)| {
         SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator.clone(), *value)
@@ -71,8 +72,8 @@ fn rule(argument: u8, all: &[(SeccompCmpOp, u64)]) -> Result<Vec<SeccompRule>, s
     )?])
 }
 
-/// Refuses the numbers of x32, and says of clone3, whose flags no filter can read, that the kernel does not have it: the C
-/// library then takes clone.
+/// Refuses the numbers of x32, and reports clone3, whose flags no filter can read, as not implemented: the C library
+/// then uses clone.
 fn other_numbers() -> [sock_filter; 6] {
     const LOAD: c_ushort = 0x20;
     const IF_FROM: c_ushort = 0x35;
@@ -90,7 +91,7 @@ fn other_numbers() -> [sock_filter; 6] {
     ]
 }
 
-/// The first number of x32; no other architecture has so many.
+/// The first number of x32; no other architecture has as many calls.
 const X32: c_uint = 0x4000_0000;
 
 const REFUSED: &[c_long] = &[
@@ -226,7 +227,7 @@ mod tests {
         use rustix::process::{Pid, Resource, getpid, getppid, getrlimit, test_kill_process};
         let narrowed = std::thread::spawn(|| {
             narrow().expect("a filter");
-            // What abort does.
+            // As abort does.
             assert_eq!(test_kill_process(getpid()), Ok(()));
             getrlimit(Resource::Nofile);
             let parent = getppid().unwrap_or(Pid::INIT);

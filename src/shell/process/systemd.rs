@@ -1,6 +1,6 @@
-//! What systemd is told (sd_notify(3)); without it nothing happens. And what it has to be told by its operator.
+//! Notifies systemd (sd_notify(3)), and says what an operator must notify it of; without systemd nothing happens.
 //!
-//! Invariant: nothing here waits. A supervisor that does not read loses what it is told.
+//! Invariant: nothing here waits. A supervisor that does not read loses notifications.
 
 use std::ffi::OsStr;
 use std::io;
@@ -16,8 +16,8 @@ use crate::clock::Instant;
 use crate::engine::Engine;
 use crate::limits::SUPERVISOR_INTERVAL;
 
-/// What the supervisor is told while the relay runs: that the event loop turns (WatchdogSec= of the unit), and a line for
-/// `systemctl status`. Both go in one datagram, and the line only where it changed.
+/// Notifications to the supervisor while the relay runs: that the event loop runs (WatchdogSec= of the unit), and a
+/// line for `systemctl status`. Both go in one datagram, and the line only if it has changed.
 #[derive(Debug)]
 pub(in crate::shell) struct Systemd {
     watchdog: Option<Duration>,
@@ -26,7 +26,7 @@ pub(in crate::shell) struct Systemd {
 }
 
 impl Systemd {
-    /// As the environment has it; without a supervisor that listens it is never due.
+    /// From the environment; without a supervisor that listens it is never due.
     pub(in crate::shell) fn new() -> Self {
         let listens = std::env::var_os("NOTIFY_SOCKET").is_some();
         Self {
@@ -41,7 +41,7 @@ impl Systemd {
         self.next
     }
 
-    /// Tells it.
+    /// Sends the notification.
     pub(in crate::shell) fn report(&mut self, engine: &Engine, now: Instant) {
         // Thrice in the time after which the supervisor ends the relay.
         let interval = self.watchdog.map_or(SUPERVISOR_INTERVAL, |limit| {
@@ -71,7 +71,7 @@ fn watchdog() -> Option<Duration> {
     limit.map(Duration::from_micros)
 }
 
-/// One line on how it goes.
+/// The status of the relay in one line.
 fn status(engine: &Engine) -> String {
     let counters = engine.counters();
     let (_, connections) = engine.load();
@@ -119,7 +119,7 @@ fn address(name: &OsStr) -> io::Result<SocketAddr> {
     }
 }
 
-/// What lets a service write to a path that systemd has closed to it (`ProtectSystem=strict` of the unit).
+/// The setting that lets a service write to a path that systemd has closed to it (`ProtectSystem=strict` of the unit).
 pub(in crate::shell) fn read_write_paths(path: &Path) -> String {
     format!(
         "under systemd write two lines, [Service] and ReadWritePaths={}, into {DROP_IN} and run systemctl daemon-reload && \

@@ -1,4 +1,4 @@
-//! The only place that reads the clocks, and the system's source of chance.
+//! The only place that reads the clocks and the system's random numbers.
 
 use std::time::{Duration, Instant as SystemInstant, SystemTime, UNIX_EPOCH};
 
@@ -22,12 +22,12 @@ impl Clock {
         }
     }
 
-    /// The time since the start, finer than [`Now`] has it: for measuring, never for deciding.
+    /// The time since the start, more precise than [`Now`]: for measuring, never for deciding.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// What they show.
+    /// The current time of both.
     pub fn read(&self) -> Now {
         let elapsed = u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX);
         Now {
@@ -55,7 +55,7 @@ impl Default for SystemEntropy {
 
 impl Entropy for SystemEntropy {
     fn fill(&mut self, bytes: &mut [u8]) {
-        // Where getrandom(2) fails there is no safe way on: ids and DNS ports would be guessable.
+        // If getrandom(2) fails, there is no safe way to continue: ids and DNS ports would be guessable.
         if self.0.fill(bytes).is_err() {
             std::process::abort();
         }

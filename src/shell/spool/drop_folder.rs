@@ -1,9 +1,8 @@
-//! `spool/drop/`: the files in it, written and opened. What becomes of them is decided in
-//! [`crate::engine::drop_folder`].
+//! `spool/drop/`: writes and opens its files. [`crate::engine::drop_folder`] decides how they are handled.
 //!
-//! The folder is 1733: everybody may add to it and nobody but the relay may list it. A file is written under a name
-//! that begins with a dot, synced, and renamed to `RANDOM.msg`; it is readable, since the relay is not its owner, but
-//! its name cannot be guessed. Who owns the file is who sends it.
+//! The folder is 1733: everybody may add files, and only the relay may list them. A file is written under a name that
+//! begins with a dot, synced, and renamed to `RANDOM.msg`. It is readable, because the relay is not its owner, but its
+//! name cannot be guessed. The owner of the file is the sender.
 
 mod draft;
 mod opened;

@@ -1,4 +1,4 @@
-//! The thread that goes through the drop folder, and sleeps while there is nothing in it.
+//! The thread that runs the drop folder, and sleeps while the folder is empty.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -24,19 +24,19 @@ pub(in crate::shell) struct DropRuns {
     wake: SyncSender<()>,
     rules: Arc<Mutex<Arc<DropRules>>>,
     said: Receiver<FromRun>,
-    /// What `admin` has not been told yet.
+    /// Reports to `admin` that have not been sent yet.
     untold: Vec<String>,
-    /// When `admin` is told next, at the earliest.
+    /// Earliest time of the next report to `admin`.
     tell_at: Instant,
 }
 
-/// What the thread says.
+/// A message from the thread.
 pub(in crate::shell) enum FromRun {
     /// Treat this as a submission by the user.
     Connect(UnixStream, u32),
-    /// What became of a file.
+    /// The result of a file.
     Log(Line),
-    /// `admin` is to hear of this file, which was set aside.
+    /// A file that was set aside, to be reported to `admin`.
     SetAside(String),
 }
 
@@ -48,7 +48,7 @@ struct Side {
 }
 
 impl DropRuns {
-    /// Starts the thread. It goes through `folder`; what is no message goes to `damaged`.
+    /// Starts the thread for `folder`; files that are not messages go to `damaged`.
     pub(in crate::shell) fn start(
         folder: PathBuf,
         damaged: PathBuf,
@@ -65,7 +65,7 @@ impl DropRuns {
             rules: Arc::clone(&rules),
         };
         let mut runner = Runner::new(folder.clone(), damaged, clock);
-        // The loop is gone when nobody can wake it any more.
+        // The loop is gone when nothing can wake it any more.
         let run = move || {
             while woken.recv().is_ok() {
                 runner.run(&mut side);
@@ -94,14 +94,14 @@ impl DropRuns {
         }
     }
 
-    /// A file was set aside. Past the ceiling one line stands for all others.
+    /// A file was set aside. Past the ceiling one line represents all others.
     pub(in crate::shell) fn note(&mut self, what: String) {
         if self.untold.len() <= SET_ASIDE_LINES_MAX {
             self.untold.push(what);
         }
     }
 
-    /// What `admin` is to be told now: whoever leaves such files by the thousand causes one message an hour.
+    /// The report that is due for `admin`: a user who leaves such files by the thousand causes one message per hour.
     pub(in crate::shell) fn take_untold(&mut self, now: Instant) -> Vec<String> {
         if self.untold.is_empty() || now < self.tell_at {
             return Vec::new();
@@ -132,7 +132,7 @@ impl Relay for Side {
     }
 
     fn log(&mut self, line: Line) {
-        // Nobody listens while the process ends.
+        // The receiver is gone while the process ends.
         drop(self.say(FromRun::Log(line)));
     }
 

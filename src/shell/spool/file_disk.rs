@@ -1,11 +1,11 @@
 //! The spool's folder as a [`Disk`].
 //!
-//! Folders are opened once and files below them by their fixed names, without following links (`O_NOFOLLOW`); folders
-//! are 0700 and files 0600. `lock` in the spool is locked while a [`FileDisk`] lives, so a second daemon on the same
+//! Folders are opened once, and files below them by their fixed names, without following links (`O_NOFOLLOW`); folders
+//! are 0700 and files 0600. A [`FileDisk`] holds a lock on `lock` in the spool, so that a second daemon on the same
 //! spool is refused. A [`FileReader`] is a second handle for another thread; both keep a bounded number of descriptors.
-//! A removed file's room is given back when its last descriptor is closed: readers are told of each removal.
+//! The space of a removed file is freed when its last descriptor is closed, so readers are notified of each removal.
 //!
-//! Invariant: after a failed sync its descriptor is closed and the error is passed on; nothing here tries again.
+//! Invariant: after a failed sync the descriptor is closed and the error is passed on; nothing here tries again.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -48,7 +48,7 @@ struct Folders {
 /// Why a spool could not be opened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SpoolError {
-    /// Another process has it.
+    /// Another process uses it.
     InUse,
     /// The disk failed.
     Disk(DiskError),
@@ -80,7 +80,7 @@ impl From<Errno> for SpoolError {
 }
 
 impl FileDisk {
-    /// Opens the spool in the folder `path`, which must exist, and makes what is missing in it.
+    /// Opens the spool in the folder `path`, which must exist, and makes the missing parts.
     pub fn open(path: &Path) -> Result<Self, SpoolError> {
         let spool = rustix::fs::open(path, FOLDER, Mode::empty())?;
         let lock = rustix::fs::openat(
@@ -101,7 +101,7 @@ impl FileDisk {
             damaged: folder(&spool, SpoolFolder::Damaged)?,
         };
         rustix::fs::fsync(&spool)?;
-        // The writing handle forgets by itself what it removes.
+        // The writing handle itself forgets the files that it removes.
         let (_, removed) = channel();
         Ok(Self {
             reader: FileReader::new(Arc::new(folders), OFlags::RDWR, removed),
@@ -290,7 +290,7 @@ impl Disk for FileDisk {
         self.reader.forget(file);
         let folder = self.reader.folders.of(file.folder());
         rustix::fs::unlinkat(folder, file.to_string(), AtFlags::empty()).map_err(disk_error)?;
-        // Only now can no reader open it again. One that is gone needs no telling.
+        // Only now can no reader open it again. A reader that is gone needs no notification.
         self.readers.retain(|reader| reader.send(file).is_ok());
         Ok(())
     }
@@ -311,7 +311,7 @@ impl Disk for FileDisk {
     fn check_place(&mut self, file: SpoolFile) -> Result<(), DiskError> {
         let path = self.path.join(file.folder().name()).join(file.to_string());
         let open = rustix::fs::fstat(self.reader.descriptor(file)?).map_err(disk_error)?;
-        // By the whole path: what was replaced may be any folder on the way.
+        // By the whole path: any folder on the way may have been replaced.
         match rustix::fs::lstat(&path) {
             Ok(named) if (named.st_dev, named.st_ino) == (open.st_dev, open.st_ino) => Ok(()),
             Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Err(DiskError::Displaced),
@@ -347,7 +347,7 @@ impl Disk for FileDisk {
     }
 }
 
-/// Whether the name is that of a regular file. A file that cannot be looked at does not count as one.
+/// Whether the name is that of a regular file. A file that cannot be examined is not treated as a foreign one.
 fn is_regular(folder: &OwnedFd, name: &CStr) -> Result<bool, DiskError> {
     match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile),
@@ -493,7 +493,7 @@ mod tests {
             assert!(done.contains(&committed), "{number}: {done:?}");
         }
         assert!(obstacle.is_dir());
-        // Segments without a message that is owed are deleted: the newest has a higher number all the same.
+        // Segments without queued messages are deleted: the newest has a higher number anyway.
         let newest = (3..10).map(|number| folder.path().join(format!("journal/{number:08}.seg")));
         assert!(newest.into_iter().any(|segment| segment.is_file()));
         drop(journal);

@@ -1,6 +1,6 @@
-//! The file in which the greylist waits for the next run: read at the start, replaced at the end.
+//! The file that keeps the greylist between two runs: read at the start, replaced at the end.
 //!
-//! It is no more than convenience: where it cannot be read or written the log says so, and mail goes on.
+//! It is only a convenience: if it cannot be read or written, the log says so and mail continues.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -15,7 +15,7 @@ pub(in crate::shell) fn path(state_dir: &Path) -> PathBuf {
     state_dir.join("greylist")
 }
 
-/// Reads it; `None` where there is none.
+/// Reads the file; `None` if there is none.
 pub(in crate::shell) fn read(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     // One byte more than it may have is enough to see that it is too long.

@@ -1,10 +1,11 @@
 //! The thread that owns the journal: the only one that syncs.
 //!
-//! Whatever has arrived when the last commit ends is the next batch, so batches grow with the load by themselves. The
-//! line of commands has no bound, for it is filled by the event loop, which must never wait for a disk: what is on its
-//! way is bounded before it, by the memory ceiling of sessions and of streamed bodies.
+//! All commands that have arrived when a commit ends form the next batch, so batches grow with the load. The queue of
+//! commands has no bound, because the event loop fills it and must never wait for a disk. The memory ceilings of
+//! sessions and of streamed bodies bound the commands on their way.
 //!
-//! While there are no commands it looks at the room on the disk from time to time, which others take and give back.
+//! While there are no commands, the thread reads the free space of the disk from time to time, because other programs
+//! use and free it.
 //!
 //! Invariant: a command that was taken is executed before the thread ends, and its completion is sent.
 
@@ -77,7 +78,7 @@ impl JournalWriter {
         !self.thread.is_finished()
     }
 
-    /// Takes no more commands, waits until all are executed, and returns the completions that nobody has taken.
+    /// Stops taking commands, waits until all are executed, and returns the remaining completions.
     pub fn shut_down(self) -> Result<Vec<JournalCompletion>, WriterGone> {
         drop(self.commands);
         self.thread.join().map_err(|_| WriterGone)?;
@@ -102,7 +103,7 @@ fn serve<D: Disk>(
                 let _ = timings.give(began.elapsed());
                 completions
             }
-            // Without this, a relay that had refused everything for want of room would have no reason to look again.
+            // Without this, a relay that had refused everything for lack of space would have no reason to look again.
             Waited::TimedOut => match journal.look_at_space() {
                 Some(completion) => vec![completion],
                 None => continue,
@@ -110,7 +111,7 @@ fn serve<D: Disk>(
             Waited::Ended => break,
         };
         for completion in completions {
-            // Nobody listens while the process ends; the records are durable all the same.
+            // The receiver is gone while the process ends; the records are durable anyway.
             let _ = outbox.give(completion);
         }
         wake();
@@ -118,7 +119,7 @@ fn serve<D: Disk>(
     journal.close();
 }
 
-/// What has arrived, as far as a batch goes.
+/// The commands that have arrived, up to one batch.
 fn batch(inbox: &Taker<JournalCommand>) -> Vec<JournalCommand> {
     let (mut commands, mut taken, mut bytes) = (Vec::new(), 0, 0_usize);
     inbox.take_while(&mut commands, |command| {

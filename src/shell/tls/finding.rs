@@ -1,4 +1,4 @@
-//! What an operator should know of the certificates, in sentences that say what to do.
+//! Findings about certificates for the operator, as sentences that say what to do.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,14 +13,14 @@ use crate::shell::certificates::pairs::{PairError, shown};
 /// Something about a certificate that an operator should know.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CertificateFinding {
-    /// The folder under `tls/`; empty where it is about all of them.
+    /// The folder under `tls/`; empty if the finding is about all of them.
     pub name: Box<str>,
     pub cause: CertificateCause,
-    /// What clients are shown meanwhile.
+    /// What is presented to clients meanwhile.
     pub shown: ShownMeanwhile,
 }
 
-/// What it is about a certificate.
+/// The cause of the finding.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum CertificateCause {
     /// The files cannot be read.
@@ -41,9 +41,9 @@ pub enum CertificateCause {
         /// When.
         to: Timestamp,
     },
-    /// No root that is known stands behind it, and one that was read before stands better.
+    /// It does not lead to a known root, and one that was read before ranks better.
     Untrusted,
-    /// Names that it is not for, and one that was read before is.
+    /// Names that it lacks, and that one which was read before has.
     Lacking(Vec<Domain>),
     /// It has not begun.
     NotYet {
@@ -67,14 +67,14 @@ pub enum CertificateCause {
     },
 }
 
-/// What clients are shown meanwhile.
+/// What is presented to clients meanwhile.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ShownMeanwhile {
     /// The pair of that name which was read last.
     LastGood,
     /// The other pairs.
     Others,
-    /// One that chopar has made.
+    /// The self-signed one.
     SelfSigned,
 }
 
@@ -88,7 +88,7 @@ impl CertificateFinding {
         }
     }
 
-    /// What to do about it, where that is not part of the sentence: a command may be longer than a line of the log takes.
+    /// The remedy, if that is not part of the sentence: a command may be longer than a log line allows.
     pub(in crate::shell) fn cure(&self) -> Option<&str> {
         match &self.cause {
             CertificateCause::Files(PairError::Denied(_, cure)) => Some(cure),
@@ -155,7 +155,7 @@ impl fmt::Display for CertificateFinding {
 }
 
 impl CertificateFinding {
-    /// What it is about the certificate that is read, or its chain.
+    /// The part about the certificate that was read, or its chain.
     fn fmt_of_chain(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.cause {
             CertificateCause::Expires { to, days } => write!(
@@ -228,7 +228,7 @@ impl fmt::Display for ShownMeanwhile {
 }
 
 impl Tls {
-    /// What an operator should know, at this time.
+    /// The findings for the operator at this time.
     pub fn findings(&self, hostname: &Domain, now: Timestamp) -> Vec<CertificateFinding> {
         let mut findings = Vec::new();
         let mut push = |name: &str, cause| {
@@ -279,7 +279,7 @@ impl Tls {
         findings
     }
 
-    /// The pair that is served in the stead of one that has ended, for all of its names.
+    /// The pair that is served in place of one that has expired, for all of its names.
     fn superseded(&self, served: &Served, now: Timestamp) -> Option<CertificateCause> {
         let to = served.certificate.validity?.to;
         let has_ended = |served: &Served| {
@@ -299,7 +299,7 @@ impl Tls {
     }
 }
 
-/// What the time says about a certificate.
+/// The finding about the expiry of a certificate.
 fn expiry(certificate: &ServableCertificate, now: Timestamp) -> Option<CertificateCause> {
     let validity = certificate.validity?;
     let (from, to) = (validity.from, validity.to);

@@ -1,8 +1,8 @@
-//! Which pairs of a folder stay when another one is put there.
+//! Which pairs of a folder stay when a new one is put there.
 //!
-//! A pair goes when newer ones, each of which clients take no less, have all of its names that a certificate is wanted for:
-//! the hostname, and what is published. Else the wrong file in a folder would take the name of the relay away. One that is
-//! not valid is not kept for its names. What stays is bounded by the names that are wanted.
+//! A pair is dropped when newer pairs, each of which clients accept no less, have all of its wanted names: the
+//! hostname, and the published names. Otherwise the wrong file in a folder would take the name of the relay away. An
+//! invalid pair is not kept for its names. The wanted names bound the number of pairs that stay.
 
 use std::mem;
 
@@ -10,14 +10,14 @@ use super::{Served, Tls};
 use crate::address::Domain;
 use crate::date::Timestamp;
 
-/// What certificates are wanted for.
+/// The names that certificates are wanted for.
 pub(super) fn wanted(hostname: &Domain, further: &[Domain]) -> Vec<Domain> {
     let mut wanted = vec![hostname.clone()];
     wanted.extend_from_slice(further);
     wanted
 }
 
-/// How much a pair is worth keeping for the next start, of those of its folder.
+/// How valuable a pair is for the next start, compared to others of its folder.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Worth {
     is_valid: bool,
@@ -28,7 +28,7 @@ pub(super) struct Worth {
 }
 
 impl Tls {
-    /// Serves a pair, and keeps of those of its folder what it does not replace.
+    /// Serves a pair, and keeps the pairs of its folder that it does not replace.
     pub(super) fn replace(&mut self, new: Served, now: Timestamp) {
         let (before, others): (Vec<_>, Vec<_>) = mem::take(&mut self.served)
             .into_iter()
@@ -72,7 +72,8 @@ impl Tls {
         }
     }
 
-    /// Names that a certificate is wanted for, that this pair lacks, and that one which was read before from its folder has.
+    /// Names that a certificate is wanted for, that this pair lacks, and that one which was read before from its folder
+    /// has.
     pub(super) fn lacking(&self, served: &Served, now: Timestamp) -> Vec<Domain> {
         let is_before = |other: &&Served| {
             other.is_replaced

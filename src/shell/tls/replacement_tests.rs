@@ -1,4 +1,4 @@
-//! A pair that lacks a name takes no certificate of that name away.
+//! A new pair that lacks a name does not take away the certificate of that name.
 
 use super::tests::{NOW, causes, domain, files, restart, shown};
 use super::*;
@@ -37,7 +37,7 @@ fn a_pair_for_another_name_does_not_take_the_one_of_the_hostname_away_across_a_r
         let kept = restart(&tls, place.path());
         tls = Tls::start(&wrong[..], &kept, &hostname, NOW).unwrap();
     }
-    // Another wrong one takes the place of the wrong one, and one that has the name that of all.
+    // Another wrong one replaces the wrong one, and one that has the name replaces all.
     let wrong = [files("mail", &["c.test"])];
     tls.take(&wrong[..], &hostname, Gone::Kept, NOW).unwrap();
     assert_eq!(shown(&tls, NAMES[2], &NAMES), Some(NAMES[0]));

@@ -1,4 +1,4 @@
-//! The certificate that is shown where there is no other.
+//! The certificate that is presented if there is no other.
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use rustls::crypto::CryptoProvider;

@@ -29,7 +29,7 @@ pub(super) fn files(folder: &str, names: &[&str]) -> FoundPair {
     }
 }
 
-/// A pair whose key is that of another.
+/// A pair whose key does not match.
 fn mismatched(folder: &str) -> FoundPair {
     let mut found = files(folder, &["x.example"]);
     let other = files("other", &["y.example"]).pair.unwrap();
@@ -46,7 +46,7 @@ fn unreadable(folder: &str) -> FoundPair {
     }
 }
 
-/// The name that a client is shown who asks for this one.
+/// The certificate that is presented to a client that asks for this name.
 pub(super) fn shown(tls: &Tls, asked: &str, names: &[&'static str]) -> Option<&'static str> {
     let mut client = tls
         .connection(&client_side(asked, CertificateTrust::Any))
@@ -285,7 +285,7 @@ fn of_pairs_of_a_name_the_one_that_serves_the_client_best_is_shown() {
         ]
     );
 
-    // Valid before the better kind; but what the client cannot verify at all is of no use to it.
+    // Valid before the better kind; but a certificate that the client cannot verify at all is useless.
     let tls = start(&[pair("ec", name, &ECDSA, past), pair("rsa", name, &RSA, now)]);
     assert_eq!(chosen(&tls, name, &both), "rsa");
     assert_eq!(chosen(&tls, name, &ec), "ec");
@@ -306,7 +306,7 @@ fn of_pairs_of_a_name_the_one_that_serves_the_client_best_is_shown() {
     assert_eq!(findings[0].cause, expected);
     assert_eq!(findings.len(), 1);
 
-    // The one that lasts longest.
+    // The one that expires last.
     let found = [
         pair("a", name, &ECDSA, now),
         pair("b", name, &ECDSA, long),
@@ -319,7 +319,7 @@ fn of_pairs_of_a_name_the_one_that_serves_the_client_best_is_shown() {
     );
 }
 
-/// What is kept, as the next start reads it.
+/// The stored certificates, as the next start reads them.
 pub(super) fn restart(tls: &Tls, state: &Path) -> LastGood {
     tls.keep(state).unwrap();
     last_good::read(state)
@@ -343,7 +343,7 @@ fn the_last_good_pair_outlasts_a_restart() {
         let kept = restart(&tls, state);
         assert!(!start(&found, &kept).is_self_signed());
     }
-    // A pair that works takes its place, and one whose folder was removed goes where there is another.
+    // A working pair replaces it, and one whose folder was removed is dropped if there is another.
     let tls = start(&[files("a", &["new.example"])], &kept);
     assert_eq!(shown(&tls, names[1], &names[1..]), Some(names[1]));
     let tls = start(&[files("b", &["new.example"])], &kept);
@@ -351,7 +351,7 @@ fn the_last_good_pair_outlasts_a_restart() {
     let kept = restart(&tls, state);
     let kept: Vec<&str> = kept.pairs.iter().map(|(name, _)| &**name).collect();
     assert_eq!(kept, ["b"]);
-    // One that has ended is no better than a self-signed one.
+    // An expired one is no better than a self-signed one.
     let past = pair(
         "a",
         "mail.example.com",
@@ -586,7 +586,7 @@ fn the_digest_for_tlsa_is_that_of_the_key_that_clients_are_shown() {
     let host = domain("mail.example.com");
     let own = files("mail", &["mail.example.com"]);
     let pem = String::from_utf8(own.pair.as_ref().unwrap().key.to_vec()).unwrap();
-    // The same by rcgen, which writes SubjectPublicKeyInfo by itself.
+    // The same by rcgen, which writes SubjectPublicKeyInfo itself.
     let key = KeyPair::from_pem(&pem).unwrap();
     let info = rcgen::PublicKeyData::subject_public_key_info(&key);
     let expected = ::ring::digest::digest(&::ring::digest::SHA256, &info);

@@ -1,4 +1,4 @@
-//! Of two pairs of a name the one that a client verifies goes first.
+//! Of two pairs of a name, the server prefers the one that a client can verify.
 
 use std::sync::OnceLock;
 
@@ -13,7 +13,7 @@ use crate::shell::certificates::pairs::PairFiles;
 const JUNE: Timestamp = Timestamp::from_seconds(1_781_481_600);
 const NAME: &str = "mail.example.com";
 
-/// An authority that chopar.toml names, and one that it does not.
+/// An authority that chopar.toml names, and one that it does not name.
 fn authorities() -> &'static [CertifiedIssuer<'static, KeyPair>; 2] {
     static MADE: OnceLock<[CertifiedIssuer<'static, KeyPair>; 2]> = OnceLock::new();
     MADE.get_or_init(|| {
@@ -27,7 +27,7 @@ fn authorities() -> &'static [CertifiedIssuer<'static, KeyPair>; 2] {
     })
 }
 
-/// What a pair is made as.
+/// How a pair is made.
 #[derive(Clone, Copy, Debug)]
 struct Recipe {
     by: By,
@@ -114,7 +114,7 @@ fn shown(tls: &Tls) -> CertificateDer<'static> {
     chosen.cert[0].clone()
 }
 
-/// Whether a client that knows the authority takes it: by what rustls itself does in a handshake.
+/// Whether a client that knows the authority accepts it, by rustls's own verification in a handshake.
 fn is_taken(certificate: &CertificateDer<'_>) -> bool {
     let mut roots = RootCertStore::empty();
     roots.add(authorities()[0].der().clone()).unwrap();
@@ -149,7 +149,7 @@ proptest! {
         let read = Read { found: &found, authorities: &root, names: &[] };
         let tls = Tls::start(read, &LastGood::default(), &host(), JUNE).unwrap();
         prop_assert_eq!(is_taken(&shown(&tls)), recipes.iter().any(|one| one.is_verified()));
-        // Without an authority nothing is verified, and what is valid goes first.
+        // Without an authority nothing can be verified, and a valid one goes first.
         let tls = Tls::start(&found, &LastGood::default(), &host(), JUNE).unwrap();
         let chosen = shown(&tls);
         let valid = crate::shell::certificates::certificate::seen(&chosen).unwrap().validity.unwrap();
@@ -219,7 +219,7 @@ fn a_pair_of_an_unknown_authority_is_said_and_shown_once_the_good_one_has_ended(
     tls.take(read(&bad), &host(), Gone::Kept, september)
         .unwrap();
     assert_eq!(tls.served.len(), 1);
-    // Where nothing better was there it serves.
+    // If there was none before, it is served.
     let tls = Tls::start(read(&bad), &LastGood::default(), &host(), JUNE).unwrap();
     assert!(!is_taken(&shown(&tls)) && !tls.is_self_signed());
     assert_eq!(untrusted(&tls, JUNE), None);

@@ -7,12 +7,12 @@ use super::{Session, SessionRefusal, State, TlsPolicy};
 use crate::smtp::reply::RemoteReply;
 
 impl Session {
-    /// TLS is on or done without: on to AUTH, where it is owed.
+    /// TLS is active or given up: continues with AUTH, if it is required.
     pub(super) fn after_tls(&mut self, out: &mut Vec<u8>) {
         let Some(login) = &self.terms.login else {
             return self.ready();
         };
-        // A password goes over TLS, or to this machine, or not at all.
+        // A password is sent only over TLS or to this machine.
         if self.tls != TlsPolicy::Active && !self.terms.private {
             return self.refuse(SessionRefusal::NoTls(None));
         }
@@ -51,7 +51,7 @@ impl Session {
         self.state = State::Auth(Exchange { at, ..exchange });
     }
 
-    /// AUTH was refused: tries the next way, where the refusal may be of the last.
+    /// AUTH was refused: tries the next mechanism, if the refusal may concern only this one.
     fn log_in_otherwise(&mut self, ways: VecDeque<Way>, reply: RemoteReply, out: &mut Vec<u8>) {
         let next = (self.terms.login.as_ref())
             .filter(|_| is_of_the_way(&reply))
@@ -66,8 +66,8 @@ impl Session {
     }
 }
 
-/// Whether a refusal of AUTH is of how it was said, not of who said it: another way may do.
-/// Decides RFC 4954 section 6.
+/// Whether a refusal of AUTH concerns the mechanism, not the credentials: another mechanism may succeed. Decides RFC
+/// 4954 section 6.
 fn is_of_the_way(reply: &RemoteReply) -> bool {
     matches!(reply.code, 500..=504 | 534)
 }

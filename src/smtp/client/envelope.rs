@@ -48,8 +48,9 @@ impl Session {
             .unwrap_or(RECIPIENTS_PER_TRANSACTION);
         let max = max.clamp(1, RECIPIENTS_PER_TRANSACTION);
         let (now, later) = open.split_at(max.min(open.len()));
-        // RFC 6531 section 3.4: the extension is asked for where something in the transaction needs it. A header that would
-        // be better off with it goes without where it is not offered, as it does where its client has not asked for it.
+        // RFC 6531 section 3.4: the extension is requested if something in the transaction needs it. A header that
+        // would only benefit from it is sent without it if the server does not offer it, as its client did not request
+        // it either.
         sending.mail.smtputf8 |= !sending.mail.reverse_path.as_str().is_ascii();
         for index in now {
             let rcpt = sending.mail.recipients.get(*index);
@@ -67,7 +68,7 @@ impl Session {
         self.state = State::Envelope(sending);
     }
 
-    /// Why this server cannot take the message for a recipient, where that is known before it is offered. Another host
+    /// Why this server cannot accept the message for a recipient, if that is known before it is offered. Another host
     /// may be able to.
     fn unsendable(&self, mail: &ClientMail, rcpt: &Rcpt) -> Option<RecipientResult> {
         if self
@@ -98,8 +99,7 @@ impl Session {
         None
     }
 
-    /// Sends what waits: all of it with PIPELINING, else one command.
-    /// Decides RFC 2920 section 3.1.
+    /// Sends the waiting commands: all of them with PIPELINING, otherwise one. Decides RFC 2920 section 3.1.
     pub(super) fn send_waiting(&self, sending: &mut Sending, out: &mut Vec<u8>) {
         while let Some(command) = sending.waiting.front().copied() {
             if !self.extensions.pipelining && !sending.awaited.is_empty() {
@@ -153,8 +153,7 @@ impl Session {
         out.extend_from_slice(line.as_bytes());
     }
 
-    /// Writes RCPT, with its parameters where the server has DSN.
-    /// Decides RFC 3461 section 5.2.1.
+    /// Writes RCPT, with its parameters if the server has DSN. Decides RFC 3461 section 5.2.1.
     pub(super) fn write_rcpt(&self, rcpt: &Rcpt, mail: &ClientMail, out: &mut Vec<u8>) {
         let mut line = format!("RCPT TO:<{}>", wire_form(&rcpt.mailbox, mail.smtputf8));
         if self.extensions.dsn {
@@ -271,8 +270,8 @@ impl Session {
             return;
         }
         if nobody {
-            // RFC 2920 section 3.1: a 354 in a pipeline without a recipient gets an empty message; whatever is
-            // answered, nothing was delivered.
+            // RFC 2920 section 3.1: a 354 in a pipeline without a recipient gets an empty message; whatever the reply,
+            // nothing was delivered.
             out.extend_from_slice(b".\r\n");
             let nobody = EnhancedCode::new(4, 5, 0);
             let result = RecipientResult::deferred(
@@ -287,8 +286,8 @@ impl Session {
         self.requests.push_back(ClientRequest::Body);
     }
 
-    /// Takes a reply to the final dot: of SMTP the one for all, of LMTP the next recipient's.
-    /// Decides RFC 2033 section 4.2.
+    /// Handles a reply to the final dot: in SMTP the one for all, in LMTP the next recipient's. Decides RFC 2033
+    /// section 4.2.
     pub(super) fn on_dot_reply(&mut self, mut sending: Box<Sending>, reply: &RemoteReply) {
         let result = match &sending.refused {
             Some(result) => result.clone(),
@@ -317,7 +316,7 @@ impl Session {
         self.state = State::Dot(sending);
     }
 
-    /// Ends a transaction in a session that goes on.
+    /// Ends a transaction in a session that continues.
     pub(super) fn end_transaction(&mut self, sending: Sending, everybody: RecipientResult) {
         let readiness = match everybody {
             RecipientResult::Delivered { .. } => Readiness::Fresh,
@@ -327,9 +326,9 @@ impl Session {
         self.ready_again(readiness);
     }
 
-    /// Gives `everybody` to those who have no fate of their own.
+    /// Assigns `everybody` to the recipients without a result of their own.
     pub(super) fn give_results(&mut self, sending: Sending, everybody: RecipientResult) {
-        // The reply that ends a transaction may come in one piece with the one that asked for the body.
+        // The reply that ends a transaction may arrive together with the one that asked for the body.
         self.requests
             .retain(|request| !matches!(request, ClientRequest::Body));
         let results = sending
@@ -341,8 +340,8 @@ impl Session {
     }
 }
 
-/// Recipients that are offered in one transaction where the server does not name a limit: what every server must
-/// take (RFC 5321 section 4.5.3.1.8).
+/// Recipients in one transaction if the server does not name a limit: the number that every server must accept (RFC
+/// 5321 section 4.5.3.1.8).
 const RECIPIENTS_PER_TRANSACTION: usize = 100;
 
 fn wire_form(mailbox: &Mailbox, smtputf8: bool) -> String {

@@ -2,7 +2,7 @@
 
 use crate::smtp::reply::RemoteReply;
 
-/// What the server said that it can do.
+/// The extensions that the server offers.
 #[derive(Clone, Debug, Default)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -39,7 +39,7 @@ impl Extensions {
                     known.size = Some(words.next().and_then(|size| size.parse().ok()).unwrap_or(0))
                 }
                 "AUTH" => words.for_each(|word| known.add_mechanism(word)),
-                // An old way to write the same, which some servers have alone.
+                // An old spelling, which is the only one of some servers.
                 keyword if keyword.starts_with("AUTH=") => {
                     let first = keyword.get("AUTH=".len()..).unwrap_or_default();
                     known.add_mechanism(first);

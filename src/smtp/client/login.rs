@@ -25,7 +25,7 @@ pub(super) enum Way {
 
 /// An exchange of AUTH under way.
 pub(super) struct Exchange {
-    /// What is sent when the server asks for more.
+    /// The response when the server asks for more.
     pub(super) at: AuthAt,
     /// Ways to log in that have not been tried.
     pub(super) ways: VecDeque<Way>,

@@ -4,30 +4,30 @@ use crate::cause::QuotedWords;
 use crate::smtp::reply::RemoteReply;
 use crate::status::EnhancedCode;
 
-/// What came of one recipient.
+/// The delivery result of one recipient.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RecipientResult {
-    /// The server has it.
+    /// The server has accepted it.
     Delivered {
         /// Its reply.
         text: String,
-        /// Whether the server will send the notification of success itself (it knows DSN).
+        /// Whether the server will send the success DSN itself (it supports DSN).
         dsn: bool,
     },
     /// Another attempt may succeed.
     Deferred {
-        /// Whom it belongs to.
+        /// The scope of the refusal.
         about: RefusalScope,
         status: EnhancedCode,
-        /// The reply, or what happened.
+        /// The reply, or the event.
         words: QuotedWords,
     },
     /// The server refused for good.
     Failed {
-        /// Whom it belongs to.
+        /// The scope of the refusal.
         about: RefusalScope,
         status: EnhancedCode,
-        /// The reply, or what the server lacks.
+        /// The reply, or the missing extension.
         words: QuotedWords,
     },
     /// The link broke between the final dot and its reply: another attempt may make a duplicate (RFC 1047).
@@ -36,14 +36,14 @@ pub enum RecipientResult {
     Again,
 }
 
-/// Whom a refusal belongs to.
+/// The scope of a refusal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RefusalScope {
-    /// The recipient or the message: every other host of the next hop would say the same, if it is for good.
+    /// The recipient or the message: every other host of the next hop would give the same reply, if it is permanent.
     Recipient,
-    /// The host: it leaves, says nothing that makes sense, or lacks what another may have.
+    /// The host: it disconnects, sends nonsense, or lacks an extension that another may have.
     Host,
-    /// What we did instead of what the host asked for: we went on in clear, or without EHLO. Never for good.
+    /// Our fallback: we continued in clear, or without EHLO. Never permanent.
     Fallback,
 }
 
@@ -66,12 +66,12 @@ impl RecipientResult {
 pub(super) enum Footing {
     /// It has.
     Full,
-    /// It goes on in clear, or without EHLO: see [`RefusalScope::Fallback`].
+    /// It continues in clear, or without EHLO: see [`RefusalScope::Fallback`].
     Fallback,
 }
 
 impl RecipientResult {
-    /// The fate that a negative reply means. A code that is neither 4xx nor 5xx where one is due counts as temporary.
+    /// The delivery result for a negative reply. A code that is neither 4xx nor 5xx in its place counts as temporary.
     pub(super) fn refusal(reply: &RemoteReply, footing: Footing) -> Self {
         let words = QuotedWords::Reply(reply.to_text().into());
         let status = reply.status();
@@ -102,7 +102,7 @@ impl RecipientResult {
         }
     }
 
-    /// A fate that the host is to blame for.
+    /// A deferral that the host is to blame for.
     pub(super) fn deferred(status: EnhancedCode, words: QuotedWords) -> Self {
         Self::Deferred {
             about: RefusalScope::Host,
@@ -129,9 +129,8 @@ pub(super) fn is_farewell(reply: &RemoteReply) -> bool {
     reply.code == 421
 }
 
-/// Whether a refusal may be of clear text and not of the mail: 530 (RFC 3207 section 4), 523 and 538 (RFC 4954
-/// section 6), a status about security, and a bare 554, which gives no reason.
-/// Decides RFC 3463 section 3.8.
+/// Whether a refusal may concern clear text and not the mail: 530 (RFC 3207 section 4), 523 and 538 (RFC 4954 section
+/// 6), a status about security, and a bare 554, which gives no reason. Decides RFC 3463 section 3.8.
 fn may_want_tls(reply: &RemoteReply) -> bool {
     matches!(reply.code, 523 | 530 | 538)
         || match reply.enhanced {

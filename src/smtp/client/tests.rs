@@ -4,7 +4,7 @@ use super::*;
 use crate::address::{Mailbox, ReversePath};
 use crate::envelope::{BodyKind, Notify};
 
-/// Plays a server: feeds replies, collects what the client sends and wants.
+/// Plays a server: feeds replies, and collects the output and the requests of the client.
 struct Play {
     session: Session,
     sent: Vec<u8>,
@@ -293,7 +293,7 @@ fn logging_in(tls: TlsPolicy) -> Play {
 
 #[test]
 fn a_server_that_does_not_like_one_way_to_log_in_gets_the_next() {
-    // What the server offers, and what it answers to each command until it has had enough.
+    // The server's extensions, and its reply to each command until it refuses.
     let plain = "AUTH PLAIN AHUAcA==\r\n";
     let (bare, response) = ("AUTH PLAIN\r\n", "AHUAcA==\r\n");
     let login = ["AUTH LOGIN\r\n", "dQ==\r\n", "cA==\r\n"];

@@ -6,16 +6,16 @@ use super::result::RecipientResult;
 use crate::address::{Mailbox, ReversePath};
 use crate::envelope::{BodyKind, DsnReturn, Notify};
 
-/// One message as the session has to know it.
+/// One message as the session needs to know it.
 #[derive(Clone, Debug)]
 pub struct ClientMail {
     pub reverse_path: ReversePath,
-    /// Who gets it; the fates come in this order.
+    /// The recipients; the results have this order.
     pub recipients: Vec<Rcpt>,
     /// Bytes of the message.
     pub size: u64,
     pub body: BodyKind,
-    /// Whether the message itself needs SMTPUTF8, whoever gets it; what its addresses need is seen from them.
+    /// Whether the message itself needs SMTPUTF8; the need of its addresses is seen from them.
     pub smtputf8: bool,
     /// RET.
     pub dsn_return: Option<DsnReturn>,
@@ -35,13 +35,13 @@ pub struct Rcpt {
 /// A transaction under way.
 pub(super) struct Sending {
     pub(super) mail: ClientMail,
-    /// Commands whose replies have not come, oldest first.
+    /// Commands without a reply yet, oldest first.
     pub(super) awaited: VecDeque<Sent>,
     /// Commands not sent yet (without PIPELINING).
     pub(super) waiting: VecDeque<Sent>,
     pub(super) results: Vec<Option<RecipientResult>>,
     pub(super) accepted: usize,
-    /// The refusal of MAIL or DATA, for everybody.
+    /// The refusal of MAIL or DATA, for all recipients.
     pub(super) refused: Option<RecipientResult>,
 }
 

@@ -120,7 +120,7 @@ impl Session {
     /// Answers a chunk that is whole.
     fn end_chunk(&mut self, chunk: Chunk, out: &mut Vec<u8>) -> Option<ServerRequest> {
         match chunk.message {
-            // The chunk is known by its length, so that nothing behind it can be smuggled: the session goes on.
+            // The chunk has a known length, so nothing behind it can be smuggled: the session continues.
             Err(reply) => {
                 let next = match self.greeting {
                     Some(_) => State::Greeted,
@@ -137,7 +137,7 @@ impl Session {
         }
     }
 
-    /// Which line ends a body may have: where they are mended, the client has shown at its last command which it knows.
+    /// The line ends that a body may have: if they are mended, the client's last command has shown which it knows.
     fn line_ends(&self) -> LineEnds {
         match (self.tolerance, self.lines.last_end) {
             (Tolerance::LineEnds, LineEnd::Lf) => LineEnds::Any,
@@ -158,7 +158,7 @@ impl Session {
 }
 
 impl Chunk {
-    /// Takes bytes off the input, at most up to the end of the chunk, and says how many.
+    /// Consumes input, at most up to the end of the chunk, and returns the number of bytes.
     fn take(&mut self, input: &mut &[u8], settings: &ServerSettings, body: &mut Vec<u8>) -> usize {
         let left = usize::try_from(self.left).unwrap_or(usize::MAX);
         let len = left.min(input.len());

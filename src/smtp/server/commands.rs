@@ -35,7 +35,7 @@ impl Session {
         request
     }
 
-    /// Takes one command, of which those that achieve nothing are counted.
+    /// Handles one command; commands that achieve nothing are counted.
     fn on_command(
         &mut self,
         command: Command,
@@ -54,8 +54,7 @@ impl Session {
         self.take_command(state, command, settings, out)
     }
 
-    /// The table of what is allowed in which state.
-    /// Decides RFC 5321 section 3.5.3, RFC 5321 section 4.1.4.
+    /// The table of commands allowed in each state. Decides RFC 5321 section 3.5.3, RFC 5321 section 4.1.4.
     fn take_command(
         &mut self,
         state: State,
@@ -104,7 +103,7 @@ impl Session {
         }
     }
 
-    /// Answers what is not a command.
+    /// Replies to a malformed command.
     fn on_bad_line(
         &mut self,
         line: &[u8],
@@ -115,7 +114,8 @@ impl Session {
             CommandError::Address(_) if self.subject == RefusalSubject::Sender => Reply::BAD_SENDER,
             error => Reply::from(error),
         };
-        // Another protocol: nothing of this connection is run. What can only be a foreign hello (TLS, SSH) counts.
+        // Another protocol: nothing of this connection is executed. Only an unmistakable foreign hello (TLS, SSH)
+        // counts.
         let foreign = error == CommandError::ForeignProtocol
             || (self.greeting.is_none() && (line.contains(&0) || line.starts_with(b"SSH-")));
         if foreign {
@@ -157,7 +157,7 @@ impl Session {
         }
     }
 
-    /// Answers [`ServerRequest::Hello`]. Where it is good, whatever was kept of a body can go.
+    /// Answers [`ServerRequest::Hello`]. If it is good, any stored part of a body can be dropped.
     pub fn on_ehlo(
         &mut self,
         verdict: Result<(), Reply>,
@@ -210,8 +210,7 @@ impl Session {
         out.extend_from_slice(lines.as_bytes());
     }
 
-    /// RSET, which gives up the transaction and keeps the greeting.
-    /// Decides RFC 5321 section 4.1.1.5.
+    /// RSET, which ends the transaction and keeps the greeting. Decides RFC 5321 section 4.1.1.5.
     fn rset(&mut self, state: State, out: &mut Vec<u8>) -> Option<ServerRequest> {
         let forget = state.has_transaction().then_some(ServerRequest::Forget);
         let next = match state {
@@ -332,7 +331,7 @@ impl Session {
         self.stay(State::Mail(transaction), &reply, out);
     }
 
-    /// DATA, or the first BDAT: whether there is room for a body is for the owner to say.
+    /// DATA, or the first BDAT: the owner decides whether there is room for a body.
     fn begin_body(
         &mut self,
         transaction: Box<Transaction>,
@@ -359,7 +358,7 @@ impl Session {
         None
     }
 
-    /// A chunk that belongs to no message. It comes whatever is answered, and must not be read as commands (RFC 3030
+    /// A chunk that belongs to no message. It arrives whatever the reply, and must not be read as commands (RFC 3030
     /// section 2).
     fn swallow_chunk(&mut self, len: u64, reply: Reply) -> Option<ServerRequest> {
         self.state = State::Chunk(Box::new(Chunk {

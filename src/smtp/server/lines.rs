@@ -12,13 +12,13 @@ pub(super) struct Lines {
     pub(super) last_end: LineEnd,
 }
 
-/// What is at the front of the input.
+/// The front of the input.
 pub(super) enum Front<'a> {
     /// A whole line.
     Line(&'a [u8]),
     /// The end of a line that was too long.
     TooLong,
-    /// A part of a line that is too long: so many bytes of it were dropped.
+    /// A part of a line that is too long: this number of bytes was dropped.
     Dropped(usize),
     /// A part of a line.
     Part,
@@ -32,7 +32,7 @@ impl Lines {
         }
     }
 
-    /// Takes what is at the front of the input off it; a line may have `max` bytes with its CRLF.
+    /// Takes the front off the input; a line may have `max` bytes with its CRLF.
     pub(super) fn take<'a>(
         &mut self,
         input: &mut &'a [u8],
@@ -63,9 +63,8 @@ impl Lines {
     }
 }
 
-/// Length of the first line, and how it ends. Only CRLF ends a line, unless the client may end it with less: one with
-/// a lone LF goes on, and is refused as a whole.
-/// Decides RFC 5321 section 2.3.8.
+/// Length of the first line, and its line end. Only CRLF ends a line, unless the client may use less: a line with a
+/// lone LF continues, and is refused as a whole. Decides RFC 5321 section 2.3.8.
 fn line_end(input: &[u8], tolerance: Tolerance) -> Option<(usize, LineEnd)> {
     if tolerance != Tolerance::LineEnds {
         let len = input.windows(2).position(|pair| pair == b"\r\n")?;

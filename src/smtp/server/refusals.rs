@@ -6,20 +6,20 @@ use std::mem;
 use crate::limits::{REFUSALS_KEPT_MAX, SAID_CHARS_MAX};
 use crate::smtp::reply::Reply;
 
-/// A refusal that the session has sent: every reply of 4xx and 5xx, whoever decided on it.
+/// A refusal that the session has sent: every reply of 4xx and 5xx, of the session or its owner.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SentRefusal {
-    /// What was sent.
+    /// The reply.
     pub reply: Reply,
-    /// What it was the answer to.
+    /// The subject that it answers.
     pub what: RefusalSubject,
-    /// What the client had said, where no secret can be in that.
+    /// The command of the client, if it cannot contain a secret.
     pub said: Option<Box<str>>,
     /// How often it was sent in a row.
     pub times: u32,
 }
 
-/// What a refusal is the answer to.
+/// The subject of a refusal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RefusalSubject {
     /// EHLO and HELO.
@@ -28,9 +28,9 @@ pub enum RefusalSubject {
     Sender,
     /// RCPT.
     Recipient,
-    /// DATA, BDAT and what follows them.
+    /// DATA, BDAT and the following input.
     Message,
-    /// AUTH and what follows it.
+    /// AUTH and the following input.
     Auth,
     /// STARTTLS.
     Tls,
@@ -40,15 +40,14 @@ pub enum RefusalSubject {
     Session,
 }
 
-/// What the owner has not taken note of.
+/// Refusals that the owner has not taken yet.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     kept: Vec<SentRefusal>,
 }
 
 impl Refusals {
-    /// Keeps a reply if it is a refusal. One that is sent again in a row, or that there is no room for, is counted at the
-    /// last.
+    /// Keeps a reply if it is a refusal. A repetition, or one that there is no room for, is counted at the last.
     pub(super) fn keep(&mut self, reply: &Reply, what: RefusalSubject) {
         if reply.code() < 400 {
             return;
@@ -73,7 +72,7 @@ impl Refusals {
         self.kept.len()
     }
 
-    /// Notes at the refusals behind a mark what the client had said.
+    /// Adds the client's command to the refusals after a mark.
     pub(super) fn answered(&mut self, mark: usize, what: RefusalSubject, line: &[u8]) {
         if let Some(said) = what.shown(line) {
             let new = self.kept.iter_mut().skip(mark);
@@ -88,7 +87,7 @@ impl Refusals {
 }
 
 impl RefusalSubject {
-    /// What a line is about, by its verb.
+    /// The subject of a line, by its verb.
     pub(super) fn of(line: &[u8]) -> Self {
         let verb = line.split(|byte| matches!(byte, b' ' | b'\t')).next();
         let verb = verb.unwrap_or_default().to_ascii_uppercase();
@@ -117,7 +116,7 @@ impl RefusalSubject {
         }
     }
 
-    /// What of a line may be shown. A password may be said in AUTH, and out of turn as a command of its own.
+    /// The part of a line that may be shown. A password may occur in AUTH, or out of turn as a command of its own.
     fn shown(self, line: &[u8]) -> Option<Box<str>> {
         match self {
             Self::Hello | Self::Sender | Self::Recipient => {

@@ -10,15 +10,15 @@ use crate::smtp::reply::Reply;
 pub struct Transaction {
     pub reverse_path: ReversePath,
     pub parameters: MailParameters,
-    /// Who gets the message, as the owner resolved the forward-paths.
+    /// The recipients, as the owner resolved the forward-paths.
     pub recipients: Vec<Recipient>,
     /// How many forward-paths were accepted.
     pub accepted: usize,
 }
 
 impl Transaction {
-    /// Adds the mailboxes that a forward-path leads to. The same mailbox twice in one transaction gets the message once,
-    /// by each way that leads there.
+    /// Adds the mailboxes that a forward-path leads to. A mailbox that occurs twice in one transaction gets the message
+    /// once by each destination.
     pub(super) fn add(&mut self, recipients: Vec<Recipient>) {
         for recipient in recipients {
             let same = |known: &Recipient| {
@@ -32,19 +32,19 @@ impl Transaction {
     }
 }
 
-/// What the session asks of its owner.
+/// A request of the session to its owner.
 #[must_use]
 #[derive(Debug)]
 pub enum ServerRequest {
-    /// Decide on a hello; answer with `Session::on_ehlo`. Only where `Session::ask_about_ehlo` was called.
+    /// Judge an EHLO or HELO; answer with `Session::on_ehlo`. Only if `Session::ask_about_ehlo` was called.
     Hello {
-        /// What the client calls itself.
+        /// The name that the client gives.
         name: Box<str>,
     },
     /// Decide on a reverse-path; answer with `Session::on_sender`.
     Sender {
         from: ReversePath,
-        /// SIZE, where it was given.
+        /// SIZE, if given.
         size: Option<u64>,
     },
     /// Decide on a forward-path; answer with `Session::on_recipient`.
@@ -63,32 +63,32 @@ pub enum ServerRequest {
     },
     /// A response of the exchange, decoded; answer with `Session::on_auth`.
     Respond(Vec<u8>),
-    /// Send what is pending, then start TLS; answer with `Session::on_tls`. Input behind it is to be dropped.
+    /// Send the pending output, then start TLS; answer with `Session::on_tls`. Drop the input behind it.
     StartTls,
     /// A body begins; its bytes follow in the `body` argument of `Session::advance`. Answer with
     /// `Session::on_body_ready`.
     BeginBody,
     /// The body is whole; answer with `Session::on_stored`.
     Store(Box<Transaction>),
-    /// The transaction is given up; whatever was kept of its body can go. Needs no answer.
+    /// The transaction is over without a message; any stored part of its body can be dropped. Needs no answer.
     Forget,
-    /// The message is refused for its bytes or its size, and the client was told so with this reply; whatever was kept of
-    /// its body can go. Needs no answer.
+    /// The message is refused for its bytes or its size, and the client got this reply; any stored part of its body can
+    /// be dropped. Needs no answer.
     Refuse(Reply),
-    /// The same, and the session is over: send what is pending, then close.
+    /// The same, and the session is over: send the pending output, then close.
     RefuseAndClose(Reply),
-    /// Send what is pending, then close. Needs no answer.
+    /// Send the pending output, then close. Needs no answer.
     Close,
 }
 
-/// How an exchange of AUTH goes on.
+/// The next step of an AUTH exchange.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum AuthStep {
     /// Send this challenge.
     Challenge(Vec<u8>),
-    /// The client is who it says.
+    /// The client is authenticated.
     Success,
-    /// It is not; the reply says why. Counts towards the session's end.
+    /// The credentials are wrong; the reply gives the reason. Counts towards the session's end.
     Failure(Reply),
     /// Not now; the reply is temporary and no failure is counted.
     Refusal(Reply),

@@ -2,10 +2,10 @@
 
 use crate::smtp::data::LongLines;
 
-/// What a port is for: mail from other hosts, submission, or local programs.
+/// The role of a port: mail from other hosts, submission, or local programs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PortRole {
-    /// Port 25: anybody, without AUTH.
+    /// Port 25: any client, without AUTH.
     Relay,
     /// Ports 587 and 465: users, after AUTH under TLS.
     Submission,
@@ -24,7 +24,7 @@ pub enum Encryption {
     Active,
 }
 
-/// What the session must know of the server's configuration.
+/// The settings of the server that the session must know.
 #[derive(Clone, Debug)]
 pub struct ServerSettings {
     /// Our name in the banner and in the reply to EHLO.
@@ -33,11 +33,11 @@ pub struct ServerSettings {
     pub message_bytes_max: u64,
     /// Recipients of a transaction (LIMITS RCPTMAX).
     pub recipients_max: usize,
-    /// What is done about long lines of text.
+    /// How long lines of text are handled.
     pub long_lines: LongLines,
 }
 
-/// What a client may get wrong. Users and programs of this machine may get the form of commands wrong anyway.
+/// Errors that a client may make. Users and programs of this machine may always deviate in the form of commands.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Tolerance {
     #[default]

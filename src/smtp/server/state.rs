@@ -7,7 +7,7 @@ use crate::smtp::command::Greeting;
 use crate::smtp::data::{BodyFault, Decoder};
 use crate::smtp::reply::Reply;
 
-/// Where a session stands.
+/// The state of a session.
 #[derive(Debug)]
 pub(super) enum State {
     /// Before the banner.
@@ -36,7 +36,7 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) enum Waiting {
     Hello {
-        /// Where a refusal leads back to.
+        /// The state to return to after a refusal.
         before: Box<State>,
         greeting: Greeting,
         name: Box<str>,
@@ -56,7 +56,7 @@ pub(super) enum Opening {
     Bdat(ChunkSize),
 }
 
-/// What BDAT announces.
+/// The size announced by BDAT.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ChunkSize {
     pub(super) len: u64,
@@ -100,7 +100,7 @@ impl State {
         }
     }
 
-    /// Whether a command that gives up the transaction gives up something that the owner knows of.
+    /// Whether a command that ends the transaction ends one that the owner knows.
     pub(super) fn has_transaction(&self) -> bool {
         matches!(self, Self::Mail(_) | Self::Bdat(_))
     }
@@ -120,7 +120,7 @@ impl Incoming {
         }
     }
 
-    /// Takes bytes off the input; says whether the end of the body was among them.
+    /// Consumes input; returns whether the end of the body was reached.
     pub(super) fn take(&mut self, input: &mut &[u8], body: &mut Vec<u8>) -> bool {
         let before = body.len();
         let is_whole = self.decoder.decode(input, body);
@@ -148,7 +148,7 @@ impl Incoming {
         }
     }
 
-    /// Whether what follows the body may be a part of its text.
+    /// Whether the input after the body may be a part of its text.
     pub(super) fn may_smuggle(&self) -> bool {
         matches!(
             self.decoder.fault(),

@@ -9,7 +9,7 @@ use crate::limits::COMMAND_LINE_BYTES_MAX;
 use crate::smtp::command::ForwardPath;
 use crate::smtp::data::LongLines;
 
-/// Plays a client against a session whose owner says yes to everything but what a test sets.
+/// Plays a client against a session whose owner accepts everything except what a test sets.
 struct Play {
     session: Session,
     out: Vec<u8>,
@@ -47,7 +47,7 @@ impl Play {
         Self::new(PortRole::Relay, Encryption::Offered)
     }
 
-    /// Sends `wire` in pieces of `piece` bytes, as the engine would feed it; gives the codes of the replies.
+    /// Sends `wire` in pieces of `piece` bytes, as the engine would; returns the codes of the replies.
     fn pieces(&mut self, wire: &[u8], piece: usize) -> Vec<u16> {
         let mut kept: Vec<u8> = Vec::new();
         for part in wire.chunks(piece.max(1)) {
@@ -425,7 +425,7 @@ fn a_hello_that_is_refused_changes_nothing() {
     );
     let (greeting, name) = play.session.greeting().expect("a greeting");
     assert_eq!((greeting, name), (Greeting::Helo, "other"));
-    // STARTTLS forgets what was said, and not that hellos are asked about.
+    // STARTTLS forgets the session so far, but not that the owner is asked about greetings.
     assert_eq!(play.say("STARTTLS\r\n"), [220]);
     assert_eq!(play.say("EHLO bad\r\n"), [501]);
 }

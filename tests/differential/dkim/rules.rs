@@ -394,7 +394,7 @@ fn is_value(name: &str, value: &str) -> bool {
     }
 }
 
-/// What a SubjectPublicKeyInfo of an RSA key of 2,048 bits has behind its own length: the algorithm, the string of bits,
-/// the sequence of two integers, the length of the first, and a zero, which says that it is positive.
+/// What a SubjectPublicKeyInfo of an RSA key of 2,048 bits has behind its own length: the algorithm, the string of
+/// bits, the sequence of two integers, the length of the first, and a zero, which says that it is positive.
 const KEY: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00\
     \x03\x82\x01\x0f\x00\x30\x82\x01\x0a\x02\x82\x01\x01\x00";

@@ -8,7 +8,8 @@ use super::names::{Dnssec, V4};
 use super::stage::Stage;
 use crate::process::program;
 
-/// A way to break what a check looks at. What is of the zones, of chopar.toml and of the certificate is put back by itself.
+/// A way to break what a check looks at. What is of the zones, of chopar.toml and of the certificate is put back by
+/// itself.
 pub(super) struct Break {
     /// The check that says so.
     pub(super) id: &'static str,

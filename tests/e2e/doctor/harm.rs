@@ -10,14 +10,15 @@ use super::stage::{HOST, Stage, text};
 use crate::process::{Guard, program, run};
 use crate::world::certificate;
 
-/// A hook that is run by a program which is not there, and one line of it: chopar itself takes it for one that can be run.
+/// A hook that is run by a program which is not there, and one line of it: chopar itself takes it for one that can be
+/// run.
 pub(super) const HOOK: &str = "mkdir -p /etc/chopar/hooks && cd /etc/chopar/hooks && printf '#!/opt/python3\\n' > post-data && \
                     chmod 755 post-data && chopar reload";
 /// A unit without any of what ours takes from the daemon.
 pub(super) const BARE_UNIT: &str = "cp /etc/systemd/system/chopar.service /root/unit && \
                          sed -n '/^\\[/p; /^ExecStart=/p; /^WantedBy=/p' /root/unit > /etc/systemd/system/chopar.service";
-/// A message that has waited for five hours for a host that does not answer, as the clock of a daemon says that begins under
-/// its own account.
+/// A message that has waited for five hours for a host that does not answer, as the clock of a daemon says that begins
+/// under its own account.
 pub(super) const OLD_MESSAGE: &str = "systemctl stop chopar && CLOCK=\"setpriv --reuid chopar --regid chopar --clear-groups \
                            --inh-caps +net_bind_service --ambient-caps +net_bind_service \
                            env LD_PRELOAD=$(ls /usr/lib/*/faketime/libfaketime.so.1) FAKETIME=-5h \
@@ -42,7 +43,8 @@ pub(super) fn foreign(stage: &mut Stage, fault: &str) {
     stage.others.push(guard);
 }
 
-/// Another certificate for the same key: for which name, how many days are left of it, and whether the machine trusts it.
+/// Another certificate for the same key: for which name, how many days are left of it, and whether the machine trusts
+/// it.
 pub(super) fn certify(stage: &mut Stage, name: &str, days: &str, is_trusted: bool) {
     let other = stage.path("other.pem");
     let mut command = Command::new(program("openssl"));

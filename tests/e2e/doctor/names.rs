@@ -162,7 +162,8 @@ impl Stage {
         zone.unwrap_or_else(|| panic!("no zone for {name}")).clone()
     }
 
-    /// Puts a record, as `NAME. TYPE DATA`, into its zone; those of the same name and type go, where it takes their place.
+    /// Puts a record, as `NAME. TYPE DATA`, into its zone; those of the same name and type go, where it takes their
+    /// place.
     pub(super) fn put(&mut self, record: &str, in_place: bool) {
         let (name, rest) = record.split_once(". ").expect("a name");
         let (kind, data) = rest.split_once(' ').expect("a type");

@@ -1,5 +1,5 @@
-//! A machine of its own (a network namespace, and a system that is thrown away) beside a small Internet (another namespace):
-//! Postfix as the host that mail goes out to, behind it a judge of signatures, a time server.
+//! A machine of its own (a network namespace, and a system that is thrown away) beside a small Internet (another
+//! namespace): Postfix as the host that mail goes out to, behind it a judge of signatures, a time server.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};

@@ -4,8 +4,9 @@ use chopar::smtp::client::{
     ClientLogin, ClientMail, ClientProtocol, ClientRequest, Rcpt, Session, TlsPolicy,
 };
 
-/// A server's whole side of a session; the first byte chooses what the client wants and speaks (LMTP in place of a login
-/// that is never sent), and the size of the pieces. Each message ends in one fate for each recipient, whatever the server says, and also if it says no more.
+/// A server's whole side of a session; the first byte chooses what the client wants and speaks (LMTP in place of a
+/// login that is never sent), and the size of the pieces. Each message ends in one fate for each recipient, whatever
+/// the server says, and also if it says no more.
 pub fn client_session(data: &[u8]) {
     let (variant, wire) = super::variant(data);
     let tls = match variant % 4 {

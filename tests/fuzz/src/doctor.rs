@@ -5,8 +5,8 @@ use chopar::setup::doctor::judge::machine::clock_offset;
 use chopar::setup::doctor::judge::ports::listening;
 use chopar::setup::doctor::judge::service::exposure;
 
-/// What other hosts and programs say to the doctor: the answer of a time server, a reply of SMTP, a policy of DMARC, a table of
-/// the kernel, a report of systemd. What is read is finite, and not longer than what came.
+/// What other hosts and programs say to the doctor: the answer of a time server, a reply of SMTP, a policy of DMARC, a
+/// table of the kernel, a report of systemd. What is read is finite, and not longer than what came.
 pub fn doctor(data: &[u8]) {
     let now = 1_795_478_400.0;
     if let Some(ahead) = clock_offset(data, now, now) {

@@ -31,8 +31,9 @@ use sayings::{LISTENERS, WORDS, folder, reply};
 use stage::{Scene, Stage, act, secured};
 
 /// Events in any order: clients and tools that come, say anything and go; servers, name servers, disk and workers that
-/// answer late, twice, wrongly or never, also those who are gone; reloads; time. Whatever they are, no table grows beyond
-/// its ceiling, no message is acknowledged before it is stored, and once all connections are gone nothing is held.
+/// answer late, twice, wrongly or never, also those who are gone; reloads; time. Whatever they are, no table grows
+/// beyond its ceiling, no message is acknowledged before it is stored, and once all connections are gone nothing is
+/// held.
 pub fn events(data: &[u8]) {
     counted(data);
 }

@@ -3,8 +3,8 @@ use chopar::mail::address_list::address_list;
 use chopar::mail::header::{Front, Header, HeaderEnd, HeaderScanner, Scan, header_end};
 
 /// A message. Its fields, one after the other, are its header; it ends at the same byte however it comes in, nothing of
-/// it is lost, and no From that a reader could find before the first empty line goes unseen; the addresses that are found
-/// in a field are found again when they are written out.
+/// it is lost, and no From that a reader could find before the first empty line goes unseen; the addresses that are
+/// found in a field are found again when they are written out.
 pub fn header(data: &[u8]) {
     let (body, front) = scan(data, data.len());
     assert_eq!(scan(data, 1), (body, front.clone()));

@@ -1,6 +1,7 @@
 use chopar::http::{HttpMethod, HttpRefusal, HttpRequest, HttpResponse, RequestReader};
 
-/// What a client sends to a page is read the same however it is cut, within bounds, and what it names is what it may be.
+/// What a client sends to a page is read the same however it is cut, within bounds, and what it names is what it may
+/// be.
 pub fn http_request(data: &[u8]) {
     let (at, data) = match data {
         [at, rest @ ..] => (usize::from(*at), rest),

@@ -7,8 +7,9 @@ const DAY_S: u64 = 86_400;
 const AT: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
 /// A local part, which is of a sender, and of a recipient of ours. A sender that is rewritten comes back, unless it was
-/// rewritten before: then the first forwarder gets it. Whatever is undone was made here, since the fuzzer may see what a
-/// hash has to be; another secret and an altered address are not believed. The first byte is the place that is altered.
+/// rewritten before: then the first forwarder gets it. Whatever is undone was made here, since the fuzzer may see what
+/// a hash has to be; another secret and an altered address are not believed. The first byte is the place that is
+/// altered.
 pub fn srs(data: &[u8]) {
     let (variant, text) = super::variant(data);
     let Ok(text) = std::str::from_utf8(text) else {

@@ -287,7 +287,8 @@ fn clock_a_message_that_is_given_up_untried() {
     hold(ledger.heard(ID, &outcome));
 }
 
-/// An unauthenticated client's message to `ann@home.example`, stored under the reverse-path that `home.example` gives it or another.
+/// An unauthenticated client's message to `ann@home.example`, stored under the reverse-path that `home.example` gives
+/// it or another.
 fn forwarded(path: Option<&str>) -> Result<Ledger, Broken> {
     let sender = Mailbox::parse("w@outside.example").expect("a mailbox");
     let home = chopar::address::Domain::parse("home.example").expect("a domain");

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What the other side knows of a message.
+/// The state of a message that the other side knows.
 #[derive(Clone, Debug)]
 struct Known {
     len: usize,
@@ -94,7 +94,7 @@ impl World {
         commands
     }
 
-    /// Notes what was completed; answers with what the journal asks for.
+    /// Records a completion; answers the requests of the journal.
     fn note(
         &mut self,
         sent: &[JournalCommand],

@@ -4,14 +4,14 @@
 use super::super::super::recovery::{Aside, Missing, TipState};
 use super::*;
 
-/// What was acknowledged of a message.
+/// The acknowledged state of a message.
 #[derive(Clone, Copy, Debug)]
 struct Acknowledged {
     location: Location,
     done: bool,
 }
 
-/// A journal as a process that was killed leaves it, and what was promised.
+/// A journal as a killed process leaves it, and the promises made.
 struct History {
     disk: MemoryDisk,
     promised: BTreeMap<QueueId, Acknowledged>,
@@ -51,7 +51,7 @@ fn arrival(id: QueueId) -> Vec<JournalCommand> {
     commands
 }
 
-/// A journal of so many records: messages small and large, outcomes, holds, and messages that are done.
+/// A journal with this number of records: small and large messages, outcomes, holds, and messages that are done.
 fn history(records: u64) -> History {
     let disk = MemoryDisk::new();
     let (mut journal, _, _) = open(&disk, SEGMENT);
@@ -97,16 +97,16 @@ fn usual() -> History {
     history(64)
 }
 
-/// What was done to the bytes of one segment.
+/// The damage to one segment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Harm {
-    /// Nothing: whatever is lost is our fault.
+    /// None: every loss is our fault.
     None,
     /// This byte is another.
     Flipped { segment: u32, at: usize },
     /// The segment ends here.
     Cut { segment: u32, at: usize },
-    /// No byte of these segments can be believed.
+    /// No byte of these segments can be relied on.
     Scrambled([u32; 2]),
 }
 
@@ -157,7 +157,7 @@ fn check(
     }
 }
 
-/// The bytes of a message; none where its sum tells that they are others.
+/// The bytes of a message; `None` if its checksum shows that they have changed.
 fn content(disk: &MemoryDisk, message: &Recovered) -> Option<Vec<u8>> {
     let part = Part::Body {
         offset: 0,
@@ -190,7 +190,7 @@ fn is_aside(disk: &MemoryDisk, location: Location, harm: Harm) -> bool {
     })
 }
 
-/// Starts twice, tells `admin`, and takes a message; after each the promises hold.
+/// Starts twice, reports to `admin`, and takes a message; after each the promises hold.
 fn starts(disk: &MemoryDisk, history: &History, harm: Harm) {
     let (journal, found, report) = open(disk, SEGMENT);
     check(disk, &history.promised, &found, &report, harm);
@@ -269,7 +269,7 @@ fn any_truncation_costs_no_message_that_is_whole_somewhere() {
         for at in 0..bytes.len() {
             let disk = history.disk.fork();
             disk.set_bytes(file, bytes[..at].to_vec());
-            // Of the last segment nothing says how long it was: its large messages are kept, its small ones are gone.
+            // No seal records the length of the last segment: its large messages are kept, its small ones are gone.
             let harm = Harm::Cut { segment, at };
             let (_, found, report) = open(&disk, SEGMENT);
             check(&disk, &history.promised, &found, &report, harm);
@@ -306,7 +306,7 @@ fn any_run_of_missing_segments_comes_back_whole_whatever_was_taken_and_sent_mean
             for _ in 0..2 {
                 let (mut journal, _, report) = open(&disk, SEGMENT);
                 assert!(!report.missing.is_empty(), "{run:?}");
-                // The clock says nothing of what was lost.
+                // The clock does not know what was lost.
                 let new = report.ids().next(Timestamp::from_seconds(0));
                 let highest = history.promised.keys().max().copied();
                 assert!(Some(new) > highest, "{run:?}: {new} is given out twice");

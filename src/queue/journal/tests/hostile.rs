@@ -5,16 +5,16 @@ use super::super::super::frame::{Header, Kind, Place, Seal, put_copy, put_record
 use super::*;
 
 const SEGMENT: u64 = 16 * 1024 * 1024;
-/// More than any bound on what is read at a time, and less than the least of the claims.
+/// More than any bound on a single read, and less than the smallest of the claims.
 const READ_BYTES_MAX: usize = 128 * 1024;
 
-/// The place of what comes next in a first segment.
+/// The place of the next record in a first segment.
 fn next(bytes: &[u8]) -> Place {
     let offset = u32::try_from(bytes.len()).expect("small");
     Place { segment: 1, offset }
 }
 
-/// A first segment of message 1, whatever `put` adds, and message 2.
+/// A first segment of message 1, the record that `put` adds, and message 2.
 fn around(put: impl FnOnce(&mut Vec<u8>)) -> MemoryDisk {
     let mut bytes = Vec::new();
     put_seal(&Seal::default(), id(2), 1, &mut bytes);

@@ -14,23 +14,23 @@ use super::super::super::disk::{DirEntry, DiskRead};
 use super::super::super::recovery::{Aside, TipState};
 use super::*;
 
-/// A part of a life; what stands in one batch is synced together.
+/// A part of a run; the members of one batch are synced together.
 #[derive(Clone, Copy, Debug)]
 enum Ask {
     /// Message, bytes of its body.
     Arrive(u64, usize),
     /// The same, with a file of its own that is written in pieces.
     ArriveLarge(u64, usize),
-    /// A large message whose client goes away.
+    /// A large message whose client disconnects.
     Abandon(u64, usize),
-    /// Its first recipient has it.
+    /// Its first recipient is delivered.
     Deliver(u64),
     Hold(u64),
     Release(u64),
     Done(u64),
     Copy(u64),
     Retire(u32),
-    /// `admin` hears of everything that was set aside.
+    /// Everything that was set aside is reported to `admin`.
     Tell,
 }
 
@@ -43,7 +43,7 @@ enum Sure {
     Yes,
 }
 
-/// What was promised of a message.
+/// The promises about a message.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 struct Promise {
     len: usize,
@@ -53,13 +53,13 @@ struct Promise {
     held: Sure,
 }
 
-/// What holds at a state of the disk, whatever happens to it.
+/// The promises at a state of the disk, which hold whatever happens to it.
 #[derive(Clone, Debug, Default, Hash)]
 struct Promises {
     messages: BTreeMap<QueueId, Promise>,
-    /// What an earlier start made no sense of: where it stood, where it belongs, its bytes.
+    /// The data that an earlier start did not understand: original place, place of the copy, bytes.
     senseless: BTreeMap<(SpoolFile, usize), (SpoolFile, Vec<u8>)>,
-    /// What `admin` has heard of.
+    /// The damage that was reported to `admin`.
     told: BTreeSet<Box<str>>,
 }
 
@@ -71,8 +71,8 @@ enum Omitted {
     Names(SpoolFolder),
 }
 
-/// A disk that notes its state after each change. What is under way at a cut is among the subsets of what follows it (a
-/// write) or precedes it (a sync).
+/// A disk that records its state after each change. The operation in progress at a cut is among the subsets of what
+/// follows it (a write) or precedes it (a sync).
 #[derive(Clone)]
 struct Recorder {
     disk: MemoryDisk,
@@ -166,7 +166,7 @@ impl Disk for Recorder {
     }
 }
 
-/// A journal that lives, and what it has promised at each state of its disk.
+/// A running journal, and its promises at each state of its disk.
 struct Life {
     journal: Journal<Recorder>,
     recorder: Recorder,
@@ -178,7 +178,7 @@ struct Life {
     refused: usize,
 }
 
-/// What a start found.
+/// The result of a start.
 #[derive(Debug)]
 struct Started {
     found: BTreeMap<QueueId, Recovered>,
@@ -234,7 +234,7 @@ impl Life {
                 let names = self.untold.iter().map(Aside::name);
                 self.promises.told.extend(names);
             }
-            // As soon as it is told the same state counts for more.
+            // After the report, more counts for the same state.
             let now = (self.recorder.disk.fork(), self.promises.clone());
             self.states.push(now);
         }
@@ -338,7 +338,7 @@ impl Life {
         })
     }
 
-    /// Notes what was promised; returns what the journal asks for.
+    /// Records promises; returns the requests of the journal.
     fn on_completion(&mut self, completion: JournalCompletion) -> Vec<Ask> {
         let (ticket, is_done) = match completion {
             JournalCompletion::Committed { ticket, .. } => (ticket, true),
@@ -367,7 +367,7 @@ impl Life {
     }
 }
 
-/// What a start found against what was promised before it.
+/// Compares the result of a start with the promises before it.
 fn judge(
     disk: &MemoryDisk,
     before: &BTreeMap<SpoolFile, Vec<u8>>,
@@ -379,7 +379,7 @@ fn judge(
     if !report.missing.is_empty() || report.tip == TipState::Damaged {
         return wrong("something is said to be lost".to_owned());
     }
-    // Without a note of the newest segment nothing tells one that was never begun from one that was wiped.
+    // Without a note of the newest segment nothing distinguishes one that was never begun from one that was wiped.
     if !report.strays.is_empty() && report.tip != TipState::Absent {
         return wrong("what was never begun stays".to_owned());
     }
@@ -409,7 +409,7 @@ fn judge(
             }
         }
     }
-    // What a start takes away is dead, or in damaged/, where a person is told of it.
+    // Everything that a start removes is dead, or in damaged/, and reported.
     let after = files(disk);
     for (file, bytes) in before {
         let is_ending = |id| {
@@ -456,7 +456,8 @@ fn judge(
     Ok(())
 }
 
-/// Whether each byte of a segment is still there, or in `damaged/`, or past what a seal or a first segment makes dead.
+/// Whether each byte of a segment is still there, or in `damaged/`, or past the end that a seal or a first segment
+/// sets.
 fn is_kept(number: u32, before: &[u8], after: &BTreeMap<SpoolFile, Vec<u8>>) -> bool {
     let now = after
         .get(&SpoolFile::Segment(number))
@@ -517,7 +518,7 @@ impl Answers {
         self.given[self.asked - 1]
     }
 
-    /// Goes on to the next row; false when that was the last.
+    /// Advances to the next row; false after the last.
     fn advance(&mut self) -> bool {
         self.given.truncate(self.asked);
         self.asked = 0;
@@ -631,7 +632,7 @@ const STORIES: &[Story] = &[
     },
 ];
 
-/// What was tried of a story.
+/// The number of tried cases of a story.
 #[derive(Default)]
 struct Tried {
     operations: usize,
@@ -723,7 +724,7 @@ impl Story {
         if life.promises.messages[&id(new)].owed != Sure::Yes {
             return Err("it takes nothing".to_owned());
         }
-        // What may be owed or not was found, or was not, and stays so.
+        // A message that may or may not be queued was found, or was not, and stays so.
         for (id, promise) in &mut life.promises.messages {
             if promise.owed == Sure::Maybe && *id < QueueId::new(9_000) {
                 let is_owed = started.found.contains_key(id);
@@ -739,7 +740,7 @@ impl Story {
             promises: mut later,
             ..
         } = life;
-        // Of what it makes no sense of nothing is ever lost, from the start on.
+        // Data that it does not understand are never lost, from the start on.
         let senseless = senseless(&before, &started.report);
         let lives = states.iter_mut().map(|(_, promises)| promises);
         for promises in lives.chain([&mut later]) {
@@ -751,7 +752,7 @@ impl Story {
         if !started_later.report.untold.is_empty() {
             return Err(format!("told twice: {:?}", started_later.report));
         }
-        // A start right after the start finds the same.
+        // A second start right after the first finds the same.
         drop(begin(&again, promises.clone())?);
         let (_, second) = begin(&again, promises.clone())?;
         if second.found != started.found || second.report.untold != started.report.untold {
@@ -764,7 +765,7 @@ impl Story {
     }
 }
 
-/// What a start set aside, where it stood, and where it is from now on.
+/// The data that a start set aside, with original and new place.
 fn senseless(
     before: &BTreeMap<SpoolFile, Vec<u8>>,
     report: &OpenReport,

@@ -1,4 +1,4 @@
-//! Tells the daemon that the attempts from this host which follow are ours, so that its log does not warn of them.
+//! Announces the attempts of this tool to the daemon, so that its log does not warn of them.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -17,8 +17,9 @@ pub struct Announced {
     _stream: UnixStream,
 }
 
-/// Names the addresses from which this machine reaches its own ports: the system takes the address of the other end, where
-/// that is one of its own. Nothing where no daemon answers, or the caller may not ask it: the log then has the lines.
+/// Announces the addresses from which this machine reaches its own ports: the system uses the address of the other end
+/// if that is one of its own. `None` if no daemon answers, or the caller may not make the request: then the log has the
+/// lines.
 pub fn announce(config: &Config) -> Option<Announced> {
     let roles = [
         CheckedRole::Smtp,

@@ -1,4 +1,4 @@
-//! The records of a domain, and what receivers make of them.
+//! The records of a domain, and how receivers interpret them.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use crate::setup::zone::{Purpose, compare};
 use crate::setup::{survey, zone};
 use crate::shell::process::time::wall;
 
-/// Asks the world for the facts of this subject; what cannot be told is kept as such.
+/// Gathers the facts of this subject; unknown facts are kept as unknown.
 pub fn gather(examination: &DoctorScope, domain: &Domain) -> Facts {
     let config = &examination.config;
     let mut facts = survey::facts_of(config, domain, examination.addresses().to_vec());
@@ -84,7 +84,7 @@ fn exchangers(examination: &DoctorScope, domain: &Domain) -> Result<Vec<Domain>,
     Ok(hosts.collect())
 }
 
-/// Whether mail to an address arrives, as far as can be told without sending any.
+/// Whether mail for an address arrives, as far as that can be known without sending any.
 pub(super) fn delivery_to(examination: &DoctorScope, address: &str) -> MailboxReach {
     let Ok(mailbox) = Mailbox::parse(address) else {
         return MailboxReach::Refused("it is not a mail address".to_owned());

@@ -14,7 +14,7 @@ use crate::address::Domain;
 use crate::setup::doctor::DoctorScope;
 use crate::setup::doctor::judge::machine::{ClockState, Facts, SpoolDisk, clock_offset};
 
-/// Asks the world for the facts of this subject; what cannot be told is kept as such.
+/// Gathers the facts of this subject; unknown facts are kept as unknown.
 pub fn gather(examination: &DoctorScope) -> Facts {
     let config = &examination.config;
     let state_dir = &config.state_dir;
@@ -40,7 +40,7 @@ fn disk(state_dir: &Path) -> std::io::Result<SpoolDisk> {
     })
 }
 
-/// Writes a block to a file without a name, and waits until the disk has it.
+/// Writes a block to an unnamed file, and waits until the disk has it.
 fn lasting_write(state_dir: &Path) -> std::io::Result<Duration> {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR;
@@ -51,10 +51,10 @@ fn lasting_write(state_dir: &Path) -> std::io::Result<Duration> {
     Ok(started.elapsed())
 }
 
-/// Who owns the folder, where that is not the account.
+/// The owner of the folder, if that is not the account.
 fn foreign_owner(state_dir: &Path, account: &str) -> Option<String> {
     let owner = fs::metadata(state_dir).ok()?.uid();
-    // A relay that was never root runs as whoever starts it.
+    // A relay that was never root runs as the user who starts it.
     let caller = rustix::process::geteuid();
     if !caller.is_root() && owner == caller.as_raw() {
         return None;
@@ -75,7 +75,7 @@ fn foreign_owner(state_dir: &Path, account: &str) -> Option<String> {
     Some(name.map_or_else(|| format!("uid {owner}"), |(name, _)| name))
 }
 
-/// The least of what limits the relay.
+/// The smallest limit on the relay's memory.
 fn memory() -> Option<(u64, &'static str)> {
     let limit = |path: &str| -> Option<u64> { fs::read_to_string(path).ok()?.trim().parse().ok() };
     let unit = limit("/sys/fs/cgroup/system.slice/chopar.service/memory.max");

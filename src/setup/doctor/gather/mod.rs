@@ -1,5 +1,5 @@
-//! Finds out what the judges need, one file a subject. Each gatherer asks and waits by itself, none longer than the deadline
-//! of all, and what it does not find out it says so.
+//! Gathers the facts that the judges need, one file per subject. Each gatherer asks and waits by itself, none longer
+//! than the common deadline, and reports what it could not find out.
 
 pub mod announce;
 pub mod dns;

@@ -11,7 +11,7 @@ use crate::setup::machine;
 use crate::setup::record::RecordValue;
 use crate::setup::zone::PublishedRecords;
 
-/// Asks the world for the facts of this subject; what cannot be told is kept as such.
+/// Gathers the facts of this subject; unknown facts are kept as unknown.
 pub fn gather(examination: &DoctorScope) -> Facts {
     let host = &examination.config.hostname;
     let pointers = examination.addresses().iter().map(|address| {
@@ -46,7 +46,7 @@ pub fn gather(examination: &DoctorScope) -> Facts {
     }
 }
 
-/// The values under a name; those of the first server, where they do not agree.
+/// The values under a name; those of the first server if the servers differ.
 pub(super) fn values(published: PublishedRecords) -> Result<Vec<RecordValue>, String> {
     match published {
         PublishedRecords::Records(values) | PublishedRecords::Alias(_, values) => Ok(values),

@@ -1,4 +1,4 @@
-//! Tries port 25 of other hosts. No mail is sent.
+//! Tests whether port 25 of other hosts can be reached. No mail is sent.
 
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -18,10 +18,10 @@ use crate::setup::doctor::judge::outbound::{ConnectAttempt, Facts, FamilyReach};
 use crate::setup::doctor::{DoctorScope, Probe};
 use crate::setup::machine;
 
-/// Large providers, whose mail exchangers answer everybody who may speak to port 25.
+/// Large providers, whose mail exchangers answer every host that can reach port 25.
 const PROVIDERS: [&str; 3] = ["gmail.com", "yahoo.com", "outlook.com"];
 
-/// Asks the world for the facts of this subject; what cannot be told is kept as such.
+/// Gathers the facts of this subject; unknown facts are kept as unknown.
 pub fn gather(examination: &DoctorScope) -> Facts {
     let started = Instant::now();
     let targets = targets(examination);
@@ -49,7 +49,7 @@ pub fn gather(examination: &DoctorScope) -> Facts {
                 let (send, name, address) = (send.clone(), name.clone(), *address);
                 thread::spawn(move || {
                     let result = greeting(address, bound).map_err(|error| smtp::sentence(&error));
-                    // Nobody waits any longer for one that comes late.
+                    // The receiver no longer waits for a late result.
                     drop(send.send((
                         is_v4,
                         ConnectAttempt {
@@ -85,7 +85,7 @@ pub fn gather(examination: &DoctorScope) -> Facts {
     }
 }
 
-/// Whom to try: one host of each provider, with an address of each family.
+/// The targets: one host of each provider, with an address of each family.
 fn targets(examination: &DoctorScope) -> Vec<(String, SocketAddr)> {
     let asker = &examination.asker;
     let port = examination.config.delivery.port;
@@ -169,5 +169,5 @@ fn greeting(to: SocketAddr, bound: Option<IpAddr>) -> std::io::Result<(String, I
     Ok((format!("{} {}", reply.code, reply.text()), from))
 }
 
-/// What is left for the judgement.
+/// Time reserved for the judgement.
 const MARGIN: std::time::Duration = std::time::Duration::from_millis(500);

@@ -1,4 +1,4 @@
-//! Who listens, from /proc.
+//! The processes that listen on ports, from /proc.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use crate::setup::doctor::judge::ports::{
     CheckedPort, CheckedRole, Facts, ListeningSocket, listening,
 };
 
-/// Asks the world for the facts of this subject; what cannot be told is kept as such.
+/// Gathers the facts of this subject; unknown facts are kept as unknown.
 pub fn gather(examination: &DoctorScope) -> Facts {
     let config = &examination.config;
     let holders = holders();
@@ -56,7 +56,7 @@ pub fn gather(examination: &DoctorScope) -> Facts {
     }
 }
 
-/// The programs that hold sockets, by the inode; those of other accounts only root sees.
+/// The programs that hold sockets, by inode; only root sees those of other accounts.
 fn holders() -> BTreeMap<u64, String> {
     let mut holders = BTreeMap::new();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();

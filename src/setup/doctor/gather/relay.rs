@@ -1,4 +1,4 @@
-//! Tries to relay through ourselves, each disguise in a session of its own, as far as RCPT.
+//! Attempts to relay through our own server, each variant of an address in a session of its own, as far as RCPT.
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::thread;
@@ -10,7 +10,7 @@ use crate::setup::doctor::DoctorScope;
 use crate::setup::doctor::judge::ports::CheckedRole;
 use crate::setup::doctor::judge::relay::{AttemptReply, Disguise, Facts, PLAIN, disguises};
 
-/// Asks the world for the facts of this subject; what cannot be told is kept as such.
+/// Gathers the facts of this subject; unknown facts are kept as unknown.
 pub fn gather(examination: &DoctorScope) -> Facts {
     let config = &examination.config;
     let mut facts = Facts {
@@ -64,10 +64,10 @@ fn source(stream: TcpStream) -> std::io::Result<IpAddr> {
 fn attempt(at: SocketAddr, disguise: &Disguise) -> AttemptReply {
     let talk = || -> std::io::Result<AttemptReply> {
         let mut stream = connect(at)?;
-        // Those that have been refused much wait for their replies.
+        // Clients with many refusals get delayed replies.
         stream.set_read_timeout(Some(DOCTOR_TIMEOUT.saturating_sub(MARGIN)))?;
         let banner = reply(&mut stream)?;
-        // Who talks to nobody has shown nothing.
+        // An attempt without a reply has shown nothing.
         let unheard = |what: &str, code: u16, text: String| {
             Ok(AttemptReply::Nothing(format!(
                 "{what} was answered {code} {text}"
@@ -87,7 +87,7 @@ fn attempt(at: SocketAddr, disguise: &Disguise) -> AttemptReply {
         let sender = command(&mut stream, &format!("MAIL FROM:<{}>", disguise.sender))?;
         let decided = match sender.code {
             250 => command(&mut stream, &format!("RCPT TO:<{}>", disguise.recipient))?,
-            // Without the plain one at RCPT nobody knows what would be said there.
+            // Without a reply to the plain RCPT, the reply to this one proves nothing.
             code if disguise.name == PLAIN => return unheard("MAIL", code, sender.text()),
             _ => sender,
         };

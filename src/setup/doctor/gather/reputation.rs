@@ -1,4 +1,4 @@
-//! Asks block lists.
+//! Queries block lists.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::thread;
@@ -10,7 +10,7 @@ use crate::setup::doctor::DoctorScope;
 use crate::setup::doctor::judge::reputation::{BlockList, LISTS, ListAnswer, ListQuestion};
 use crate::setup::machine::is_public;
 
-/// Asks the world for the facts of this subject; what cannot be told is kept as such.
+/// Gathers the facts of this subject; unknown facts are kept as unknown.
 pub fn gather(examination: &DoctorScope) -> Vec<ListQuestion> {
     let asker = &examination.asker;
     let addresses: Vec<IpAddr> = examination

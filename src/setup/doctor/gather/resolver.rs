@@ -1,4 +1,4 @@
-//! What each resolver has answered, and whether it validates.
+//! The answers of each resolver, and whether it validates.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::thread;
@@ -9,7 +9,7 @@ use crate::setup::asking::exchange;
 use crate::setup::doctor::judge::resolver::AskedResolver;
 use crate::setup::doctor::{DoctorScope, Heard};
 
-/// Asks the world for the facts of this subject; what cannot be told is kept as such.
+/// Gathers the facts of this subject; unknown facts are kept as unknown.
 pub fn gather(examination: &DoctorScope) -> Vec<AskedResolver> {
     let host = &examination.config.hostname;
     let signed = Domain::parse("org");

@@ -1,4 +1,4 @@
-//! The configuration, the daemon and its surroundings.
+//! The configuration, the daemon and its environment.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -22,7 +22,7 @@ use crate::setup::doctor::judge::service::{
 use crate::shell::files::loading::{self, LoadError};
 use crate::shell::process::time::wall;
 
-/// Asks the world for the facts of this subject; what cannot be told is kept as such.
+/// Gathers the facts of this subject; unknown facts are kept as unknown.
 pub fn gather(examination: &DoctorScope) -> Facts {
     let config = &examination.config;
     let (errors, warnings) = configuration(&examination.folder);
@@ -50,7 +50,7 @@ pub fn gather(examination: &DoctorScope) -> Facts {
     }
 }
 
-/// What `chopar check` calls an error, and what a warning.
+/// The errors and the warnings of `chopar check`.
 pub fn configuration(folder: &Path) -> (Vec<String>, Vec<String>) {
     let loaded = match loading::load(folder) {
         Ok(loaded) => loaded,
@@ -89,7 +89,7 @@ fn daemon(runtime_dir: &Path) -> Daemon {
     }
 }
 
-/// Asks for the queue; nothing where the caller may not see all of it.
+/// Asks for the queue; `None` if the caller may not see all of it.
 fn ask(socket: &Path) -> std::io::Result<Option<QueueState>> {
     let started = Instant::now();
     let mut stream = UnixStream::connect(socket)?;
@@ -149,7 +149,7 @@ fn unit() -> Option<SystemdUnit> {
     })
 }
 
-/// What a program says; nothing where it is not there.
+/// The output of a program; `None` if it does not exist.
 fn output(program: &str, arguments: &[&str]) -> Option<String> {
     let mut command = Command::new(program);
     command
@@ -181,7 +181,7 @@ fn hook(folder: &Path) -> Result<(), String> {
     }
 }
 
-/// The program that the first line of a script names; none where it is no script, or may not be read.
+/// The program in the first line of a script; `None` if it is not a script, or may not be read.
 fn interpreter(script: &Path) -> Option<PathBuf> {
     let mut front = Vec::new();
     let file = std::fs::File::open(script).ok()?;
@@ -196,7 +196,7 @@ fn interpreter(script: &Path) -> Option<PathBuf> {
     Some(PathBuf::from(line.split_ascii_whitespace().next()?))
 }
 
-/// Where mail for an address goes in the end.
+/// The final destination of mail for an address.
 fn ends(examination: &DoctorScope, admin: &Mailbox) -> Vec<(String, MailboxReach)> {
     let config = &examination.config;
     if config.receiving(admin.domain()).is_none() {
@@ -221,8 +221,8 @@ fn ends(examination: &DoctorScope, admin: &Mailbox) -> Vec<(String, MailboxReach
     }
 }
 
-/// Accounts in whose name programs send on most machines.
+/// Accounts that programs send from on most machines.
 const ACCOUNTS: [&str; 4] = ["root", "postmaster", "www-data", "nobody"];
-/// What Linux reads of a script's first line (execve(2)).
+/// Bytes of a script's first line that Linux reads (execve(2)).
 const FIRST_LINE_BYTES_MAX: u64 = 256;
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(4);

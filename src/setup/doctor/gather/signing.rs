@@ -13,7 +13,7 @@ use crate::setup::doctor::DoctorScope;
 use crate::setup::doctor::judge::signing::{Facts, Signed};
 use crate::shell::process::time::wall;
 
-/// Asks the world for the facts of this subject; what cannot be told is kept as such.
+/// Gathers the facts of this subject; unknown facts are kept as unknown.
 pub fn gather(examination: &DoctorScope, domain: &Domain) -> Facts {
     let keys: Vec<Signed> = examination
         .config

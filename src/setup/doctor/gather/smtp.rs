@@ -1,4 +1,4 @@
-//! The client's half of a short dialogue, by hand: what is asked here no relay asks.
+//! The client side of a short SMTP dialogue, written by hand, because a relay never asks these questions.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -48,7 +48,7 @@ pub fn reply(from: &mut impl Read) -> io::Result<SmtpReply> {
     Err(malformed())
 }
 
-/// What went wrong, in words; a wait that was in vain has odd ones.
+/// An error in words; the text of the system for a timeout is odd.
 pub(super) fn sentence(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "no answer".to_owned(),
@@ -57,7 +57,7 @@ pub(super) fn sentence(error: &io::Error) -> String {
     }
 }
 
-/// Says a command, and reads the reply.
+/// Sends a command, and reads the reply.
 pub(super) fn command(stream: &mut (impl Read + Write), text: &str) -> io::Result<SmtpReply> {
     stream.write_all(format!("{text}\r\n").as_bytes())?;
     stream.flush()?;
@@ -73,7 +73,7 @@ pub(super) fn connect(to: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Where this machine reaches a port of its own: by the address that others reach it at, if it has that.
+/// The address at which this machine reaches a port of its own: the one that others use, if it has that.
 pub(super) fn own_port(config: &Config, role: CheckedRole) -> Option<SocketAddr> {
     let listen = match role {
         CheckedRole::Smtp => &config.listen.smtp,

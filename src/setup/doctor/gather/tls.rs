@@ -12,7 +12,7 @@ use crate::setup::doctor::judge::tls::{Coming, Facts, PortAnswer};
 use crate::shell::net::handshake::{Offer, Old, shake, speaks};
 use crate::shell::process::time::{SystemEntropy, wall};
 
-/// Asks the world for the facts of this subject; what cannot be told is kept as such.
+/// Gathers the facts of this subject; unknown facts are kept as unknown.
 pub fn gather(examination: &DoctorScope) -> Facts {
     let roles = [
         CheckedRole::Smtp,
@@ -42,7 +42,7 @@ pub fn gather(examination: &DoctorScope) -> Facts {
     }
 }
 
-/// What the daemon does for a certificate by itself; asked where a port shows one that is self-signed.
+/// The daemon's automatic action for a certificate; checked if a port presents a self-signed one.
 fn coming(
     examination: &DoctorScope,
     ports: &[(CheckedRole, Result<PortAnswer, String>)],
@@ -120,7 +120,7 @@ fn said(
     })
 }
 
-/// What a client says: the name of this host, as other programs of it do.
+/// The name in EHLO: that of this host, as other programs on it use.
 fn hello(examination: &DoctorScope) -> String {
     format!("EHLO {}", examination.config.hostname)
 }
@@ -129,7 +129,7 @@ fn extensions(reply: SmtpReply) -> Vec<String> {
     reply.lines.into_iter().skip(1).collect()
 }
 
-/// Goes as far as the handshake; gives what was offered in clear, where TLS does not come first.
+/// Runs the session up to the handshake; returns the extensions offered in clear, if TLS does not come first.
 fn before_tls(
     examination: &DoctorScope,
     role: CheckedRole,

@@ -1,4 +1,4 @@
-//! The records of a domain: what `chopar dns` says of them, and what follows from them.
+//! The records of a domain: the judgement of `chopar dns`, and its consequences.
 
 use std::net::IpAddr;
 
@@ -14,7 +14,7 @@ use crate::setup::doctor::finding::{CheckState as Outcome, Finding};
 use crate::setup::record::RecordValue;
 use crate::setup::zone::{self, Purpose, RecordState, WantedRecord};
 
-/// What a receiver finds for one address.
+/// The MTA-STS policy that a receiver finds at one address.
 #[derive(Clone, Debug)]
 pub struct StsView {
     pub address: IpAddr,
@@ -27,7 +27,7 @@ pub struct StsView {
 /// Whether mail to an address arrives.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum MailboxReach {
-    /// Here, at an address that is there.
+    /// Here, at an existing address.
     Here,
     /// Elsewhere, at a domain that has a host for mail.
     Elsewhere,
@@ -37,16 +37,16 @@ pub enum MailboxReach {
     Unknown(String),
 }
 
-/// What was gathered about this subject.
+/// The facts of this subject.
 #[derive(Clone, Debug)]
 pub struct Facts {
     pub zone: zone::ZoneFacts,
     pub rows: Vec<WantedRecord>,
-    /// What receivers find.
+    /// The policies that receivers find.
     pub policies: Vec<StsView>,
-    /// The hosts that get the domain's mail, where that is elsewhere.
+    /// The hosts that receive the domain's mail, if that is elsewhere.
     pub elsewhere: Result<Vec<Domain>, String>,
-    /// Addresses that get reports about the domain, and what becomes of mail to them.
+    /// Addresses that get reports about the domain, and the result of mail to them.
     pub reports: Vec<(String, MailboxReach)>,
 }
 
@@ -56,7 +56,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     if facts.zone.addresses.is_empty() {
         let seen = "this machine has no address that leads to the Internet";
         let mend = "name the address by which the host is reached: chopar doctor --address ADDRESS";
-        // Without a route there is none; with one that is not used, others may reach the host all the same.
+        // Without a route there is no address; with an unused one, others may still reach the host.
         let unknown = DNS_ADDRESS.unknown(&facts.zone.host, seen, mend);
         found.push(unknown.for_want_of(&OUTBOUND_V4));
     }
@@ -140,7 +140,7 @@ fn record(facts: &Facts, row: &WantedRecord) -> Finding {
             )
             .for_want_of(&RESOLVER),
     };
-    // What is required of this record may be more than of its kind.
+    // This record may have stricter requirements than others of its kind.
     let finding = Finding {
         state: match (finding.state, need) {
             (Outcome::Warning, Need::Required) => Outcome::Bad,
@@ -277,7 +277,7 @@ pub fn report_addresses(policy: &str) -> Vec<String> {
     list.unwrap_or_default()
         .split(',')
         .filter_map(|uri| uri.trim().strip_prefix("mailto:"))
-        // A size may stand behind it (RFC 9989 section 4.7).
+        // A size may follow it (RFC 9989 section 4.7).
         .map(|uri| uri.split('!').next().unwrap_or_default().to_owned())
         .take(REPORT_ADDRESSES_MAX)
         .collect()

@@ -8,12 +8,12 @@ use crate::setup::doctor::checks::{
 };
 use crate::setup::doctor::finding::Finding;
 
-/// What says how far the clock is off.
+/// The source of the clock's offset.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ClockState {
     /// A time server: seconds by which the clock is ahead of it.
     Server(f64),
-    /// The system says that it is synchronized.
+    /// The system reports it as synchronized.
     System,
     /// No time server could be looked up.
     NoName(String),
@@ -30,27 +30,27 @@ pub struct SpoolDisk {
     pub total: u64,
     /// Files that can still be made.
     pub inodes_free: u64,
-    /// Files in all; 0 where there is no limit.
+    /// Files in all; 0 if there is no limit.
     pub inodes: u64,
 }
 
-/// What was gathered about this subject.
+/// The facts of this subject.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// Where the spool is.
+    /// The path of the spool.
     pub state_dir: String,
     pub clock: ClockState,
     /// The disk, or why it could not be looked at.
     pub disk: Result<SpoolDisk, String>,
     /// How long a write took that lasts, or why there was none.
     pub sync: Result<Duration, String>,
-    /// Who owns the spool, where that is not the account of the relay.
+    /// The owner of the spool, if that is not the account of the relay.
     pub foreign_owner: Option<String>,
     /// Bytes of a message.
     pub message_bytes_max: u64,
     /// Bytes that the relay may hold.
     pub memory_max: u64,
-    /// Bytes that there are for it, and whose limit that is; nothing where it could not be found out.
+    /// Bytes of available memory, and the limit that sets them; `None` if unknown.
     pub memory: Option<(u64, &'static str)>,
 }
 
@@ -220,7 +220,7 @@ const SECONDS_1900_TO_1970: f64 = 2_208_988_800.0;
 const SPACE_BYTES_MIN: u64 = 100 << 20;
 const INODES_MIN: u64 = 1_000;
 const SYNC_MAX: Duration = Duration::from_millis(100);
-/// What the program takes beside its buffers.
+/// Memory of the program besides its buffers.
 const PROGRAM_BYTES: u64 = 32 << 20;
 
 #[cfg(test)]

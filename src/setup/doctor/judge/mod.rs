@@ -1,4 +1,4 @@
-//! What the facts mean, one file a subject. Nothing here touches the world.
+//! Judges the facts, one file per subject. Nothing here touches the world.
 
 pub mod dns;
 pub mod machine;

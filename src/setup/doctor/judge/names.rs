@@ -6,7 +6,7 @@ use crate::address::Domain;
 use crate::setup::doctor::checks::{HOSTNAME, HOSTS_FILE, IPV6_ROUTE, PTR_NAME, RESOLVER};
 use crate::setup::doctor::finding::Finding;
 
-/// What was gathered about this subject.
+/// The facts of this subject.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// The name of the host.
@@ -19,7 +19,7 @@ pub struct Facts {
     pub published_v6: Result<Vec<IpAddr>, String>,
     /// The address of the machine that has a route to the Internet by IPv6.
     pub routed_v6: Option<IpAddr>,
-    /// Whether mail may leave by IPv6, as `[delivery]` says.
+    /// Whether mail may be sent by IPv6, by `[delivery]`.
     pub sends_v6: bool,
 }
 
@@ -104,7 +104,7 @@ fn pointer(facts: &Facts, address: IpAddr, names: &Result<Vec<Domain>, String>) 
 /// Whether a name looks like those that providers give to all of their addresses.
 pub fn is_generic(name: &Domain, address: IpAddr) -> bool {
     let labels: Vec<&str> = name.as_str().split('.').collect();
-    // What stands in front of the domain.
+    // The part before the domain.
     let front = labels.get(..labels.len().saturating_sub(2));
     let front = front.unwrap_or_default();
     let words = || {
@@ -205,7 +205,7 @@ fn ipv6(facts: &Facts) -> Finding {
     }
 }
 
-/// Domains that are not in the public DNS (RFC 6761, RFC 6762, RFC 8375, and what routers and Debian make up).
+/// Domains that are not in the public DNS (RFC 6761, RFC 6762, RFC 8375, and those that routers and Debian use).
 const PRIVATE: [&str; 9] = [
     "localhost",
     "localdomain",
@@ -236,7 +236,7 @@ const GENERIC: [&str; 14] = [
     "customer",
     "unassigned",
 ];
-/// And those that are, once a number stands behind them.
+/// Words that look generic with a number behind them.
 const NUMBERED: [&str; 8] = ["vps", "vm", "ip", "host", "server", "node", "cloud", "vmi"];
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The way out to port 25.
+//! Outgoing connections to port 25.
 
 use std::net::IpAddr;
 
@@ -7,10 +7,10 @@ use crate::setup::doctor::finding::Finding;
 use crate::setup::doctor::judge::resolver::ROUTE;
 use crate::setup::machine::is_public;
 
-/// What came of one attempt.
+/// The result of one attempt.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ConnectAttempt {
-    /// Whom it went to.
+    /// The target.
     pub target: String,
     /// The first line and the address it went out from, or why there is none.
     pub result: Result<(String, IpAddr), String>,
@@ -25,11 +25,11 @@ pub struct FamilyReach {
     pub is_used: bool,
     /// Whether the machine has a route.
     pub has_route: bool,
-    /// What was tried. The first that succeeds counts.
+    /// The attempts. The first that succeeds counts.
     pub attempts: Vec<ConnectAttempt>,
 }
 
-/// What was gathered about this subject.
+/// The facts of this subject.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// IPv4 and IPv6.

@@ -1,11 +1,11 @@
-//! Who listens on the ports of mail.
+//! The processes that listen on the mail ports.
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::setup::doctor::checks::{DoctorCheck, PORT_SMTP, PORT_SUBMISSION, PORT_SUBMISSIONS};
 use crate::setup::doctor::finding::Finding;
 
-/// What a port is for.
+/// The purpose of a port.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CheckedRole {
     /// Other servers deliver to it.
@@ -49,11 +49,11 @@ impl CheckedRole {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ListeningSocket {
     pub at: SocketAddr,
-    /// The name of the program that holds it; nothing where it could not be found out.
+    /// The name of the program that holds it; `None` if unknown.
     pub holder: Option<String>,
 }
 
-/// What the daemon listens on and what answers there from outside.
+/// A configured port, and the result of connecting to it.
 #[derive(Clone, Debug)]
 pub struct CheckedPort {
     pub role: CheckedRole,
@@ -61,7 +61,7 @@ pub struct CheckedPort {
     pub configured: Vec<u16>,
 }
 
-/// What was gathered about this subject.
+/// The facts of this subject.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// Our ports.
@@ -114,7 +114,7 @@ fn one(facts: &Facts, port: &CheckedPort) -> Finding {
     check.good("", format!("{holder} listens on {}", places.join(", ")))
 }
 
-/// What the configuration alone says against a port: it is turned off, or another one is in its place.
+/// The finding from the configuration alone: the port is turned off, or replaced by another.
 fn misconfigured(facts: &Facts, port: &CheckedPort) -> Option<Finding> {
     let check = port.role.check();
     let (standard, key) = (port.role.port(), port.role.key());
@@ -144,7 +144,7 @@ fn misconfigured(facts: &Facts, port: &CheckedPort) -> Option<Finding> {
     Some(check.warning("", text, cure()))
 }
 
-/// The program that holds a socket, where it is not chopar.
+/// The program that holds a socket, if it is not chopar.
 fn foreign(listener: &ListeningSocket) -> Option<&str> {
     let holder = listener.holder.as_deref()?;
     // With socket activation systemd holds it too.
@@ -160,7 +160,7 @@ fn closed_family(
     let is_open = |is_v4: bool| {
         here.iter().any(|listener| {
             let address = listener.at.ip();
-            // A socket at :: takes IPv4 too, but where it was told not to: chopar's own are.
+            // A socket at :: accepts IPv4 too, unless disabled, as chopar does.
             address.is_ipv4() == is_v4 && !address.to_canonical().is_loopback()
         })
     };
@@ -173,7 +173,7 @@ fn closed_family(
     (v6 && !is_open(false)).then(|| ("IPv6", format!("[::]:{standard}")))
 }
 
-/// The sockets that listen, of a file like /proc/net/tcp: where, and the number of the inode.
+/// The listening sockets in a file like /proc/net/tcp: address, and inode number.
 pub fn listening(table: &str) -> Vec<(SocketAddr, u64)> {
     let line = |line: &str| {
         let mut fields = line.split_ascii_whitespace().skip(1);
@@ -205,7 +205,7 @@ fn address_of(text: &str) -> Option<IpAddr> {
 const LISTEN: &str = "0A";
 const START: &str = "systemctl start chopar";
 
-/// How another program gives up a port: by its unit, where the name of its process tells that.
+/// How another program is made to give up a port: by its unit, if the name of its process tells that.
 fn move_over(holder: &str) -> String {
     let unit = match holder {
         "master" => "postfix",

@@ -1,4 +1,4 @@
-//! Attempts to relay through ourselves.
+//! Attempts to relay through our own server.
 
 use std::net::IpAddr;
 
@@ -6,18 +6,18 @@ use crate::address::Domain;
 use crate::setup::doctor::checks::{PORT_SMTP, RELAY};
 use crate::setup::doctor::finding::Finding;
 
-/// An address that looks local and is not, with which open relays are found.
+/// An address that looks local and is not, as used to find open relays.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Disguise {
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
-    /// What stands between the brackets of MAIL FROM.
+    /// The text between the brackets of MAIL FROM.
     pub sender: String,
     /// And of RCPT TO.
     pub recipient: String,
 }
 
-/// What the relay answered to one attempt to relay through it.
+/// The relay's reply to one attempt to relay.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum AttemptReply {
     /// The reply that decided: to MAIL or RCPT.
@@ -26,14 +26,14 @@ pub enum AttemptReply {
     Nothing(String),
 }
 
-/// What was gathered about this subject.
+/// The facts of this subject.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// Where the attempts came from.
+    /// The source address of the attempts.
     pub from: Option<IpAddr>,
-    /// Whether that address may relay, as `[relay] networks` says: then they show nothing.
+    /// Whether that address may relay by `[relay] networks`: then the attempts prove nothing.
     pub is_trusted: bool,
-    /// Each disguise and what became of it.
+    /// Each disguise and the reply to it.
     pub tried: Vec<(Disguise, AttemptReply)>,
     /// Whether port 25 is open at all.
     pub is_open: bool,
@@ -85,7 +85,7 @@ pub fn disguises(host: &Domain, domain: &Domain, at: IpAddr, outside: &str) -> V
     ]
 }
 
-/// What the attempt without a disguise is called.
+/// The name of the attempt without a disguise.
 pub const PLAIN: &str = "plain";
 
 /// Decides from facts alone; pure, so that each finding has a test without a network.

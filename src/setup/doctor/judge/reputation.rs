@@ -11,7 +11,7 @@ pub struct BlockList {
     pub zone: &'static str,
     /// Whether it has IPv6 addresses.
     pub has_v6: bool,
-    /// Where one asks to be taken off.
+    /// The page for removal requests.
     pub page: &'static str,
 }
 
@@ -39,7 +39,7 @@ pub const LISTS: [BlockList; 4] = [
     },
 ];
 
-/// What a list has said.
+/// The answer of a list.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ListAnswer {
     /// These answers; none: it does not list the address.
@@ -53,7 +53,7 @@ pub enum ListAnswer {
 pub struct ListQuestion {
     pub list: &'static BlockList,
     pub address: IpAddr,
-    /// What it says of it.
+    /// The answer about it.
     pub word: ListAnswer,
     /// And of 127.0.0.2, which every list that works has (RFC 5782 section 5).
     pub of_test: ListAnswer,
@@ -110,7 +110,7 @@ fn one(asked: &ListQuestion) -> Finding {
     }
 }
 
-/// What stands for a refusal to answer, in the words of Spamhaus, which others have taken over.
+/// The meaning of answers that are refusals, by Spamhaus's codes, which other lists use too.
 fn refusal(answer: Ipv4Addr) -> Option<String> {
     let [127, 255, 255, last] = answer.octets() else {
         return None;

@@ -9,13 +9,13 @@ use crate::setup::machine::is_public;
 /// One resolver of the configuration, and how it answered.
 #[derive(Clone, Debug)]
 pub struct AskedResolver {
-    /// Where it is.
+    /// Its address.
     pub server: SocketAddr,
     /// Whether the machine has a route to it.
     pub has_route: bool,
-    /// Whether it has answered a question about this host; else what went wrong.
+    /// Whether it has answered a question about this host; otherwise the error.
     pub answers: Result<(), String>,
-    /// Whether it says that it has validated a signed name.
+    /// Whether it reports a signed name as validated.
     pub validates: Result<bool, String>,
 }
 
@@ -66,7 +66,7 @@ fn place(server: IpAddr) -> Finding {
     }
 }
 
-/// Those of Google, Cloudflare, Quad9, OpenDNS and AdGuard.
+/// The resolvers of Google, Cloudflare, Quad9, OpenDNS and AdGuard.
 const PUBLIC: [&str; 18] = [
     "8.8.8.8",
     "8.8.4.4",
@@ -88,7 +88,7 @@ const PUBLIC: [&str; 18] = [
     "4.2.2.2",
 ];
 const OWN: &str = "run a resolver on this machine (apt install unbound) and name it: servers = [\"127.0.0.1\"] in [dns] of chopar.toml; an existing one must query the zones itself and forward to no other";
-/// What mends a machine that reaches nobody.
+/// The remedy for a machine that reaches no resolver.
 pub const ROUTE: &str =
     "have the machine get its route to the Internet: ip route show default says whether it has one";
 const REMOVE: &str = "name a resolver that answers in /etc/resolv.conf, or in [dns] of chopar.toml";

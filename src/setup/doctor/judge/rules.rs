@@ -1,4 +1,4 @@
-//! What large receivers ask of senders, and whether it is met, as far as the other findings show.
+//! The rules of large receivers for senders, and whether they are met, as far as the other findings show.
 
 use crate::setup::doctor::checks::{ALL, DoctorCheck, GMAIL, OUTLOOK, YAHOO};
 use crate::setup::doctor::finding::{CheckState, Finding};
@@ -38,7 +38,7 @@ const BOUNCES: Rule = Rule {
     checks: &["dns-mx"],
 };
 
-/// Rules that no look at this host can answer.
+/// Rules that cannot be checked from this host.
 const UNSEEN: [(&str, &str); 2] = [
     (
         "less than 0.3 % of the messages are reported as spam",
@@ -51,7 +51,7 @@ const UNSEEN: [(&str, &str); 2] = [
     ),
 ];
 
-/// And one that the relay meets by itself.
+/// A rule that the relay always meets.
 const TLS: (&str, &str) = (
     "mail is sent over TLS",
     "met: chopar uses TLS wherever the other side offers it",
@@ -93,7 +93,7 @@ fn one(check: &'static DoctorCheck, rule: &Rule, found: &[Finding]) -> Finding {
             .map(|finding| finding.mend.clone())
             .unwrap_or_default()
     };
-    // A check that was not made says nothing, and not that all is well.
+    // A check that was not made proves nothing, in particular not that all is well.
     let state_of = |id: &str| {
         let of_check = about.iter().filter(|finding| finding.check.id == id);
         let worst = of_check.map(|finding| finding.state).min();

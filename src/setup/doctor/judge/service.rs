@@ -1,4 +1,4 @@
-//! The configuration, the daemon and its surroundings.
+//! The configuration, the daemon and its environment.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use crate::setup::doctor::checks::{
 };
 use crate::setup::doctor::finding::Finding;
 
-/// What is known of the daemon.
+/// The state of the daemon.
 #[derive(Clone, Debug)]
 pub enum Daemon {
-    /// It answers; with the oldest message of its queue and why that waits, where the caller may know.
+    /// It answers; with the oldest message of its queue and the reason of its wait, if the caller may know.
     Runs(Option<QueueState>),
     /// It does not, for this reason.
     Gone(String),
 }
 
-/// What waits.
+/// The waiting messages.
 #[derive(Clone, Debug, Default)]
 pub struct QueueState {
     /// How many messages.
@@ -26,14 +26,14 @@ pub struct QueueState {
     pub oldest: Option<(String, Duration, String)>,
 }
 
-/// What systemd says.
+/// The state that systemd reports.
 #[derive(Clone, Debug)]
 pub struct SystemdUnit {
-    /// The word of `systemctl is-enabled`; nothing where it does not say.
+    /// The word of `systemctl is-enabled`, if any.
     pub enabled: Option<String>,
-    /// The word of `systemctl is-active`; nothing where it does not say.
+    /// The word of `systemctl is-active`, if any.
     pub active: Option<String>,
-    /// What `systemd-analyze security` says in its last line: the exposure, from 0 to 10.
+    /// The exposure from the last line of `systemd-analyze security`, from 0 to 10.
     pub exposure: Option<f64>,
 }
 
@@ -45,21 +45,21 @@ pub struct Admin {
     pub ends: Vec<(String, MailboxReach)>,
 }
 
-/// What was gathered about this subject.
+/// The facts of this subject.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// What `chopar check` calls an error.
+    /// The errors of `chopar check`.
     pub errors: Vec<String>,
     /// And a warning.
     pub warnings: Vec<String>,
     pub daemon: Daemon,
-    /// What systemd says; nothing where it does not run the system.
+    /// The state from systemd; `None` if the system does not run it.
     pub unit: Option<SystemdUnit>,
     /// Whether there is a hook, and why it could not be run.
     pub hook: Option<Result<(), String>>,
-    /// The administrator; nothing where none is named.
+    /// The administrator; `None` if none is configured.
     pub admin: Option<Admin>,
-    /// Accounts whose bounces nobody gets, each with the reason.
+    /// Accounts whose bounces are lost, each with the reason.
     pub lost_bounces: Vec<(String, String)>,
     /// How many accounts were looked at.
     pub accounts: usize,
@@ -84,7 +84,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     found
 }
 
-/// What `chopar check` says.
+/// The finding about `chopar check`.
 pub fn configuration(errors: &[String], warnings: &[String]) -> Vec<Finding> {
     let say = |list: &[String]| match list {
         [one] => one.clone(),
@@ -246,7 +246,7 @@ fn bounces(facts: &Facts) -> Finding {
 }
 
 const AGE_MAX: Duration = Duration::from_secs(4 * 3_600);
-/// What systemd still calls medium begins here.
+/// From here on systemd calls the exposure medium.
 const EXPOSURE_MAX: f64 = 5.0;
 
 #[cfg(test)]

@@ -16,12 +16,12 @@ pub struct Signed {
     pub outcome: Result<(), (DkimResult, DkimFailure)>,
 }
 
-/// What was gathered about this subject.
+/// The facts of this subject.
 #[derive(Clone, Debug)]
 pub struct Facts {
     pub domain: Domain,
     pub keys: Vec<Signed>,
-    /// What DMARC says of a message with all of these signatures, and without SPF.
+    /// The DMARC result of a message with all of these signatures, and without SPF.
     pub dmarc: dmarc::DmarcResult,
 }
 

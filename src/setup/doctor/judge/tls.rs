@@ -1,4 +1,4 @@
-//! What a client of our ports is shown.
+//! The certificates and handshakes that clients of our ports get.
 
 use super::ports::CheckedRole;
 use crate::address::Domain;
@@ -9,37 +9,37 @@ use crate::setup::doctor::checks::{
 use crate::setup::doctor::finding::Finding;
 use crate::shell::net::handshake::HandshakeResult;
 
-/// What one port has said.
+/// The answers of one port.
 #[derive(Clone, Debug)]
 pub struct PortAnswer {
-    /// What EHLO offered in clear; nothing where TLS comes first.
+    /// The extensions offered in clear; `None` if TLS comes first.
     pub in_clear: Option<Vec<String>>,
-    /// What the handshake has shown, or why there is none.
+    /// The result of the handshake, or its error.
     pub handshake: Result<HandshakeResult, String>,
-    /// What EHLO offered under TLS.
+    /// The extensions offered under TLS.
     pub under_tls: Vec<String>,
-    /// Each version by name, and whether it is spoken; nothing where it could not be found out.
+    /// Each version by name, and whether it is accepted; `None` if unknown.
     pub versions: Vec<(&'static str, Option<bool>)>,
 }
 
-/// What the daemon does for a certificate of the host by itself, while there is none.
+/// The daemon's automatic action for a certificate of the host, while there is none.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Coming {
     /// Nothing, or nothing more.
     Nothing,
-    /// It obtains it as soon as the name leads here; where it leads now, in words.
+    /// It obtains it as soon as the name leads here; with a text about where the name leads now.
     Waits(String),
     /// It obtains it now.
     Soon,
 }
 
-/// What was gathered about this subject.
+/// The facts of this subject.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// The name that clients connect to.
     pub host: Domain,
     pub now: Timestamp,
-    /// What the daemon does for a certificate by itself.
+    /// The daemon's automatic action for a certificate.
     pub coming: Coming,
     /// Each port that is open, or why it could not be spoken to.
     pub ports: Vec<(CheckedRole, Result<PortAnswer, String>)>,

@@ -1,4 +1,4 @@
-//! Facts that are all good, for one of them to be changed at a time.
+//! Facts that are all good, so that a test can change one of them at a time.
 
 use super::*;
 

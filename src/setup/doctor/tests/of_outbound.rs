@@ -1,4 +1,4 @@
-//! What leaves this host.
+//! Outgoing mail.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Lists, resolvers, the machine, and the rules of large receivers.
+//! Block lists, resolvers, the machine, and the rules of large receivers.
 
 use super::*;
 

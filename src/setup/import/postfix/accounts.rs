@@ -1,4 +1,4 @@
-//! The aliases of accounts, and who reads the mail of the machine.
+//! The aliases of accounts, and the person that reads the mail of the machine.
 
 use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,7 @@ use super::source::{MAIN, Postfix};
 use crate::address::{Domain, Mailbox};
 
 impl Postfix<'_, '_> {
-    /// The aliases file, for each domain of mydestination. Where root leads to an address elsewhere, that is `admin`.
+    /// The aliases file, for each domain of mydestination. If root leads to an address elsewhere, that becomes `admin`.
     pub(super) fn local_aliases(&mut self, local: &[Domain]) {
         self.used.insert("alias_database");
         let (maps, place) = match self.set("alias_maps") {

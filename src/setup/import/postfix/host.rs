@@ -1,4 +1,4 @@
-//! The host: its name, its limits, who may relay, where it listens, its certificate.
+//! The host: its name, its limits, the clients that may relay, its listeners, its certificate.
 
 use super::super::main_cf::items;
 use super::super::networks::{Verdict, judge};

@@ -1,4 +1,4 @@
-//! The host that all mail goes by, and the login for it.
+//! The host that all mail is sent through, and the login for it.
 
 use zeroize::Zeroizing;
 
@@ -83,7 +83,7 @@ impl Postfix<'_, '_> {
     }
 }
 
-/// Host and port of a relay host, and whether it is a host rather than a domain whose MX counts.
+/// Host and port of a relay host, and whether it is a host rather than a domain with an MX.
 fn next_hop(value: &str) -> Option<(String, u16, bool)> {
     let value = value.strip_prefix("smtp:").unwrap_or(value);
     let (host, rest, is_host) = match value.strip_prefix('[') {
@@ -117,7 +117,7 @@ fn next_hop(value: &str) -> Option<(String, u16, bool)> {
     Some((domain.to_string(), port, is_host))
 }
 
-/// What counts for a relay host, beside the file of logins.
+/// Settings that matter for a relay host, besides the file of logins.
 const SASL: [&str; 5] = [
     "smtp_sasl_auth_enable",
     "smtp_sasl_security_options",

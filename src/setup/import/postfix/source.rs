@@ -9,22 +9,22 @@ use super::super::table::TableLine;
 use super::super::{ImportResult, SettingResult, SourcePlace};
 use crate::address::Domain;
 
-/// Reads a file of the source, or says why it cannot.
+/// Reads a file of the source, or returns the error.
 pub type SourceReader<'a> = dyn FnMut(&str) -> Result<Zeroizing<String>, String> + 'a;
 
 /// The import as far as it has come.
 pub(super) struct Postfix<'a, 'b> {
-    /// What main.cf says.
+    /// The settings of main.cf.
     pub(super) main: MainCf,
-    /// What counts where it says nothing.
+    /// The defaults.
     pub(super) defaults: BTreeMap<&'static str, String>,
-    /// What was taken.
+    /// The result.
     pub(super) import: ImportResult,
     /// Reads the other files.
     pub(super) read: &'a mut SourceReader<'b>,
     /// The parameters that have been spoken of.
     pub(super) used: BTreeSet<&'static str>,
-    /// What is put behind addresses without a domain.
+    /// The domain for addresses without one.
     pub(super) origin: Option<Domain>,
 }
 
@@ -96,7 +96,7 @@ impl Postfix<'_, '_> {
     }
 }
 
-/// What Postfix takes where main.cf says nothing.
+/// Postfix's defaults.
 pub(super) fn defaults(main: &MainCf, hostname: &str) -> BTreeMap<&'static str, String> {
     let set = |name: &str| main.parameters.get(name).map(|found| found.value.clone());
     let host = set("myhostname").unwrap_or_else(|| hostname.to_owned());
@@ -120,5 +120,5 @@ pub(super) fn defaults(main: &MainCf, hostname: &str) -> BTreeMap<&'static str, 
 
 /// The name of the file.
 pub(super) const MAIN: &str = "main.cf";
-/// Maps that are made from a text of the same name, or are one.
+/// Map types that are made from a text of the same name, or are a text.
 const TEXT_MAPS: [&str; 6] = ["hash:", "texthash:", "lmdb:", "btree:", "cdb:", "dbm:"];

@@ -1,4 +1,4 @@
-//! What no other part has spoken of, with the reason why it is left where there is one.
+//! Settings that no other part has handled, each with the reason why it is left out, if there is one.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use super::super::{SettingResult, SourcePlace};
 use super::source::{MAIN, Postfix};
 
 impl Postfix<'_, '_> {
-    /// What has not been spoken of.
+    /// Handles the remaining settings.
     pub(super) fn rest(&mut self) {
         let parameters = std::mem::take(&mut self.main.parameters);
         let mut named: BTreeSet<&str> = BTreeSet::new();
@@ -49,7 +49,7 @@ fn names_in(value: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Why settings that many have are left; a star stands for the rest of the name.
+/// Why common settings are left out; a star stands for the rest of the name.
 const KNOWN: &[(&str, &str)] = &[
     ("compatibility_level", "it is Postfix's own"),
     ("biff", "it is Postfix's own"),

@@ -1,4 +1,4 @@
-//! What a certificate says of itself, from its DER (RFC 5280 section 4.1): as much as says how it is to be served.
+//! The fields of a certificate's DER (RFC 5280 section 4.1) that decide how it is served.
 //!
 //! Not supported: names other than those of the DNS, and IP addresses.
 
@@ -13,15 +13,15 @@ pub(in crate::shell) struct Validity {
     pub(in crate::shell) to: Timestamp,
 }
 
-/// What a certificate says of itself.
+/// The identifying fields of a certificate.
 pub(super) struct Identity<'a> {
     /// Its serial number: the content of an INTEGER.
     pub(super) serial: &'a [u8],
-    /// The identifier of the key that has signed it, where it has that.
+    /// The identifier of the issuer's key, if present.
     pub(super) authority_key: Option<&'a [u8]>,
-    /// Who has issued it: the content of a Name.
+    /// The issuer: the content of a Name.
     pub(super) issuer: &'a [u8],
-    /// Whom it is of: the content of a Name.
+    /// The subject: the content of a Name.
     pub(super) subject: &'a [u8],
     /// From when to when it is valid.
     pub(super) validity: Option<Validity>,
@@ -63,7 +63,7 @@ impl<'a> Identity<'a> {
         })
     }
 
-    /// Whether nobody else stands above it.
+    /// Whether it is its own issuer.
     pub(super) fn is_self_issued(&self) -> bool {
         self.issuer == self.subject
     }
@@ -127,7 +127,7 @@ fn validity(times: &[u8]) -> Option<Validity> {
     Some(Validity { from, to })
 }
 
-/// The content of the DER element at the front, if it has this tag, and what is behind it.
+/// The content of the DER element at the front, if it has this tag, and the rest.
 fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (first, rest) = bytes.split_first()?;
     if *first != tag {
@@ -146,7 +146,7 @@ fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(length)
 }
 
-/// The time at the front (RFC 5280 section 4.1.2.5), and what is behind it.
+/// The time at the front (RFC 5280 section 4.1.2.5), and the rest.
 fn time(bytes: &[u8]) -> Option<(Timestamp, &[u8])> {
     let (text, rest, century) = match element(bytes, UTC_TIME) {
         Some((text, rest)) => (text, rest, None),

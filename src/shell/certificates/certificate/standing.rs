@@ -1,7 +1,7 @@
-//! Which of two certificates of a name goes first: the one that a client verifies.
+//! Which of two certificates of a name is preferred: the one that a client can verify.
 //!
-//! This is the one place where that is decided: for handshakes, for pairs that are read again, and for what a CA has sent.
-//! What cannot be told, a validity that cannot be read or a chain that leads nowhere, is not taken for good.
+//! This is the one place that decides it: for handshakes, for pairs that are read again, and for certificates from a
+//! CA. A validity that cannot be read and a chain that leads nowhere do not count as valid.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use rustls::server::ParsedCertificate;
 use super::names::Validity;
 use crate::date::Timestamp;
 
-/// What a client that verifies makes of a certificate at a time; the greatest goes first.
+/// How a verifying client ranks a certificate at a time; the greatest is preferred.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Standing {
     /// It has begun and has not ended.
@@ -32,14 +32,14 @@ impl Standing {
         }
     }
 
-    /// Whether one that stands so may take the place of one that stands like `other`.
+    /// Whether a certificate of this rank may replace one of rank `other`.
     pub fn may_replace(self, other: Self) -> bool {
         self >= other
     }
 }
 
-/// Whether a chain leads to one of these roots: now, or where its certificate is not valid now, at the nearest time at which
-/// it is. Whether it is valid is another question.
+/// Whether a chain leads to one of these roots: now, or if its certificate is not valid now, at the nearest time when
+/// it is. Its validity is a separate question.
 pub(super) fn leads_to_root(
     chain: &[CertificateDer<'_>],
     validity: Option<Validity>,

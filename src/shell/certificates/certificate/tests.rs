@@ -1,4 +1,4 @@
-//! Pairs as ACME clients, people and half-finished copies leave them.
+//! Certificate pairs as ACME clients, people and incomplete copies leave them.
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::crypto::ring;
@@ -30,7 +30,7 @@ fn judge(chain: &str, key: &str) -> Result<ServableCertificate, PairFault> {
     ServableCertificate::judge(&pair, &ring::default_provider())
 }
 
-/// What openssl makes of these words.
+/// The output of openssl for these arguments.
 fn openssl(words: &str) -> String {
     let output = std::process::Command::new("openssl")
         .args(words.split(' '))
@@ -116,7 +116,7 @@ fn a_certificate_without_that_of_its_issuer_is_seen() {
     let stale = judge(&format!("{}{ca}", server.pem()), &key.serialize_pem()).unwrap();
     let missing = stale.missing_issuer.unwrap();
     assert_eq!(missing.common_name.as_deref(), Some("another"));
-    // Nobody stands above a self-signed one.
+    // A self-signed certificate has no issuer above it.
     let alone = rcgen::generate_simple_self_signed(vec!["a.example".into()]).unwrap();
     let alone = judge(&alone.cert.pem(), &alone.signing_key.serialize_pem()).unwrap();
     assert_eq!(alone.missing_issuer, None);

@@ -8,7 +8,7 @@ use std::thread;
 use super::*;
 use crate::shell::helper::directory::Directory;
 
-/// What the helper answers to this dialogue.
+/// The helper's replies to this dialogue.
 fn play(target: &str, known: &[(&str, Destination)], folder: &Path, said: &[u8]) -> String {
     let (mut ours, theirs) = UnixStream::pair().expect("a pair");
     let shared = Shared::new(Directory::with(folder, known));

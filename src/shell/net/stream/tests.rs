@@ -1,4 +1,4 @@
-//! Streams over real sockets: what is read, written, and told at the end.
+//! Streams over real sockets: reading, writing, and the notification of the end.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream as StdTcp};
@@ -112,7 +112,7 @@ fn output_that_came_after_all_was_out_is_not_taken_for_out() {
     stream.send(b"250 first\r\n".to_vec());
     assert_eq!(stream.write(&tls), WriteResult::Drained);
     assert!(!stream.has_output());
-    // It is told of later than that: what fills the kernel's buffer meanwhile is not out.
+    // It is reported later than that: bytes that fill the kernel's buffer are not sent yet.
     stream.send(vec![b'x'; 4 << 20]);
     assert_eq!(stream.write(&tls), WriteResult::Idle);
     assert!(stream.has_output());

@@ -1,4 +1,4 @@
-//! What happens to connections that close while too many do.
+//! Connections that close while too many others do.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream as StdUnix;
@@ -28,7 +28,7 @@ impl World {
         }
     }
 
-    /// One that is told something and closed, and its peer.
+    /// A connection that is sent a line and closed, and its peer.
     fn close_one(&mut self, purpose: Use) -> StdUnix {
         let (ours, theirs) = StdUnix::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
@@ -60,7 +60,7 @@ impl World {
     }
 }
 
-/// What it was told; whether it is still waited for.
+/// The received line, and whether the connection still waits.
 fn heard(peer: &StdUnix) -> (String, bool) {
     let mut line = String::new();
     BufReader::new(peer).read_line(&mut line).unwrap();

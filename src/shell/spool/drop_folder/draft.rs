@@ -18,8 +18,8 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Writes a message under a name that the relay does not look at. `envelope` is one MAIL line and one RCPT line a
-    /// recipient, without line ends. When this returns the message is on the disk, and its name is not.
+    /// Writes a message under a name that the relay ignores. `envelope` is one MAIL line and one RCPT line per
+    /// recipient, without line ends. When this returns, the message is on the disk, but its name is not.
     pub fn write(
         folder: &Path,
         envelope: &[String],
@@ -28,7 +28,7 @@ impl Draft {
         Self::write_for(folder, None, envelope, message)
     }
 
-    /// The same in the relay's own name, for a user whose turn the file is to take.
+    /// The same as the relay, for the user whose turn the file takes.
     pub(in crate::shell) fn write_for(
         folder: &Path,
         user: Option<u32>,
@@ -42,7 +42,7 @@ impl Draft {
             .create_new(true)
             .mode(0o600)
             .open(&path)?;
-        // Half a file is worth nothing to anybody; its sender is told.
+        // Half a file is useless; its sender gets an error.
         let draft = Self {
             file,
             path,
@@ -52,13 +52,13 @@ impl Draft {
         Ok(draft)
     }
 
-    /// Gives it the name under which the relay takes it. When this fails the relay does not take it, unless it is not even
-    /// possible to take the name away again.
+    /// Gives it the name under which the relay accepts it. If this fails, the relay does not accept it, unless the name
+    /// cannot even be removed again.
     pub fn complete(self) -> io::Result<()> {
         Self::complete_all(vec![self]).map_err(|incomplete| incomplete.error)
     }
 
-    /// The same for drafts of one message: all of them get their names, or none keeps one, as far as that is possible.
+    /// The same for the drafts of one message: all of them get their names, or none keeps one, as far as possible.
     pub fn complete_all(drafts: Vec<Self>) -> Result<(), Incomplete> {
         let named = drafts
             .iter()
@@ -89,8 +89,8 @@ impl Drop for Draft {
     }
 }
 
-/// Takes their names from so many drafts, the first ones, because of an error. It is none if the relay has taken all of
-/// them already: then they are on the disk there.
+/// Removes the names of the first `placed` drafts after an error. There is no error if the relay has taken all of them
+/// already: then they are on the disk there.
 fn take_back(drafts: &[Draft], placed: usize, error: io::Error) -> Result<(), Incomplete> {
     let (mut kept, mut taken) = (0_usize, 0_usize);
     for draft in drafts.iter().take(placed) {
@@ -114,13 +114,13 @@ fn take_back(drafts: &[Draft], placed: usize, error: io::Error) -> Result<(), In
 #[derive(Debug)]
 pub struct Incomplete {
     pub error: io::Error,
-    /// So many of them go out all the same: the relay has taken them, or their names could not be taken away again.
+    /// This number of drafts is sent anyway: the relay has taken them, or their names could not be removed.
     pub left: usize,
     pub of: usize,
 }
 
 impl From<io::Error> for Incomplete {
-    /// Where none of them got its name.
+    /// If none of them got its name.
     fn from(error: io::Error) -> Self {
         Self {
             error,
@@ -142,13 +142,13 @@ fn write_file(file: &File, envelope: &[String], message: &mut dyn io::Read) -> i
     io::copy(message, &mut out)?;
     out.flush()?;
     drop(out);
-    // Whatever the umask is: the relay has another user.
+    // Whatever the umask is: the relay is another user.
     file.set_permissions(Permissions::from_mode(0o644))?;
     file.sync_all()
 }
 
-/// Syncs the name of a file. Who cannot list the folder may not open it to sync it either, and syncs all of the file system,
-/// which the file stands for.
+/// Syncs the name of a file. A caller that cannot list the folder may not open it to sync it either, and syncs the
+/// whole file system, by a descriptor of the file.
 fn sync_name(file: &File, folder: &Path) -> io::Result<()> {
     match sync_folder(folder) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -162,7 +162,7 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Enough for nobody to guess it.
+/// Long enough that it cannot be guessed.
 pub(super) fn random_name() -> String {
     let mut random = [0; 16];
     SystemEntropy::default().fill(&mut random);

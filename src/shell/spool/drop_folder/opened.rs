@@ -1,7 +1,7 @@
-//! Opens a file of the drop folder: links are not followed, and nothing that could make a reader wait is opened for
-//! reading.
+//! Opens a file of the drop folder: does not follow links, and opens nothing for reading that could make a reader wait.
 //!
-//! What is checked and sent is as long as the file was then; one that is written to meanwhile is left for later.
+//! The length of the file is fixed when it is opened, for the check and for sending. A file that is being written to is
+//! left for later.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom, Take};
@@ -25,8 +25,8 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Opens a file and checks its form; what is longer than the relay takes, `size_max`, is not read to its end. `own` is
-    /// the relay's uid.
+    /// Opens a file and checks its form; a message longer than the relay accepts, `size_max`, is not read to its end.
+    /// `own` is the relay's uid.
     pub(super) fn open(
         path: &Path,
         own: u32,
@@ -41,7 +41,7 @@ impl Opened {
                 Some(Errno::LOOP) => Rejected::Form("a symbolic link"),
                 // A socket, or a device without a driver.
                 Some(Errno::NXIO | Errno::NODEV) => Rejected::Form("not a regular file"),
-                // Whoever wrote it did not mean the relay to read it.
+                // Its owner did not intend the relay to read it.
                 Some(Errno::ACCESS | Errno::PERM) => Rejected::Form("not readable"),
                 _ => Rejected::Io(error),
             })?;
@@ -91,7 +91,7 @@ impl Opened {
         Ok(len)
     }
 
-    /// Fails where somebody has written to it since it was opened.
+    /// Fails if it was written to since it was opened.
     pub(super) fn check_unchanged(&self) -> io::Result<()> {
         let now = self.file.metadata()?;
         let then = &self.about;

@@ -1,4 +1,5 @@
-//! Goes through the drop folder: opens files and sessions as [`DropTurns`] and [`Visit`] want it, many at a time, in one thread.
+//! Runs the drop folder: opens files and sessions as [`DropTurns`] and [`Visit`] request, many at a time, in one
+//! thread.
 //!
 //! ```text
 //!   look --> begin what may be begun --> poll the sessions --> read, write, settle --.
@@ -30,19 +31,19 @@ use crate::limits::{DROP_FOLDER_INTERVAL, DROP_REPLY_TIMEOUT};
 use crate::shell::process::time::{Clock, SystemEntropy};
 use crate::smtp::data::Encoder;
 
-/// What a run wants of the relay.
+/// What a run needs from the relay.
 pub(in crate::shell) trait Relay {
     /// A connection, as a process of this user.
     fn connect(&mut self, uid: u32) -> io::Result<UnixStream>;
     /// Writes a line to the log.
     fn log(&mut self, line: Line);
-    /// Has `admin` told that a file was set aside.
+    /// Reports to `admin` that a file was set aside.
     fn tell(&mut self, what: String);
-    /// What the configuration says now.
+    /// The current settings.
     fn rules(&mut self) -> Arc<DropRules>;
 }
 
-/// The folder, and what is known of it.
+/// The folder, and the state of its files.
 pub(in crate::shell) struct Runner {
     folder: PathBuf,
     damaged: PathBuf,
@@ -62,7 +63,7 @@ struct Ongoing {
 /// A session with the relay.
 struct Link {
     stream: UnixStream,
-    /// What is to be written.
+    /// Output.
     out: Vec<u8>,
     /// The message, while it is sent: its bytes that were read so far.
     body: Option<(Encoder, u64)>,
@@ -70,7 +71,7 @@ struct Link {
 }
 
 impl Runner {
-    /// Of `folder`; what is no message goes to `damaged`.
+    /// A runner for `folder`; files that are not messages go to `damaged`.
     pub(in crate::shell) fn new(folder: PathBuf, damaged: PathBuf, clock: Clock) -> Self {
         Self {
             folder,
@@ -81,7 +82,7 @@ impl Runner {
         }
     }
 
-    /// Goes on until nothing is under way and nothing may be begun.
+    /// Runs until nothing is in progress and nothing may be started.
     pub(in crate::shell) fn run(&mut self, relay: &mut dyn Relay) {
         let mut look_at = Instant::START;
         loop {
@@ -127,7 +128,7 @@ impl Runner {
             tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: wait.subsec_nanos().into(),
         };
-        // Where it fails, each session is looked at all the same.
+        // If it fails, each session is examined anyway.
         if poll(&mut fds, Some(&wait)).is_err() {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -158,7 +159,7 @@ impl Runner {
         }
     }
 
-    /// Does what a visit wants, until it has to wait.
+    /// Performs the steps of a visit, until it must wait.
     fn go_on(&mut self, mut one: Ongoing, mut step: VisitStep, relay: &mut dyn Relay) {
         loop {
             let now = self.clock.read().instant;
@@ -197,7 +198,7 @@ impl Runner {
         self.turns.close(&one.name, left);
     }
 
-    /// Tries again what could not be done with a file that was sent.
+    /// Retries the settlement of a file that was sent.
     fn settle_again(&mut self, name: &OsStr, settlement: Settlement, relay: &mut dyn Relay) {
         let path = self.folder.join(name);
         let most = relay.rules().max_message_size;
@@ -215,7 +216,7 @@ impl Runner {
         self.turns.close(name, left);
     }
 
-    /// Does with a file what is to become of it; gives what of that is left, and why.
+    /// Settles a file; returns the part that failed, and why.
     fn perform(
         &self,
         name: &OsStr,
@@ -237,7 +238,7 @@ impl Runner {
         }
     }
 
-    /// Leaves a file of our own for those recipients that are to wait.
+    /// Leaves a file of our own for the deferred recipients.
     fn replace(&self, opened: &Opened, uid: u32, lines: &[String]) -> io::Result<()> {
         let draft = Draft::write_for(&self.folder, Some(uid), lines, &mut opened.message()?)?;
         opened.check_unchanged()?;
@@ -250,11 +251,11 @@ impl Runner {
         relay.log(line.with("cause", cause).with("s", wait.as_secs()));
     }
 
-    /// Moves what is not a message out of the way.
+    /// Moves a file that is not a message out of the way.
     fn set_aside(&mut self, name: &OsStr, cause: &str, relay: &mut dyn Relay) {
         let path = self.folder.join(name);
         let moved = move_aside(&path, &self.damaged.join(name)).or_else(|_| {
-            // A folder of somebody else's cannot be moved to another one, and its name may be taken.
+            // A folder of another user cannot be moved to another folder, and its name may be taken.
             let to = self.folder.join(format!(".{}.bad", random_name()));
             fs::rename(&path, &to).map(|()| to)
         });
@@ -275,7 +276,7 @@ impl Runner {
 }
 
 impl Ongoing {
-    /// Reads and writes what is ready.
+    /// Reads and writes if ready.
     fn serve(&mut self, now: Instant) -> VisitStep {
         let Some(link) = &mut self.link else {
             return self.lose("there is no session");
@@ -316,7 +317,7 @@ impl Ongoing {
         self.visit.on_lost(cause, &mut SystemEntropy::default())
     }
 
-    /// Ends the session; whatever comes of that.
+    /// Ends the session, ignoring errors.
     fn hang_up(&mut self) {
         if let Some(mut link) = self.link.take() {
             drop(link.stream.write(b"QUIT\r\n"));
@@ -339,7 +340,7 @@ impl Link {
         !self.out.is_empty() || self.body.is_some()
     }
 
-    /// Writes what the relay takes; the message is read as it goes out.
+    /// Writes as much as the relay takes; the message is read while it is sent.
     fn write(&mut self, opened: &Opened, now: Instant) -> io::Result<()> {
         loop {
             if self.out.is_empty() && !self.read_piece(opened)? {
@@ -356,7 +357,7 @@ impl Link {
         }
     }
 
-    /// Takes the next piece of the message; false where there is none.
+    /// Reads the next piece of the message; false if there is none.
     fn read_piece(&mut self, opened: &Opened) -> io::Result<bool> {
         let Some((mut encoder, at)) = self.body.take() else {
             return Ok(false);
@@ -373,7 +374,7 @@ impl Link {
     }
 }
 
-/// Whether a run may find something; looks at a few names only.
+/// Whether a run may find something; examines only a few names.
 pub(in crate::shell) fn is_anything_there(folder: &Path) -> bool {
     use std::os::unix::ffi::OsStrExt as _;
     let Ok(entries) = fs::read_dir(folder) else {
@@ -390,7 +391,7 @@ fn entries(folder: &Path) -> Vec<DropEntry> {
     let complete = entries.filter(|entry| is_complete(entry.file_name().as_bytes()));
     complete
         .filter_map(|entry| {
-            // Not of what a link leads to.
+            // Not of the target of a link.
             let about = fs::symlink_metadata(entry.path()).ok()?;
             Some(DropEntry {
                 name: entry.file_name(),
@@ -401,7 +402,7 @@ fn entries(folder: &Path) -> Vec<DropEntry> {
         .collect()
 }
 
-/// Whoever names the files must not replace what was set aside before.
+/// Moves a file without replacing one: its name is chosen by a user, who must not overwrite what was set aside before.
 fn move_aside(from: &Path, to: &Path) -> io::Result<PathBuf> {
     rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?;
     Ok(to.to_owned())
@@ -419,5 +420,5 @@ fn own_uid() -> u32 {
 }
 
 const NAMES_LOOKED_AT: usize = 64;
-/// What is read of a message at a time.
+/// Bytes of a message that are read at a time.
 const PIECE_BYTES: usize = 64 * 1024;

@@ -14,7 +14,7 @@ use crate::engine::drop_folder::{DropRules, is_complete};
 use crate::engine::log::Line;
 use crate::shell::process::time::Clock;
 
-/// A relay that answers with these replies, one a command, in each of its sessions; what it read is sent on.
+/// A relay that answers with these replies, one per command, in each of its sessions; the input is passed on.
 fn relay(
     replies: &'static [&'static [&'static str]],
 ) -> (
@@ -51,7 +51,7 @@ fn relay(
     (connect, receiver)
 }
 
-/// A drop folder with what is around it.
+/// A drop folder and its surroundings.
 struct Place {
     _spool: tempfile::TempDir,
     folder: PathBuf,
@@ -65,7 +65,7 @@ struct Side<'a> {
     connect: &'a dyn Fn(u32) -> io::Result<UnixStream>,
     rules: &'a DropRules,
     lines: Vec<Line>,
-    /// What the administrator is told.
+    /// The reports to the administrator.
     told: Vec<String>,
 }
 
@@ -139,14 +139,14 @@ impl Place {
         self.send_all(&|_| panic!("nothing is sent"))
     }
 
-    /// What the relay would look at.
+    /// The files that the relay would take.
     fn files(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(&self.folder).unwrap().flatten();
         let complete = entries.filter(|entry| is_complete(entry.file_name().as_encoded_bytes()));
         complete.map(|entry| entry.path()).collect()
     }
 
-    /// The one file that is there.
+    /// The only file.
     fn text(&self) -> String {
         let files = self.files();
         assert_eq!(files.len(), 1);
@@ -167,7 +167,7 @@ const ENVELOPE: &[&str] = &[
     "MAIL FROM:<a@example.com> SIZE=9",
     "RCPT TO:<b@example.org>",
 ];
-/// What a relay says to a message that it takes.
+/// The replies of a relay that accepts a message.
 const TAKEN: &[&str] = &[
     "220 x\r\n",
     "250 x\r\n",
@@ -183,7 +183,7 @@ const THREE: &[&str] = &[
     "RCPT TO:<d@example.org>",
 ];
 
-/// What was said in the only one of so many sessions that has these words; they end in any order.
+/// The input of the only one of `sessions` sessions that contains these words; they end in any order.
 fn seen_with(seen: &mpsc::Receiver<String>, sessions: usize, words: &str) -> String {
     let all: Vec<String> = (0..sessions)
         .map(|_| seen.recv_timeout(PATIENCE).unwrap())
@@ -292,7 +292,7 @@ fn each_recipient_gets_the_message_or_its_sender_a_dsn_or_it_waits() {
     assert!(left.starts_with(&start), "{left}");
     let end = "MAIL FROM:<a@example.com>\nRCPT TO:<d@example.org>\n\nSubject: three\r\n\r\nx\r\n";
     assert!(left.ends_with(end), "{left}");
-    // The rest is sent as if it had been left like this, by whom and when it was.
+    // The rest is sent as if it had been left like this, with its original owner and time.
     let since = left.split([' ', '\n']).nth(4).unwrap().to_owned();
     let (connect, _) = relay(&[&[
         "220 x\r\n",
@@ -418,7 +418,7 @@ fn what_is_no_message_is_set_aside_once_with_one_line() {
         format!("chopar-drop 1\nMAIL FROM:<{}", "x".repeat(9_000)),
     )
     .unwrap();
-    // The same name as what was set aside before.
+    // The same name as the file that was set aside before.
     fs::write(place.damaged.join("lf.msg"), "before").unwrap();
     let owner = head.replace("MAIL", "OWNER x\nMAIL");
     fs::write(at("owner.msg"), format!("{owner}x\r\n")).unwrap();
@@ -521,7 +521,7 @@ fn what_was_sent_and_cannot_be_replaced_is_not_sent_again() {
         "250 x\r\n",
     ];
     let (script, _) = relay(&[PARTLY]);
-    // While it is sent the folder goes away, so that no file can be made in it, nor this one removed.
+    // While it is sent the folder disappears, so that no file can be made in it, nor this one removed.
     let (folder, away) = (place.folder.clone(), place.folder.with_extension("away"));
     let connect = |uid| {
         fs::rename(&folder, &away)?;

@@ -1,4 +1,4 @@
-//! How files get their names in the drop folder, all of one message or none.
+//! Names of files in the drop folder: all files of one message get theirs, or none.
 
 use super::super::make_folder;
 use super::*;
@@ -9,7 +9,7 @@ fn what_is_complete_has_its_name_on_the_disk_also_for_who_may_not_list_the_folde
     let spool = tempfile::tempdir().unwrap();
     let folder = make_folder(spool.path()).unwrap();
     let draft = Draft::write(&folder, &["x".to_owned()], &mut &b""[..]).unwrap();
-    // As for an account without rights: opening the folder fails, and the file stands for the file system.
+    // As for an account without rights: opening the folder fails, and the file represents the file system.
     let denied = Path::new("/proc/1/fd");
     let is_denied =
         matches!(File::open(denied), Err(error) if error.kind() == io::ErrorKind::PermissionDenied);
@@ -27,7 +27,7 @@ fn drafts(folder: &Path) -> Vec<Draft> {
     (0..3).map(draft).collect()
 }
 
-/// What is in a folder that the relay would look at.
+/// The files in a folder that the relay would take.
 fn complete_in(folder: &Path) -> usize {
     use std::os::unix::ffi::OsStrExt as _;
     let entries = fs::read_dir(folder).unwrap().flatten();
@@ -70,7 +70,7 @@ fn what_the_relay_has_taken_of_a_message_that_is_taken_back_is_told() {
     assert_eq!((incomplete.left, incomplete.of), (1, 3));
     assert_eq!(complete_in(&folder), 0);
 
-    // Where it has taken all of them the message is on its way, whatever went wrong here.
+    // If it has taken all of them, the message is on its way, whatever failed here.
     let parts = drafts(&folder);
     let error = io::Error::from(io::ErrorKind::StorageFull);
     take_back(&parts, 3, error).unwrap();
