@@ -71,8 +71,9 @@ impl fmt::Display for NoMailHosts {
 impl std::error::Error for NoMailHosts {}
 
 /// Orders what the DNS said about the mail exchangers of `domain`. `hostname` is this machine's: hosts that are not
-/// nearer to the goal than ourselves are left out.
+/// nearer to the domain than ourselves are left out.
 /// Decides RFC 5321 section 5.1.
+/// Decides RFC 7505 section 3.
 pub fn mail_hosts(
     domain: &Domain,
     answer: &Answer,

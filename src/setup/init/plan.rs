@@ -77,7 +77,7 @@ impl fmt::Display for PlanError {
 
 impl std::error::Error for PlanError {}
 
-/// Decides the steps of a set-up. Pure: it looks at `machine` and touches nothing.
+/// Returns the steps of a set-up. It is pure: it only reads `machine`.
 pub fn plan(wishes: &Wishes, machine: &Machine) -> Result<InitPlan, PlanError> {
     if machine.place == InstallPlace::Machine && machine.caller == InitCaller::Other {
         return Err(PlanError::NotRoot);

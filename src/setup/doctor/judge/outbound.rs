@@ -38,7 +38,7 @@ pub struct Facts {
     pub addresses: Vec<IpAddr>,
 }
 
-/// Decides from facts alone; pure, so that each finding has a test without a network.
+/// Judges facts alone and is pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let mut found: Vec<Finding> = facts.ways.iter().map(way).collect();
     found.extend(sources(facts));
