@@ -424,7 +424,7 @@ pub const RETURN_RECIPIENTS_MAX: usize = 1;
 
 /// Terms of all records of one check that ask the DNS (RFC 7208 section 4.6.4).
 pub const SPF_TERMS_MAX: usize = 10;
-/// PeriodicCheck-ups of one check that may find nothing (RFC 7208 section 4.6.4).
+/// Upper limit for the look-ups of one check that find nothing (RFC 7208 section 4.6.4).
 pub const SPF_VOID_MAX: usize = 2;
 /// Hosts that one term asks for (RFC 7208 section 4.6.4).
 pub const SPF_HOSTS_MAX: usize = 10;

@@ -97,7 +97,7 @@ impl fmt::Display for NameLead {
             ),
             Self::Elsewhere(name, address) => write!(
                 out,
-                "{name} leads to {address}, which is no address of this machine"
+                "{name} leads to {address}, which is not an address of this machine"
             ),
             Self::Nowhere(name) => write!(out, "{name} has no A or AAAA record"),
             Self::Unknown(name, cause) => {
@@ -118,7 +118,7 @@ pub fn is_by_address(kind: ChallengeKind) -> bool {
 /// What to do now about a certificate that is not there yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ArrivalStep {
-    /// PeriodicCheck where its names lead; answer with [`CertificateArrival::on_look`].
+    /// Look up where its names lead; answer with [`CertificateArrival::on_look`].
     PeriodicCheck,
     Obtain,
     /// Nothing until then.

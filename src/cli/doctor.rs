@@ -83,7 +83,7 @@ fn probe(text: &str) -> Result<Probe, String> {
 }
 
 impl Doctor {
-    /// PeriodicChecks, and prints what it found.
+    /// Runs the checks and prints the findings.
     pub fn run(&self, folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
         if self.json && (self.watch || self.echo.is_some()) {
             return Err(Failure::new(

@@ -173,13 +173,13 @@ impl<T> Sessions<T> {
         }
     }
 
-    /// PeriodicChecks at one.
+    /// Borrows one.
     pub(super) fn get(&self, id: ConnId) -> Option<&T> {
         let (generation, session) = self.slots.get(id.slot as usize)?.as_ref()?;
         (*generation == id.generation).then_some(session)
     }
 
-    /// PeriodicChecks at one, to change it.
+    /// Borrows one mutably.
     pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut T> {
         let (generation, session) = self.slots.get_mut(id.slot as usize)?.as_mut()?;
         (*generation == id.generation).then_some(session)

@@ -172,7 +172,7 @@ impl Effects {
         charge.claim
     }
 
-    /// PeriodicChecks a name up; the answer is there at once, or comes to the owner of `conn` later.
+    /// Looks up a name; the answer is there at once, or comes to the owner of `conn` later.
     pub(super) fn ask(
         &mut self,
         conn: ConnId,

@@ -504,7 +504,7 @@ impl Engine {
         stats::stats(&self.delivery, &self.fx)
     }
 
-    /// The state of the relay. PeriodicChecks at each queued message once.
+    /// The state of the relay. Visits each queued message once.
     pub fn status(&mut self, now: Now) -> RelayStatus {
         self.begin(now);
         status::status(&self.delivery, &mut self.fx)

@@ -69,7 +69,7 @@ pub enum PublishedFile {
     Settings(String),
 }
 
-/// PeriodicChecks for what is at a path of a host; `None` where there is nothing.
+/// Finds the document at a path of a host; `None` where there is nothing.
 pub fn look(config: &Config, host: &str, path: &str) -> Option<PublishedFile> {
     let at = |label: &str| {
         let domain = host.strip_prefix(label)?.strip_prefix('.')?;

@@ -1,4 +1,4 @@
-//! PeriodicChecks at the zones of several domains, some at a time, and none longer than [`ZONES_TIMEOUT`] in all: what is not known by
+//! Surveys the zones of several domains, some at a time, and none longer than [`ZONES_TIMEOUT`] in all: what is not known by
 //! then is unknown.
 
 use std::collections::VecDeque;
@@ -24,7 +24,7 @@ pub struct Survey {
     pub rows: Vec<WantedRecord>,
 }
 
-/// PeriodicChecks at these domains, in this order. `given` are the addresses that an operator names. A thread that is late is left
+/// Surveys these domains, in this order. `given` are the addresses that an operator names. A thread that is late is left
 /// behind: it ends by its own deadlines, or with the process.
 pub fn look(
     config: &Config,

@@ -16,7 +16,7 @@ pub enum EhloFault {
     Ours,
 }
 
-/// PeriodicChecks at a hello from a host that is not this one, which has `hostname` and was connected to at `local`.
+/// Checks the EHLO or HELO name of another host. This host has `hostname` and was connected to at `local`.
 pub fn judge(name: &str, hostname: &Domain, local: IpAddr) -> Result<(), EhloFault> {
     let domain = Domain::parse(name).map_err(|_| EhloFault::Syntax)?;
     // A top-level domain has a letter: what has none is an address without its brackets.

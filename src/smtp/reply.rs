@@ -177,7 +177,7 @@ replies! {
     /// The header block is none.
     HEADER_MALFORMED = 554 "5.6.0" "The message does not begin with a header";
     /// Where the header ends cannot be told, and that counts.
-    HEADER_DISPUTED = 550 "5.6.0" "The header has a line that is no field, and fields behind it that would count: mend or remove it";
+    HEADER_DISPUTED = 550 "5.6.0" "The header has a line that is not a field, and fields behind it that would count: mend or remove it";
     /// The header block is too long.
     HEADER_TOO_LONG = 554 "5.6.0" "The header of the message is too long";
     /// Over the size that SIZE announced.

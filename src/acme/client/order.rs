@@ -270,7 +270,7 @@ impl AcmeClient {
         }
     }
 
-    /// PeriodicChecks again after a while: as long as the server says, else longer each time.
+    /// Polls again after a while: as long as the server says, else longer each time.
     pub(super) fn poll(
         &mut self,
         step: Step,

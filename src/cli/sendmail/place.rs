@@ -45,7 +45,7 @@ struct Known {
 }
 
 impl Place {
-    /// PeriodicChecks around.
+    /// Reads the environment.
     pub(super) fn find(folder: &Path) -> Result<Self, Failure> {
         let path = folder.join("chopar.toml");
         let read = match fs::read_to_string(&path) {

@@ -264,7 +264,7 @@ impl Hops {
         self.hops.get(&id).is_none_or(|hop| hop.stale)
     }
 
-    /// PeriodicChecks again whether a hop can send.
+    /// Checks again whether a next hop can send.
     pub(super) fn touch(&mut self, id: HopId) {
         if let Some(hop) = self.hops.get_mut(&id)
             && !hop.queued
@@ -274,7 +274,7 @@ impl Hops {
         }
     }
 
-    /// PeriodicChecks again at all that wait: room for delivery sessions has come free.
+    /// Checks all waiting next hops again, because a delivery session has become free.
     pub(super) fn touch_waiting(&mut self) {
         let waiting: Vec<HopId> = self
             .hops

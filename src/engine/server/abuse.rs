@@ -1,7 +1,7 @@
 //! Clients on port 25: what is looked up about them, what they are refused for, how they are slowed down.
 //!
 //! Nothing here touches hosts of `relay.networks`, users and programs of this machine: only a [`Guard`] makes a session
-//! a client's. PeriodicCheck-ups begin when the client is let in; only a recipient waits for them, and only for the lists. An
+//! a client's. Look-ups begin when the client is let in; only a recipient waits for them, and only for the lists. An
 //! answer that is held back is kept with its session and given at its deadline; one line may wait behind it, and whoever
 //! sends more is let go, so that a client that is slowed down costs what an idle one does.
 

@@ -290,7 +290,7 @@ impl Intake {
         }
     }
 
-    /// PeriodicChecks at the header; gives what follows it without an empty line.
+    /// Examines the header; gives what follows it without an empty line.
     /// Decides RFC 5321 section 6.3.
     fn end_header(&mut self, scanner: HeaderScanner, check: OnHeader<'_>) -> Vec<u8> {
         let front = match scanner.finish() {

@@ -162,7 +162,7 @@ impl From<&Histogram> for TimedHistogram {
     }
 }
 
-/// The state of the relay. PeriodicChecks at each queued message once.
+/// The state of the relay. Visits each queued message once.
 pub(in crate::engine) fn status(delivery: &Delivery, fx: &mut Effects) -> RelayStatus {
     observe_history(fx);
     let (ages, stuck) = by_age(delivery, fx);

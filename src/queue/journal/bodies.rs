@@ -97,7 +97,7 @@ impl<D: Disk> Journal<D> {
         self.bodies_removed = true;
     }
 
-    /// PeriodicChecks how much room there is, where that is not known well enough.
+    /// Measures the free space of the disk, unless it is known well enough.
     pub(super) fn measure(&mut self, out: &mut Vec<JournalCompletion>) {
         self.space.age = self.space.age.saturating_add(1);
         if self.space.known && !self.space.is_near_short() && self.space.age < SPACE_BATCHES {
@@ -106,7 +106,7 @@ impl<D: Disk> Journal<D> {
         out.extend(self.look_at_space());
     }
 
-    /// PeriodicChecks how much room there is and tells it, if it has changed: other programs take room and give it back, also
+    /// Measures the free space and reports it, if it has changed: other programs take room and give it back, also
     /// while nothing is written here. Due every [`Journal::space_interval`] in which there was no batch.
     pub fn look_at_space(&mut self) -> Option<JournalCompletion> {
         // Unknown is not full: writes will tell.

@@ -1,4 +1,4 @@
-//! PeriodicChecks where the names of a certificate lead, for [`crate::acme::arrival`] to judge.
+//! Looks up where the names of a certificate lead, for [`crate::acme::arrival`] to judge.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};

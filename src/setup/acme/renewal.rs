@@ -185,7 +185,7 @@ impl Plans {
         arrival.or_insert_with(|| CertificateArrival::new(now))
     }
 
-    /// PeriodicChecks where they lead.
+    /// Looks up where they lead.
     fn look(&mut self, wanted: &Wanted, door: &RenewalDoor) {
         let lead = look(wanted, &door.config);
         let now = wall();

@@ -103,7 +103,7 @@ impl DoctorScope {
 /// One thing to find out: a subject, and the domain where it is about one.
 type Task = (CheckSubject, Option<Domain>);
 
-/// PeriodicChecks at these subjects, once it is known whether the DNS answers, [`CheckSubject::Rules`] where all others are among them; `progress` hears how many of how many are
+/// Checks these subjects, once it is known whether the DNS answers, [`CheckSubject::Rules`] where all others are among them; `progress` hears how many of how many are
 /// done. A thread that is late is left behind: it ends by its own deadlines, or with the process.
 pub fn examine(
     examination: &Arc<DoctorScope>,

@@ -105,7 +105,7 @@ fn an_alias_of_a_form_that_chopar_has_not_is_left_with_the_reason() {
     for (name, target, expected) in [
         ("x", "| cat", "expected a program by its whole path"),
         ("x", "/var/mail/x", ""),
-        ("a b", "me@home.example", "is no name"),
+        ("a b", "me@home.example", "is not a name"),
         ("x", "", ""),
     ] {
         let mut import = ImportResult::default();

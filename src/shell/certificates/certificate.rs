@@ -157,7 +157,7 @@ impl fmt::Display for PairFault {
 }
 
 impl ServableCertificate {
-    /// PeriodicChecks at a pair.
+    /// Examines a pair.
     pub(in crate::shell) fn judge(
         pair: &PairFiles,
         provider: &CryptoProvider,

@@ -72,7 +72,7 @@ impl fmt::Display for FolderError {
                 }
             }
             Self::Read(path, kind) => write!(out, "{}: cannot be read: {kind}", path.display()),
-            Self::Name(path) => write!(out, "{}: the name is no UTF-8; rename it", path.display()),
+            Self::Name(path) => write!(out, "{}: the name is not UTF-8; rename it", path.display()),
             Self::Kind(path) => write!(
                 out,
                 "{}: expected a file or a folder, found something else; remove it",

@@ -94,7 +94,7 @@ impl Directory {
         }
     }
 
-    /// PeriodicChecks a target up, in what is known or else in the folder.
+    /// Looks up a target, in the cache or else in the folder.
     pub(super) fn find(&self, target: &str) -> Result<Found, Unknown> {
         // Nothing panics under the lock, and what is in it is replaced as a whole.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

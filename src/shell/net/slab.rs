@@ -48,12 +48,12 @@ impl<T> Slab<T> {
         Some(value)
     }
 
-    /// PeriodicChecks at a value.
+    /// Borrows a value.
     pub(in crate::shell) fn get(&self, key: usize) -> Option<&T> {
         self.slots.get(key)?.as_ref()
     }
 
-    /// PeriodicChecks at a value, to change it.
+    /// Borrows a value mutably.
     pub(in crate::shell) fn get_mut(&mut self, key: usize) -> Option<&mut T> {
         self.slots.get_mut(key)?.as_mut()
     }

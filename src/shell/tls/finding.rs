@@ -136,7 +136,7 @@ impl fmt::Display for CertificateFinding {
             ),
             CertificateCause::BareKey(path) => write!(
                 out,
-                "{}: everybody on this machine may read the private key; run chmod o-r {0}",
+                "{}: every user of this machine may read the private key; run chmod o-r {0}",
                 path.display()
             ),
             CertificateCause::Expires { .. }
