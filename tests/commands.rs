@@ -216,7 +216,7 @@ fn what_changes_the_configuration_says_so_in_one_line_and_when_it_is_read() {
         ),
         (
             &["domain", "remove", "example.org"],
-            "example.org is no longer served, and what it had is deleted",
+            "example.org is no longer served, and its data is deleted",
         ),
     ] {
         let (code, output, error) = chopar(path, words, "four words it takes\n");

@@ -189,7 +189,8 @@ pub fn table(facts: &ZoneFacts, zone: &Domain, rows: &[WantedRecord]) -> String 
     };
     if rows.iter().all(|row| row.purpose != Purpose::Dkim) {
         out.push_str(&format!(
-            "No DKIM key of this machine signs for it: chopar domain add {0} makes them, if {0} is to be served here.\n",
+            "No DKIM key of this machine signs for it. If {0} should be served here, chopar domain add {0} creates \
+             the keys.\n",
             facts.domain
         ));
     }

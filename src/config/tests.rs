@@ -520,7 +520,7 @@ fn a_port_for_proxies_needs_proxies() {
     );
     assert_eq!(
         error("proxy.networks = [\"10.0.0.1/24\"]\n"),
-        "chopar.toml:1:19: the address has bits behind the prefix; write \"10.0.0.0/24\" for the network"
+        "chopar.toml:1:19: the address has bits set after the prefix; write \"10.0.0.0/24\" for the network"
     );
 }
 

@@ -71,8 +71,8 @@ impl fmt::Display for RunError {
             Self::Journal(path, error) => write!(out, "{}: {error}", path.display()),
             Self::Secret(path, error) => write!(
                 out,
-                "{}: {error}; the file holds a secret of 16 bytes or more on each line, and a new one is made where \
-                 there is none",
+                "{}: {error}; the file holds a secret of 16 bytes or more on each line, and a new one is created if \
+                 it is missing",
                 path.display()
             ),
             Self::Tls(error) => write!(out, "{error}"),

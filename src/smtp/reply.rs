@@ -154,7 +154,7 @@ replies! {
     /// There is no usable From.
     FROM_MALFORMED = 550 "5.6.0" "The message needs one From field with a valid address";
     /// There is no From field, or no address in it.
-    FROM_MISSING = 550 "5.6.0" "The message says nowhere who wrote it: it needs a From field with an address";
+    FROM_MISSING = 550 "5.6.0" "The message names no author: it needs a From field with an address";
     /// There are several From fields.
     FROM_DUPLICATE = 550 "5.6.0" "The message has more than one From field: it needs exactly one";
     /// Readers would disagree on whose address is in From.
@@ -177,7 +177,8 @@ replies! {
     /// The header block is none.
     HEADER_MALFORMED = 554 "5.6.0" "The message does not begin with a header";
     /// Where the header ends cannot be told, and that counts.
-    HEADER_DISPUTED = 550 "5.6.0" "The header has a line that is not a field, and fields behind it that would count: mend or remove it";
+    HEADER_DISPUTED = 550 "5.6.0" "The header has a line that is not a field, with fields after it that would count: \
+                                   correct or remove it";
     /// The header block is too long.
     HEADER_TOO_LONG = 554 "5.6.0" "The header of the message is too long";
     /// Over the size that SIZE announced.
@@ -195,7 +196,7 @@ replies! {
     SIGNING_FAILED = 451 "4.3.0" "The message could not be signed, try again later";
 
     /// A host that is no proxy, on the port for proxies.
-    NOT_A_PROXY = 554 "5.7.1" "This port is for proxies, and your address is none of theirs";
+    NOT_A_PROXY = 554 "5.7.1" "This port is for proxies, and your address is not one of them";
     EARLY_TALKER = 554 "5.5.1" "Wait for the banner before you talk";
     TOO_MANY_ERRORS = 421 "4.7.0" "Too many errors";
     TOO_MANY_AUTH_FAILURES = 421 "4.7.0" "Too many authentication failures";

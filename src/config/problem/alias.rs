@@ -59,7 +59,7 @@ impl fmt::Display for AliasProblem {
                 )
             }
             Self::Command => out.write_str(
-                "expected a program by its whole path behind the |, with its arguments; quotes must be closed",
+                "expected the full path of a program after the |, with its arguments; quotes must be closed",
             ),
             Self::Quoted => out.write_str(
                 "the quotes enclose the |; write it outside of them, like: | /path/to/program \"an argument\"",

@@ -71,7 +71,7 @@ impl fmt::Display for ClientProblem {
             ),
             Self::NetworkHostBits { network } => write!(
                 out,
-                "the address has bits behind the prefix; write {network:?} for the network"
+                "the address has bits set after the prefix; write {network:?} for the network"
             ),
             Self::OpenRelay { network } => write!(
                 out,

@@ -117,7 +117,7 @@ fn errors_of_aliases_have_their_position() {
         ("ann:", "1:5: the alias has no target"),
         ("ann: bob,, carl", "1:10: the alias has no target"),
         ("ann: bob, c@@d", "1:11: \"c@@d\" is not a mail address"),
-        ("ann: | bin/x", "1:6: expected a program by its whole path"),
+        ("ann: | bin/x", "1:6: expected the full path of a program"),
         ("ann: lmtp:run/x", "1:6: \"lmtp:run/x\" is not a target"),
         ("ann: maildir:m", "1:6: \"maildir:m\" is not a target"),
         ("ann: /var/mail/x", "1:6: no mail is written into files"),

@@ -85,7 +85,7 @@ impl fmt::Display for FolderError {
             ),
             Self::Writable(path) => write!(
                 out,
-                "{}: everybody may write to it, and so decide what chopar does; run chmod o-w {0}",
+                "{}: every user may write to it, and so control chopar; run chmod o-w {0}",
                 path.display()
             ),
             Self::TooMany(path) => write!(
@@ -95,7 +95,7 @@ impl fmt::Display for FolderError {
             ),
             Self::TooDeep(path) => write!(
                 out,
-                "{}: folders lie deeper than {CONFIG_DEPTH_MAX}, or links lead in a circle",
+                "{}: folders are nested deeper than {CONFIG_DEPTH_MAX}, or links form a loop",
                 path.display()
             ),
         }

@@ -103,7 +103,7 @@ fn record(facts: &Facts, row: &WantedRecord) -> Finding {
     let mut seen = match row.state {
         RecordState::There => line,
         RecordState::Differs if leads_astray => {
-            format!("{line} is there, and a record that it leads to does not name this host")
+            format!("{line} exists, and a record that it leads to does not name this host")
         }
         RecordState::Differs => {
             let found: Vec<String> = row.found.iter().map(RecordValue::line).collect();
@@ -163,8 +163,10 @@ fn publish(facts: &Facts, row: &WantedRecord) -> String {
         );
     }
     let verb = match (&row.state, row.purpose) {
-        (RecordState::Differs, Purpose::Address) => "publish beside or in place of what is there",
-        (RecordState::Differs, _) => "publish in place of what is there",
+        (RecordState::Differs, Purpose::Address) => {
+            "publish in addition to, or instead of, the existing record"
+        }
+        (RecordState::Differs, _) => "publish instead of the existing record",
         _ => "publish",
     };
     format!(

@@ -130,7 +130,7 @@ fn source(facts: &Facts, address: IpAddr) -> Finding {
         return SOURCE.warning(
             address,
             format!(
-                "an address translation stands between; others see another address, and the records are about {known}"
+                "the host is behind address translation; others see another address, and the records name {known}"
             ),
             "send a message with chopar send YOU@gmail.com and compare: \"Show original\" says by which address it came",
         );

@@ -96,7 +96,7 @@ fn one(asked: &ListQuestion) -> Finding {
     if let Some(answer) = answers.first() {
         return DNSBL.warning(
             about,
-            format!("the answer {answer} is none of a block list: the resolver makes up answers"),
+            format!("the answer {answer} is not one of a block list: the resolver forges answers"),
             OWN_RESOLVER,
         );
     }

@@ -115,7 +115,8 @@ fn certificate(
     shown: &HandshakeResult,
 ) -> Vec<Finding> {
     let obtain = format!(
-        "obtain a certificate for {0}: chopar cert obtain {0} (chopar cert list shows what is there; CERTIFICATES in chopar-setup(7))",
+        "obtain a certificate for {0}: chopar cert obtain {0} (chopar cert list shows the existing ones; \
+         CERTIFICATES in chopar-setup(7))",
         facts.host
     );
     let mend = match (&facts.coming, shown.is_self_signed) {

@@ -30,7 +30,7 @@ pub(super) fn cases() -> Vec<Case> {
         (
             "dnsbl",
             CheckState::Warning,
-            "makes up answers",
+            "forges answers",
             "apt install unbound",
             in_list(|asked| asked.word = answers([192, 0, 2, 1])),
         ),

@@ -141,7 +141,7 @@ impl Postfix<'_, '_> {
             } else if plain.starts_with('\\') {
                 leave(
                     &mut self.import,
-                    "it is the mailbox of an account; lead it to an address that is read",
+                    "it is the mailbox of an account; alias it to an address that someone reads",
                 );
             } else {
                 found.push(target);

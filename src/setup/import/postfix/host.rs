@@ -76,7 +76,8 @@ impl Postfix<'_, '_> {
                     continue;
                 }
                 Verdict::TooWide => {
-                    "anybody could relay, for a large part of the Internet is in it; list your own networks in [relay] networks"
+                    "anyone could relay, because it covers a large part of the Internet; list your own networks in \
+                     [relay] networks"
                         .to_owned()
                 }
                 Verdict::Exception => {
