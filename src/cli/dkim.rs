@@ -206,7 +206,7 @@ impl Keygen {
             .write_all(lines.as_bytes())
             .map_err(DkimError::Stream)?;
         say(format_args!(
-            "{} is made; once this record is in the DNS, `sudo chopar reload` has the daemon sign with it",
+            "created {}; publish this record, then run `sudo chopar reload`, so that the daemon signs with the key",
             path.display()
         ));
         Ok(())

@@ -61,7 +61,7 @@ impl fmt::Display for RunError {
                 }
                 write!(
                     out,
-                    "the configuration cannot be used; chopar check says when it can"
+                    "the configuration has errors; correct them until chopar check prints none"
                 )
             }
             Self::Folder(error) => write!(out, "{error}"),
