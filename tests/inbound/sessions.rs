@@ -14,7 +14,7 @@ use chopar::engine::event::{
     ConnId, Endpoint, Event, JobId, Listener, Lost, MessageReader, Peer, Reloaded, Work, WorkResult,
 };
 use chopar::limits::{
-    FOLLOWER_BYTES_MAX, NOTICES_AT_WORK_MAX, QUEUE_READERS_MAX, QUEUE_READERS_PER_USER_MAX,
+    FOLLOWER_BYTES_MAX, DSNS_AT_WORK_MAX, QUEUE_READERS_MAX, QUEUE_READERS_PER_USER_MAX,
 };
 use chopar::queue::{
     JournalCommand, JournalCompletion, JournalError, Location, Part, ReadContent, ReadError,
@@ -636,7 +636,7 @@ fn a_message_that_is_removed_while_its_dsn_is_made_holds_up_no_other() {
     let conn = desk.connect(Listener::Submit, CLIENT);
     desk.slow = Slow::Reads;
     // One more than are made at a time.
-    let messages = NOTICES_AT_WORK_MAX + 1;
+    let messages = DSNS_AT_WORK_MAX + 1;
     for _ in 0..messages {
         desk.feed(
             conn,
@@ -648,7 +648,7 @@ fn a_message_that_is_removed_while_its_dsn_is_made_holds_up_no_other() {
     assert_eq!(desk.stage.engine.queue_len(), messages);
     assert_eq!(
         desk.reads.len(),
-        NOTICES_AT_WORK_MAX,
+        DSNS_AT_WORK_MAX,
         "each reads its envelope"
     );
     let ids: Vec<String> = desk
@@ -656,8 +656,8 @@ fn a_message_that_is_removed_while_its_dsn_is_made_holds_up_no_other() {
         .iter()
         .map(|(_, id, ..)| id.to_string())
         .collect();
-    desk.read(NOTICES_AT_WORK_MAX);
-    assert_eq!(desk.reads.len(), NOTICES_AT_WORK_MAX, "and then its header");
+    desk.read(DSNS_AT_WORK_MAX);
+    assert_eq!(desk.reads.len(), DSNS_AT_WORK_MAX, "and then its header");
     let tool = desk.stage.accept(Listener::Control, CLIENT.into());
     let tool = tool.expect("a tool");
     let which = serde_json::json!({ "do": "remove", "which": { "ids": ids } });
@@ -666,7 +666,7 @@ fn a_message_that_is_removed_while_its_dsn_is_made_holds_up_no_other() {
     assert_eq!(desk.stage.engine.queue_len(), 1);
     desk.read(usize::MAX);
     let dropped = "why=\"the message was taken out of the queue\"";
-    assert_eq!(desk.logged(dropped), NOTICES_AT_WORK_MAX, "{:#?}", desk.log);
+    assert_eq!(desk.logged(dropped), DSNS_AT_WORK_MAX, "{:#?}", desk.log);
     assert_eq!(desk.logged("event=dsn "), 1, "{:#?}", desk.log);
     let tables = desk.stage.engine.tables();
     assert_eq!((tables.dsns.at_work, tables.dsns.waiting), (0, 0));
