@@ -14,7 +14,7 @@ use chopar::engine::event::{
     ConnId, Endpoint, Event, JobId, Listener, Lost, MessageReader, Peer, Reloaded, Work, WorkResult,
 };
 use chopar::limits::{
-    FOLLOWER_BYTES_MAX, DSNS_AT_WORK_MAX, QUEUE_READERS_MAX, QUEUE_READERS_PER_USER_MAX,
+    DSNS_AT_WORK_MAX, FOLLOWER_BYTES_MAX, QUEUE_READERS_MAX, QUEUE_READERS_PER_USER_MAX,
 };
 use chopar::queue::{
     JournalCommand, JournalCompletion, JournalError, Location, Part, ReadContent, ReadError,

@@ -10,8 +10,8 @@ use chopar::engine::event::{
     ConnId, Endpoint, Event, JobId, Lost, MessageReader, Reloaded, Work, WorkResult,
 };
 use chopar::limits::{
-    ABUSE_TABLE_ENTRIES_MAX, DNS_CACHE_ENTRIES_MAX, DNS_QUESTIONS_MAX, GREYLIST_ENTRIES_MAX,
-    HOOKS_MAX, HOOKS_WAITING_MAX, DSNS_AT_WORK_MAX, RETURN_TABLE_ENTRIES_MAX,
+    ABUSE_TABLE_ENTRIES_MAX, DNS_CACHE_ENTRIES_MAX, DNS_QUESTIONS_MAX, DSNS_AT_WORK_MAX,
+    GREYLIST_ENTRIES_MAX, HOOKS_MAX, HOOKS_WAITING_MAX, RETURN_TABLE_ENTRIES_MAX,
 };
 use chopar::queue::{
     JournalCommand, JournalCompletion, JournalError, Location, Part, ReadContent, ReadError,
