@@ -71,7 +71,7 @@
 //! | to add | begin at | then |
 //! | --- | --- | --- |
 //! | an SMTP extension | `src/smtp/server/commands.rs` `greet()`, `src/smtp/command.rs` `mail()` `rcpt()` | what is stored: `src/envelope.rs`, `src/queue/codec.rs`; the next hop: `src/smtp/client/extensions.rs` `parse()`, `src/smtp/client/envelope.rs` `write_mail()`; a dialogue in `tests/dialogs`; `src/standards.rs` |
-//! | a configuration key | `src/config/settings.rs` | the type: `src/config/mod.rs`; `src/config/tests/keys.rs`; `man/chopar.toml.5`; if it needs a restart, `src/shell/event_loop/fixed.rs` `differing()` |
+//! | a configuration key | `src/config/settings.rs`, which names the file of each section | the type: in that file or `src/config/mod.rs`; `src/config/tests/keys.rs`; `man/chopar.toml.5`; if it needs a restart, `src/shell/event_loop/fixed.rs` `differing()` |
 //! | a command | `src/cli/mod.rs` | a file beside it; its example: `src/cli/help.rs` `with_example()`; `man/chopar.8`; `tests/commands.rs` |
 //! | a log event | `Line::new` where the event happens; the form is in `src/engine/log.rs` | `man/chopar-log.7`, with each field |
 //! | a target of an alias | `src/config/target.rs` `parse()` | `src/destination.rs` `read()`, `src/policy/relay.rs` `follow()`, `src/engine/delivery/search.rs` `add_hosts()`, `src/shell/helper/lmtp.rs` `deliver()`, `man/chopar-aliases.5` |
