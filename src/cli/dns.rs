@@ -196,8 +196,8 @@ pub fn table(facts: &ZoneFacts, zone: &Domain, rows: &[WantedRecord]) -> String 
     }
     if facts.addresses.is_empty() {
         out.push_str(&format!(
-            "This machine has no address that leads to the Internet, and below there are no records of {} itself (A or AAAA, \
-             and PTR); name the address by which it is reached: --address ADDRESS\n",
+            "This machine has no address that leads to the Internet, and below there are no records of {} itself (A \
+             or AAAA, and PTR); name the address at which it can be reached: --address ADDRESS\n",
             facts.host
         ));
     }

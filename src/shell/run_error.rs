@@ -81,7 +81,7 @@ impl fmt::Display for RunError {
                 "the helper has ended, without which no hook, program or maildir is reached; start chopar again",
             ),
             Self::Writer => {
-                out.write_str("the journal's thread has ended; what it took is on the disk")
+                out.write_str("the journal's thread has ended; everything that it accepted is on the disk")
             }
         }
     }

@@ -247,7 +247,7 @@ impl Place {
             let count = count.or_default();
             *count = count.saturating_add(1);
         })?;
-        Ok("the report is not taken, and its reporter not told")
+        Ok("the report is not accepted, and its sender is not notified")
     }
 
     /// Counts what became of a message. Of the summary that is written anew which `changed` names; and all of it on

@@ -226,13 +226,13 @@ fn elsewhere(facts: &Facts) -> Finding {
     match &facts.elsewhere {
         Ok(hosts) if hosts.is_empty() => DNS_MX.bad(
             domain,
-            "mail for it is to be received elsewhere (receive = false), and no MX record says where",
+            "mail for it should be received elsewhere (receive = false), but no MX record names the host",
             format!("publish the MX record of the host that receives it, or take receive = false out of [domain.\"{domain}\"]"),
         ),
         Ok(hosts) if hosts.contains(&facts.zone.host) => DNS_MX.bad(
             domain,
             format!(
-                "mail for it comes to this host, which does not take it: receive = false in [domain.\"{domain}\"]"
+                "mail for it comes to this host, which does not accept it: receive = false in [domain.\"{domain}\"]"
             ),
             format!("take receive = false out of [domain.\"{domain}\"] in chopar.toml"),
         ),

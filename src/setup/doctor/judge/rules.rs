@@ -115,7 +115,7 @@ fn one(check: &'static DoctorCheck, rule: &Rule, found: &[Finding]) -> Finding {
         }
         CheckState::Unknown => check.unknown(
             rule.text,
-            format!("cannot be told: {see}"),
+            format!("cannot be determined: {see}"),
             mends(CheckState::Unknown),
         ),
         // A list that does not answer, for one.

@@ -52,14 +52,14 @@ pub(super) fn cases() -> Vec<Case> {
         (
             "dns-mx",
             CheckState::Bad,
-            "no MX record says where",
+            "no MX record names the host",
             "publish the MX record",
             elsewhere(&[]),
         ),
         (
             "dns-mx",
             CheckState::Bad,
-            "which does not take it",
+            "which does not accept it",
             "take receive = false out",
             elsewhere(&["mail.example.com"]),
         ),

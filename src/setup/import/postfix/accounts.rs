@@ -135,7 +135,7 @@ impl Postfix<'_, '_> {
                     true => found.push(format!("maildir:{}", plain.trim_end_matches('/'))),
                     false => leave(
                         &mut self.import,
-                        "chopar appends to no file: lead it to an address, or to maildir:/PATH",
+                        "chopar does not append to files: alias it to an address, or to maildir:/PATH",
                     ),
                 }
             } else if plain.starts_with('\\') {

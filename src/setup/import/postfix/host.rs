@@ -81,7 +81,7 @@ impl Postfix<'_, '_> {
                         .to_owned()
                 }
                 Verdict::Exception => {
-                    "[relay] networks has no exceptions: no network that it may be in is taken over".to_owned()
+                    "[relay] networks has no exceptions: chopar imports no network that may contain it".to_owned()
                 }
                 Verdict::Excepted(exception) => {
                     format!("{exception} is an exception to it: list the parts of it that may relay in [relay] networks")
