@@ -383,7 +383,7 @@ impl RecipientReport<'_> {
         };
         match self.expired {
             true => format!(
-                "<{mailbox}>: tried for {}, the last answer: {said}",
+                "<{mailbox}>: tried for {}; the last attempt: {said}",
                 spell(age)
             ),
             false => format!("<{mailbox}>: {said}"),
