@@ -48,7 +48,11 @@ fn aliases_are_read_as_postfix_has_them() {
             "1:1: ",
             "write it into domains/example.net/aliases",
         ),
-        ("x: \"|/bin/prog -x\"\n", "1:4: ", "write it outside of them"),
+        (
+            "x: \"|/bin/prog -x\"\n",
+            "1:4: ",
+            "write it outside of them",
+        ),
         (
             "x: a@example.org,\n  /dev/null\n",
             "2:3: ",
@@ -120,7 +124,10 @@ fn errors_of_aliases_have_their_position() {
         ("ann: | bin/x", "1:6: expected the full path of a program"),
         ("ann: lmtp:run/x", "1:6: \"lmtp:run/x\" is not a target"),
         ("ann: maildir:m", "1:6: \"maildir:m\" is not a target"),
-        ("ann: /var/mail/x", "1:6: chopar does not write mail to files"),
+        (
+            "ann: /var/mail/x",
+            "1:6: chopar does not write mail to files",
+        ),
         ("ann: :include:/x", "1:6: \":include:/x\" is not a target"),
         (
             "ann: x@[192.0.2.1]",
