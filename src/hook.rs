@@ -147,7 +147,7 @@ impl Hook {
             Ok(Some(verdict)) => Some(verdict),
             Ok(None) if self.answer.len() <= ANSWER_BYTES_MAX => None,
             Ok(None) | Err(NotAnAnswer) => Some(HookVerdict::Defer {
-                text: "the helper sent something that is no answer".to_owned(),
+                text: "the helper sent something that is not an answer".to_owned(),
             }),
         }
     }

@@ -224,7 +224,7 @@ pub const DEAD_ADDRESSES_MAX: usize = 16;
 /// How long after a failed attempt a next hop is tried again before its time, where a new message has come for it.
 pub const HOP_PROBE_INTERVAL: Duration = Duration::from_secs(300);
 /// Next hops of each kind that are looked at again when a delivery session has ended.
-pub const WAKES_PER_COURIER_MAX: usize = 16;
+pub const WAKES_PER_DELIVERY_MAX: usize = 16;
 /// Idle client session that is kept for the next message to its next hop.
 pub const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Messages after which a delivery session has had its turn: where other next hops wait for one, it ends.
@@ -497,9 +497,9 @@ pub const SENDMAIL_MEMORY_BYTES_MAX: usize = 1024 * 1024;
 // Notifications.
 
 /// Notifications that are being made at a time; others wait.
-pub const NOTICES_AT_WORK_MAX: usize = 16;
+pub const DSNS_AT_WORK_MAX: usize = 16;
 /// Bytes of the original that are read for a notification; of a longer one only the header is returned.
-pub const NOTICE_READ_BYTES: u32 = 64 * 1024;
+pub const DSN_READ_BYTES: u32 = 64 * 1024;
 
 // Configuration.
 

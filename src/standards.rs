@@ -12,6 +12,8 @@
 //! | section | decides | file | function |
 //! | --- | --- | --- | --- |
 //! | 2.3.8 | which line ends end a command | `src/smtp/server/lines.rs` | `line_end` |
+//! | 2.3.8 | a lone CR or LF in a command | `src/smtp/command.rs` | `parse` |
+//! | 2.3.8 | a lone CR or LF in a body | `src/smtp/data.rs` | `step` |
 //! | 2.4 | when two addresses are the same to everybody | `src/address.rs` | `is_equal` |
 //! | 3.5.3 | the answer to VRFY | `src/smtp/server/commands.rs` | `take_command` |
 //! | 3.9.1 | where the aliases of a served domain lead | `src/policy/relay.rs` | `expand` |
@@ -166,6 +168,12 @@
 //! | 6.1 | redirect | `src/auth/spf/mod.rs` | `step` |
 //! | 6.2 | the explanation of a fail | `src/auth/spf/mod.rs` | `explanation` |
 //! | 7.3 | what a macro stands for | `src/auth/spf/expansion.rs` | `expand` |
+//!
+//! # RFC 7505: null MX
+//!
+//! | section | decides | file | function |
+//! | --- | --- | --- | --- |
+//! | 3 | which records are a null MX | `src/dns/mx.rs` | `mail_hosts` |
 //!
 //! # RFC 8601: Authentication-Results
 //!

@@ -216,7 +216,7 @@ fn what_changes_the_configuration_says_so_in_one_line_and_when_it_is_read() {
         ),
         (
             &["domain", "remove", "example.org"],
-            "example.org is no longer served, and what it had is deleted",
+            "example.org is no longer served, and its data is deleted",
         ),
     ] {
         let (code, output, error) = chopar(path, words, "four words it takes\n");
@@ -229,7 +229,7 @@ fn what_changes_the_configuration_says_so_in_one_line_and_when_it_is_read() {
     assert_eq!(code, 0, "{said}");
     assert!(record.starts_with("s1._domainkey.example.com."), "{record}");
     assert!(
-        said.contains("dkim/s1.pem is made") && said.contains("chopar reload"),
+        said.contains("dkim/s1.pem; publish") && said.contains("chopar reload"),
         "{said}"
     );
 }

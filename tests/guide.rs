@@ -167,6 +167,14 @@ fn what_is_asked_most_is_one_step_from_readme() {
         ("result is recorded", "record()"),
         ("DSN is written", "compose()"),
         ("`5.1.1`", "status()"),
+        ("EHLO list", "greet()"),
+        ("bare LF", "parse()"),
+        ("SRS address", "unwrap()"),
+        ("AUTH failures", "note_failure()"),
+        ("memory limit", "room_verdict()"),
+        ("4xx", "delay()"),
+        ("paused", "pause_hop()"),
+        ("destination", "put_envelope()"),
     ] {
         let says = |line: &str| line.contains(what) && quoted(line).any(|word| word == function);
         assert!(guide.lines().any(says), "{what}: {function}");

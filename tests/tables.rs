@@ -118,7 +118,7 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("engine/effects.rs", "owners", Share("sessions")),
     ("engine/server/session.rs", "spilling", Share("sessions")),
     ("engine/spool.rs", "tickets", Queue),
-    ("engine/dsn.rs", "at_work", Limit("NOTICES_AT_WORK_MAX")),
+    ("engine/dsn.rs", "at_work", Limit("DSNS_AT_WORK_MAX")),
     ("engine/dsn.rs", "waiting", Queue),
     (
         "engine/delivery/load.rs",

@@ -93,11 +93,11 @@ impl fmt::Display for NameLead {
         match self {
             Self::Here => out.write_str("the name leads here"),
             Self::Perhaps => out.write_str(
-                "the name leads to a public address, and this machine has none of its own to compare it with",
+                "the name leads to a public address, and this machine has no public address to compare it with",
             ),
             Self::Elsewhere(name, address) => write!(
                 out,
-                "{name} leads to {address}, which is no address of this machine"
+                "{name} leads to {address}, which is not an address of this machine"
             ),
             Self::Nowhere(name) => write!(out, "{name} has no A or AAAA record"),
             Self::Unknown(name, cause) => {

@@ -36,10 +36,12 @@ impl ChallengeKind {
     pub(super) const fn cure(self) -> &'static str {
         match self {
             Self::Http01 => {
-                "see that the name's A and AAAA records lead to this host, and that port 80 is open to the world"
+                "check that the name's A and AAAA records lead to this host, and that port 80 is reachable from \
+                 outside"
             }
             Self::TlsAlpn01 => {
-                "see that the name's A and AAAA records lead to this host, and that port 443 is open to the world"
+                "check that the name's A and AAAA records lead to this host, and that port 443 is reachable from \
+                 outside"
             }
             Self::Dns01 => {
                 "see that hooks/dns-01 adds the record to the zone that the world asks (chopar dns shows its servers)"

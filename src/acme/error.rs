@@ -226,7 +226,7 @@ fn cure(problem: &AcmeProblem) -> &'static str {
             "the CA does not issue for this name: correct acme.names"
         }
         Some("dns" | "connection" | "tls" | "incorrectResponse") => {
-            "see that the names lead to this host and that its ports are open to the world"
+            "check that the names lead to this host and that its ports are reachable from outside"
         }
         Some("invalidContact" | "unsupportedContact") => "correct acme.email",
         Some("externalAccountRequired") => "set acme.eab_kid and acme.eab_key_file",

@@ -288,7 +288,7 @@ fn line(step: &Explained) -> String {
         Way::Admin => "role, goes to admin".to_owned(),
         Way::Sent => format!("is sent to {domain}"),
         Way::To(Destination::Reports) => {
-            "is counted if it is a DMARC or TLS report, else goes to admin".to_owned()
+            "is counted if it is a DMARC or TLS report, otherwise goes to admin".to_owned()
         }
         Way::To(Destination::Discard) => "is discarded".to_owned(),
         Way::To(destination @ Destination::Hosts(_)) => format!("is sent {destination}"),

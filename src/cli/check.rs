@@ -289,7 +289,7 @@ mod tests {
         ]);
         assert_eq!((code, output.as_str()), (Some(78), ""));
         let lines: Vec<&str> = errors.lines().collect();
-        assert!(lines[0].starts_with("chopar.toml:5:9: \"x\" is no mail address"));
+        assert!(lines[0].starts_with("chopar.toml:5:9: \"x\" is not a mail address"));
         assert!(lines[1].starts_with("domains/example.com/aliases:1:1: expected NAME"));
     }
 

@@ -206,7 +206,7 @@ impl Keygen {
             .write_all(lines.as_bytes())
             .map_err(DkimError::Stream)?;
         say(format_args!(
-            "{} is made; once this record is in the DNS, `sudo chopar reload` has the daemon sign with it",
+            "created {}; publish this record, then run `sudo chopar reload`, so that the daemon signs with the key",
             path.display()
         ));
         Ok(())
@@ -398,7 +398,7 @@ impl fmt::Display for DkimError {
                 "the message is longer than {COMMAND_MESSAGE_BYTES_MAX} bytes"
             ),
             Self::Header(error) => write!(out, "this is not a message: {error}"),
-            Self::From(error) => write!(out, "it is not clear who signs; give --domain: {error}"),
+            Self::From(error) => write!(out, "the signing domain is not clear; add --domain: {error}"),
             Self::Fault => out.write_str("the system gave no randomness; try again"),
             Self::NotVerified => out.write_str("no signature passed"),
             Self::NoAnswer => {

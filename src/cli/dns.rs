@@ -189,14 +189,15 @@ pub fn table(facts: &ZoneFacts, zone: &Domain, rows: &[WantedRecord]) -> String 
     };
     if rows.iter().all(|row| row.purpose != Purpose::Dkim) {
         out.push_str(&format!(
-            "No DKIM key of this machine signs for it: chopar domain add {0} makes them, if {0} is to be served here.\n",
+            "No DKIM key of this machine signs for it. If {0} should be served here, chopar domain add {0} creates \
+             the keys.\n",
             facts.domain
         ));
     }
     if facts.addresses.is_empty() {
         out.push_str(&format!(
-            "This machine has no address that leads to the Internet, and below there are no records of {} itself (A or AAAA, \
-             and PTR); name the address by which it is reached: --address ADDRESS\n",
+            "This machine has no address that leads to the Internet, and below there are no records of {} itself (A \
+             or AAAA, and PTR); name the address at which it can be reached: --address ADDRESS\n",
             facts.host
         ));
     }

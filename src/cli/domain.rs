@@ -94,7 +94,7 @@ impl DomainCommand {
                 }
                 fs::remove_dir_all(&path)
                     .map_err(|error| Failure::of_file(IO_ERROR, &path, &error))?;
-                let what = format!("{domain} is no longer served, and what it had is deleted");
+                let what = format!("{domain} is no longer served, and its data is deleted");
                 changed(what, runtime_dir, output)
             }
             Action::List(List { json }) => list(folder, *json, output),

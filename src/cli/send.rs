@@ -221,9 +221,10 @@ impl<'a> Events<'a> {
 /// The same without a signature.
 const UNSIGNED: &str = "delivered, but not signed: no key here is for the domain in From, so that DKIM and DMARC will not pass. Send from an                         address of a domain that chopar domain list shows, or make a key with chopar dkim keygen";
 
-/// How to see whether it was a success.
-const LOOK: &str = "delivered. In the mailbox, \"Show original\" (Gmail) or the source of the message should say PASS for SPF, \
-                    DKIM and DMARC; if it lies in the spam folder, say there that it is none, and run `chopar doctor`";
+/// What shows whether it was a success.
+const LOOK: &str = "delivered. In the mailbox, \"Show original\" (Gmail) or the source of the message should say \
+                    PASS for SPF, DKIM and DMARC; if it is in the spam folder, mark it there as not spam, and run \
+                    `chopar doctor`";
 
 fn address(text: &str) -> Result<Mailbox, Failure> {
     Mailbox::parse(text).map_err(|error| {

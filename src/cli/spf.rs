@@ -42,7 +42,10 @@ impl Spf {
         let domain = path.rsplit_once('@').map_or(path, |(_, domain)| domain);
         let helo = self.helo.as_deref().unwrap_or(domain);
         if helo.is_empty() {
-            return Err(Failure::new(USAGE, "say who sends: --from, --helo or both"));
+            return Err(Failure::new(
+                USAGE,
+                "name the sender: --from, --helo or both",
+            ));
         }
         let sender = Sender::new(self.ip, helo, path, receiver, at);
         let verdict = dns::verdict(ask, |answers| check(&sender, answers));

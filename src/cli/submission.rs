@@ -145,7 +145,7 @@ fn sentence(refusal: &SessionRefusal) -> String {
         SessionRefusal::Login(reply) => format!("the login was refused: {}", reply.to_text()),
         SessionRefusal::NoTls(_) => "the server offers no STARTTLS".to_owned(),
         SessionRefusal::Protocol(..) => "the server's reply cannot be read".to_owned(),
-        SessionRefusal::Injection => "bytes came behind the reply to STARTTLS".to_owned(),
+        SessionRefusal::Injection => "the server sent bytes after its reply to STARTTLS".to_owned(),
         SessionRefusal::NoAuth => "the server offers no AUTH".to_owned(),
         SessionRefusal::Ourselves => "the server has the name of the client".to_owned(),
     }

@@ -70,7 +70,7 @@ fn asked(runtime_dir: &Path) -> Result<RelayStatus, Failure> {
     status.ok_or_else(|| {
         Failure::new(
             UNAVAILABLE,
-            "the daemon did not say how it is: it may be of an older version; restart it",
+            "the daemon sent no figures: it may be of an older version; restart it",
         )
     })
 }

@@ -338,7 +338,7 @@ mod tests {
             panic!("{wrong:?}");
         };
         assert!(
-            errors[0].starts_with("expected a program by its whole path"),
+            errors[0].starts_with("expected the full path of a program"),
             "{errors:?}"
         );
     }

@@ -54,7 +54,7 @@ impl fmt::Display for ConfigProblem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Toml(message) => out.write_str(message),
-            Self::NotUtf8 => out.write_str("this byte is no UTF-8; write the file as UTF-8"),
+            Self::NotUtf8 => out.write_str("this byte is not UTF-8; write the file as UTF-8"),
             Self::Twice { name, first } => {
                 write!(
                     out,
@@ -62,9 +62,9 @@ impl fmt::Display for ConfigProblem {
                 )
             }
             Self::ReadByAll => {
-                out.write_str("everybody on this machine may read the secret; run chmod o-r on it")
+                out.write_str("every user of this machine may read the secret; run chmod o-r on it")
             }
-            Self::Unused => out.write_str("this means nothing to chopar; is the name right?"),
+            Self::Unused => out.write_str("chopar does not use this; check its name"),
             Self::Name(problem) => problem.fmt(out),
             Self::Value(problem) => problem.fmt(out),
             Self::Client(problem) => problem.fmt(out),

@@ -201,68 +201,71 @@ fn errors_of_chopar_toml_have_their_position() {
     assert!(error("[delivery]\nport = 70000\n").starts_with("chopar.toml:2:8: "));
     assert!(error("admin = \n").starts_with("chopar.toml:1:9: "));
     let cases = [
-        ("hostname = \"-bad\"", "1:12: \"-bad\" is no host name"),
-        ("admin = \"you\"", "1:9: \"you\" is no mail address"),
+        ("hostname = \"-bad\"", "1:12: \"-bad\" is not a host name"),
+        ("admin = \"you\"", "1:9: \"you\" is not a mail address"),
         ("user = \"a b\"", "1:8: \"a b\" is not an account"),
-        ("state_dir = \"x\"", "1:13: \"x\" is no absolute path"),
+        ("state_dir = \"x\"", "1:13: \"x\" is not an absolute path"),
         (
             "max_memory = \"1 MiB\"",
             "1:14: the value is too small; 8 MiB",
         ),
-        ("max_message_size = \"50\"", "1:20: \"50\" is no size"),
+        ("max_message_size = \"50\"", "1:20: \"50\" is not a size"),
         ("[listen]\nsmtp = \"all\"", "2:8: \"all\" is neither"),
         (
             "[listen]\nsmtp = [\"[::]:25\", \"25\"]",
-            "2:20: \"25\" is no address",
+            "2:20: \"25\" is not an address",
         ),
         (
             "[relay]\nnetworks = [\"192.0.2.7/24\"]",
             "2:13: the address has bits behind",
         ),
-        ("[relay]\nnetworks = [\"x\"]", "2:13: \"x\" is no network"),
+        (
+            "[relay]\nnetworks = [\"x\"]",
+            "2:13: \"x\" is not a network",
+        ),
         (
             "[dns]\nservers = [\"dns.example\"]",
-            "2:12: \"dns.example\" is no IP",
+            "2:12: \"dns.example\" is not an IP",
         ),
         ("[delivery]\nip = \"v4\"", "2:6: \"v4\" is none of"),
-        ("[delivery]\nbind4 = \"::1\"", "2:9: \"::1\" is no IP"),
+        ("[delivery]\nbind4 = \"::1\"", "2:9: \"::1\" is not an IP"),
         (
             "[delivery]\ngive_up_after = \"4\"",
-            "2:17: \"4\" is no duration",
+            "2:17: \"4\" is not a duration",
         ),
         ("[delivery]\nsessions = 0", "2:12: the value is too small"),
         (
             "[domain.\"example.org\"]\n",
             "1:9: there is no folder domains/example.org",
         ),
-        ("[domain.\"a..b\"]\n", "1:9: \"a..b\" is no domain"),
+        ("[domain.\"a..b\"]\n", "1:9: \"a..b\" is not a domain"),
         (
             "[[route]]\ndomain = \"x:y\"\nvia = [\"smtp://a\"]",
             "2:10: \"x:y\" matches nothing",
         ),
         (
             "[[route]]\ndomain = \"*\"\nvia = []",
-            "3:7: the route leads nowhere",
+            "3:7: the route has no next hop",
         ),
         (
             "[[route]]\ndomain = \"*\"\nvia = [\"http://a\"]",
-            "3:8: \"http://a\" is no next hop",
+            "3:8: \"http://a\" is not a next hop",
         ),
         (
             "[[route]]\ndomain = \"*\"\nvia = [\"smtp://a:0\"]",
-            "3:8: \"smtp://a:0\" is no next hop",
+            "3:8: \"smtp://a:0\" is not a next hop",
         ),
         (
             "[[route]]\ndomain = \"*\"\nvia = [\"smtp://[::1\"]",
-            "3:8: \"smtp://[::1\" is no next hop",
+            "3:8: \"smtp://[::1\" is not a next hop",
         ),
         (
             "[[route]]\ndomain = \"*\"\nvia = [\"lmtp://host\"]",
-            "3:8: \"lmtp://host\" is no next hop",
+            "3:8: \"lmtp://host\" is not a next hop",
         ),
         (
             "[[route]]\ndomain = \"*\"\nvia = [\"maildir://m\"]",
-            "3:8: \"maildir://m\" is no next hop",
+            "3:8: \"maildir://m\" is not a next hop",
         ),
         (
             "[[route]]\ndomain = \"*\"\nvia = [\"smtps://a\"]\nauth = \"../x\"",
@@ -382,15 +385,15 @@ fn errors_of_users_have_their_position() {
         ),
         (
             "a nn:x".to_owned(),
-            "1:1: \"a nn\" is no mail address".to_owned(),
+            "1:1: \"a nn\" is not a mail address".to_owned(),
         ),
         (
             format!("ann:{CREDENTIAL}:admin"),
-            format!("1:{behind}: \"admin\" is no option"),
+            format!("1:{behind}: \"admin\" is not an option"),
         ),
         (
             format!("ann:{CREDENTIAL}:send_as=nobody"),
-            format!("1:{behind}: \"nobody\" is no pattern"),
+            format!("1:{behind}: \"nobody\" is not a pattern"),
         ),
         (
             format!("ann:{CREDENTIAL}\n\nAnn:{CREDENTIAL}"),
@@ -423,7 +426,7 @@ fn keys_are_read_by_selector() {
         ("domains/example.com/dkim/-x.pem", RSA),
         ("domains/example.com/dkim/y.pem", "no key"),
     ]);
-    assert!(found[0].starts_with("domains/example.com/dkim/-x.pem:1:1: \"-x\" is no selector"));
+    assert!(found[0].starts_with("domains/example.com/dkim/-x.pem:1:1: \"-x\" is not a selector"));
     assert!(found[1].starts_with("domains/example.com/dkim/y.pem:1:1: expected a PEM file"));
 }
 
@@ -503,7 +506,7 @@ proptest::proptest! {
 fn a_port_for_proxies_needs_proxies() {
     assert_eq!(
         error("[listen]\nproxy = [\"127.0.0.1:2525\"]\n"),
-        "chopar.toml:2:9: nobody may connect there; name the proxies, like networks = [\"10.0.0.1\"] under [proxy]"
+        "chopar.toml:2:9: no proxy may connect there; list the proxies, like networks = [\"10.0.0.1\"] under [proxy]"
     );
     let config = config(&[(
         "chopar.toml",
@@ -517,7 +520,7 @@ fn a_port_for_proxies_needs_proxies() {
     );
     assert_eq!(
         error("proxy.networks = [\"10.0.0.1/24\"]\n"),
-        "chopar.toml:1:19: the address has bits behind the prefix; write \"10.0.0.0/24\" for the network"
+        "chopar.toml:1:19: the address has bits set after the prefix; write \"10.0.0.0/24\" for the network"
     );
 }
 
@@ -547,19 +550,19 @@ fn what_unauthenticated_clients_must_not_do() {
     for (text, expected) in [
         (
             "dnsbl = [{ zone = \"a b\" }]",
-            "2:19: \"a b\" is no domain (the domain is not a valid host name); write it like example.com",
+            "2:19: \"a b\" is not a domain (the domain is not a valid host name); write it like example.com",
         ),
         (
             "dnsbl = [{ zone = \"a.example\", weight = 0 }]",
-            "2:41: the value is too small; 1 is the least",
+            "2:41: the value is too small; the minimum is 1",
         ),
         (
             "dnsbl = [{ zone = \"a.example\", replies = [\"1.2.3.4\"] }]",
-            "2:43: \"1.2.3.4\" is no answer of a list; write it like \"127.0.0.2\" or \"127.0.0.2-11\"",
+            "2:43: \"1.2.3.4\" is not an answer of a list; write it like \"127.0.0.2\" or \"127.0.0.2-11\"",
         ),
         (
             "greylist_window = \"1m\"",
-            "2:19: nobody could come again in time; make greylist_window longer than greylist_delay",
+            "2:19: no client could retry in time; make greylist_window longer than greylist_delay",
         ),
     ] {
         let found = error(&format!("[abuse]\n{text}\n"));
@@ -589,11 +592,11 @@ fn a_network_may_say_what_is_done_about_its_line_ends() {
     for (text, wanted) in [
         (
             "relay.networks = [{ network = \"192.0.2.7\", line_ends = \"lf\" }]",
-            "chopar.toml:1:56: \"lf\" is none of the words",
+            "chopar.toml:1:56: \"lf\" is not one of the words",
         ),
         (
             "relay.networks = [{ network = \"x\", line_ends = \"mend\" }]",
-            "chopar.toml:1:31: \"x\" is no network",
+            "chopar.toml:1:31: \"x\" is not a network",
         ),
         (
             "relay.networks = [{ line_ends = \"mend\" }]",

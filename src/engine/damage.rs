@@ -25,8 +25,8 @@ pub(super) fn report_damage(untold: &[Aside], fx: &mut Effects) {
     }
     let lines: Vec<String> = untold.iter().map(describe).collect();
     let names = untold.iter().map(Aside::name).collect();
-    let cause = "At its last start chopar could not read all of its spool. Nothing was deleted. What it\r\n\
-                 set aside lies in the folder spool/damaged; whoever sent it may have to send again.\r\n";
+    let cause = "At its last start chopar could not read all of its spool. Nothing was deleted. The parts that\r\nit \
+                 set aside are in the folder spool/damaged; their senders may have to send again.\r\n";
     tell_admin(cause, &lines, names, fx);
 }
 

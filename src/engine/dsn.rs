@@ -27,7 +27,7 @@ use crate::date::Timestamp;
 use crate::destination::Assigned;
 use crate::engine::counters::count_up;
 use crate::envelope::{BodyKind, DsnReturn, Envelope, MessageOrigin, Notify, Recipient};
-use crate::limits::{NOTICE_READ_BYTES, NOTICES_AT_WORK_MAX};
+use crate::limits::{DSN_READ_BYTES, DSNS_AT_WORK_MAX};
 use crate::mail::dsn;
 use crate::mail::header::{Header, HeaderEnd, header_end};
 use crate::policy::relay::{self, Goal};
@@ -123,7 +123,7 @@ impl Dsns {
     }
 
     fn start_next(&mut self, fx: &mut Effects) {
-        while self.at_work.len() < NOTICES_AT_WORK_MAX {
+        while self.at_work.len() < DSNS_AT_WORK_MAX {
             let Some(pending) = self.waiting.pop_front() else {
                 return;
             };
@@ -192,7 +192,7 @@ impl Dsns {
                 if let Some(entry) = fx.index.get(id) {
                     let part = Part::Body {
                         offset: 0,
-                        len: NOTICE_READ_BYTES,
+                        len: DSN_READ_BYTES,
                     };
                     let (reader, location) = (MessageReader::Dsn(number), entry.location);
                     fx.actions.push_back(Action::Read {
@@ -205,8 +205,8 @@ impl Dsns {
                 }
             }
             Ok(ReadContent::Body { bytes, crc32 }) => {
-                // A complete body can be verified; a body that has changed is not returned.
-                let whole = bytes.len() < NOTICE_READ_BYTES as usize;
+                // A body that was read whole can be compared; one that has changed is not returned.
+                let whole = bytes.len() < DSN_READ_BYTES as usize;
                 let damaged = whole && crc32fast::hash(&bytes) != crc32;
                 let original = if damaged { &[][..] } else { &bytes };
                 self.build(number, pending, original, delivery, fx);
@@ -392,7 +392,7 @@ impl Dsns {
         };
         let mut header = pending.fields.clone();
         header.extend_from_slice(original.get(..at).unwrap_or_default());
-        let whole = original.len() < NOTICE_READ_BYTES as usize;
+        let whole = original.len() < DSN_READ_BYTES as usize;
         let full = envelope.dsn_return == Some(DsnReturn::Full) && whole;
         let late = rows.iter().any(|row| row.action == dsn::DsnAction::Delayed);
         dsn::DsnFacts {

@@ -335,7 +335,7 @@ impl<'a> Parser<'a> {
 impl fmt::Display for AddressListError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Encoding => out.write_str("the list of addresses is no UTF-8"),
+            Self::Encoding => out.write_str("the list of addresses is not UTF-8"),
             Self::Unterminated { at } => write!(
                 out,
                 "a comment, quoted string or literal at offset {at} has no end"

@@ -479,7 +479,7 @@ impl fmt::Display for AuthorsError {
             Self::Missing => out.write_str("expected a From field, found none"),
             Self::Duplicate => out.write_str("expected one From field, found more"),
             Self::Disputed => {
-                out.write_str("expected From before a line that is no field, found it behind")
+                out.write_str("expected From before a line that is not a field, found it after")
             }
             Self::Empty => out.write_str("expected an address in From, found none"),
             Self::Ambiguous { at } => {

@@ -257,7 +257,7 @@ impl DsnFacts<'_> {
             &mut text,
             "",
             &format!(
-                "This is {}, the mail server that took your message{subject} of {}.",
+                "This is {}, the mail server that accepted your message{subject} of {}.",
                 self.hostname,
                 self.arrived.rfc5322()
             ),
@@ -279,8 +279,8 @@ impl DsnFacts<'_> {
             append_paragraph(
                 &mut text,
                 "",
-                "Neither SPF nor DKIM showed that your domain sent the message. So this is the only notification about \
-                 it: you are not told what becomes of other recipients.",
+                "Neither SPF nor DKIM showed that your domain sent the message. So this is the only notification \
+                 about it: you get none about other recipients.",
             );
         }
         append_paragraph(
@@ -309,8 +309,8 @@ impl DsnFacts<'_> {
                 text,
                 "",
                 &format!(
-                    "You need not do anything, and should not send it again. It is tried for another {}, until {}; you \
-                     are told if that fails.",
+                    "You need not do anything, and should not send it again. Delivery is retried for another {}, \
+                     until {}; you will be notified if it fails.",
                     spell(until.since(self.at)),
                     until.rfc5322()
                 ),
@@ -382,7 +382,7 @@ impl RecipientReport<'_> {
         };
         match self.expired {
             true => format!(
-                "<{mailbox}>: tried for {}, and in the end: {said}",
+                "<{mailbox}>: tried for {}; the last attempt: {said}",
                 spell(age)
             ),
             false => format!("<{mailbox}>: {said}"),
@@ -599,23 +599,24 @@ const SUBJECT_CHARS_MAX: usize = 100;
 const FAILED: &str = "It could not be delivered to the address below, and is not tried again.";
 const DELAYED: &str =
     "It could not yet be delivered to the address below, and is still being tried.";
-const RELAYED: &str = "As you asked to be told: it was handed to the mail server of the address below, which tells \
-                       nothing more about it.";
-const DELIVERED: &str = "As you asked to be told: it was delivered to the address below.";
+const RELAYED: &str = "You asked for this notification: the message was passed to the mail server of the address \
+                       below, which sends no further notifications.";
+const DELIVERED: &str =
+    "You asked for this notification: the message was delivered to the address below.";
 
 const ADVICE_ADDRESS: &str = "What to do: check the spelling of the address. If it is right, ask the recipient \
                               another way whether it still exists.";
-const ADVICE_DOMAIN: &str = "What to do: check the spelling of what stands after the @. If it is right, that domain \
-                             is not set up to receive mail; tell its owner another way.";
+const ADVICE_DOMAIN: &str = "What to do: check the spelling of the part after the @. If it is right, that domain is \
+                             not set up to receive mail; contact its owner another way.";
 const ADVICE_FULL: &str = "What to do: the mailbox is full or switched off. Tell the recipient another way, and send \
                            the message again later.";
 const ADVICE_SIZE: &str = "What to do: the message is too big for the receiving server. Send it without attachments, \
                            or with a link to them.";
 const ADVICE_LOOP: &str = "What to do: the address forwards in a circle. Tell its owner, or the administrator of this \
                            server, and show them this message.";
-const ADVICE_POLICY: &str = "What to do: the receiving server refuses the message by its rules; its answer above says \
-                             why. Show it to the administrator of this server, who may have to change SPF, DKIM, \
-                             DMARC or the reputation of its address.";
+const ADVICE_POLICY: &str = "What to do: the receiving server refused the message because of its policy; its answer \
+                             above says why. Show the answer to the administrator of this server, who may have to \
+                             correct SPF, DKIM, DMARC or the reputation of its address.";
 const ADVICE_NETWORK: &str = "What to do: the receiving server could not be reached. Tell the recipient another way, \
                               and send the message again later.";
 const ADVICE_OTHER: &str = "What to do: the answer above says why. If it does not help, show this message to the \

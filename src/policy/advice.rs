@@ -78,15 +78,15 @@ fn dead_aliases(config: &Config, found: &mut Vec<Advice>) {
 fn administrator(config: &Config, found: &mut Vec<Advice>) {
     let Some(admin) = &config.admin else {
         let text = "chopar.toml: admin is not set: DSNs to accounts of this host that have no alias are dropped, and \
-                    nobody hears of damage; set it to an address that is read";
+                    nobody is notified of damage; set it to an address that someone reads";
         return found.push(advise(Severity::Advice, text.to_owned()));
     };
     if config.receiving(admin.domain()).is_some()
         && let Err(refusal) = relay::expand(config, admin)
     {
         let text = format!(
-            "chopar.toml: mail to admin, {admin}, is refused: {refusal}; add an alias for it that leads to an address that \
-             is read (chopar alias add {admin} YOU@ELSEWHERE)"
+            "chopar.toml: mail to admin, {admin}, is refused: {refusal}; add an alias for it that leads to an \
+             address that someone reads (chopar alias add {admin} YOU@ELSEWHERE)"
         );
         found.push(advise(Severity::Fault, text));
     }
@@ -100,8 +100,9 @@ fn postmasters(config: &Config, found: &mut Vec<Advice>) {
         };
         if relay::expand(config, &postmaster).is_err() {
             let text = format!(
-                "domains/{domain}: mail to {postmaster} is refused, and RFC 5321 section 4.5.1 says that it has to be taken; \
-                 set admin in chopar.toml to an address that is read, or run chopar alias add {postmaster} YOU@ELSEWHERE"
+                "domains/{domain}: mail to {postmaster} is refused, and RFC 5321 section 4.5.1 requires that it is \
+                 accepted; set admin in chopar.toml to an address that someone reads, or run chopar alias add \
+                 {postmaster} YOU@ELSEWHERE"
             );
             found.push(advise(Severity::Fault, text));
         }

@@ -161,7 +161,7 @@ impl fmt::Display for DiskError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::NoSpace => "no space is left on the disk",
-            Self::ReadOnly => "the disk does not let us write",
+            Self::ReadOnly => "the disk does not permit writing",
             Self::Missing => "the file is missing",
             Self::Exists => "the file exists already",
             Self::Displaced => "the folder of the spool was removed or replaced",

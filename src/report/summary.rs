@@ -306,7 +306,7 @@ fn words(group: &Group, domain: &Domain) -> String {
         }
         SenderKind::Allowed => "your SPF record allows it; all of it passes".to_owned(),
         SenderKind::Forwarder if has_failed => {
-            format!("passes on mail that you have signed; where it has changed it, that fails: {why}")
+            format!("forwards mail that you have signed; if it changes the mail, the signature fails: {why}")
         }
         SenderKind::Forwarder => {
             "passes on mail that you have signed: your signature passes, its address is not in your SPF record, \
@@ -336,7 +336,7 @@ fn of_service(group: &Group, domain: &Domain) -> String {
              SPF record"
         ),
         _ => format!(
-            "{name} sends for you, and what it sends does not pass: it does not sign for you: {sign}"
+            "{name} sends for you, but its mail does not pass, because it does not sign for you: {sign}"
         ),
     }
 }
@@ -436,11 +436,11 @@ fn advice(summary: &DomainSummary, groups: &[Group]) -> String {
             "p=reject is set and nothing of yours fails: there is nothing to do".to_owned()
         }
         (None, false) => format!(
-            "p=reject is set, and mail from {} fails, which others refuse: mend that, or go back to p=none meanwhile",
+            "p=reject is set, and mail from {} fails, so receivers reject it: correct that, or use p=none meanwhile",
             failing.join(", ")
         ),
         (Some(next), false) => format!(
-            "do not set p={next} yet: mail from {} fails; where it is yours mend that first",
+            "do not set p={next} yet: mail from {} fails; if it is yours, correct that first",
             failing.join(", ")
         ),
         (Some(next), true) if days < DAYS_BEFORE_STRICTER => format!(

@@ -29,10 +29,10 @@ impl std::fmt::Display for Flaw {
                 "there are {count} SPF records, and receivers then use none of them (RFC 7208 section 4.5): keep only the one above"
             ),
             Self::AllPass => out.write_str(
-                "+all lets everybody send in the name of this domain; it is ~all in the record above",
+                "+all lets everyone send in the name of this domain; the record above has ~all instead",
             ),
             Self::Open => out.write_str(
-                "it does not end with ~all or -all, so it prevents nobody from sending in this name",
+                "it does not end with ~all or -all, so it stops nobody from sending in this name",
             ),
             Self::Ptr => out.write_str("ptr is slow and many receivers ignore it (RFC 7208 section 5.5)"),
             Self::BehindAll(terms) => write!(

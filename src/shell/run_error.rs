@@ -61,7 +61,7 @@ impl fmt::Display for RunError {
                 }
                 write!(
                     out,
-                    "the configuration cannot be used; chopar check says when it can"
+                    "the configuration has errors; correct them until chopar check prints none"
                 )
             }
             Self::Folder(error) => write!(out, "{error}"),
@@ -71,8 +71,8 @@ impl fmt::Display for RunError {
             Self::Journal(path, error) => write!(out, "{}: {error}", path.display()),
             Self::Secret(path, error) => write!(
                 out,
-                "{}: {error}; the file holds a secret of 16 bytes or more on each line, and a new one is made where \
-                 there is none",
+                "{}: {error}; the file holds a secret of 16 bytes or more on each line, and a new one is created if \
+                 it is missing",
                 path.display()
             ),
             Self::Tls(error) => write!(out, "{error}"),
@@ -81,7 +81,7 @@ impl fmt::Display for RunError {
                 "the helper has ended, without which no hook, program or maildir is reached; start chopar again",
             ),
             Self::Writer => {
-                out.write_str("the journal's thread has ended; what it took is on the disk")
+                out.write_str("the journal's thread has ended; everything that it accepted is on the disk")
             }
         }
     }

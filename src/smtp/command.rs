@@ -149,6 +149,7 @@ impl std::error::Error for CommandError {}
 
 impl Command {
     /// Parses one line without its CRLF.
+    /// Decides RFC 5321 section 2.3.8.
     pub fn parse(line: &[u8], grammar: Grammar) -> Result<Self, CommandError> {
         if line.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
             return Err(CommandError::BareNewline);

@@ -154,7 +154,7 @@ replies! {
     /// There is no usable From.
     FROM_MALFORMED = 550 "5.6.0" "The message needs one From field with a valid address";
     /// There is no From field, or no address in it.
-    FROM_MISSING = 550 "5.6.0" "The message says nowhere who wrote it: it needs a From field with an address";
+    FROM_MISSING = 550 "5.6.0" "The message names no author: it needs a From field with an address";
     /// There are several From fields.
     FROM_DUPLICATE = 550 "5.6.0" "The message has more than one From field: it needs exactly one";
     /// Mail readers would disagree about the address in From.
@@ -176,8 +176,9 @@ replies! {
     BODY_LONG_LINE = 554 "5.6.0" "The message holds a line of more than 998 bytes: encode it as quoted-printable or base64";
     /// The header block is none.
     HEADER_MALFORMED = 554 "5.6.0" "The message does not begin with a header";
-    /// The end of the header cannot be determined, and that matters.
-    HEADER_DISPUTED = 550 "5.6.0" "The header has a line that is no field, and fields behind it that would count: mend or remove it";
+    /// Where the header ends cannot be told, and that counts.
+    HEADER_DISPUTED = 550 "5.6.0" "The header has a line that is not a field, with fields after it that would count: \
+                                   correct or remove it";
     /// The header block is too long.
     HEADER_TOO_LONG = 554 "5.6.0" "The header of the message is too long";
     /// Over the size that SIZE announced.
@@ -194,8 +195,8 @@ replies! {
     /// A signature could not be made.
     SIGNING_FAILED = 451 "4.3.0" "The message could not be signed, try again later";
 
-    /// A host that is not a proxy, on the port for proxies.
-    NOT_A_PROXY = 554 "5.7.1" "This port is for proxies, and your address is none of theirs";
+    /// A host that is no proxy, on the port for proxies.
+    NOT_A_PROXY = 554 "5.7.1" "This port is for proxies, and your address is not one of them";
     EARLY_TALKER = 554 "5.5.1" "Wait for the banner before you talk";
     TOO_MANY_ERRORS = 421 "4.7.0" "Too many errors";
     TOO_MANY_AUTH_FAILURES = 421 "4.7.0" "Too many authentication failures";

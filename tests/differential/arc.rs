@@ -344,7 +344,7 @@ const RULES: &[Rule<Case>] = &[
         },
     },
     Rule {
-        name: "a form feed is no white space",
+        name: "a form feed is not white space",
         text: "RFC 8617 section 4.1.3: the ARC-Seal is over the fields of the sets in the relaxed form of RFC 6376 \
             section 3.4.2, to which white space is SP / HTAB (section 2.8)",
         applies: |case| {

@@ -50,7 +50,7 @@ fn the_certificate_comes_by_itself_once_the_name_leads_here_and_no_order_is_spen
         "{said}"
     );
     zones.serve(&[("late.test", "mail.late.test. 60 IN A 192.0.2.9")]);
-    waits("mail.late.test leads to 192.0.2.9, which is no address of this machine");
+    waits("mail.late.test leads to 192.0.2.9, which is not an address of this machine");
     assert!(!pebble.log().contains("order-plz"), "{}", pebble.log());
     zones.serve(&[("late.test", "mail.late.test. 60 IN A 127.0.0.1")]);
     waits("event=certificate-renewal name=mail.late.test until=");

@@ -222,7 +222,7 @@ fn the_daemon_renews_when_the_ca_says_now_and_once_only() {
     assert_ne!(serial(&folder), first);
     assert_eq!(windows.noted("replaces "), [id]);
     // The new one would have to go, too: that is said, and left for a while, across a restart.
-    waits("the certificate that was just obtained would have to be renewed already");
+    waits("the certificate that was just obtained would be due for renewal already");
     let asked = windows.noted("window ").len();
     let second = serial(&folder);
     relay.stop();
@@ -232,7 +232,7 @@ fn the_daemon_renews_when_the_ca_says_now_and_once_only() {
     });
     wait_for("the line after the restart", LONG, || {
         let log = relay.log();
-        (log.matches("would have to be renewed already").count() == 2).then_some(())
+        (log.matches("would be due for renewal already").count() == 2).then_some(())
     });
     assert_eq!(serial(&folder), second);
     assert_eq!(windows.noted("replaces ").len(), 1);

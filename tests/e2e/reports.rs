@@ -210,7 +210,7 @@ fn a_report_is_counted_once_and_told_by_the_command_and_on_the_page() {
         let page = text_of(&dom);
         for words in [
             "12 passed, 35 failed in 30 days, said by writer.test",
-            "Mailchimp sends for you, and what it sends does not pass",
+            "Mailchimp sends for you, but its mail does not pass",
             "Not taken: ratio 1",
         ] {
             assert!(page.contains(words), "{words}: {page}");

@@ -101,7 +101,8 @@ impl FromStr for Case {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no case; one is called relay/journal/fdatasync/kill/1");
+        let wrong =
+            || format!("{text:?} is not a case; one is called relay/journal/fdatasync/kill/1");
         let [scene, thread, call, fault, number] = text
             .split('/')
             .collect::<Vec<_>>()

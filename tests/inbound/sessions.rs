@@ -15,7 +15,7 @@ use chopar::engine::event::{
     ConnId, Endpoint, Event, JobId, Listener, Lost, MessageReader, Peer, Reloaded, Work, WorkResult,
 };
 use chopar::limits::{
-    FOLLOWER_BYTES_MAX, NOTICES_AT_WORK_MAX, QUEUE_READERS_MAX, QUEUE_READERS_PER_USER_MAX,
+    DSNS_AT_WORK_MAX, FOLLOWER_BYTES_MAX, QUEUE_READERS_MAX, QUEUE_READERS_PER_USER_MAX,
 };
 use chopar::queue::{
     JournalCommand, JournalCompletion, JournalError, Location, Part, ReadContent, ReadError,
@@ -637,7 +637,7 @@ fn a_message_that_is_removed_while_its_dsn_is_made_holds_up_no_other() {
     let conn = desk.connect(Listener::Submit, CLIENT);
     desk.slow = Slow::Reads;
     // One more than are made at a time.
-    let messages = NOTICES_AT_WORK_MAX + 1;
+    let messages = DSNS_AT_WORK_MAX + 1;
     for _ in 0..messages {
         desk.feed(
             conn,
@@ -649,7 +649,7 @@ fn a_message_that_is_removed_while_its_dsn_is_made_holds_up_no_other() {
     assert_eq!(desk.stage.engine.queue_len(), messages);
     assert_eq!(
         desk.reads.len(),
-        NOTICES_AT_WORK_MAX,
+        DSNS_AT_WORK_MAX,
         "each reads its envelope"
     );
     let ids: Vec<String> = desk
@@ -657,8 +657,8 @@ fn a_message_that_is_removed_while_its_dsn_is_made_holds_up_no_other() {
         .iter()
         .map(|(_, id, ..)| id.to_string())
         .collect();
-    desk.read(NOTICES_AT_WORK_MAX);
-    assert_eq!(desk.reads.len(), NOTICES_AT_WORK_MAX, "and then its header");
+    desk.read(DSNS_AT_WORK_MAX);
+    assert_eq!(desk.reads.len(), DSNS_AT_WORK_MAX, "and then its header");
     let tool = desk.stage.accept(Listener::Control, CLIENT.into());
     let tool = tool.expect("a tool");
     let which = serde_json::json!({ "do": "remove", "which": { "ids": ids } });
@@ -667,7 +667,7 @@ fn a_message_that_is_removed_while_its_dsn_is_made_holds_up_no_other() {
     assert_eq!(desk.stage.engine.queue_len(), 1);
     desk.read(usize::MAX);
     let dropped = "why=\"the message was taken out of the queue\"";
-    assert_eq!(desk.logged(dropped), NOTICES_AT_WORK_MAX, "{:#?}", desk.log);
+    assert_eq!(desk.logged(dropped), DSNS_AT_WORK_MAX, "{:#?}", desk.log);
     assert_eq!(desk.logged("event=dsn "), 1, "{:#?}", desk.log);
     let tables = desk.stage.engine.tables();
     assert_eq!((tables.dsns.at_work, tables.dsns.waiting), (0, 0));
@@ -695,7 +695,7 @@ fn a_tool_that_does_not_read_what_it_follows_is_cut_off_and_one_that_reads_is_no
         }
         assert_eq!(desk.closed.contains(&tool), is_deaf);
         let heard = &desk.heard[&tool];
-        assert_eq!(heard.contains("without being read"), is_deaf);
+        assert_eq!(heard.contains("than could be kept"), is_deaf);
         if is_deaf {
             assert!(heard.len() <= FOLLOWER_BYTES_MAX * 5 / 4, "{}", heard.len());
         }

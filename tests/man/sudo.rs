@@ -55,7 +55,7 @@ fn a_block_that_uses_sudo_uses_it_where_it_is_needed_and_nowhere_else() {
         });
         let (_, example) = named
             .max_by_key(|(command, _)| command.len())
-            .unwrap_or_else(|| panic!("{rest} is no command"));
+            .unwrap_or_else(|| panic!("{rest} is not a command"));
         example.starts_with("sudo ")
     };
     let pages = fs::read_dir(root().join("man")).expect("a folder");

@@ -85,7 +85,7 @@ fn takes_what_was_left_while_it_was_down_and_sets_aside_what_is_no_message() {
     let sockets = Sockets::Bound(free_port());
     let folder = Daemon::start(sockets).stop();
     let spool = folder.path().join("state/spool");
-    fs::write(spool.join("drop/0a.msg"), "this is no message\n").expect("a file");
+    fs::write(spool.join("drop/0a.msg"), "this is not a message\n").expect("a file");
     let envelope = "MAIL FROM:<a@mail.test>\nRCPT TO:<b@example.org>\n";
     let message = format!("chopar-drop 1\n{envelope}\nSubject: x\r\n\r\nx\r\n");
     fs::write(spool.join("drop/0b.msg"), message).expect("a file");

@@ -3,8 +3,8 @@
 use chopar::config::Config;
 use chopar::engine::{DsnTables, Engine, Tables};
 use chopar::limits::{
-    ABUSE_TABLE_ENTRIES_MAX, DNS_CACHE_ENTRIES_MAX, DNS_QUESTIONS_MAX, GREYLIST_ENTRIES_MAX,
-    HOOKS_MAX, HOOKS_WAITING_MAX, NOTICES_AT_WORK_MAX, RETURN_TABLE_ENTRIES_MAX,
+    ABUSE_TABLE_ENTRIES_MAX, DNS_CACHE_ENTRIES_MAX, DNS_QUESTIONS_MAX, DSNS_AT_WORK_MAX,
+    GREYLIST_ENTRIES_MAX, HOOKS_MAX, HOOKS_WAITING_MAX, RETURN_TABLE_ENTRIES_MAX,
 };
 
 use chopar::limits::{TURN_BYTES_MAX, TURN_FIELDS_MAX, TURN_NAMES_MAX};
@@ -83,7 +83,7 @@ impl Ceilings {
             ("timers", timers, 2 * owners + TIMERS_SPARE_MAX),
             ("questions", questions, DNS_QUESTIONS_MAX),
             ("answers", answers, DNS_CACHE_ENTRIES_MAX),
-            ("DSNs at work", dsns.at_work, NOTICES_AT_WORK_MAX),
+            ("DSNs at work", dsns.at_work, DSNS_AT_WORK_MAX),
             // Each recipient fails once, each message is late once.
             ("DSNs", dsns.waiting, recipients + queued),
             ("unrecorded outcomes", unrecorded, recipients + queued),
@@ -93,7 +93,7 @@ impl Ceilings {
                 commits,
                 connections + 2 * recipients + 2 * queued + COMMITS_SPARE_MAX,
             ),
-            ("jobs", jobs, connections + NOTICES_AT_WORK_MAX),
+            ("jobs", jobs, connections + DSNS_AT_WORK_MAX),
             ("verifications", verifications, self.clients),
             ("bodies", spilling, self.clients),
             // A session that is gone may have left one.
@@ -179,7 +179,7 @@ mod tests {
             },
             Tables {
                 dsns: DsnTables {
-                    at_work: NOTICES_AT_WORK_MAX + 1,
+                    at_work: DSNS_AT_WORK_MAX + 1,
                     waiting: 0,
                 },
                 ..fine

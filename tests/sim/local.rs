@@ -377,7 +377,7 @@ impl World {
             let kind = match line.text.split([' ', '=']).nth(1) {
                 Some("drop-returned") => "returned",
                 Some("drop-unreturned") => "nobody is told",
-                other => panic!("{other:?} is no event of a visit"),
+                other => panic!("{other:?} is not an event of a visit"),
             };
             self.tally.fault("drop", kind);
             if line.text.contains(" is the limit") {

@@ -107,8 +107,8 @@ impl fmt::Display for KeyError {
                 "the file is longer than {DKIM_KEY_FILE_BYTES_MAX} bytes"
             ),
             Self::Encrypted => out.write_str("the key is encrypted; write it without a passphrase"),
-            Self::Base64 => out.write_str("the PEM block is no base64"),
-            Self::Structure => out.write_str("the PEM block is no PKCS#8 or PKCS#1 private key"),
+            Self::Base64 => out.write_str("the PEM block is not base64"),
+            Self::Structure => out.write_str("the PEM block is not a PKCS#8 or PKCS#1 private key"),
             Self::Algorithm => out.write_str("the key is neither RSA nor Ed25519"),
             Self::TooShort { bits } => write!(
                 out,

@@ -63,7 +63,7 @@ pub enum KeyRecordError {
 impl fmt::Display for KeyRecordError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Syntax => out.write_str("it is no key record with a p="),
+            Self::Syntax => out.write_str("it is not a key record with a p="),
             Self::Revoked => out.write_str("p= is empty, which revokes the key"),
             Self::KeyType => out.write_str("k= is neither rsa nor ed25519"),
             Self::Hash => out.write_str("h= does not list sha256"),

@@ -155,7 +155,7 @@ impl fmt::Display for DkimFailure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Self::Tags(TagListError::Duplicate) => "a tag is there twice",
-            Self::Tags(_) => "the field is no list of tags",
+            Self::Tags(_) => "the field is not a list of tags",
             Self::Tag { name } => return write!(out, "the tag {name}= is missing or wrong"),
             Self::UnknownAlgorithm => "the algorithm is not known",
             Self::RetiredAlgorithm => "rsa-sha1 is retired",

@@ -96,7 +96,7 @@ impl fmt::Display for SpfRecordError {
             Self::NotAscii => out.write_str("it holds bytes that are not ASCII"),
             Self::Term(term) => write!(
                 out,
-                "{} is no term",
+                "{} is not a term",
                 crate::escape::Escaped(term.as_bytes())
             ),
             Self::Argument(term) => write!(

@@ -157,7 +157,10 @@ fn an_error_says_where_it_is() {
             "v=spf1 ip4:1.2.3",
             "the record of x.example: ip4:1.2.3 is malformed",
         ),
-        ("v=spf1 moo -all", "the record of x.example: moo is no term"),
+        (
+            "v=spf1 moo -all",
+            "the record of x.example: moo is not a term",
+        ),
         (
             "v=spf1 redirect=a.example redirect=b.example",
             "the record of x.example: redirect= stands in it twice",

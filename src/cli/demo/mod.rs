@@ -146,7 +146,7 @@ impl Scene {
         self.relay.wait_for(self.submission)?;
         blank(output)?;
         let text = format!(
-            "To: {RECIPIENT}\nFrom: {LOGIN}\nSubject: by the sendmail door\n\nHello from a script.\n"
+            "To: {RECIPIENT}\nFrom: {LOGIN}\nSubject: by sendmail\n\nHello from a script.\n"
         );
         let arguments: Vec<String> = ["-i", "-t", "-f", LOGIN].map(String::from).to_vec();
         sendmail::run(
@@ -158,9 +158,9 @@ impl Scene {
         say(
             output,
             "submit",
-            "sendmail -t took a message on its standard input",
+            "sendmail -t accepted a message on its standard input",
         )?;
-        self.follow(output, "by the sendmail door")?;
+        self.follow(output, "by sendmail")?;
 
         let text = format!(
             "From: {LOGIN}\r\nTo: {RECIPIENT}\r\nSubject: by AUTH over TLS\r\n\r\nHello from an application.\r\n"

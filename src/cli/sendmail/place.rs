@@ -66,8 +66,8 @@ impl Place {
             Ok(known) => known,
             Err((path, error)) => Known::published(&state_dir, folder).ok_or_else(|| {
                 let text = format!(
-                    "{}: {error}; whose mail this is can be read neither there nor in what the daemon publishes in {}: \
-                     start the daemon, or let everybody read the file, and try again",
+                    "{}: {error}; the names of this host can be read neither there nor from the files of the daemon \
+                     in {}: start the daemon, or make the file readable for all users, and try again",
                     path.display(),
                     state_dir.display()
                 );

@@ -38,18 +38,18 @@ impl fmt::Display for AliasProblem {
             Self::Line => out.write_str("expected NAME: TARGET, TARGET; the colon is missing"),
             Self::Name { text } => write!(
                 out,
-                "{text:?} is no name; write what stands in front of the @, or * for all the rest"
+                "{text:?} is not a name; write the part before the @, or * for all other names"
             ),
             Self::Foreign { domain } => write!(
                 out,
                 "this is an address of another domain; write it into domains/{domain}/aliases"
             ),
             Self::Empty => {
-                out.write_str("the alias leads nowhere; write an address behind the colon")
+                out.write_str("the alias has no target; write an address after the colon")
             }
             Self::Target { text } => write!(
                 out,
-                "{text:?} is no target; write an address, \"ADDRESS via HOST\", lmtp:/path, lmtp:HOST:PORT, maildir:/path, \
+                "{text:?} is not a target; write an address, \"ADDRESS via HOST\", lmtp:/path, lmtp:HOST:PORT, maildir:/path, \
                  discard: or \"| /path/to/program\""
             ),
             Self::Targets => {
@@ -59,13 +59,13 @@ impl fmt::Display for AliasProblem {
                 )
             }
             Self::Command => out.write_str(
-                "expected a program by its whole path behind the |, with its arguments; quotes must be closed",
+                "expected the full path of a program after the |, with its arguments; quotes must be closed",
             ),
             Self::Quoted => out.write_str(
-                "the quotes take in the |; write it without them, like: | /path/to/program \"an argument\"",
+                "the quotes enclose the |; write it outside of them, like: | /path/to/program \"an argument\"",
             ),
             Self::File => out.write_str(
-                "no mail is written into files; write maildir:/path for a maildir, or discard: to throw it away",
+                "chopar does not write mail to files; write maildir:/path for a maildir, or discard: to discard it",
             ),
             Self::Loop => out.write_str(
                 "the alias leads back to itself, or through too many others; let one of them lead elsewhere",

@@ -21,22 +21,22 @@ impl fmt::Display for CertificateProblem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::HookMode => {
-                out.write_str("the daemon may not run it; run chmod a+rx on it, or take it away")
+                out.write_str("the daemon may not run it; run chmod a+rx on it, or remove it")
             }
             Self::NoDnsHook => out.write_str(
-                "hooks/dns-01 is missing: `chopar cert hook nsupdate` and `chopar cert hook acme-sh` print ones to begin with",
+                "hooks/dns-01 is missing: `chopar cert hook nsupdate` and `chopar cert hook acme-sh` print examples",
             ),
             Self::Name { text } => write!(
                 out,
-                "{text:?} is no name that a CA issues for; write at most 100 names like \"mail.example.com\" or \
+                "{text:?} is not a name that a CA issues for; write at most 100 names like \"mail.example.com\" or \
                  \"*.example.com\""
             ),
             Self::DirectoryUrl { text } => write!(
                 out,
-                "{text:?} is no URL of an ACME directory; write one that begins with https://"
+                "{text:?} is not a URL of an ACME directory; write one that begins with https://"
             ),
             Self::HalfBinding => out.write_str(
-                "an account is bound by both eab_kid and eab_key_file; set the other one too, or neither",
+                "eab_kid and eab_key_file bind an account together; set both or neither",
             ),
         }
     }

@@ -55,7 +55,7 @@ impl fmt::Display for ClientProblem {
         match self {
             Self::SocketAddress { text } => write!(
                 out,
-                "{text:?} is no address with a port; write it like \"0.0.0.0:25\" or \"[::]:25\""
+                "{text:?} is not an address with a port; write it like \"0.0.0.0:25\" or \"[::]:25\""
             ),
             Self::ListenWord { text } => write!(
                 out,
@@ -63,39 +63,39 @@ impl fmt::Display for ClientProblem {
             ),
             Self::Ipv6Only { address } => write!(
                 out,
-                "[::] takes IPv6 alone; add {address:?} for IPv4"
+                "[::] accepts IPv6 only; add {address:?} for IPv4"
             ),
             Self::Network { text } => write!(
                 out,
-                "{text:?} is no network; write it like \"192.0.2.0/24\" or \"2001:db8::/32\""
+                "{text:?} is not a network; write it like \"192.0.2.0/24\" or \"2001:db8::/32\""
             ),
             Self::NetworkHostBits { network } => write!(
                 out,
-                "the address has bits behind the prefix; write {network:?} for the network"
+                "the address has bits set after the prefix; write {network:?} for the network"
             ),
             Self::OpenRelay { network } => write!(
                 out,
-                "{network} is all of the Internet, and everybody may send to anywhere through this host; write the \
+                "{network} is all of the Internet, so anyone could relay through this host; write the \
                  networks of your own machines"
             ),
             Self::TrustedProxy { proxy, network } => write!(
                 out,
-                "the proxy {proxy} is in {network} of [relay] networks; take it out there: by another port it may relay \
-                 to anywhere, and by the port for proxies its own address never may"
+                "the proxy {proxy} is in {network} of [relay] networks; remove it there: it could relay \
+                 to anywhere through another port, and the port for proxies does not count its own address"
             ),
             Self::NoProxies => out.write_str(
-                "nobody may connect there; name the proxies, like networks = [\"10.0.0.1\"] under [proxy]",
+                "no proxy may connect there; list the proxies, like networks = [\"10.0.0.1\"] under [proxy]",
             ),
             Self::Zones => write!(
                 out,
-                "more than {DNSBL_ZONES_MAX} lists are not asked; remove some"
+                "more than {DNSBL_ZONES_MAX} lists are configured; remove some"
             ),
             Self::ListReply { text } => write!(
                 out,
-                "{text:?} is no answer of a list; write it like \"127.0.0.2\" or \"127.0.0.2-11\""
+                "{text:?} is not an answer of a list; write it like \"127.0.0.2\" or \"127.0.0.2-11\""
             ),
             Self::GreylistWindow => out.write_str(
-                "nobody could come again in time; make greylist_window longer than greylist_delay",
+                "no client could retry in time; make greylist_window longer than greylist_delay",
             ),
         }
     }

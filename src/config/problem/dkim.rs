@@ -26,16 +26,16 @@ impl fmt::Display for DkimProblem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key(error) => {
-                write!(out, "{error}; make a new key with chopar dkim keygen")
+                write!(out, "{error}; create a new key with chopar dkim keygen")
             }
             Self::ShortKey { bits } => write!(
                 out,
-                "the RSA key has {bits} bits: it signs, and receivers may hold that against the mail (RFC 8301 section 3.2); \
-                 make another with chopar dkim keygen, publish its record, and remove this file some days later"
+                "the RSA key has {bits} bits: chopar signs with it, but receivers may distrust the signature (RFC 8301 section 3.2); \
+                 create another with chopar dkim keygen, publish its record, and remove this file some days later"
             ),
             Self::Selector { text } => write!(
                 out,
-                "{text:?} is no selector; name the file with letters, digits and hyphens, like 2026a.pem"
+                "{text:?} is not a selector; name the file with letters, digits and hyphens, like 2026a.pem"
             ),
             Self::Keys => write!(
                 out,

@@ -55,11 +55,11 @@ impl fmt::Display for NameProblem {
         match self {
             Self::Hostname { text, error } => write!(
                 out,
-                "{text:?} is no host name ({error}); write the name that the PTR record of the address has"
+                "{text:?} is not a host name ({error}); write the name that the PTR record of the address has"
             ),
             Self::SystemHostname { text } => write!(
                 out,
-                "the system's name {text:?} is no host name; set hostname = \"mail.example.com\""
+                "the system's name {text:?} is not a host name; set hostname = \"mail.example.com\""
             ),
             Self::HostnameWithoutDot { text } => write!(
                 out,
@@ -74,13 +74,13 @@ impl fmt::Display for NameProblem {
             Self::Mailbox { text, error } => {
                 write!(
                     out,
-                    "{text:?} is no mail address ({error}); write name@example.com"
+                    "{text:?} is not a mail address ({error}); write name@example.com"
                 )
             }
             Self::Domain { text, error } => {
                 write!(
                     out,
-                    "{text:?} is no domain ({error}); write it like example.com"
+                    "{text:?} is not a domain ({error}); write it like example.com"
                 )
             }
             Self::DomainWithoutDot { text } => write!(

@@ -32,10 +32,10 @@ impl fmt::Display for RouteProblem {
             ),
             Self::Via { text } => write!(
                 out,
-                "{text:?} is no next hop; write it like \"smtp+starttls://relay.example.com:587\" (smtp, \
+                "{text:?} is not a next hop; write it like \"smtp+starttls://relay.example.com:587\" (smtp, \
                  smtp+starttls, smtps, lmtp with a port or a path, or maildir with a path)"
             ),
-            Self::ViaEmpty => out.write_str("the route leads nowhere; put a next hop into via"),
+            Self::ViaEmpty => out.write_str("the route has no next hop; set via"),
             Self::AuthInClear => out.write_str(
                 "the password would be sent in clear; use smtp+starttls:// or smtps:// with auth",
             ),

@@ -35,12 +35,12 @@ impl fmt::Display for UserProblem {
             Self::UserOption { text } => {
                 write!(
                     out,
-                    "{text:?} is no option of a user; send_as=PATTERN,... is the only one"
+                    "{text:?} is not an option of a user; send_as=PATTERN,... is the only one"
                 )
             }
             Self::SendAs { text } => write!(
                 out,
-                "{text:?} is no pattern; write name@example.com, *@example.com or *"
+                "{text:?} is not a pattern; write name@example.com, *@example.com or *"
             ),
         }
     }

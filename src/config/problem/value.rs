@@ -52,32 +52,34 @@ impl fmt::Display for ValueProblem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RelativePath { text } => {
-                write!(out, "{text:?} is no absolute path; begin it with /")
+                write!(out, "{text:?} is not an absolute path; begin it with /")
             }
             Self::Account { text } => write!(
                 out,
-                "{text:?} is not an account; write the name of the one that chopar is to run as, numbers like \"65534:65534\", or \
+                "{text:?} is not an account; write the name of the account that chopar runs as, numbers like \"65534:65534\", or \
                  \"none\""
             ),
             Self::Size { text } => write!(
                 out,
-                "{text:?} is no size; write a number with B, KiB, MiB or GiB, like \"50 MiB\""
+                "{text:?} is not a size; write a number with B, KiB, MiB or GiB, like \"50 MiB\""
             ),
             Self::Duration { text } => write!(
                 out,
-                "{text:?} is no duration; write a number with s, m, h or d, like \"4d\" or \"30m\""
+                "{text:?} is not a duration; write a number with s, m, h or d, like \"4d\" or \"30m\""
             ),
-            Self::TooSmall { least } => write!(out, "the value is too small; {least} is the least"),
+            Self::TooSmall { least } => {
+                write!(out, "the value is too small; the minimum is {least}")
+            }
             Self::IpAddress { text } => {
-                write!(out, "{text:?} is no IP address that can be used here")
+                write!(out, "{text:?} is not an IP address that can be used here")
             }
             Self::Family { text } => {
-                write!(out, "{text:?} is none of \"any\", \"ipv4\" and \"ipv6\"")
+                write!(out, "{text:?} is not one of \"any\", \"ipv4\" and \"ipv6\"")
             }
             Self::Word { text, words } => {
                 write!(
                     out,
-                    "{text:?} is none of the words that stand here: {words}"
+                    "{text:?} is not one of the words allowed here: {words}"
                 )
             }
             Self::Characters { text } => write!(
@@ -86,7 +88,7 @@ impl fmt::Display for ValueProblem {
             ),
             Self::Incoming { text } => write!(
                 out,
-                "{text:?} is no server on which mail is read; write it like \"imaps://imap.example.net\""
+                "{text:?} is not the URL of a server for reading mail; write it like \"imaps://imap.example.net\""
             ),
         }
     }

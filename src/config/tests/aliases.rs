@@ -48,22 +48,26 @@ fn aliases_are_read_as_postfix_has_them() {
             "1:1: ",
             "write it into domains/example.net/aliases",
         ),
-        ("x: \"|/bin/prog -x\"\n", "1:4: ", "write it without them"),
+        (
+            "x: \"|/bin/prog -x\"\n",
+            "1:4: ",
+            "write it outside of them",
+        ),
         (
             "x: a@example.org,\n  /dev/null\n",
             "2:3: ",
-            "no mail is written into files",
+            "chopar does not write mail to files",
         ),
         (
             "x: a@example.org,\n  b@example.org\n   , @\n",
             "3:6: ",
             "is no",
         ),
-        ("x: ,\n", "1:4: ", "leads nowhere"),
+        ("x: ,\n", "1:4: ", "has no target"),
         (
             "x: a@example.org,, b@example.org\n",
             "1:18: ",
-            "leads nowhere",
+            "has no target",
         ),
     ];
     for (text, place, problem) in cases {
@@ -109,24 +113,27 @@ fn errors_of_aliases_have_their_position() {
     let last = many.rfind('u').expect("a name") + 1;
     let cases = [
         ("ann ann@example.org", "1:1: expected NAME: TARGET"),
-        ("  a b: ann", "1:3: \"a b\" is no name"),
+        ("  a b: ann", "1:3: \"a b\" is not a name"),
         (
             "ann@example.org: x",
             "1:1: this is an address of another domain",
         ),
-        ("ann:", "1:5: the alias leads nowhere"),
-        ("ann: bob,, carl", "1:10: the alias leads nowhere"),
-        ("ann: bob, c@@d", "1:11: \"c@@d\" is no mail address"),
-        ("ann: | bin/x", "1:6: expected a program by its whole path"),
-        ("ann: lmtp:run/x", "1:6: \"lmtp:run/x\" is no target"),
-        ("ann: maildir:m", "1:6: \"maildir:m\" is no target"),
-        ("ann: /var/mail/x", "1:6: no mail is written into files"),
-        ("ann: :include:/x", "1:6: \":include:/x\" is no target"),
+        ("ann:", "1:5: the alias has no target"),
+        ("ann: bob,, carl", "1:10: the alias has no target"),
+        ("ann: bob, c@@d", "1:11: \"c@@d\" is not a mail address"),
+        ("ann: | bin/x", "1:6: expected the full path of a program"),
+        ("ann: lmtp:run/x", "1:6: \"lmtp:run/x\" is not a target"),
+        ("ann: maildir:m", "1:6: \"maildir:m\" is not a target"),
+        (
+            "ann: /var/mail/x",
+            "1:6: chopar does not write mail to files",
+        ),
+        ("ann: :include:/x", "1:6: \":include:/x\" is not a target"),
         (
             "ann: x@[192.0.2.1]",
-            "1:6: \"x@[192.0.2.1]\" is no mail address",
+            "1:6: \"x@[192.0.2.1]\" is not a mail address",
         ),
-        ("ann: b via ", "1:6: \"b via\" is no target"),
+        ("ann: b via ", "1:6: \"b via\" is not a target"),
         ("ann: b\nb: ann", "1:1: the alias leads back to itself"),
         ("ann: a\n\nANN: b", "3:1: \"ANN\" is already on line 1"),
         (

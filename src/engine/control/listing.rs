@@ -10,7 +10,7 @@ use crate::engine::delivery::Delivery;
 use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, MessageReader};
 use crate::envelope::Envelope;
-use crate::limits::NOTICE_READ_BYTES;
+use crate::limits::DSN_READ_BYTES;
 use crate::mail::header::{HeaderEnd, header_end};
 use crate::queue::{Part, Phase, ReadContent, ReadError};
 use crate::queue_id::QueueId;
@@ -171,7 +171,7 @@ impl Control {
             location,
             part: Part::Body {
                 offset: 0,
-                len: NOTICE_READ_BYTES,
+                len: DSN_READ_BYTES,
             },
         });
         true

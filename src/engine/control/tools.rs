@@ -278,7 +278,7 @@ impl Control {
 
 /// Error for a tool that does not read the responses to its requests.
 const UNREAD: &str =
-    "too much was said of the message without being read; ask again, the newest lines are kept";
+    "there were more lines about the message than could be kept; ask again for the newest";
 
 /// Bytes of one request: room for some hundred ids.
 const CONTROL_LINE_BYTES_MAX: usize = 16 * COMMAND_LINE_BYTES_MAX;

@@ -13,7 +13,7 @@ use crate::cause::FailureCause;
 use crate::clock::Instant;
 use crate::dns::zone_of;
 use crate::engine::event::ConnId;
-use crate::limits::{DEAD_ADDRESS_TIMEOUT, DEAD_ADDRESSES_MAX, WAKES_PER_COURIER_MAX};
+use crate::limits::{DEAD_ADDRESS_TIMEOUT, DEAD_ADDRESSES_MAX, WAKES_PER_DELIVERY_MAX};
 use crate::policy::route::NextHop;
 use crate::policy::shares::{Holder, ShareKind, TrustLevel, hash_of_text};
 use crate::queue::HopId;
@@ -326,7 +326,7 @@ impl Hops {
     /// room goes to the end of its queue.
     pub(super) fn wake_wanting(&mut self) {
         for line in 0..self.wanting.len() {
-            for _ in 0..WAKES_PER_COURIER_MAX {
+            for _ in 0..WAKES_PER_DELIVERY_MAX {
                 if !self.wake_next(line) {
                     break;
                 }

@@ -80,4 +80,4 @@ pub(super) fn tls_text(tls: Option<&TlsSession>) -> String {
     }
 }
 
-pub(super) const INJECTED: &str = "the server sent bytes behind its reply to STARTTLS";
+pub(super) const INJECTED: &str = "the server sent bytes after its reply to STARTTLS";

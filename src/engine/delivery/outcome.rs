@@ -425,7 +425,7 @@ fn weightier(earlier: Heard, later: Heard) -> Heard {
 
 fn unknown_words(words: &QuotedWords) -> QuotedWords {
     QuotedWords::ours(format!(
-        "{words} behind the final dot: the message may be there already"
+        "{words} after the final dot: the message may have arrived already"
     ))
 }
 

@@ -182,7 +182,7 @@ impl Delivery {
                 let status = EnhancedCode::new(4, 4, 7);
                 delivery.note(
                     status,
-                    FailureCause::here("no host took the message in time"),
+                    FailureCause::here("no host accepted the message in time"),
                 );
                 return self.no_host_left(conn, delivery, fx);
             }

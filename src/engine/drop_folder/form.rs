@@ -6,7 +6,7 @@ use super::FORMAT;
 use crate::address::ReversePath;
 use crate::date::Timestamp;
 use crate::envelope::Recipient;
-use crate::limits::{COMMAND_LINE_BYTES_MAX, NOTICE_READ_BYTES, RECIPIENTS_MAX};
+use crate::limits::{COMMAND_LINE_BYTES_MAX, DSN_READ_BYTES, RECIPIENTS_MAX};
 use crate::mail::header::{HeaderEnd, header_end};
 use crate::smtp::command::{Command, ForwardPath, Grammar, MailParameters};
 use crate::smtp::data::{BodyFault, Decoder, Framing, LongLines};
@@ -189,7 +189,7 @@ fn read_line(input: &mut impl BufRead) -> Result<String, Rejected> {
     String::from_utf8(line).map_err(|_| Rejected::Form("an envelope that is not UTF-8"))
 }
 /// Bytes at the start of a message in which its header is looked for.
-const HEADER_READ_BYTES: u64 = NOTICE_READ_BYTES as u64;
+const HEADER_READ_BYTES: u64 = DSN_READ_BYTES as u64;
 
 /// The header of a message that begins with these bytes.
 fn header_of(mut start: Vec<u8>) -> Vec<u8> {

@@ -282,7 +282,7 @@ impl Visit {
         let line = line.with("rcpts", self.untold().len());
         let line = line.with_some("cause", telling.last.as_deref());
         self.lines.push(line);
-        let nobody = || "nobody can be told; set admin in chopar.toml".to_owned();
+        let nobody = || "nobody can be notified; set admin in chopar.toml".to_owned();
         self.settle(&Err(telling.last.unwrap_or_else(nobody)))
     }
 

@@ -287,7 +287,7 @@ impl Server {
         let reply = match verdict {
             HookVerdict::Accept { fields, junk } => {
                 if junk {
-                    self.note_hook(id, "it wrote something that is no header field", fx);
+                    self.note_hook(id, "it wrote something that is not a header field", fx);
                 }
                 if let Some(hooking) = inbound.acceptance.take_at_hook() {
                     let mut checked = hooking.checked;

@@ -139,7 +139,7 @@ fn providers(page: &mut Exposition, observed: &Observed) {
     page.family(
         Family::Counter,
         name,
-        "Recipients by who runs the receiving hosts, and what became of them.",
+        "Recipients by the operator of the receiving hosts, and by result.",
     );
     for (provider, outcomes) in Provider::all().zip(observed.providers) {
         for (outcome, count) in [
@@ -200,7 +200,7 @@ const NOW: &[Figure<RelayStatus>] = &[
     }),
     (
         "chopar_sessions_max",
-        "Sessions that may come in at a time.",
+        "Upper limit for SMTP server sessions at a time.",
         |status| status.sessions_max,
     ),
     (
@@ -325,7 +325,7 @@ const TALLIES: &[(&str, &str, &str, Counts)] = &[
     ),
     (
         "chopar_dmarc_total",
-        "Messages by what DMARC said of them.",
+        "Messages by DMARC result.",
         "result",
         |measured| &measured.dmarc,
     ),

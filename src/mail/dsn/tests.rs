@@ -248,12 +248,12 @@ fn what_expired_says_how_long_it_was_tried_and_who_said_what_last() {
     };
     let mx = Some("mx.example.org");
     let (text, status) = said(Diagnostic::Smtp("450 später".as_bytes()), mx);
-    let words = "tried for 8 hours, and in the end: mx.example.org answered: 450 später";
+    let words = "tried for 8 hours; the last attempt: mx.example.org answered: 450 später";
     assert!(text.contains(words), "{text}");
     assert!(status.contains("Diagnostic-Code: smtp; 450 sp\\xc3\\xa4ter\r\n"));
     let (text, status) = said(Diagnostic::Local("the server closed the connection"), mx);
     assert!(
-        text.contains("in the end: at mx.example.org: the server closed"),
+        text.contains("the last attempt: at mx.example.org: the server closed"),
         "{text}"
     );
     assert!(status.contains("Diagnostic-Code: x-chopar; the server closed the connection\r\n"));

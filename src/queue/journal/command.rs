@@ -115,7 +115,7 @@ impl fmt::Display for JournalError {
             Self::NoSpace => "the spool has no space left",
             Self::ReadOnly => "the spool is read-only",
             Self::Io => "the disk of the spool reports an error",
-            Self::Broken => "the disk of the spool has failed too often: mend it and restart",
+            Self::Broken => "the disk of the spool has failed too often: repair it and restart",
             Self::Displaced => {
                 "the folder of the spool was removed or replaced: put it back and restart, or restart to begin an empty one"
             }

@@ -92,7 +92,7 @@ this host 15 0: your own host; all of it passes
     assert_eq!(text, expected);
     assert_eq!(
         summary.advice,
-        "do not set p=quarantine yet: mail from Mailchimp fails; where it is yours mend that first"
+        "do not set p=quarantine yet: mail from Mailchimp fails; if it is yours, correct that first"
     );
     assert_eq!(summary.days.len(), 1);
     assert_eq!(summary.days[0].day, "2026-11-28");

@@ -252,7 +252,7 @@ impl Means<'_> {
             ChallengeKind::TlsAlpn01 => (&self.sockets.tls, acme.tls_port),
             ChallengeKind::Dns01 => {
                 (self.say)(&format!(
-                    "{}: hooks/dns-01 adds the record, and the servers of the zone have to show it",
+                    "{}: hooks/dns-01 adds the record, and the servers of the zone must show it",
                     challenge.domain
                 ));
                 let ask = || Asker::new(resolvers(self.config), acme.zone_port);

@@ -343,8 +343,8 @@ pub fn lifetime(summary: &CertificateSummary) -> Lifetime {
     }
 }
 
-const HELD_BACK: &str = "the certificate that was just obtained would have to be renewed already; see to the clock, and whether the CA \
-                         revokes what it issues";
+const HELD_BACK: &str = "the certificate that was just obtained would be due for renewal already; check the clock, \
+                         and whether the CA revokes what it issues";
 
 const UNTRUSTED: &str =
     "it chains to no root of this system or of acme.ca_file: clients that verify reject it";

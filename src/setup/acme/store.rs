@@ -298,7 +298,7 @@ fn read_key(path: &Path) -> Result<Option<KeyPair>, String> {
         Err(error) => return Err(said(path, &error)),
     };
     let pem =
-        std::str::from_utf8(&bytes).map_err(|_| format!("{}: this is no PEM", path.display()))?;
+        std::str::from_utf8(&bytes).map_err(|_| format!("{}: this is not PEM", path.display()))?;
     let key = KeyPair::from_pem(pem).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(Some(key))
 }

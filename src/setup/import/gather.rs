@@ -33,7 +33,7 @@ pub fn folder(path: &Path) -> Result<ImportSource, String> {
 fn gather(path: &Path, prefix: &str, depth: usize, entries: &mut usize, source: &mut ImportSource) {
     let mut unread = |why: String| drop(source.unread.insert(prefix.to_owned(), why));
     if depth > CONFIG_DEPTH_MAX {
-        return unread(format!("folders lie deeper than {CONFIG_DEPTH_MAX}"));
+        return unread(format!("folders are nested deeper than {CONFIG_DEPTH_MAX}"));
     }
     let listed = match fs::read_dir(path) {
         Ok(listed) => listed,

@@ -178,7 +178,7 @@ impl ImportResult {
             name => AliasName::Local(name),
         };
         if targets.is_empty() {
-            self.leave(place, name, "nothing is left that it leads to");
+            self.leave(place, name, "none of its targets is left");
             return false;
         }
         if let Err(error) = edit("", "", domain, &names, local, AliasChange::Add(&targets)) {

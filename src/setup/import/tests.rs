@@ -103,9 +103,9 @@ fn a_name_reaches_the_command_and_not_the_shell() {
 #[test]
 fn an_alias_of_a_form_that_chopar_has_not_is_left_with_the_reason() {
     for (name, target, expected) in [
-        ("x", "| cat", "expected a program by its whole path"),
+        ("x", "| cat", "expected the full path of a program"),
         ("x", "/var/mail/x", ""),
-        ("a b", "me@home.example", "is no name"),
+        ("a b", "me@home.example", "is not a name"),
         ("x", "", ""),
     ] {
         let mut import = ImportResult::default();

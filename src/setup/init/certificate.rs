@@ -29,8 +29,8 @@ pub fn entry(
         }
         ExistingCertificate::Coming => {
             let text = format!(
-                "[acme] in chopar.toml: the daemon obtains the certificate for {hostname}, which is not there yet, by itself \
-                 as soon as the name leads here; {command} doctor says what it waits for"
+                "[acme] in chopar.toml: the daemon obtains the certificate for {hostname} as soon as the name leads \
+                 here; {command} doctor shows what it waits for"
             );
             return Some(PlanLine::Kept(text));
         }
@@ -44,7 +44,7 @@ pub fn entry(
         return None;
     }
     Some(PlanLine::Left(format!(
-        "a certificate for {hostname}: until there is one, chopar shows one that it signed itself; {command} cert obtain \
-         --agree gets one from Let's Encrypt"
+        "a certificate for {hostname}: until then chopar uses a self-signed one; {command} cert obtain --agree gets \
+         one from Let's Encrypt"
     )))
 }

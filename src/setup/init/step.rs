@@ -219,7 +219,7 @@ impl fmt::Display for FolderStep {
             Self::Make(path) => write!(out, "make the folder {}", path.display()),
             Self::TakeBack(path) => write!(
                 out,
-                "give {} to root: it belongs to the daemon's account, which is to read it and not to write to it",
+                "give {} to root: it belongs to the daemon's account, which may read it but must not write to it",
                 path.display()
             ),
             Self::Settings {
@@ -234,8 +234,8 @@ impl fmt::Display for FolderStep {
                 }
                 if *certificates {
                     out.write_str(
-                        ", and certificates come from Let's Encrypt, to whose terms of service this agrees \
-                         (--no-certificate leaves that out)",
+                        ", and certificates come from Let's Encrypt; this agrees to its terms of service \
+                         (--no-certificate omits it)",
                     )?;
                 }
                 Ok(())

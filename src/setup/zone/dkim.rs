@@ -16,7 +16,7 @@ pub(super) fn row(facts: &ZoneFacts, key: &PublishedKey, seen: &ZoneView) -> Opt
             texts if texts.iter().any(|text| is_same(&key.text, text)) => {
                 "there are other texts under the name too, which verifiers may take instead: leave this one".to_owned()
             }
-            _ => "several texts stand under the name: leave one record, made of these strings".to_owned(),
+            _ => "the name has several TXT records: keep one record, made of these strings".to_owned(),
         };
         row.notes.push(note);
     }

@@ -37,8 +37,8 @@ pub(super) fn reports(facts: &ZoneFacts, seen: &ZoneView) -> Option<WantedRecord
     row.judge_texts(seen.texts(&name, is_one), |_| true);
     if row.state != RecordState::There {
         row.notes.push(format!(
-            "only who runs the zone of {} can add it; without it reports to {} are not sent. Where that is a mailbox provider, \
-             take an address of {} instead and let an alias lead there",
+            "only the operator of the zone of {} can add it; without it no reports are sent to {}. If that is a \
+             mailbox provider, use an address of {} instead, with an alias that leads there",
             facts.reports_domain()?,
             facts.reports,
             facts.domain

@@ -122,7 +122,7 @@ impl fmt::Display for PairError {
             ),
             Self::Writable(path) => write!(
                 out,
-                "{}: everybody may write to it; run chmod o-w {0}",
+                "{}: every user may write to it; run chmod o-w {0}",
                 path.display()
             ),
         }
@@ -300,8 +300,8 @@ pub const KEY: &str = "privkey.pem";
 pub const OBTAINED: &str = "acme:";
 /// The remedy for one of them that the account cannot read.
 const OBTAINED_CURE: &str =
-    "it has to be a file of that account's own: remove its folder, and it is obtained again";
-/// Their folder in `state_dir`.
+    "that account must own it: remove its folder, and chopar obtains it again";
+/// Where those lie in `state_dir`.
 pub const OBTAINED_FOLDER: &str = "acme/certificates";
 
 #[cfg(test)]

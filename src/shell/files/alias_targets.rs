@@ -94,7 +94,7 @@ fn missing(target: &Destination) -> Option<(Severity, String)> {
 /// Why the calling account cannot run a program.
 fn not_run(program: &Path) -> Option<String> {
     match fs::metadata(program) {
-        Ok(about) if !about.is_file() => Some("is no file".to_owned()),
+        Ok(about) if !about.is_file() => Some("is not a file".to_owned()),
         Ok(_) => access(program, Access::EXEC_OK).err().map(|_| {
             let shown = program.display();
             let account = account_name();
@@ -178,7 +178,7 @@ mod tests {
                 at_line(2)
             )),
             fault(format!(
-                "{}: the program {} is no file: {waits}",
+                "{}: the program {} is not a file: {waits}",
                 at_line(3),
                 folder.path().display()
             )),

@@ -73,7 +73,7 @@ impl fmt::Display for FolderError {
                 }
             }
             Self::Read(path, kind) => write!(out, "{}: cannot be read: {kind}", path.display()),
-            Self::Name(path) => write!(out, "{}: the name is no UTF-8; rename it", path.display()),
+            Self::Name(path) => write!(out, "{}: the name is not UTF-8; rename it", path.display()),
             Self::Kind(path) => write!(
                 out,
                 "{}: expected a file or a folder, found something else; remove it",
@@ -86,7 +86,7 @@ impl fmt::Display for FolderError {
             ),
             Self::Writable(path) => write!(
                 out,
-                "{}: everybody may write to it, and so decide what chopar does; run chmod o-w {0}",
+                "{}: every user may write to it, and so control chopar; run chmod o-w {0}",
                 path.display()
             ),
             Self::TooMany(path) => write!(
@@ -96,7 +96,7 @@ impl fmt::Display for FolderError {
             ),
             Self::TooDeep(path) => write!(
                 out,
-                "{}: folders lie deeper than {CONFIG_DEPTH_MAX}, or links lead in a circle",
+                "{}: folders are nested deeper than {CONFIG_DEPTH_MAX}, or links form a loop",
                 path.display()
             ),
         }

@@ -39,7 +39,7 @@ pub fn text(path: &Path) -> io::Result<String> {
 }
 
 const LINK: &str =
-    "it is a link, and what that leads to is not written out: put the file itself there";
+    "it is a link, and chopar does not follow it here: put the file itself in its place";
 const NO_FILE: &str = "expected a file, found something else; remove it";
 const TOO_LONG: &str = "the file is too long for the configuration";
 

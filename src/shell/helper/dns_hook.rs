@@ -110,7 +110,7 @@ fn asked(line: &str) -> Result<(Verb, &str, &str), String> {
         _ => return Err("expected add or remove".to_owned()),
     };
     if !is_dns_value(value) {
-        return Err("the value is none of DNS-01".to_owned());
+        return Err("the value is not one of DNS-01".to_owned());
     }
     Ok((verb, name, value))
 }
@@ -161,7 +161,7 @@ fn run_hook(
         Ended::NotRun(error) => format!("it cannot be run: {error}"),
     };
     Err(format!(
-        "{FILE} {verb} {name}: {cause}{said}; see what it says when it is run by hand"
+        "{FILE} {verb} {name}: {cause}{said}; run it by hand to see what it reports"
     ))
 }
 

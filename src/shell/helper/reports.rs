@@ -248,7 +248,7 @@ impl Place {
             let count = count.or_default();
             *count = count.saturating_add(1);
         })?;
-        Ok("the report is not taken, and its reporter not told")
+        Ok("the report is not accepted, and its sender is not notified")
     }
 
     /// Counts the result of a message. Rewrites the part of the summary that `changed` names, or all of it on another

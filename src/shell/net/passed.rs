@@ -58,7 +58,7 @@ impl Passed {
             return None;
         }
         if addresses.is_empty() {
-            let cause = format!("listen.{key} is [], so nobody answers there");
+            let cause = format!("listen.{key} is [], so chopar does not listen there");
             let cure = format!(
                 "systemctl disable --now {0} && systemctl mask {0}",
                 unit(key)

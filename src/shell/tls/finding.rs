@@ -136,7 +136,7 @@ impl fmt::Display for CertificateFinding {
             ),
             CertificateCause::BareKey(path) => write!(
                 out,
-                "{}: everybody on this machine may read the private key; run chmod o-r {0}",
+                "{}: every user of this machine may read the private key; run chmod o-r {0}",
                 path.display()
             ),
             CertificateCause::Expires { .. }
@@ -171,8 +171,8 @@ impl CertificateFinding {
             ),
             CertificateCause::Untrusted => write!(
                 out,
-                "no root of this system and none of acme.ca_file stands behind the certificate; {} as \
-                 long as it is valid; if clients trust this one, name its root in acme.ca_file",
+                "no root of this system and none of acme.ca_file has issued the certificate; {} as long as it is \
+                 valid; if clients trust this one, name its root in acme.ca_file",
                 self.shown
             ),
             CertificateCause::Lacking(names) => {
@@ -192,8 +192,8 @@ impl CertificateFinding {
             ),
             CertificateCause::OutOfOrder => write!(
                 out,
-                "the certificate of the server should come first and each issuer behind what it has \
-                 issued; it is served in that order"
+                "the certificate of the server should come first, and each issuer after the certificate that it \
+                 issued; chopar serves it in that order"
             ),
             CertificateCause::NoIssuer { issuer } => write!(
                 out,

@@ -16,7 +16,7 @@ use crate::tally::Rule;
 
 pub(crate) const RULES: &[Rule<Case>] = &[
     Rule {
-        name: "a form feed is no white space",
+        name: "a form feed is not white space",
         text: "RFC 6376 section 3.4.2: convert all sequences of one or more WSP characters to a single SP character; \
             section 2.8: WSP is what RFC 5234 says, which is SP / HTAB",
         applies: |case| {
@@ -176,7 +176,7 @@ pub(crate) const RULES: &[Rule<Case>] = &[
     Rule {
         name: "x= before t=",
         text: "RFC 6376 section 3.5: the value of x= MUST be greater than the value of t= if both are present; that of 0 \
-            is no exception",
+            is not an exception",
         applies: |case| {
             let number = |name| case.tag(name).and_then(|value| value.parse::<u64>().ok());
             case.ours == Err(DkimFailure::Tag { name: "x" })
@@ -296,7 +296,7 @@ pub(crate) const RULES: &[Rule<Case>] = &[
         },
     },
     Rule {
-        name: "record that is no tag list",
+        name: "record that is not a tag list",
         text: "RFC 6376 section 6.1.2 step 5: if the result is not parsable, PERMFAIL (key syntax error); section 3.2 \
             for duplicates and for the case of names",
         applies: |case| {

@@ -8,9 +8,12 @@ use crate::process::{PATIENCE, run_within};
 impl Stage {
     /// Does what a finding says; or nothing, where it says to do something else first.
     pub(super) fn mend(&mut self, mend: &str) -> bool {
-        let record = mend
-            .strip_prefix("publish")
-            .and_then(|rest| Some((rest.contains("in place of what"), rest.split_once(": ")?.1)));
+        let record = mend.strip_prefix("publish").and_then(|rest| {
+            Some((
+                rest.contains("the existing record"),
+                rest.split_once(": ")?.1,
+            ))
+        });
         if let Some((in_place, record)) = record {
             self.put(record, in_place);
         } else if let Some(rest) = mend.strip_prefix("set the reverse name (PTR) of ") {

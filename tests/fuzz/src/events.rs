@@ -10,8 +10,8 @@ use chopar::engine::event::{
     ConnId, Endpoint, Event, JobId, Lost, MessageReader, Reloaded, Work, WorkResult,
 };
 use chopar::limits::{
-    ABUSE_TABLE_ENTRIES_MAX, DNS_CACHE_ENTRIES_MAX, DNS_QUESTIONS_MAX, GREYLIST_ENTRIES_MAX,
-    HOOKS_MAX, HOOKS_WAITING_MAX, NOTICES_AT_WORK_MAX, RETURN_TABLE_ENTRIES_MAX,
+    ABUSE_TABLE_ENTRIES_MAX, DNS_CACHE_ENTRIES_MAX, DNS_QUESTIONS_MAX, DSNS_AT_WORK_MAX,
+    GREYLIST_ENTRIES_MAX, HOOKS_MAX, HOOKS_WAITING_MAX, RETURN_TABLE_ENTRIES_MAX,
 };
 use chopar::queue::{
     JournalCommand, JournalCompletion, JournalError, Location, Part, ReadContent, ReadError,
@@ -363,9 +363,9 @@ impl Play {
             ("deliveries", tables.deliveries, 4),
             ("questions", tables.questions, DNS_QUESTIONS_MAX),
             ("answers", tables.answers, DNS_CACHE_ENTRIES_MAX),
-            ("DSNs at work", tables.dsns.at_work, NOTICES_AT_WORK_MAX),
+            ("DSNs at work", tables.dsns.at_work, DSNS_AT_WORK_MAX),
             ("hooks", tables.hooks, HOOKS_MAX + HOOKS_WAITING_MAX),
-            ("jobs", tables.jobs, conns + NOTICES_AT_WORK_MAX),
+            ("jobs", tables.jobs, conns + DSNS_AT_WORK_MAX),
             ("clients", tables.clients.conduct, ABUSE_TABLE_ENTRIES_MAX),
             ("greylisted", tables.clients.greylist, GREYLIST_ENTRIES_MAX),
             ("returns", tables.clients.returns, RETURN_TABLE_ENTRIES_MAX),

@@ -50,7 +50,7 @@ pub struct Facts {
     pub reports: Vec<(String, MailboxReach)>,
 }
 
-/// Decides from facts alone; pure, so that each finding has a test without a network.
+/// Judges facts alone and is pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let mut found: Vec<Finding> = facts.rows.iter().map(|row| record(facts, row)).collect();
     if facts.zone.addresses.is_empty() {
@@ -103,7 +103,7 @@ fn record(facts: &Facts, row: &WantedRecord) -> Finding {
     let mut seen = match row.state {
         RecordState::There => line,
         RecordState::Differs if leads_astray => {
-            format!("{line} is there, and a record that it leads to does not name this host")
+            format!("{line} exists, and a record that it leads to does not name this host")
         }
         RecordState::Differs => {
             let found: Vec<String> = row.found.iter().map(RecordValue::line).collect();
@@ -163,8 +163,10 @@ fn publish(facts: &Facts, row: &WantedRecord) -> String {
         );
     }
     let verb = match (&row.state, row.purpose) {
-        (RecordState::Differs, Purpose::Address) => "publish beside or in place of what is there",
-        (RecordState::Differs, _) => "publish in place of what is there",
+        (RecordState::Differs, Purpose::Address) => {
+            "publish in addition to, or instead of, the existing record"
+        }
+        (RecordState::Differs, _) => "publish instead of the existing record",
         _ => "publish",
     };
     format!(
@@ -224,13 +226,13 @@ fn elsewhere(facts: &Facts) -> Finding {
     match &facts.elsewhere {
         Ok(hosts) if hosts.is_empty() => DNS_MX.bad(
             domain,
-            "mail for it is to be received elsewhere (receive = false), and no MX record says where",
+            "mail for it should be received elsewhere (receive = false), but no MX record names the host",
             format!("publish the MX record of the host that receives it, or take receive = false out of [domain.\"{domain}\"]"),
         ),
         Ok(hosts) if hosts.contains(&facts.zone.host) => DNS_MX.bad(
             domain,
             format!(
-                "mail for it comes to this host, which does not take it: receive = false in [domain.\"{domain}\"]"
+                "mail for it comes to this host, which does not accept it: receive = false in [domain.\"{domain}\"]"
             ),
             format!("take receive = false out of [domain.\"{domain}\"] in chopar.toml"),
         ),

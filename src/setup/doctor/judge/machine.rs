@@ -54,7 +54,7 @@ pub struct Facts {
     pub memory: Option<(u64, &'static str)>,
 }
 
-/// Decides from facts alone; pure, so that each finding has a test without a network.
+/// Judges facts alone and is pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let mut found = vec![clock(&facts.clock)];
     match &facts.disk {
@@ -90,7 +90,8 @@ fn clock(clock: &ClockState) -> Finding {
         ClockState::Nothing(why) => CLOCK.unknown(
             "",
             format!("nothing to compare it with: {why}"),
-            "compare the output of date -u with a clock; let UDP to port 123 out, so that it can be kept right",
+            "compare the output of date -u with a clock; allow outgoing UDP to port 123, so that the clock can be \
+             synchronized",
         ),
     }
 }
@@ -120,7 +121,7 @@ fn inodes(facts: &Facts, disk: &SpoolDisk) -> Finding {
     }
     let seen = format!("{} of {} free", disk.inodes_free, disk.inodes);
     let mend = format!(
-        "df -i {}, and remove files that nobody needs",
+        "df -i {}, and remove files that are not needed",
         facts.state_dir
     );
     if disk.inodes_free < INODES_MIN {

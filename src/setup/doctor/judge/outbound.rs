@@ -38,7 +38,7 @@ pub struct Facts {
     pub addresses: Vec<IpAddr>,
 }
 
-/// Decides from facts alone; pure, so that each finding has a test without a network.
+/// Judges facts alone and is pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let mut found: Vec<Finding> = facts.ways.iter().map(way).collect();
     found.extend(sources(facts));
@@ -130,7 +130,7 @@ fn source(facts: &Facts, address: IpAddr) -> Finding {
         return SOURCE.warning(
             address,
             format!(
-                "an address translation stands between; others see another address, and the records are about {known}"
+                "the host is behind address translation; others see another address, and the records name {known}"
             ),
             "send a message with chopar send YOU@gmail.com and compare: \"Show original\" says by which address it came",
         );

@@ -73,7 +73,7 @@ pub struct Facts {
     pub receives: bool,
 }
 
-/// Decides from facts alone; pure, so that each finding has a test without a network.
+/// Judges facts alone and is pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     facts.ports.iter().map(|port| one(facts, port)).collect()
 }
@@ -93,7 +93,7 @@ fn one(facts: &Facts, port: &CheckedPort) -> Finding {
         return check.bad("", "no program listens", START);
     }
     if let Some(holder) = here.iter().find_map(|listener| foreign(listener)) {
-        let text = format!("{holder} holds it, and not chopar");
+        let text = format!("{holder} uses it, not chopar");
         return check.bad("", text, move_over(holder));
     }
     if let Some((family, address)) = closed_family(facts.families, standard, &here) {
@@ -138,7 +138,7 @@ fn misconfigured(facts: &Facts, port: &CheckedPort) -> Option<Finding> {
     ports.dedup();
     let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
     let text = format!(
-        "chopar listens on port {} instead, which others find only where something leads port {standard} there",
+        "chopar listens on port {} instead, which others reach only if port {standard} is forwarded to it",
         ports.join(", ")
     );
     Some(check.warning("", text, cure()))
@@ -215,7 +215,7 @@ fn move_over(holder: &str) -> String {
         "sendmail-mta" => "sendmail",
         _ => {
             return format!(
-                "stop {holder}, see that it does not come back, and run systemctl restart chopar"
+                "stop {holder}, make sure that it does not start again, and run systemctl restart chopar"
             );
         }
     };

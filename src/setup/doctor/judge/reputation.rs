@@ -59,7 +59,7 @@ pub struct ListQuestion {
     pub of_test: ListAnswer,
 }
 
-/// Decides from facts alone; pure, so that each finding has a test without a network.
+/// Judges facts alone and is pure, so that each finding has a test without a network.
 pub fn judge(asked: &[ListQuestion]) -> Vec<Finding> {
     asked.iter().map(one).collect()
 }
@@ -96,7 +96,7 @@ fn one(asked: &ListQuestion) -> Finding {
     if let Some(answer) = answers.first() {
         return DNSBL.warning(
             about,
-            format!("the answer {answer} is none of a block list: the resolver makes up answers"),
+            format!("the answer {answer} is not one of a block list: the resolver forges answers"),
             OWN_RESOLVER,
         );
     }

@@ -42,7 +42,8 @@ const BOUNCES: Rule = Rule {
 const UNSEEN: [(&str, &str); 2] = [
     (
         "less than 0.3 % of the messages are reported as spam",
-        "cannot be told from here: sign up at postmaster.google.com, senders.yahooinc.com or sendersupport.olc.protection.outlook.com",
+        "cannot be checked from here: sign up at postmaster.google.com, senders.yahooinc.com or \
+         sendersupport.olc.protection.outlook.com",
     ),
     (
         "unsubscribing by one click",
@@ -114,13 +115,13 @@ fn one(check: &'static DoctorCheck, rule: &Rule, found: &[Finding]) -> Finding {
         }
         CheckState::Unknown => check.unknown(
             rule.text,
-            format!("cannot be told: {see}"),
+            format!("cannot be determined: {see}"),
             mends(CheckState::Unknown),
         ),
         // A list that does not answer, for one.
         CheckState::Warning => check.warning(
             rule.text,
-            format!("cannot be told for sure: {see}"),
+            format!("cannot be determined for certain: {see}"),
             mends(CheckState::Warning),
         ),
         CheckState::Skipped => check.skipped(rule.text, format!("does not apply: {see}")),

@@ -65,7 +65,7 @@ pub struct Facts {
     pub accounts: usize,
 }
 
-/// Decides from facts alone; pure, so that each finding has a test without a network.
+/// Judges facts alone and is pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let mut found = configuration(&facts.errors, &facts.warnings);
     found.extend([daemon(&facts.daemon), queue(&facts.daemon)]);
@@ -76,7 +76,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
         Some(Err(why)) => HOOKS.bad(
             "",
             why,
-            "chmod 755 hooks/post-data; the program in its first line (#!) has to be there",
+            "chmod 755 hooks/post-data; the program in its first line (#!) must exist",
         ),
     });
     found.push(admin(facts.admin.as_ref()));
@@ -187,7 +187,7 @@ fn admin(admin: Option<&Admin>) -> Finding {
         return ADMIN.bad(
             "",
             "none is named",
-            "set admin = \"YOU@ELSEWHERE\" in chopar.toml to an address that is read",
+            "set admin = \"YOU@ELSEWHERE\" in chopar.toml to an address that someone reads",
         );
     };
     let address = &admin.address;
@@ -204,7 +204,7 @@ fn admin(admin: Option<&Admin>) -> Finding {
         return ADMIN.bad(
             address,
             seen,
-            "set admin in chopar.toml to an address that is read",
+            "set admin in chopar.toml to an address that someone reads",
         );
     }
     let unknown = admin
@@ -236,7 +236,7 @@ fn bounces(facts: &Facts) -> Finding {
         Some((account, why)) => BOUNCES.bad(
             "",
             format!("what {account} cannot deliver is lost: {why}"),
-            "set admin = \"YOU@ELSEWHERE\" in chopar.toml to an address that is read",
+            "set admin = \"YOU@ELSEWHERE\" in chopar.toml to an address that someone reads",
         ),
         None => BOUNCES.good(
             "",

@@ -45,7 +45,7 @@ pub struct Facts {
     pub ports: Vec<(CheckedRole, Result<PortAnswer, String>)>,
 }
 
-/// Decides from facts alone; pure, so that each finding has a test without a network.
+/// Judges facts alone and is pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let mut found = Vec::new();
     for (role, said) in &facts.ports {
@@ -115,7 +115,8 @@ fn certificate(
     shown: &HandshakeResult,
 ) -> Vec<Finding> {
     let obtain = format!(
-        "obtain a certificate for {0}: chopar cert obtain {0} (chopar cert list shows what is there; CERTIFICATES in chopar-setup(7))",
+        "obtain a certificate for {0}: chopar cert obtain {0} (chopar cert list shows the existing ones; \
+         CERTIFICATES in chopar-setup(7))",
         facts.host
     );
     let mend = match (&facts.coming, shown.is_self_signed) {

@@ -52,14 +52,14 @@ pub(super) fn cases() -> Vec<Case> {
         (
             "dns-mx",
             CheckState::Bad,
-            "no MX record says where",
+            "no MX record names the host",
             "publish the MX record",
             elsewhere(&[]),
         ),
         (
             "dns-mx",
             CheckState::Bad,
-            "which does not take it",
+            "which does not accept it",
             "take receive = false out",
             elsewhere(&["mail.example.com"]),
         ),
@@ -140,7 +140,7 @@ pub(super) fn cases() -> Vec<Case> {
             "dns-spf",
             CheckState::Bad,
             "something else is there: v=spf1 -all",
-            "in place of",
+            "instead of",
             in_dns(|facts| {
                 facts.rows[3].state = zone::RecordState::Differs;
                 facts.rows[3].found = vec![RecordValue::Text("v=spf1 -all".to_owned())];

@@ -30,7 +30,7 @@ pub(super) fn cases() -> Vec<Case> {
         (
             "dnsbl",
             CheckState::Warning,
-            "makes up answers",
+            "forges answers",
             "apt install unbound",
             in_list(|asked| asked.word = answers([192, 0, 2, 1])),
         ),
@@ -205,14 +205,14 @@ pub(super) fn cases() -> Vec<Case> {
         (
             "rules-yahoo",
             CheckState::Unknown,
-            "cannot be told: see \"SPF for mail of the domain\"",
+            "cannot be determined: see \"SPF for mail of the domain\"",
             "",
             rules::judge(&[]),
         ),
         (
             "rules-gmail",
             CheckState::Unknown,
-            "cannot be told: see \"address records of the host\" and \"reverse name of the address\"",
+            "cannot be determined: see \"address records of the host\" and \"reverse name of the address\"",
             "--address",
             rules::judge(&in_dns(|facts| {
                 facts.zone.addresses.clear();
@@ -224,7 +224,7 @@ pub(super) fn cases() -> Vec<Case> {
         (
             "rules-yahoo",
             CheckState::Unknown,
-            "cannot be told: see \"reverse name of the address\"",
+            "cannot be determined: see \"reverse name of the address\"",
             "",
             rules::judge(&in_dns(|facts| {
                 facts

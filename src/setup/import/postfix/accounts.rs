@@ -135,13 +135,13 @@ impl Postfix<'_, '_> {
                     true => found.push(format!("maildir:{}", plain.trim_end_matches('/'))),
                     false => leave(
                         &mut self.import,
-                        "chopar appends to no file: lead it to an address, or to maildir:/PATH",
+                        "chopar does not append to files: alias it to an address, or to maildir:/PATH",
                     ),
                 }
             } else if plain.starts_with('\\') {
                 leave(
                     &mut self.import,
-                    "it is the mailbox of an account; lead it to an address that is read",
+                    "it is the mailbox of an account; alias it to an address that someone reads",
                 );
             } else {
                 found.push(target);

@@ -161,7 +161,7 @@ impl Postfix<'_, '_> {
                         None => self.import.leave(
                             &place,
                             &format!("{} {target}", entry.key),
-                            "it is the mailbox of an account; lead it to an address that is read",
+                            "it is the mailbox of an account; alias it to an address that someone reads",
                         ),
                     },
                 }
@@ -171,7 +171,7 @@ impl Postfix<'_, '_> {
                 self.import.leave(
                     &place,
                     &what,
-                    "it is the mailbox of an account; lead it to an address that is read",
+                    "it is the mailbox of an account; alias it to an address that someone reads",
                 );
                 continue;
             }

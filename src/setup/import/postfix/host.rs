@@ -76,11 +76,12 @@ impl Postfix<'_, '_> {
                     continue;
                 }
                 Verdict::TooWide => {
-                    "anybody could relay, for a large part of the Internet is in it; list your own networks in [relay] networks"
+                    "anyone could relay, because it covers a large part of the Internet; list your own networks in \
+                     [relay] networks"
                         .to_owned()
                 }
                 Verdict::Exception => {
-                    "[relay] networks has no exceptions: no network that it may be in is taken over".to_owned()
+                    "[relay] networks has no exceptions: chopar imports no network that may contain it".to_owned()
                 }
                 Verdict::Excepted(exception) => {
                     format!("{exception} is an exception to it: list the parts of it that may relay in [relay] networks")

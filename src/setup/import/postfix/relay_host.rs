@@ -31,7 +31,7 @@ impl Postfix<'_, '_> {
             (_, false) => "smtp",
         };
         let via = format!("{scheme}://{host}:{port}");
-        let text = format!("relayhost {value}: all mail goes by {via}");
+        let text = format!("relayhost {value}: all mail goes via {via}");
         match is_host {
             true => self.taken(&place, text),
             false => self.changed(

@@ -79,11 +79,11 @@ const KNOWN: &[(&str, &str)] = &[
     ),
     (
         "virtual_mailbox_*",
-        "chopar has no mailboxes: lead each address by an alias, such as NAME: lmtp:/run/dovecot/lmtp",
+        "chopar has no mailboxes: give each address an alias, such as NAME: lmtp:/run/dovecot/lmtp",
     ),
     (
         "virtual_transport",
-        "chopar has no mailboxes: lead each address by an alias, such as NAME: lmtp:/run/dovecot/lmtp",
+        "chopar has no mailboxes: give each address an alias, such as NAME: lmtp:/run/dovecot/lmtp",
     ),
     (
         "smtpd_milters",

@@ -482,7 +482,7 @@ fn the_daemon_of_a_machine_obtains_the_certificate_unless_it_is_not_wanted_or_sa
     assert!(toml(&new).contains("\n[acme]\nenabled = true\n"));
     assert_says(
         &new,
-        "to whose terms of service this agrees (--no-certificate leaves that out)",
+        "this agrees to its terms of service (--no-certificate omits it)",
     );
     assert!(!toml(&planned(&wishes(), &machine())).contains("[acme]"));
     let folder = Machine {
