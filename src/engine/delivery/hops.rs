@@ -47,7 +47,7 @@ pub(in crate::engine) struct Hop {
     pub(in crate::engine) name: NextHop,
     /// Messages that are not in the line: they wait for a later time, are held, or are on their way there.
     away: BTreeSet<QueueId>,
-    /// Messages that are due, oldest first. Each that waits for the hop is here or away.
+    /// Messages that are due and not held, oldest first. Each that waits for the hop is here or away.
     pub(super) ready: Waiting,
     pub(in crate::engine) sessions: HopSessions,
     /// Failures in a row to get through.
@@ -95,12 +95,6 @@ impl HopSessions {
 }
 
 impl Hop {
-    /// A message is in the line no more.
-    pub(super) fn set_aside(&mut self, message: QueueId) {
-        self.ready.remove(message);
-        self.away.insert(message);
-    }
-
     /// Who is charged for a delivery session that sets out now: mail of users goes before that of clients, a hop that was got
     /// through to before one that may be dead, and hosts of one zone have one share.
     pub(super) fn holder(&self) -> Holder {
@@ -217,6 +211,14 @@ impl Hops {
             hop.ready.remove(message);
         }
         self.free_if_unused(id);
+    }
+
+    /// A message that waits for a hop is in its line no more.
+    pub(super) fn set_aside(&mut self, id: HopId, message: QueueId) {
+        if let Some(hop) = self.hops.get_mut(&id) {
+            hop.ready.remove(message);
+            hop.away.insert(message);
+        }
     }
 
     pub(super) fn push_ready(&mut self, id: HopId, message: QueueId, by_client: bool) {

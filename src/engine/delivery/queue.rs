@@ -153,9 +153,10 @@ impl Delivery {
         self.hops.push_ready(hop, id, by_client);
     }
 
-    /// The envelope that a new route needs cannot be read: for those that wait this was an attempt.
+    /// The envelope that a new route needs cannot be read: for those that wait this was an attempt. One that is held is
+    /// routed when it is released.
     pub(super) fn defer_unrouted(&mut self, id: QueueId, fx: &mut Effects) {
-        let Some(entry) = fx.index.get_mut(id) else {
+        let Some(entry) = fx.index.get_mut(id).filter(|entry| !entry.held) else {
             return;
         };
         let expired = fx.now.wall.since(entry.arrived) > fx.config.delivery.give_up_after;
@@ -259,16 +260,21 @@ impl Delivery {
             return;
         };
         entry.held = held;
-        if !held {
-            let (hops, warned) = (entry.waiting_hops(), entry.warned);
-            let age = fx.now.wall.since(entry.arrived);
-            for hop in hops {
-                self.message_due(id, hop, fx);
+        if held {
+            // What becomes of its next hops is nothing to it: nobody sets out for it, and it does not grow too old there.
+            for hop in entry.open_hops() {
+                self.hops.set_aside(hop, id);
             }
-            // The warning that came due while it was held is due now.
-            if !warned && age >= fx.config.delivery.warn_after {
-                fx.timers.set(fx.now.instant, Timer::Warn(id));
-            }
+            return;
+        }
+        let (hops, warned) = (entry.waiting_hops(), entry.warned);
+        let age = fx.now.wall.since(entry.arrived);
+        for hop in hops {
+            self.message_due(id, hop, fx);
+        }
+        // The warning that came due while it was held is due now.
+        if !warned && age >= fx.config.delivery.warn_after {
+            fx.timers.set(fx.now.instant, Timer::Warn(id));
         }
     }
 
