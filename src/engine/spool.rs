@@ -331,7 +331,8 @@ impl Spool {
     }
 
     /// How far a message is, for a copy of it. Outcomes that are on their way to the disk are in it, for they come to
-    /// lie before the copy and go with the segment that they are in.
+    /// lie before the copy and go with the segment that they are in. A DSN that is being made is not: a crash may yet
+    /// take it.
     fn progress(&self, id: QueueId, at: Timestamp, fx: &Effects) -> Option<OutcomeRecord> {
         let entry = fx.index.get(id)?;
         let mut recipients = Vec::new();
@@ -348,10 +349,12 @@ impl Spool {
             };
             recipients.push((u32::try_from(index).unwrap_or(u32::MAX), outcome));
         }
+        let mut warned = entry.told;
         for committing in self.tickets.values() {
             if let Committing::Outcome { record, .. } = committing
                 && record.id == id
             {
+                warned |= record.warned;
                 recipients
                     .retain(|(index, _)| !record.recipients.iter().any(|(at, _)| at == index));
                 recipients.extend(record.recipients.iter().cloned());
@@ -362,7 +365,7 @@ impl Spool {
             id,
             at,
             recipients,
-            warned: entry.warned,
+            warned,
             done: false,
         })
     }

@@ -35,8 +35,10 @@ pub struct Queued {
     pub since: Instant,
     /// Whether an operator holds it.
     pub held: bool,
-    /// Whether its sender was told of the delay.
+    /// Whether its sender was told of the delay, or is about to be.
     pub warned: bool,
+    /// Whether that is on the disk.
+    pub told: bool,
     /// Whether an unauthenticated client caused it: it has no claim to what is kept for users.
     pub by_client: bool,
     /// The user of this machine whose process submitted it.

@@ -48,6 +48,7 @@ impl Delivery {
             since: fx.now.instant,
             held: false,
             warned: envelope.reverse_path.is_null(),
+            told: false,
             by_client: is_by_client(&fx.config, &envelope.origin),
             submitter: submitter(&envelope.origin),
             recipients: states.into(),
@@ -102,6 +103,7 @@ impl Delivery {
             since: fx.now.instant,
             held,
             warned: warned || null,
+            told: warned,
             by_client: is_by_client(&fx.config, &envelope.origin),
             submitter: submitter(&envelope.origin),
             recipients: states.into(),
@@ -202,6 +204,7 @@ impl Delivery {
             return;
         };
         entry.warned |= warned;
+        entry.told |= warned;
         for (at, outcome) in recipients {
             let Some(state) = entry.recipients.get_mut(at as usize) else {
                 continue;
