@@ -286,11 +286,7 @@ impl Dsns {
             };
             pending.record.done = false;
         }
-        if std::mem::take(&mut pending.record.warned)
-            && let Some(entry) = fx.index.get_mut(id)
-        {
-            entry.warned = false;
-        }
+        unmark(&mut pending, fx);
         // Only a delay has a record without recipients.
         if pending.record.recipients.is_empty() {
             let again = fx
@@ -318,6 +314,10 @@ impl Dsns {
         };
         let rows = self.rows(&pending, &envelope, delivery, fx);
         if rows.is_empty() {
+            // Nobody is told that it is late: the one DSN that its sender may get is still to come.
+            if pending.record.recipients.is_empty() {
+                unmark(&mut pending, fx);
+            }
             return self.finish(pending, fx);
         }
         self.note_only_dsn(&mut pending, &envelope, &rows, fx);
@@ -616,6 +616,15 @@ impl Dsns {
             })));
         }
         self.start_next(fx);
+    }
+}
+
+/// The sender was not told after all.
+fn unmark(pending: &mut PendingDsn, fx: &mut Effects) {
+    if std::mem::take(&mut pending.record.warned)
+        && let Some(entry) = fx.index.get_mut(pending.record.id)
+    {
+        entry.warned = false;
     }
 }
 

@@ -330,7 +330,8 @@ impl Spool {
     }
 
     /// The progress of a message, for a copy of it. Outcomes on their way to the disk are included, because they
-    /// precede the copy and are deleted with their segment.
+    /// precede the copy and are deleted with their segment. A DSN that is still being made is not included: a crash may
+    /// lose it.
     fn progress(&self, id: QueueId, at: Timestamp, fx: &Effects) -> Option<OutcomeRecord> {
         let entry = fx.index.get(id)?;
         let mut recipients = Vec::new();
@@ -347,10 +348,12 @@ impl Spool {
             };
             recipients.push((u32::try_from(index).unwrap_or(u32::MAX), outcome));
         }
+        let mut warned = entry.told;
         for committing in self.tickets.values() {
             if let Committing::Outcome { record, .. } = committing
                 && record.id == id
             {
+                warned |= record.warned;
                 recipients
                     .retain(|(index, _)| !record.recipients.iter().any(|(at, _)| at == index));
                 recipients.extend(record.recipients.iter().cloned());
@@ -361,7 +364,7 @@ impl Spool {
             id,
             at,
             recipients,
-            warned: entry.warned,
+            warned,
             done: false,
         })
     }

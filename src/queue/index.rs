@@ -35,8 +35,10 @@ pub struct Queued {
     pub since: Instant,
     /// Whether an operator holds it.
     pub held: bool,
-    /// Whether a delay DSN was sent.
+    /// Whether a delay DSN was sent, or is being made.
     pub warned: bool,
+    /// Whether `warned` is on the disk.
+    pub told: bool,
     /// Whether an unauthenticated client caused it: then it may not use what is reserved for users.
     pub by_client: bool,
     /// The user of this machine whose process submitted it.

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use chopar::config::Folder;
-use chopar::engine::event::{ConnId, Endpoint, Event, Listener, Lost};
+use chopar::config::{Config, Folder, SystemDefaults};
+use chopar::engine::event::{ConnId, Endpoint, Event, Listener, Lost, MessageReader, Reloaded};
 use chopar::limits::DELIVERY_TURN_MESSAGES;
+use chopar::queue::{Location, Part, ReadContent, ReadError};
+use chopar::queue_id::QueueId;
 
 use crate::stage::{PENCIL, ROUTE, Scene, Stage, act};
 
@@ -30,6 +33,8 @@ struct Post {
     silent: Vec<ConnId>,
     /// Connections that stood.
     connections: usize,
+    /// Whether the envelopes that new routes need cannot be read.
+    is_unreadable: bool,
 }
 
 #[derive(Default)]
@@ -39,27 +44,31 @@ struct Far {
     recipients: Vec<String>,
 }
 
+fn folder(keys: &str, tables: &str) -> Folder {
+    let mut folder = Folder::default();
+    let toml = format!(
+        "hostname = \"mx.us.example\"\ndns.servers = [\"192.0.2.53\"]\n{keys}\n{tables}\n\
+         [relay]\nnetworks = [\"203.0.113.0/24\"]\n"
+    );
+    folder.insert_file("chopar.toml", toml.into());
+    folder.insert_file("domains/us.example/users", PENCIL.into());
+    for (domain, aliases) in [
+        ("one.example", "a: a@far.example\n"),
+        ("two.example", "b: b@far.example\n"),
+    ] {
+        folder.insert_file(&format!("domains/{domain}/aliases"), aliases.into());
+    }
+    folder
+}
+
 const CLIENT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 const LATER: &str = "450 4.2.0 later\r\n";
 const OK: &str = "250 ok\r\n";
 
 impl Post {
     fn new(keys: &str, tables: &str, greeting: &'static str, answer: Answer) -> Self {
-        let mut folder = Folder::default();
-        let toml = format!(
-            "hostname = \"mx.us.example\"\ndns.servers = [\"192.0.2.53\"]\n{keys}\n{tables}\n\
-             [relay]\nnetworks = [\"203.0.113.0/24\"]\n"
-        );
-        folder.insert_file("chopar.toml", toml.into());
-        folder.insert_file("domains/us.example/users", PENCIL.into());
-        for (domain, aliases) in [
-            ("one.example", "a: a@far.example\n"),
-            ("two.example", "b: b@far.example\n"),
-        ] {
-            folder.insert_file(&format!("domains/{domain}/aliases"), aliases.into());
-        }
         Self {
-            stage: Stage::new("mx.us.example", &folder, 7),
+            stage: Stage::new("mx.us.example", &folder(keys, tables), 7),
             heard: String::new(),
             greeting,
             answer,
@@ -69,6 +78,7 @@ impl Post {
             is_silent: None,
             silent: Vec::new(),
             connections: 0,
+            is_unreadable: false,
         }
     }
 
@@ -177,6 +187,21 @@ impl Post {
         self.say(tool, request)
     }
 
+    /// Other routes are in force from now on.
+    fn reload(&mut self, tables: &str) {
+        let defaults = SystemDefaults {
+            hostname: "mx.us.example".to_owned(),
+            resolv_conf: String::new(),
+        };
+        let config = Config::parse(&folder("", tables), &defaults).expect("a configuration");
+        self.stage.handle(Event::Reloaded(Reloaded {
+            config: Arc::new(config),
+            conn: None,
+            unchanged: Vec::new(),
+        }));
+        self.act();
+    }
+
     /// How often these were asked for, where that is the same for all.
     fn times_asked(&self) -> (usize, Option<usize>) {
         let mut times = self.asked.values().copied();
@@ -203,6 +228,20 @@ impl Scene for Post {
 
     fn on_close(&mut self, conn: ConnId) {
         self.far.remove(&conn);
+    }
+
+    fn on_read(
+        &mut self,
+        reader: MessageReader,
+        id: QueueId,
+        location: Location,
+        part: Part,
+    ) -> Option<Result<ReadContent, ReadError>> {
+        let is_rerouted = matches!(reader, MessageReader::Reroute(_));
+        Some(match self.is_unreadable && is_rerouted {
+            true => Err(ReadError::Damaged),
+            false => self.stage.read(id, location, part),
+        })
     }
 
     fn on_connect(&mut self, conn: ConnId, to: &Endpoint) {
@@ -404,4 +443,59 @@ fn a_session_that_has_had_its_turn_makes_room_for_another_next_hop_and_for_nobod
         let place = post.got.iter().position(|to| *to == last);
         assert_eq!(place, others_wait.then_some(turn));
     }
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+#[test]
+fn what_is_held_is_not_tried_and_not_given_up_however_long_its_next_hop_is_dead() {
+    for is_dead_before in [true, false] {
+        let mut post = Post::to_one_host(PIPELINING, |_, _, _| OK);
+        post.is_silent = Some("203.0.113.25");
+        post.submit(
+            Listener::Submit,
+            "pencil@us.example",
+            &["held@far.example".to_owned()],
+        );
+        // It waits in the line of its next hop, which nobody has got through to, or is known to be dead.
+        if is_dead_before {
+            post.pass(Duration::from_secs(3_600));
+        }
+        let answer = post.control(r#"{"do":"hold","which":"all"}"#);
+        assert!(answer.contains("\"count\":1"), "{answer}");
+        post.pass(Duration::from_secs(3_600));
+        let tried = post.silent.len();
+        assert!(tried > 0);
+        post.pass(6 * DAY);
+        assert_eq!((post.silent.len(), post.got.len()), (tried, 0));
+        assert_eq!(post.stage.engine.queue_len(), 1);
+        assert_eq!(post.stage.engine.counters().failed, 0);
+        // It leaves once it is released.
+        post.is_silent = None;
+        let answer = post.control(r#"{"do":"release","which":"all"}"#);
+        assert!(answer.contains("\"count\":1"), "{answer}");
+        post.pass(Duration::from_secs(60));
+        assert_eq!(post.got, ["held@far.example"]);
+        assert_eq!(post.stage.engine.queue_len(), 0);
+    }
+}
+
+#[test]
+fn what_is_held_is_not_given_up_because_a_new_route_cannot_be_worked_out() {
+    let mut post = Post::to_one_host(PIPELINING, |_, _, _| OK);
+    post.is_silent = Some("203.0.113.25");
+    let to = ["held@far.example".to_owned()];
+    post.submit(Listener::Submit, "pencil@us.example", &to);
+    post.control(r#"{"do":"hold","which":"all"}"#);
+    post.pass(6 * DAY);
+    post.is_unreadable = true;
+    post.reload("[[route]]\ndomain = \"*\"\nvia = [\"smtp://203.0.113.26\"]\n");
+    post.pass(DAY);
+    assert_eq!(post.stage.engine.queue_len(), 1);
+    assert_eq!(post.stage.engine.counters().failed, 0);
+    post.is_unreadable = false;
+    post.control(r#"{"do":"release","which":"all"}"#);
+    post.pass(Duration::from_secs(60));
+    assert_eq!(post.got, to);
+    assert_eq!(post.stage.engine.queue_len(), 0);
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use chopar::address::{Domain, Mailbox};
 use chopar::auth::{arc, spf};
-use chopar::engine::event::Listener;
+use chopar::engine::event::{Event, Listener};
+use chopar::queue::JournalCompletion;
 
 use crate::authenticity::signed;
 use crate::stage::{RELAY, rewriter};
@@ -450,5 +451,55 @@ fn the_postmaster_of_this_machine_gets_mail_under_a_name_of_this_machine() {
             sent[0].from
         );
     }
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_sender_who_is_told_once_at_most_is_told_of_a_failure_behind_a_long_hold() {
+    for is_held in [false, true] {
+        let mut world = World::new();
+        world.says_to_rcpt = "450 4.2.0 later\r\n";
+        // Nothing shows that the sender has sent it.
+        let reply = world.bring("a@author.example", &["ann@us.example"], MESSAGE);
+        assert!(reply.starts_with("250 2.0.0 "), "{reply}");
+        if is_held {
+            world.control(r#"{"do":"hold","which":"all"}"#);
+        }
+        // A sender who is known would be told of the delay when it is released.
+        world.pass(Duration::from_secs(6 * 3_600), |_| false);
+        world.says_to_rcpt = "550 5.1.1 nobody\r\n";
+        world.control(r#"{"do":"release","which":"all"}"#);
+        world.pass(Duration::from_secs(5 * 3_600), |_| false);
+        let is_dsn = |line: &&String| line.starts_with("event=dsn ");
+        let told: Vec<&String> = world.logged.iter().filter(is_dsn).collect();
+        assert_eq!(told.len(), 1, "held: {is_held}: {:?}", world.logged);
+        assert!(told[0].contains("action=failed"), "{}", told[0]);
+        world.nothing_is_left();
+    }
+}
+
+#[test]
+fn a_copy_of_a_message_does_not_say_that_its_sender_was_told_before_the_dsn_is_on_the_disk() {
+    let mut world = World::new();
+    // Nothing shows that the sender has sent it: there is one DSN at most, whoever fails.
+    world.says_to_rcpt = "450 4.2.0 later\r\n";
+    let to = ["ann@us.example", "own@two.example"];
+    let reply = world.bring("a@author.example", &to, MESSAGE);
+    assert!(reply.starts_with("250 2.0.0 "), "{reply}");
+    let messages = world.stage.engine.queue_ids();
+    world.says_to_rcpt = "550 5.1.1 nobody\r\n";
+    world.is_disk_slow = true;
+    world.control(r#"{"do":"flush","which":"all"}"#);
+    let is_dsn = |line: &&String| line.starts_with("event=dsn ");
+    assert_eq!(world.logged.iter().filter(is_dsn).count(), 1);
+    let crowded = JournalCompletion::Crowded { messages };
+    world.stage.handle(Event::Stored(crowded));
+    world.act();
+    // A crash may take the DSN: then whoever fails again is told of.
+    let told: Vec<bool> = world.copied.iter().map(|copied| copied.warned).collect();
+    assert_eq!(told, [false]);
+    world.write();
+    world.pass(Duration::from_secs(60), |_| false);
+    assert_eq!(world.logged.iter().filter(is_dsn).count(), 1);
     world.nothing_is_left();
 }

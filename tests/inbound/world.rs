@@ -11,7 +11,7 @@ use chopar::dns::{Answer, NoRecords, Question, RecordKind, Records, SocketId};
 use chopar::engine::event::{ConnId, Endpoint, Event, JobId, Listener, Lost, Work, WorkResult};
 use chopar::mail::header::{Header, HeaderScanner, Scan};
 use chopar::policy::authenticity::{Circumstances, Examination, ExaminationStep, Findings};
-use chopar::queue::{JournalCommand, MessageBody, MessageRecord, Record};
+use chopar::queue::{JournalCommand, MessageBody, MessageRecord, OutcomeRecord, Record};
 
 use crate::stage::query::Query;
 use crate::stage::{PENCIL, RELAY, ROUTE, Scene, Stage, act};
@@ -42,8 +42,16 @@ pub(crate) struct World {
     far: BTreeMap<ConnId, Far>,
     /// What the far host took.
     pub(crate) sent: Vec<Sent>,
+    /// What it says to RCPT.
+    pub(crate) says_to_rcpt: &'static str,
     /// Messages as they were queued.
     pub(crate) queued: Vec<MessageRecord>,
+    /// How far messages were that were copied to a newer segment.
+    pub(crate) copied: Vec<OutcomeRecord>,
+    /// Whether the disk takes its time, until [`World::write`].
+    pub(crate) is_disk_slow: bool,
+    /// What it has to write.
+    stores: Vec<JournalCommand>,
     pub(crate) discarded: usize,
     /// Lines of the log.
     pub(crate) logged: Vec<String>,
@@ -112,7 +120,11 @@ impl World {
             heard: Vec::new(),
             far: BTreeMap::new(),
             sent: Vec::new(),
+            says_to_rcpt: "250 ok\r\n",
             queued: Vec::new(),
+            copied: Vec::new(),
+            is_disk_slow: false,
+            stores: Vec::new(),
             discarded: 0,
             logged: Vec::new(),
             is_slow: false,
@@ -248,6 +260,18 @@ impl World {
         }
     }
 
+    /// A queue tool of the operator's asks for something.
+    pub(crate) fn control(&mut self, request: &str) {
+        let tool = self.stage.accept(Listener::Control, STRANGER.into());
+        let conn = tool.expect("a tool");
+        let line = format!("{request}\n");
+        let bytes = line.as_bytes();
+        self.stage.handle(Event::Bytes { conn, bytes });
+        self.act();
+        self.stage.lose(conn, Lost::Eof);
+        self.act();
+    }
+
     /// The workers do what they have to do.
     pub(crate) fn work(&mut self) {
         self.is_slow = false;
@@ -258,7 +282,16 @@ impl World {
         self.act();
     }
 
-    fn act(&mut self) {
+    /// The disk writes what it has to.
+    pub(crate) fn write(&mut self) {
+        self.is_disk_slow = false;
+        for command in std::mem::take(&mut self.stores) {
+            self.stage.store(command);
+        }
+        self.act();
+    }
+
+    pub(crate) fn act(&mut self) {
         act(self);
     }
 
@@ -269,6 +302,7 @@ impl World {
                 ..
             } => self.queued.push(message.clone()),
             JournalCommand::BodyDiscard { .. } => self.discarded += 1,
+            JournalCommand::CopyForward { progress, .. } => self.copied.push(progress.clone()),
             _ => {}
         }
     }
@@ -369,7 +403,7 @@ impl Scene for World {
         if Some(conn) == self.client {
             self.heard.extend_from_slice(&bytes);
         } else if let Some(far) = self.far.get_mut(&conn) {
-            let reply = far.on_bytes(&bytes, &mut self.sent);
+            let reply = far.on_bytes(&bytes, self.says_to_rcpt, &mut self.sent);
             self.stage.answer(conn, reply);
         }
     }
@@ -388,7 +422,10 @@ impl Scene for World {
 
     fn on_store(&mut self, command: JournalCommand) {
         self.note(&command);
-        self.stage.store(command);
+        match self.is_disk_slow {
+            true => self.stores.push(command),
+            false => self.stage.store(command),
+        }
     }
 
     fn on_query(&mut self, socket: SocketId, to: SocketAddr, query: &[u8]) {
@@ -411,7 +448,7 @@ impl Scene for World {
 }
 
 impl Far {
-    fn on_bytes(&mut self, bytes: &[u8], sent: &mut Vec<Sent>) -> String {
+    fn on_bytes(&mut self, bytes: &[u8], to_rcpt: &'static str, sent: &mut Vec<Sent>) -> String {
         let mut reply = String::new();
         for &byte in bytes {
             self.line.push(byte);
@@ -444,9 +481,10 @@ impl Far {
                     "250 ok\r\n"
                 }
                 Some("RCPT") => {
-                    self.current.to.push(path());
-                    "250 ok\r\n"
+                    self.current.to.extend(to_rcpt.starts_with('2').then(path));
+                    to_rcpt
                 }
+                Some("DATA") if self.current.to.is_empty() => "554 nobody\r\n",
                 Some("DATA") => {
                     self.in_body = true;
                     "354 go\r\n"

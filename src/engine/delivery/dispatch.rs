@@ -225,9 +225,7 @@ impl Delivery {
             .clone()
             .unwrap_or_else(|| Arc::new(FailureCause::here("the next hop cannot be reached")));
         for message in expired {
-            if let Some(hop) = self.hops.get_mut(id) {
-                hop.set_aside(message);
-            }
+            self.hops.set_aside(id, message);
             self.give_up(message, id, &why, fx);
         }
     }

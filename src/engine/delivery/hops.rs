@@ -49,7 +49,7 @@ pub(in crate::engine) struct Hop {
     pub(in crate::engine) name: NextHop,
     /// Messages that are not in the line: they wait for a later time, are held, or are on their way there.
     away: BTreeSet<QueueId>,
-    /// Messages that are due, oldest first. Each that waits for the hop is here or away.
+    /// Messages that are due and not held, oldest first. Each that waits for the hop is here or away.
     pub(super) ready: Waiting,
     pub(in crate::engine) sessions: HopSessions,
     /// Failures in a row to get through.
@@ -97,12 +97,6 @@ impl HopSessions {
 }
 
 impl Hop {
-    /// A message is in the line no more.
-    pub(super) fn set_aside(&mut self, message: QueueId) {
-        self.ready.remove(message);
-        self.away.insert(message);
-    }
-
     /// The holder of a delivery session that starts now: mail of users goes before that of clients, a next hop that was
     /// reached before one that may be dead, and the hosts of one zone have one share.
     pub(super) fn holder(&self) -> Holder {
@@ -219,6 +213,14 @@ impl Hops {
             hop.ready.remove(message);
         }
         self.free_if_unused(id);
+    }
+
+    /// A message that waits for a hop is in its line no more.
+    pub(super) fn set_aside(&mut self, id: HopId, message: QueueId) {
+        if let Some(hop) = self.hops.get_mut(&id) {
+            hop.ready.remove(message);
+            hop.away.insert(message);
+        }
     }
 
     pub(super) fn push_ready(&mut self, id: HopId, message: QueueId, by_client: bool) {

@@ -48,6 +48,7 @@ impl Delivery {
             since: fx.now.instant,
             held: false,
             warned: envelope.reverse_path.is_null(),
+            told: false,
             by_client: is_by_client(&fx.config, &envelope.origin),
             submitter: submitter(&envelope.origin),
             recipients: states.into(),
@@ -102,6 +103,7 @@ impl Delivery {
             since: fx.now.instant,
             held,
             warned: warned || null,
+            told: warned,
             by_client: is_by_client(&fx.config, &envelope.origin),
             submitter: submitter(&envelope.origin),
             recipients: states.into(),
@@ -153,9 +155,10 @@ impl Delivery {
         self.hops.push_ready(hop, id, by_client);
     }
 
-    /// The envelope that a new route needs cannot be read: counts as an attempt for the waiting recipients.
+    /// The envelope that a new route needs cannot be read: counts as an attempt for the waiting recipients. A held
+    /// message is routed when it is released.
     pub(super) fn defer_unrouted(&mut self, id: QueueId, fx: &mut Effects) {
-        let Some(entry) = fx.index.get_mut(id) else {
+        let Some(entry) = fx.index.get_mut(id).filter(|entry| !entry.held) else {
             return;
         };
         let expired = fx.now.wall.since(entry.arrived) > fx.config.delivery.give_up_after;
@@ -201,6 +204,7 @@ impl Delivery {
             return;
         };
         entry.warned |= warned;
+        entry.told |= warned;
         for (at, outcome) in recipients {
             let Some(state) = entry.recipients.get_mut(at as usize) else {
                 continue;
@@ -259,16 +263,21 @@ impl Delivery {
             return;
         };
         entry.held = held;
-        if !held {
-            let (hops, warned) = (entry.waiting_hops(), entry.warned);
-            let age = fx.now.wall.since(entry.arrived);
-            for hop in hops {
-                self.message_due(id, hop, fx);
+        if held {
+            // What becomes of its next hops is nothing to it: nobody sets out for it, and it does not grow too old there.
+            for hop in entry.open_hops() {
+                self.hops.set_aside(hop, id);
             }
-            // The warning that came due while it was held is due now.
-            if !warned && age >= fx.config.delivery.warn_after {
-                fx.timers.set(fx.now.instant, Timer::Warn(id));
-            }
+            return;
+        }
+        let (hops, warned) = (entry.waiting_hops(), entry.warned);
+        let age = fx.now.wall.since(entry.arrived);
+        for hop in hops {
+            self.message_due(id, hop, fx);
+        }
+        // The warning that came due while it was held is due now.
+        if !warned && age >= fx.config.delivery.warn_after {
+            fx.timers.set(fx.now.instant, Timer::Warn(id));
         }
     }
 
