@@ -13,37 +13,37 @@
 //! | 0 | the vocabulary: addresses, dates, limits, … | no |
 //!
 //! All decisions are made by state machines that do no I/O and hold no clock. They take bytes, answers and the time,
-//! and say what they want done; only `shell` and `cli` do it. `tests/layering.rs` holds the floors.
+//! and say what they want done; only `shell` and `cli` do it. `tests/layering.rs` checks the floors.
 //!
 //! # The life of a message
 //!
 //! | | what happens | where |
 //! | --- | --- | --- |
-//! | 1 | A client connects; bytes are read, at most so many a turn. | `src/shell/event_loop.rs` `turn()`, `src/shell/event_loop/connections.rs` `accept_all()` |
-//! | 2 | Each event goes to the participant of the engine that it concerns; what one participant has to tell another is a note, handed on before the next event. | `src/engine/mod.rs` `route()` `hand()`, `src/engine/event.rs`, `src/engine/note.rs` |
-//! | | What the engine wants done is an action. One driver takes actions apart and has a world do them: the event loop, or the world of a test. | `src/engine/driver.rs` `settle()` `perform()`, `src/shell/event_loop/world.rs` `tell()` |
+//! | 1 | A client connects; the event loop reads bytes, up to a limit per turn. | `src/shell/event_loop.rs` `turn()`, `src/shell/event_loop/connections.rs` `accept_all()` |
+//! | 2 | The engine routes each event to its participant. Participants inform each other by notes, which are handed on before the next event. | `src/engine/mod.rs` `route()` `hand()`, `src/engine/event.rs`, `src/engine/note.rs` |
+//! | | The requests of the engine are actions. One driver interprets them and has a world perform them: the event loop, or the world of a test. | `src/engine/driver.rs` `settle()` `perform()`, `src/shell/event_loop/world.rs` `tell()` |
 //! | 3 | The session gets its banner; lines become commands, commands become questions to the owner of the session. | `src/engine/server/opening.rs` `greet()`, `src/smtp/command.rs` `parse()`, `src/smtp/server.rs` `advance()`, `src/smtp/server/commands.rs` `take_command()`, `src/engine/server/turn.rs` `on_request()` |
-//! | 4 | A sender or a recipient is taken or refused. Nobody has an unknown recipient: `UNKNOWN_RECIPIENT`. | `src/engine/server/verdict.rs` `sender_verdict()` `recipient_verdict()` `refusal_reply()`, `src/policy/relay.rs` `recipient()` `find()` |
-//! | 5 | The body comes in; its header decides who signs and whether it is examined. What does not fit in memory is streamed to the disk. | `src/engine/server/intake.rs` `on_body()` `end_header()`, `src/engine/server/message.rs` `on_header()` `message_whole()` |
+//! | 4 | A sender or a recipient is accepted or refused. The reply to an unknown recipient is `UNKNOWN_RECIPIENT`. | `src/engine/server/verdict.rs` `sender_verdict()` `recipient_verdict()` `refusal_reply()`, `src/policy/relay.rs` `recipient()` `find()` |
+//! | 5 | The body is received; its header decides which keys sign it and whether it is examined. A long body is streamed to the disk. | `src/engine/server/intake.rs` `on_body()` `end_header()`, `src/engine/server/message.rs` `on_header()` `message_whole()` |
 //! | 6 | An unauthenticated client's message is examined (SPF, DKIM, ARC, DMARC), and refused or marked. | `src/engine/server/authentication.rs` `examine()` `examination_answer()`, `src/policy/authenticity.rs` `judge()`, `src/policy/authority.rs` `release()` |
 //! | 7 | The hook is asked, fields are added, workers sign and seal. | `src/engine/server/hook.rs` `judge_by_hook()`, `src/engine/server/message.rs` `message_wanted()` `on_signed()`, `src/auth/arc/seal.rs` `prepare()` |
 //! | 8 | The journal writes the message and syncs. | `src/engine/spool.rs` `append()`, `src/shell/spool/journal_writer.rs` `batch()`, `src/queue/journal/commit.rs` `commit()` |
 //! | 9 | **The message is durable**: it enters the queue, and the 250 is released. | `src/engine/spool.rs` `on_stored()` `message_committed()`, `src/engine/server/message.rs` `on_stored()` |
-//! | 10 | It waits for its next hops; each that has something due gets delivery sessions. | `src/engine/delivery/queue.rs` `on_queued()` `hop_for()`, `src/policy/route.rs` `next_hop()`, `src/engine/delivery/dispatch.rs` `dispatch()` |
+//! | 10 | It waits for its next hops; each next hop with due messages gets delivery sessions. | `src/engine/delivery/queue.rs` `on_queued()` `hop_for()`, `src/policy/route.rs` `next_hop()`, `src/engine/delivery/dispatch.rs` `dispatch()` |
 //! | 11 | Hosts and addresses are found and tried in order. | `src/engine/delivery/search.rs` `on_mx()` `try_next()`, `src/dns/mx.rs` `mail_hosts()` |
 //! | 12 | The message is sent, and the replies become a result for each recipient. | `src/engine/delivery/carry.rs` `begin_transaction()`, `src/smtp/client.rs` `on_bytes()`, `src/smtp/client/envelope.rs` `begin()` `on_dot_reply()` |
 //! | 13 | **The delivery result is recorded**, before the session takes another message. | `src/engine/delivery/outcome.rs` `on_transaction_done()` `record_results()`, `src/engine/spool.rs` `record()`, `src/engine/delivery/queue.rs` `on_recorded()` |
-//! | 14 | **A DSN is written**, where the sender is owed one; it is a message of its own, and the result is recorded behind it. | `src/engine/delivery/outcome.rs` `settle_outcomes()`, `src/engine/dsn.rs` `notify()` `compose()`, `src/mail/dsn.rs` `build()` |
-//! | 15 | A message that is owed to nobody any more leaves the queue. | `src/engine/delivery/queue.rs` `finish_message()`, `src/engine/spool.rs` `finish()` |
+//! | 14 | **A DSN is written**, if the sender is owed one; it is a message of its own, and the result is recorded after it. | `src/engine/delivery/outcome.rs` `settle_outcomes()`, `src/engine/dsn.rs` `notify()` `compose()`, `src/mail/dsn.rs` `build()` |
+//! | 15 | A message without open recipients leaves the queue. | `src/engine/delivery/queue.rs` `finish_message()`, `src/engine/spool.rs` `finish()` |
 //!
-//! # Questions that are asked often
+//! # Frequently asked questions
 //!
 //! | question | answer |
 //! | --- | --- |
 //! | In which function is a recipient refused? | `src/engine/server/verdict.rs` `recipient_verdict()`; the reply of each cause is in `src/engine/server/verdict.rs` `refusal_reply()`, the cause in `src/policy/relay.rs` `recipient()` |
-//! | Where does a `5.1.1` come from? | Search for it in `src/smtp/reply.rs`: each reply of ours is a row with its code. What a next hop said is read by `src/smtp/reply.rs` `status()`. A program of an alias: `src/shell/helper/lmtp.rs` `of_program()` |
-//! | What decides `cv=` of a new ARC set? | `src/auth/arc/sets.rs` `status()`, of the verdict that `src/auth/arc/verify.rs` `outcome()` gives; `src/auth/arc/seal.rs` `prepare()` writes it |
-//! | Which timeout ends a session that is idle? | `src/smtp/server.rs` `timeout()`, with values of `src/limits.rs`; `src/engine/server/turn.rs` `set_deadline()` sets it, `src/engine/server/closing.rs` `on_timeout()` ends the session. Of a delivery session: `src/smtp/client.rs` `timeout()`, `src/engine/delivery/leaving.rs` `on_timeout()` |
+//! | Where does a `5.1.1` come from? | Search for it in `src/smtp/reply.rs`: each reply of ours is a row with its code. The reply of a next hop is read by `src/smtp/reply.rs` `status()`. A program of an alias: `src/shell/helper/lmtp.rs` `of_program()` |
+//! | What decides `cv=` of a new ARC set? | `src/auth/arc/sets.rs` `status()`, from the verdict of `src/auth/arc/verify.rs` `outcome()`; `src/auth/arc/seal.rs` `prepare()` writes it |
+//! | Which timeout ends an idle session? | `src/smtp/server.rs` `timeout()`, with values from `src/limits.rs`; `src/engine/server/turn.rs` `set_deadline()` sets it, `src/engine/server/closing.rs` `on_timeout()` ends the session. Of a delivery session: `src/smtp/client.rs` `timeout()`, `src/engine/delivery/leaving.rs` `on_timeout()` |
 //! | How does SIGHUP reach the aliases? | `src/shell/process/signals.rs` `take()`, `src/shell/event_loop.rs` `on_signals()`, `src/shell/event_loop/periodic.rs` `read_configuration()`, `src/shell/files/loading.rs` `read()`, `src/config/mod.rs` `parse()`, `src/engine/mod.rs` `reconfigure()`; from then on `src/policy/relay.rs` `find()` reads the new `Config` |
 //! | Which function decides a section of an RFC? | The index is [`standards`] |
 //!
@@ -51,10 +51,10 @@
 //!
 //! | thread or process | what it does | where |
 //! | --- | --- | --- |
-//! | event loop, the main thread | polls, reads, writes, runs the engine; never waits for a disk's sync or a computation | `src/shell/event_loop.rs` `run()` |
+//! | event loop, the main thread | polls, reads, writes, runs the engine; never waits for a sync or a computation | `src/shell/event_loop.rs` `run()` |
 //! | journal writer | appends, syncs, keeps the segments | `src/shell/spool/journal_writer.rs` `serve()` |
-//! | workers, as many as cores | signatures, verification, passwords | `src/shell/workers.rs` `work()` |
-//! | drop | submits what `sendmail` left while the daemon was down | `src/shell/spool/drop_folder/run.rs` `run()` |
+//! | workers, one per core | signatures, verification, passwords | `src/shell/workers.rs` `work()` |
+//! | drop | submits the messages that `sendmail` left while the daemon was down | `src/shell/spool/drop_folder/run.rs` `run()` |
 //! | renewal | obtains and renews certificates | `src/shell/renewals.rs` `start()`, `src/setup/acme/renewal.rs` `run()` |
 //! | helper, a process of its own outside of the sandbox | programs, hooks and maildirs, a thread for each session | `src/shell/helper/serve.rs` `serve()` |
 //!
@@ -62,13 +62,13 @@
 //!
 //! | to add | begin at | then |
 //! | --- | --- | --- |
-//! | an SMTP extension | `src/smtp/server/commands.rs` `greet()`, `src/smtp/command.rs` `mail()` `rcpt()` | what is kept: `src/envelope.rs`, `src/queue/codec.rs`; the next hop: `src/smtp/client/extensions.rs` `parse()`, `src/smtp/client/envelope.rs` `write_mail()`; a dialogue in `tests/dialogs`; `src/standards.rs` |
-//! | a configuration key | `src/config/settings.rs` | the type: `src/config/mod.rs`; `src/config/tests/keys.rs`; `man/chopar.toml.5`; where it takes a restart, `src/shell/event_loop/fixed.rs` `differing()` |
+//! | an SMTP extension | `src/smtp/server/commands.rs` `greet()`, `src/smtp/command.rs` `mail()` `rcpt()` | the stored data: `src/envelope.rs`, `src/queue/codec.rs`; the next hop: `src/smtp/client/extensions.rs` `parse()`, `src/smtp/client/envelope.rs` `write_mail()`; a dialogue in `tests/dialogs`; `src/standards.rs` |
+//! | a configuration key | `src/config/settings.rs` | the type: `src/config/mod.rs`; `src/config/tests/keys.rs`; `man/chopar.toml.5`; if a change takes a restart, `src/shell/event_loop/fixed.rs` `differing()` |
 //! | a command | `src/cli/mod.rs` | a file beside it; its example: `src/cli/help.rs` `with_example()`; `man/chopar.8`; `tests/commands.rs` |
 //! | a log event | `Line::new` where it happens; the form is in `src/engine/log.rs` | `man/chopar-log.7`, with each field |
 //! | a target of an alias | `src/config/target.rs` `parse()` | `src/destination.rs` `read()`, `src/policy/relay.rs` `follow()`, `src/engine/delivery/search.rs` `add_hosts()`, `src/shell/helper/lmtp.rs` `deliver()`, `man/chopar-aliases.5` |
-//! | a counter | `src/engine/counters.rs` | where it is counted; `src/engine/status/figures.rs`; `man/chopar-log.7` and `man/chopar-status.7` |
-//! | something that the engine can want done | `Action` in `src/engine/event.rs`, `src/engine/driver.rs` `perform()` | its event; the worlds: `src/shell/event_loop/world.rs`, `tests/stage/scene.rs`, `tests/sim/driven.rs`, `tests/sim/million.rs` |
+//! | a counter | `src/engine/counters.rs` | the code that counts; `src/engine/status/figures.rs`; `man/chopar-log.7` and `man/chopar-status.7` |
+//! | an action of the engine | `Action` in `src/engine/event.rs`, `src/engine/driver.rs` `perform()` | its event; the worlds: `src/shell/event_loop/world.rs`, `tests/stage/scene.rs`, `tests/sim/driven.rs`, `tests/sim/million.rs` |
 //! | a check of `chopar doctor` | `src/setup/doctor/checks.rs` | the facts: `src/setup/doctor/gather`; the judgement: `src/setup/doctor/judge/rules.rs`; `man/chopar.8`; `tests/e2e/doctor` |
 //!
 //! `tests/guide.rs` holds this page: every file that it names is there, and every function is in the file named before

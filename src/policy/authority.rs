@@ -1,32 +1,30 @@
-//! On whose authority a message leaves this host: the one way from a transaction to an envelope.
+//! The authority on which a message leaves this host: the only way from a transaction to an envelope.
 //!
-//! | authority | where its mail may go | what it needs |
+//! | authority | where its mail may go | condition |
 //! | --- | --- | --- |
-//! | a user, a host of `relay.networks`, a process of this machine | anywhere | to be that still when the message is whole |
+//! | a user, a host of `relay.networks`, a process of this machine | anywhere | the authority still holds when the message is complete |
 //! | an address of a served domain, or a role of this host | where the configuration says | the verdict of a finished examination |
 //! | a return address that we made (SRS) | to the sender that it was made for | the same, a use left, and the null reverse-path or a sender that SPF or DKIM vouches for |
 //!
-//! A [`Grant`] is what one forward-path rests on. Those of the recipients that were accepted make the [`Grants`] of a
-//! transaction, and [`Case::release`] is the only maker of a [`Released`], without which no message is queued for a
-//! client.
+//! A [`Grant`] is the authority for one forward-path. The grants of the accepted recipients are the [`Grants`] of a
+//! transaction. Only [`Case::release`] makes a [`Released`], and without one no message of a client is queued.
 //!
 //! **Verdicts of an examination.** Mail for a served domain is judged by the strictest DMARC rules among the domains of
-//! its accepted recipients and those to which their aliases lead; where none of them is served, by the default ones.
-//! What leaves for a client without authority of its own is subject to more, whatever those rules are: it needs an
-//! author that can be told, and neither author nor sender may be of a domain of ours that nothing shows to have sent
-//! it, because from here it would pass SPF for that domain anywhere. The same holds for an author who fails DMARC and
-//! would pass by SPF for a domain of ours, which is one of the same organization: the domain above a served one or
-//! above this host's name, or one beside it.
+//! its accepted recipients and those to which their aliases lead; if none of them is served, by the default rules. Mail
+//! that is forwarded for a client without authority of its own must meet further conditions, under any rules. It needs
+//! an author that can be determined. Neither author nor sender may be in a domain of ours without evidence that the
+//! domain sent the message, because from here it would pass SPF for that domain anywhere. The same holds for an author
+//! who fails DMARC and would pass by SPF for a domain of ours in the same organization: the domain above a served one
+//! or above this host's name, or one beside it.
 //!
-//! **Notifications** go to a sender that SPF or DKIM vouches for as it asks for them. To one that its domain disowns
-//! goes none; to any other one at most for a message, of failure, whatever it asked for, or a message to a hundred
-//! addresses that fail would be a hundred messages to a victim; and it returns the header alone, whatever was asked
-//! for.
+//! **DSNs** go to a sender that SPF or DKIM vouches for, as it requests them. A sender that its domain disowns gets
+//! none. Any other sender gets at most one DSN per message, about failure, whatever it requested: otherwise a message
+//! to a hundred invalid addresses would be a hundred messages to a victim. Such a DSN returns only the header, whatever
+//! was requested.
 //!
-//! **Cannot tell** is never yes: 451 where the cause is ours or the DNS's, 550 where it is the message's.
+//! **Unknown** is never yes: 451 if the cause is ours or the DNS's, 550 if it is the message's.
 //!
-//! Invariant: each recipient of a [`Released`] rests on a grant of its transaction, and each grant on what the table
-//! says.
+//! Invariant: each recipient of a [`Released`] has a grant of its transaction, and each grant follows the table.
 
 use std::collections::BTreeSet;
 use std::fmt;
