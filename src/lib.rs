@@ -13,7 +13,7 @@
 //! | 0 | the vocabulary: addresses, dates, limits, … | no |
 //!
 //! All decisions are made by state machines that do no I/O and hold no clock. They take bytes, answers and the time,
-//! and say what they want done; only `shell` and `cli` do it. `tests/layering.rs` checks the floors.
+//! and return actions; only `shell` and `cli` perform them. `tests/layering.rs` checks the floors.
 //!
 //! # The life of a message
 //!
@@ -71,11 +71,10 @@
 //! | an action of the engine | `Action` in `src/engine/event.rs`, `src/engine/driver.rs` `perform()` | its event; the worlds: `src/shell/event_loop/world.rs`, `tests/stage/scene.rs`, `tests/sim/driven.rs`, `tests/sim/million.rs` |
 //! | a check of `chopar doctor` | `src/setup/doctor/checks.rs` | the facts: `src/setup/doctor/gather`; the judgement: `src/setup/doctor/judge/rules.rs`; `man/chopar.8`; `tests/e2e/doctor` |
 //!
-//! `tests/guide.rs` holds this page: every file that it names is there, and every function is in the file named before
-//! it.
+//! `tests/guide.rs` checks this page: every file in it exists, and every function is in the file named before it.
 
 #![forbid(unsafe_code)]
-// What input could turn into a panic is denied; a proven exception carries its reason.
+// Lints deny code that input could make panic; a proven exception carries its reason.
 #![cfg_attr(
     not(test),
     deny(

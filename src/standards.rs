@@ -1,7 +1,7 @@
 //! Which function decides what a section of a standard asks for.
 //!
 //! A function in this index says `Decides RFC 5321 section 4.5.2.` in its doc comment, and a function that says so is
-//! in this index: `tests/guide.rs` holds the two against each other. Other comments that name a section explain the
+//! in this index: `tests/guide.rs` compares the two. Other comments that name a section explain the
 //! line below them. If the relay is stricter or wider than a standard, the module doc says so.
 //!
 //! Enhanced status codes are looked up as they appear on the wire: `"5.1.1"` in `src/smtp/reply.rs` is the row of a
@@ -186,10 +186,10 @@
 //! | 4.1.3 | which tags a seal may not have | `src/auth/arc/verify.rs` | `read_seal` |
 //! | 4.2.1 | how many sets a chain may have | `src/auth/arc/seal.rs` | `prepare` |
 //! | 4.4 | `cv=` of a new set | `src/auth/arc/sets.rs` | `status` |
-//! | 5.1 | whether a set is added, and what it holds | `src/auth/arc/seal.rs` | `prepare` |
+//! | 5.1 | whether a set is added, and its content | `src/auth/arc/seal.rs` | `prepare` |
 //! | 5.1.1 | what a seal covers | `src/auth/arc/verify.rs` | `seal_data` |
 //! | 5.2 | whether the sets can be a chain | `src/auth/arc/sets.rs` | `whole_sets` |
-//! | 5.2 | whether the chain holds | `src/auth/arc/verify.rs` | `outcome` |
+//! | 5.2 | whether the chain is valid | `src/auth/arc/verify.rs` | `outcome` |
 //! | 5.2.1 | a key that cannot be fetched | `src/auth/arc/verify.rs` | `judge` |
 //! | 7.2.1 | whether a trusted sealer excuses a failure | `src/policy/authenticity.rs` | `vouching` |
 //!
