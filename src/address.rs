@@ -23,28 +23,28 @@ pub struct Mailbox {
     domain: Domain,
 }
 
-/// The reverse-path of a transaction: where notifications go.
+/// The reverse-path of a transaction: the recipient of DSNs.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum ReversePath {
-    /// `<>`: nobody is to be told anything.
+    /// `<>`: no DSN is sent.
     Null,
     /// Notifications go here.
     Mailbox(Mailbox),
 }
 
-/// Why a text is no address.
+/// Why a text is not an address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AddressError {
-    /// Nothing is there.
+    /// The text is empty.
     Empty,
     /// No `@domain` behind the local part.
     NoDomain,
     /// The local part is neither atoms and dots nor a quoted string, at this byte.
     LocalPart {
-        /// Offset of the first byte that cannot stand there.
+        /// Offset of the first invalid byte.
         at: usize,
     },
-    /// The domain is no sequence of labels, nor an address literal.
+    /// The domain is neither a sequence of labels nor an address literal.
     Domain,
     /// Over the bounds of RFC 5321 section 4.5.3.1.
     TooLong {
@@ -161,7 +161,7 @@ impl Domain {
     }
 }
 
-/// To look it up by a part of a name.
+/// For look-ups by a part of a name.
 impl Borrow<str> for Domain {
     fn borrow(&self) -> &str {
         &self.0
@@ -175,11 +175,11 @@ impl fmt::Display for Domain {
 }
 
 impl Mailbox {
-    /// Parses `local-part@domain`; UTF-8 is taken in both halves.
+    /// Parses `local-part@domain`; UTF-8 is accepted in both halves.
     ///
-    /// Wider than RFC 5321 section 4.1.2: dots may stand anywhere in a local part, since there are mailboxes that are
-    /// called so, and a local part is as long as the path allows (section 4.5.3.1 asks not to refuse one for its length
-    /// alone), since senders of many messages write the recipient into it.
+    /// Wider than RFC 5321 section 4.1.2: dots may occur anywhere in a local part, because such mailboxes exist. A
+    /// local part may be as long as the path allows (section 4.5.3.1 asks not to refuse one for its length alone),
+    /// because bulk senders write the recipient into it.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         if text.is_empty() {
             return Err(AddressError::Empty);
@@ -194,8 +194,8 @@ impl Mailbox {
             None if rest.is_empty() => return Err(AddressError::NoDomain),
             None => return Err(AddressError::LocalPart { at }),
         };
-        // A dot behind a name says that it is whole (RFC 1034 section 3.1); no address has one (RFC 5321 section
-        // 2.3.5).
+        // A dot behind a name marks it as complete (RFC 1034 section 3.1); addresses are written without (RFC 5321
+        // section 2.3.5).
         let text = text.strip_suffix('.').unwrap_or(text);
         Ok(Self {
             text: text.into(),
@@ -204,7 +204,7 @@ impl Mailbox {
         })
     }
 
-    /// The mailbox of a local part at a domain; fails where the local part is none.
+    /// The mailbox of a local part at a domain; fails if the local part is invalid.
     pub fn new(local_part: &str, domain: &Domain) -> Result<Self, AddressError> {
         Self::parse(&format!("{local_part}@{domain}"))
     }
@@ -243,14 +243,13 @@ impl Mailbox {
         format!("{}@{}", self.local_part(), self.domain)
     }
 
-    /// Whether both are the same address to everybody: the case of a domain says nothing, that of a local part is for
-    /// its own host to judge.
-    /// Decides RFC 5321 section 2.4.
+    /// Whether both are the same address for every host: the case of a domain does not matter, that of a local part
+    /// only its own host can judge. Decides RFC 5321 section 2.4.
     pub fn is_equal(&self, other: &Self) -> bool {
         self.domain == other.domain && self.local_part() == other.local_part()
     }
 
-    /// Whether both name the same mailbox of a served domain (case and quoting do not count).
+    /// Whether both name the same mailbox of a served domain (ignoring case and quoting).
     pub fn is_same(&self, other: &Self) -> bool {
         self.domain == other.domain && self.local_key() == other.local_key()
     }
@@ -286,7 +285,7 @@ impl ReversePath {
         }
     }
 
-    /// The mailbox, where there is one.
+    /// The mailbox, if there is one.
     pub fn mailbox(&self) -> Option<&Mailbox> {
         match self {
             Self::Null => None,
@@ -338,7 +337,7 @@ fn composed(text: String) -> String {
         .into_owned()
 }
 
-/// Whether `c` may stand in an atom (RFC 5322 section 3.2.3, RFC 6532 section 3.2).
+/// Whether `c` may occur in an atom (RFC 5322 section 3.2.3, RFC 6532 section 3.2).
 pub fn is_atext(c: char) -> bool {
     match c {
         'a'..='z' | 'A'..='Z' | '0'..='9' => true,
@@ -395,8 +394,7 @@ fn is_label(label: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
-/// Reads what stands between the brackets of an address literal.
-/// Decides RFC 5321 section 4.1.3.
+/// Parses the text between the brackets of an address literal. Decides RFC 5321 section 4.1.3.
 fn parse_literal(text: &str) -> Result<String, AddressError> {
     let inner = text
         .strip_prefix('[')

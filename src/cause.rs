@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-/// Words, and whose they are.
+/// A text with its source.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum QuotedWords {
     /// The reply of a server, as it came: its code, then its text.
@@ -18,9 +18,9 @@ pub enum QuotedWords {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum FailurePlace {
     Host {
-        /// Its name, as the DNS or the configuration has it.
+        /// Its name, from the DNS or the configuration.
         name: Box<str>,
-        /// The address that was tried, where one was.
+        /// The address that was tried, if any.
         address: Option<IpAddr>,
     },
     /// A socket of this machine, with a server behind it.
@@ -32,9 +32,9 @@ pub enum FailurePlace {
 /// Why a recipient has not got its message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FailureCause {
-    /// Where it happened; `None`: here.
+    /// The place; `None`: this host.
     pub at: Option<FailurePlace>,
-    /// What happened, or what was answered.
+    /// The event or the reply.
     pub words: QuotedWords,
 }
 
@@ -56,7 +56,7 @@ impl QuotedWords {
         matches!(self, Self::Reply(_))
     }
 
-    /// The same with this in front; whose they are stays.
+    /// The same with this in front; the source stays.
     #[must_use]
     pub fn behind(&self, front: &str) -> Self {
         let text = format!("{front}{}", self.as_str()).into();
@@ -84,7 +84,7 @@ impl FailureCause {
         }
     }
 
-    /// The same with this in front of the words.
+    /// The same with this in front of the text.
     #[must_use]
     pub fn behind(&self, front: &str) -> Self {
         Self {
@@ -93,7 +93,7 @@ impl FailureCause {
         }
     }
 
-    /// The same without this in front of the words, where it stands there.
+    /// The same without this in front of the text, if it begins with it.
     pub fn without(&self, front: &str) -> Option<Self> {
         let text = self.words.as_str().strip_prefix(front)?;
         let words = match self.words {

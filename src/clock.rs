@@ -16,7 +16,7 @@ impl Instant {
     /// The start of the process.
     pub const START: Self = Self(0);
 
-    /// The point that lies `ms` milliseconds after the start.
+    /// The instant `ms` milliseconds after the start.
     pub const fn from_millis(ms: u64) -> Self {
         Self(ms)
     }

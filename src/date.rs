@@ -29,7 +29,7 @@ impl Timestamp {
         Duration::from_secs(self.0.saturating_sub(earlier.0))
     }
 
-    /// The point of a date and a time of day in UTC; `None` where there is no such month, day or time.
+    /// The timestamp of a date and a time of day in UTC; `None` if the month, day or time does not exist.
     pub fn from_utc(date: (i64, i64, i64), time: (i64, i64, i64)) -> Option<Self> {
         let (year, month, day) = date;
         let (hour, minute, second) = time;

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use crate::address::Domain;
 
-/// Where a message goes other than by routes and MX.
+/// The destination of a message, if not by routes and MX.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Destination {
     /// To these hosts, tried in this order.
@@ -21,7 +21,7 @@ pub enum Destination {
     Maildir(Box<str>),
     /// Into a program: its path and its arguments, as they are written.
     Pipe(Box<str>),
-    /// Into the counts of what others report ([`crate::report`]); what is not a report goes to `admin`.
+    /// The counts of other hosts' reports ([`crate::report`]); a message that is not a report goes to `admin`.
     Reports,
     /// Nowhere.
     Discard,
@@ -35,7 +35,7 @@ pub enum DestinationError {
     Command,
 }
 
-/// A destination as a queued message has it.
+/// The destination of a queued message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Assigned {
     /// One that this version knows.
@@ -49,9 +49,9 @@ pub enum Assigned {
 pub struct Via {
     /// How to speak to it.
     pub scheme: Scheme,
-    /// Its name; an address literal where `address` is given.
+    /// Its name; an address literal if `address` is given.
     pub host: Domain,
-    /// Its address, where it was written as one.
+    /// Its address, if it was written as one.
     pub address: Option<IpAddr>,
     pub port: u16,
 }
@@ -59,13 +59,13 @@ pub struct Via {
 /// How to speak to a next hop.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Scheme {
-    /// `smtp://`: STARTTLS where it is offered; port 25.
+    /// `smtp://`: STARTTLS if it is offered; port 25.
     Smtp,
     /// `smtp+starttls://`: STARTTLS, or not at all; port 587.
     SmtpStartTls,
     /// `smtps://`: TLS from the first byte; port 465.
     Smtps,
-    /// LMTP (RFC 2033), which has no port of its own.
+    /// LMTP (RFC 2033), which has no default port.
     Lmtp,
 }
 
@@ -162,7 +162,7 @@ impl Destination {
         }
     }
 
-    /// Reads what was written.
+    /// Parses the text form.
     pub fn parse(text: &str) -> Option<Self> {
         match text.strip_prefix("via ") {
             Some(hosts) => Self::hosts(hosts, Scheme::Smtp.port()).ok(),
@@ -170,7 +170,7 @@ impl Destination {
         }
     }
 
-    /// The same, with the cause where it cannot be read; hosts without a port have `port`.
+    /// The same, with the error if it cannot be parsed; hosts without a port get `port`.
     pub(crate) fn read(text: &str, port: u16) -> Result<Self, DestinationError> {
         let bad = || DestinationError::Form(text.to_owned());
         if text == "discard:" {
@@ -241,7 +241,7 @@ impl fmt::Display for Destination {
 }
 
 impl Assigned {
-    /// Reads what stands in the queue.
+    /// Reads the form in the queue.
     pub fn read(text: &str) -> Self {
         Destination::parse(text).map_or_else(|| Self::Unreadable(text.into()), Self::Known)
     }
@@ -271,8 +271,8 @@ impl fmt::Display for Assigned {
     }
 }
 
-/// The words of a command: white space divides them, double quotes hold together, and inside of them a backslash takes
-/// the next character as it is. `None` where a quote is not closed. There is no shell, and nothing else is special.
+/// The words of a command: separated by white space; double quotes group, and inside of them a backslash quotes the
+/// next character. `None` if a quote is not closed. There is no shell, and nothing else is special.
 pub fn words(command: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;

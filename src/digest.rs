@@ -6,7 +6,7 @@ use ring::{digest, hmac};
 /// Bytes of a SHA-256 hash, of an HMAC-SHA-256 tag and of every key that is one.
 pub const DIGEST_BYTES: usize = 32;
 
-/// Compares in a time that does not tell where two keys differ.
+/// Compares in constant time.
 pub(crate) fn is_equal(left: &[u8; DIGEST_BYTES], right: &[u8; DIGEST_BYTES]) -> bool {
     let key = hmac::Key::new(hmac::HMAC_SHA256, b"compare");
     hmac::verify(&key, left, hmac::sign(&key, right).as_ref()).is_ok()

@@ -1,6 +1,6 @@
 //! Randomness as an argument: identifiers, DNS ports and ids, jitter.
 
-/// A source of random bytes. The shell hands in the system's; the simulator one that runs from a seed.
+/// A source of random bytes. The shell passes the system's; the simulator one with a seed.
 pub trait Entropy {
     /// Fills `bytes` with random bytes that a network peer cannot predict.
     fn fill(&mut self, bytes: &mut [u8]);
@@ -18,12 +18,12 @@ pub trait Entropy {
     }
 }
 
-/// A deterministic source for tests and the simulator (SplitMix64). Never use it where a peer could guess.
+/// A deterministic source for tests and the simulator (SplitMix64). Never use it where a peer could guess its output.
 #[derive(Clone, Debug)]
 pub struct SeededEntropy(u64);
 
 impl SeededEntropy {
-    /// A source whose whole sequence follows from `seed`.
+    /// A source whose whole sequence depends on `seed`.
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }

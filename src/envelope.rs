@@ -8,10 +8,10 @@ use crate::date::Timestamp;
 use crate::destination::Assigned;
 use crate::queue_id::QueueId;
 
-/// Everything that goes with a message but is not in it.
+/// Everything that accompanies a message but is not in it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Envelope {
-    /// Where notifications go.
+    /// The recipient of DSNs.
     pub reverse_path: ReversePath,
     /// The forward-paths, after aliases; never empty once a message is queued.
     pub recipients: Vec<Recipient>,
@@ -25,14 +25,14 @@ pub struct Envelope {
     pub smtputf8: bool,
     /// When the message was accepted.
     pub arrived: Timestamp,
-    /// Who brought it.
+    /// The originator.
     pub origin: MessageOrigin,
 }
 
-/// Who brought a message. Its text is that of logs, of the queue listing and of the queue.
+/// The originator of a message. Its text is used in logs, in the queue listing and in the queue.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum MessageOrigin {
-    /// A user who logged in, by the login.
+    /// A user who has logged in, by the login.
     Login(Box<str>),
     /// A process of this machine, by its uid.
     Process(u32),
@@ -40,12 +40,12 @@ pub enum MessageOrigin {
     Client(IpAddr),
     /// This relay: a DSN about this message.
     Dsn(QueueId),
-    /// This relay: what it tells `admin` of damage in the spool.
+    /// This relay, for a report to `admin` about damage in the spool.
     Damage,
 }
 
 impl MessageOrigin {
-    /// Reads what was written. A login has a domain: nobody can choose one that reads as something else.
+    /// Parses the text form. A login has a domain, so no user can choose one that reads as something else.
     pub fn read(text: &str) -> Self {
         let known = match text.split_once('=') {
             Some(("uid", uid)) => uid.parse().ok().map(Self::Process),
@@ -53,7 +53,7 @@ impl MessageOrigin {
             _ if text == "damage" => Some(Self::Damage),
             _ => text.parse().ok().map(Self::Client),
         };
-        // What it is written as again is what it was.
+        // Only if it is written as the same text again.
         let known = known.filter(|known| known.to_string() == text);
         known.unwrap_or_else(|| Self::Login(text.into()))
     }
@@ -77,18 +77,18 @@ impl fmt::Display for MessageOrigin {
     }
 }
 
-/// One forward-path and what its sender wants to hear of it.
+/// One forward-path with the DSNs that its sender asks for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Recipient {
-    /// Where the message is sent.
+    /// The address that the message is sent to.
     pub mailbox: Mailbox,
     /// NOTIFY (RFC 3461 section 4.1).
     pub notify: Notify,
     /// ORCPT, `addr-type;address` with the address xtext decoded (RFC 3461 section 4.2): printable ASCII or UTF-8.
     pub original: Option<Box<str>>,
-    /// Where it goes, if not by routes and MX: where an alias led when the message was accepted.
+    /// Its destination, if not by routes and MX: the target of an alias when the message was accepted.
     pub destination: Option<Assigned>,
-    /// The reverse-path that goes with it, where the message's own would fail SPF: a rewritten one (SRS).
+    /// The reverse-path for this recipient, if SPF would fail for the message's own: a rewritten one (SRS).
     pub reverse_path: Option<Box<Mailbox>>,
 }
 
@@ -106,7 +106,7 @@ impl Recipient {
             .saturating_add(path)
     }
 
-    /// A recipient whose mail goes by routes and MX, with the message's own reverse-path.
+    /// A recipient that is reached by routes and MX, with the message's own reverse-path.
     pub const fn new(mailbox: Mailbox, notify: Notify, original: Option<Box<str>>) -> Self {
         Self {
             mailbox,
@@ -119,7 +119,7 @@ impl Recipient {
 }
 
 impl Envelope {
-    /// The reverse-path that goes with a recipient.
+    /// The reverse-path for a recipient.
     pub fn reverse_path_for(&self, recipient: &Recipient) -> ReversePath {
         match &recipient.reverse_path {
             Some(mailbox) => ReversePath::Mailbox(mailbox.as_ref().clone()),
@@ -135,7 +135,7 @@ pub enum Notify {
     Default,
     /// `NOTIFY=NEVER`.
     Never,
-    /// Nothing shows that the sender sent the message: failures, and one notification for the whole message.
+    /// No evidence that the sender sent the message: failures, and one DSN for the whole message.
     Once,
     /// The ones that are listed.
     On {
@@ -146,7 +146,7 @@ pub enum Notify {
 }
 
 impl Notify {
-    /// Whether a failure is to be reported.
+    /// Whether a failure DSN is sent.
     pub const fn wants_failure(self) -> bool {
         matches!(
             self,
@@ -154,12 +154,12 @@ impl Notify {
         )
     }
 
-    /// Whether a delay is to be reported.
+    /// Whether a delay DSN is sent.
     pub const fn wants_delay(self) -> bool {
         matches!(self, Self::Default | Self::On { delay: true, .. })
     }
 
-    /// Whether a delivery is to be reported.
+    /// Whether a success DSN is sent.
     pub const fn wants_success(self) -> bool {
         matches!(self, Self::On { success: true, .. })
     }
@@ -174,7 +174,7 @@ pub enum DsnReturn {
     Headers,
 }
 
-/// What the body may hold.
+/// The type of the body.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum BodyKind {
     /// `BODY=7BIT`, or nothing was said.

@@ -19,10 +19,10 @@ use crate::limits::{
 
 use crate::smtp::data::{Decoder, Encoder, Framing, LongLines};
 
-/// What the helper is asked for in place of the target of an alias.
+/// Requests the hook from the helper, in place of the target of an alias.
 pub const HOOK: &str = "hook";
 
-/// What a hook is told of a message; the names are those of its environment.
+/// A fact about a message for the hook; the names are those of its environment variables.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fact {
     /// The address of the client.
@@ -33,13 +33,13 @@ pub enum Fact {
     MailFrom,
     /// The recipients, with spaces between them. A long list is cut behind an address.
     RcptTo,
-    /// The login, where there was one.
+    /// The login, if any.
     AuthAs,
     /// `1` over TLS, else empty.
     OnTls,
-    /// `1` where the reverse-path is of a served domain, else empty.
+    /// `1` if the reverse-path is in a served domain, otherwise empty.
     FromLocalDomain,
-    /// `1` where SPF passed, else empty.
+    /// `1` if SPF passed, otherwise empty.
     SpfPass,
     /// The result of SPF as Authentication-Results names it.
     SpfResult,
@@ -87,14 +87,14 @@ impl Fact {
     }
 }
 
-/// What becomes of the message.
+/// The verdict on the message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum HookVerdict {
     /// It is taken.
     Accept {
         /// Header fields to be put in front of it, each with its CRLF.
         fields: Vec<u8>,
-        /// Whether the hook wrote something that is no header field, which is left out with all that it wrote.
+        /// Whether the output of the hook contained something other than header fields; then all of it is left out.
         junk: bool,
     },
     /// 550 5.7.1 with this text: printable ASCII.
@@ -118,7 +118,7 @@ impl Hook {
         for (fact, value) in facts {
             out.extend_from_slice(fact.name().as_bytes());
             out.push(b'=');
-            // In one line, whatever is in it; nothing that the parsers let through is changed by this.
+            // On one line in any case; it changes nothing that the parsers accept.
             let shown = value.chars().map(|c| if c.is_control() { '?' } else { c });
             out.extend_from_slice(cut(shown.collect::<String>().as_str()).as_bytes());
             out.extend_from_slice(b"\r\n");
@@ -140,7 +140,7 @@ impl Hook {
         std::mem::take(&mut self.body).finish(out);
     }
 
-    /// Bytes of the answer came; gives the verdict once it is whole.
+    /// Bytes of the answer arrived; returns the verdict once it is complete.
     pub fn on_bytes(&mut self, bytes: &[u8]) -> Option<HookVerdict> {
         self.answer.extend_from_slice(bytes);
         match read_answer(&self.answer) {
@@ -166,7 +166,7 @@ pub fn write_failed(why: &str) -> Vec<u8> {
     format!("FAILED {}\r\n", one_line(why)).into_bytes()
 }
 
-/// A value that is too long for an environment, cut at a space where it has one.
+/// The value, cut at a space if possible, if it is too long for an environment.
 fn cut(value: &str) -> &str {
     let mut end = HOOK_VALUE_BYTES_MAX;
     while !value.is_char_boundary(end) && end < value.len() {
@@ -236,8 +236,8 @@ pub fn last_line(output: &[u8]) -> Option<String> {
     Some(text.chars().take(REPLY_TEXT_CHARS_MAX).collect())
 }
 
-/// What a hook wrote, if it is nothing but header fields (RFC 5322 section 2.2), with CRLF for whatever line end it
-/// used. Bytes over 126 are let through, since header fields may be UTF-8 (RFC 6532).
+/// The output of a hook, if it consists only of header fields (RFC 5322 section 2.2), with all line ends as CRLF. Bytes
+/// over 126 are allowed, because header fields may be UTF-8 (RFC 6532).
 fn header_fields(output: &[u8]) -> Option<Vec<u8>> {
     let mut fields = Vec::new();
     let text = output.strip_suffix(b"\n").unwrap_or(output);
@@ -286,7 +286,7 @@ pub enum HookProgress {
 }
 
 impl HookRequest {
-    /// Bytes came; what they hold of the message is appended to `body`.
+    /// Bytes arrived; the part that belongs to the message is appended to `body`.
     pub fn on_bytes(&mut self, mut input: &[u8], body: &mut Vec<u8>) -> HookProgress {
         loop {
             if let Some(decoder) = &mut self.body {

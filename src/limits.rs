@@ -19,10 +19,10 @@ pub const PATH_BYTES_MAX: usize = 254;
 pub const COMMAND_LINE_BYTES_MAX: usize = 2_048;
 /// Bytes of an AUTH response line with its CRLF (RFC 4954 section 4).
 pub const AUTH_LINE_BYTES_MAX: usize = 12_288;
-/// Bytes of one line of a message without its CRLF (RFC 5322 section 2.1.1, RFC 5321 section 4.5.3.1.6). A longer one
-/// that comes in is passed on as it is, unless `long_lines` is "refuse".
+/// Bytes of one line of a message without its CRLF (RFC 5322 section 2.1.1, RFC 5321 section 4.5.3.1.6). A longer
+/// incoming line is passed on unchanged, unless `long_lines` is "refuse".
 pub const TEXT_LINE_BYTES_MAX: usize = 998;
-/// Bytes of a whole header block; what is longer is refused with 5.6.0.
+/// Bytes of a whole header block; a longer one is refused with 5.6.0.
 pub const HEADER_BYTES_MAX: usize = 256 * 1024;
 /// Fields in a header block; more are refused with 5.6.0.
 pub const HEADER_FIELDS_MAX: usize = 2_000;
@@ -47,14 +47,14 @@ pub const DATA_BLOCK_TIMEOUT: Duration = Duration::from_secs(180);
 pub const DATA_RATE_BYTES_MIN: u64 = 64;
 /// A whole TLS handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
-/// A whole session, whatever it does.
+/// Upper limit for the duration of a session.
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// A session that has not authenticated (on a port that requires it) and has not begun a transaction.
 pub const UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_secs(60);
-/// The whole time that such a session has for it, whatever it says meanwhile.
+/// The whole time that such a session has for it, whatever commands it sends meanwhile.
 pub const UNAUTHENTICATED_SESSION_TIMEOUT: Duration = Duration::from_secs(180);
-/// How long a session may do nothing between messages where all that there are for its like are taken, and another is
-/// wanted.
+/// How long a session may be idle between messages when all sessions of its trust level are in use, and another client
+/// connects.
 pub const CROWDED_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The same inside a message.
 pub const CROWDED_MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -88,9 +88,9 @@ pub const AUTH_FAILURES_PER_SITE_MAX: u32 = 80;
 pub const AUTH_FAILURE_WINDOW: Duration = Duration::from_secs(900);
 /// Addresses with failures of AUTH that are remembered at a time.
 pub const AUTH_FAILURE_ENTRIES_MAX: usize = 16_384;
-/// How long it is remembered that somebody has logged in from an address.
+/// How long an address is remembered from which a login has succeeded.
 pub const KNOWN_ADDRESS_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
-/// Addresses from which somebody has logged in that are remembered at a time.
+/// Addresses with a successful login that are remembered at a time.
 pub const KNOWN_ADDRESSES_MAX: usize = 4_096;
 /// Addresses that any table of peers remembers at a time.
 pub const PEER_TABLE_ENTRIES_MAX: usize = 65_536;
@@ -108,7 +108,7 @@ pub const MESSAGES_PER_USER_HOUR_DEFAULT: u32 = 1_000;
 pub const MESSAGES_PER_UID_HOUR_DEFAULT: u32 = 5_000;
 /// How many times as many root and the relay's own account may submit: cron and the DSNs of the drop folder are theirs.
 pub const SYSTEM_UID_FACTOR: u32 = 10;
-/// Local uids whose messages are counted one by one; past it, as those that no account has, they share one count.
+/// Local uids whose messages are counted separately; further ones share one count, as do uids without account.
 pub const UIDS_COUNTED_MAX: usize = 4_096;
 
 // Unauthenticated clients on port 25.
@@ -125,7 +125,7 @@ pub const ABUSE_NETWORK_FACTOR: u32 = 4;
 pub const ABUSE_TABLE_ENTRIES_MAX: usize = 32_768;
 /// Recipients that do not exist, past which a session is closed; 0 in the configuration lifts it.
 pub const UNKNOWN_RECIPIENTS_DEFAULT: u32 = 10;
-/// So many times as many from one address within [`MISDEED_WINDOW`], and it is refused for as long.
+/// After this many times as many from one address within [`MISDEED_WINDOW`], the address is refused for as long.
 pub const UNKNOWN_SESSIONS: u32 = 5;
 /// How long refusals count against an address.
 pub const MISDEED_WINDOW: Duration = Duration::from_secs(3_600);
@@ -158,7 +158,7 @@ pub const GREYLIST_PASSES: u8 = 5;
 pub const MESSAGE_BYTES_MAX_DEFAULT: u64 = 50 * 1024 * 1024;
 /// Bytes of all buffers together.
 pub const MEMORY_BYTES_MAX_DEFAULT: u64 = 64 * 1024 * 1024;
-/// Bytes of a message that are held in memory; a longer one streams to a file of its own.
+/// Bytes of a message that are held in memory; a longer one is streamed to a file of its own.
 pub const INLINE_BODY_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of a streamed body that may be on their way to the disk, past which its session is not read.
 pub const BODY_IN_FLIGHT_BYTES_MAX: usize = 512 * 1024;
@@ -170,23 +170,24 @@ pub const SESSION_KEPT_BYTES: usize = 2 * 1024;
 /// Bytes of output a connection may have pending, past which its peer is not read.
 pub const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 
-// Shares of what is scarce.
+// Shares of scarce resources.
 
 /// Eighths of a pool that unauthenticated clients of port 25 can reach.
 pub const CLIENT_EIGHTHS: u64 = 4;
 /// Eighths of a pool that clients of the submission ports can reach before they have logged in.
 pub const VISITOR_EIGHTHS: u64 = 6;
-/// The same for those whose address has logged in before; users, local programs and `relay.networks` reach all of it.
+/// The same for addresses that have logged in before; users, local programs and `relay.networks` reach all of it.
 pub const KNOWN_EIGHTHS: u64 = 7;
-/// One address (one /64 of IPv6) may hold so much of what is free, by division.
+/// One address (one /64 of IPv6) may hold the free units divided by this.
 pub const SHARE_OF_ADDRESS: u64 = 4;
 /// The same for a site (a /24 of IPv4, a /48 of IPv6).
 pub const SHARE_OF_SITE: u64 = 2;
 /// The same for a network (a /16 of IPv4, a /32 of IPv6), and for one user, local account or host of `relay.networks`.
 pub const SHARE_OF_NETWORK: u64 = 1;
-/// Where less than so many eighths of the memory that a standing reaches are free, bodies are streamed out early.
+/// When less than this many eighths of the memory that a trust level can reach are free, bodies are streamed to the
+/// disk early.
 pub const SPILL_EIGHTHS: u64 = 4;
-/// Where less than so many are, whoever holds most loses it.
+/// When less than this many are free, the session that holds most loses its memory.
 pub const YIELD_EIGHTHS: u64 = 1;
 /// Sessions that make room in one turn.
 pub const YIELDS_PER_TURN_MAX: usize = 16;
@@ -209,27 +210,28 @@ pub const REPLY_BYTES_MAX: usize = 64 * 1024;
 pub const REPLY_LINES_MAX: usize = 100;
 /// Characters of a remote reply that are kept for logs and DSNs.
 pub const REPLY_TEXT_CHARS_MAX: usize = 400;
-/// Looking for a host that takes a message: past it no other host or address is tried in the same attempt.
+/// Time of a search for a host that accepts a message: past it no other host or address is tried in the same attempt.
 pub const DELIVERY_WALK_TIMEOUT: Duration = Duration::from_secs(1_800);
-/// One attempt at a message with all hosts that it is offered to: past it what is under way is cut and deferred.
+/// Time of one attempt at a message with all hosts that it is offered to: past it the transaction is cut off and
+/// deferred.
 pub const DELIVERY_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4 * 3_600);
 /// A delivery session that is older than this takes no other message.
 pub const DELIVERY_SESSION_TIMEOUT: Duration = Duration::from_secs(3_600);
-/// An address that could not be connected to is passed over for so long by who carries a message on from another host.
+/// How long an address that could not be reached is skipped by sessions that carry a message on from another host.
 pub const DEAD_ADDRESS_TIMEOUT: Duration = Duration::from_secs(600);
-/// A next hop waits so long where there are delivery sessions enough to the address that it has.
+/// How long a next hop waits when there are enough delivery sessions to its address.
 pub const HOP_REST: Duration = Duration::from_secs(2);
 /// Addresses that could not be connected to that are remembered of one next hop.
 pub const DEAD_ADDRESSES_MAX: usize = 16;
-/// How long after a failed attempt a next hop is tried again before its time, where a new message has come for it.
+/// How soon after a failed attempt a next hop is tried again early, if a new message has arrived for it.
 pub const HOP_PROBE_INTERVAL: Duration = Duration::from_secs(300);
 /// Next hops of each kind that are looked at again when a delivery session has ended.
 pub const WAKES_PER_DELIVERY_MAX: usize = 16;
 /// Idle client session that is kept for the next message to its next hop.
 pub const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Messages after which a delivery session has had its turn: where other next hops wait for one, it ends.
+/// Messages after which a delivery session has had its turn: it ends if other next hops wait for a session.
 pub const DELIVERY_TURN_MESSAGES: u32 = 20;
-/// Time after which it has had its turn, however few messages went out.
+/// Time after which it has had its turn, however few messages it sent.
 pub const DELIVERY_TURN: Duration = Duration::from_secs(30);
 /// Messages in one client session.
 pub const CLIENT_MESSAGES_MAX: u32 = 1_000;
@@ -248,31 +250,31 @@ pub const ADDRESSES_PER_HOST_MAX: usize = 8;
 pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 /// How long a message is tried.
 pub const GIVE_UP_AFTER_DEFAULT: Duration = Duration::from_secs(4 * 86_400);
-/// After which age its sender is told of the delay.
+/// Age at which the delay DSN of a message is sent.
 pub const WARN_AFTER_DEFAULT: Duration = Duration::from_secs(4 * 3_600);
 /// Bytes of the original that a DSN returns.
 pub const DSN_ORIGINAL_BYTES_MAX: usize = 64 * 1024;
-/// Bytes of free space that are left to the system and to outcome records; below it mail is refused with 452.
+/// Bytes of free space that are reserved for the system and for outcome records; below it mail is refused with 452.
 pub const SPOOL_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
 /// Bytes of free space above that one below which mail is only taken from users, local programs and `relay.networks`.
 pub const USERS_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
 /// How often the free space is looked at while nothing is written.
 pub const SPACE_INTERVAL: Duration = Duration::from_secs(10);
-/// How often, where less than four times [`SPOOL_RESERVE_BYTES`] is free.
+/// The same interval when less than four times [`SPOOL_RESERVE_BYTES`] is free.
 pub const SPACE_SHORT_INTERVAL: Duration = Duration::from_millis(500);
 /// Files of the spool that one handle keeps open.
 pub const SPOOL_FILES_OPEN_MAX: usize = 16;
-/// Bytes of one record; what claims to be longer is damage.
+/// Bytes of one record; a record that claims to be longer is damaged.
 pub const RECORD_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Recipients of one queued message: each of [`RECIPIENTS_MAX`] may lead to [`ALIAS_TARGETS_MAX`].
 pub const ENVELOPE_RECIPIENTS_MAX: usize = 100_000;
 /// The highest number of a segment; at 16 MiB each it is reached after 32 PiB.
 pub const SEGMENT_NUMBER_MAX: u32 = 2_147_483_648;
-/// Numbers that are tried for a new segment, where something has the name.
+/// Numbers that are tried for a new segment if the name is in use.
 pub const SEGMENT_TRIES_MAX: u32 = 32;
 /// Segments that are named as missing.
 pub const SEGMENTS_MISSING_MAX: usize = 16;
-/// Bytes of the list of damage that `admin` has been told of.
+/// Bytes of the list of damage that was reported to `admin`.
 pub const TOLD_BYTES_MAX: usize = 1024 * 1024;
 /// Damaged regions that one start sets aside one by one and reports; the segments of others are kept whole.
 pub const DAMAGED_REGIONS_MAX: usize = 1_000;
@@ -309,7 +311,7 @@ pub const DNS_NEGATIVE_TTL_MAX: Duration = Duration::from_secs(900);
 pub const DNS_QUESTIONS_MAX: usize = 256;
 /// Records of one answer that are kept.
 pub const DNS_RECORDS_MAX: usize = 64;
-/// The same of texts, before those are chosen that are for a relay to read.
+/// The same for TXT records, before those are selected that a relay reads.
 pub const DNS_TEXTS_MAX: usize = 1_000;
 /// Lines about messages that are kept for tools that follow one.
 pub const FOLLOWED_LINES_MAX: usize = 256;
@@ -331,17 +333,17 @@ pub const ZONE_QUESTIONS_AT_ONCE: usize = 12;
 pub const ZONE_SERVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// How often they ask a server.
 pub const ZONE_TRIES: usize = 2;
-/// How long `chopar dns` looks at the zones of all domains; what is not known by then is unknown.
+/// How long `chopar dns` surveys the zones of all domains; facts that are not known by then are unknown.
 pub const ZONES_TIMEOUT: Duration = Duration::from_secs(15);
-/// Domains that it looks at, at a time.
+/// Domains that it surveys at a time.
 pub const ZONES_AT_ONCE: usize = 8;
-/// How long the checks of `chopar doctor` may take; what is not known by then is unknown.
+/// How long the checks of `chopar doctor` may take; facts that are not known by then are unknown.
 pub const DOCTOR_TIMEOUT: Duration = Duration::from_secs(13);
 /// How long one of them waits for a connection or a reply.
 pub const DOCTOR_REPLY_TIMEOUT: Duration = Duration::from_secs(4);
-/// Domains that they look at in one run.
+/// Domains that they check in one run.
 pub const DOCTOR_DOMAINS_MAX: usize = 20;
-/// Bytes of a reply, or of what a program says, that they read.
+/// Bytes that they read of a reply, or of a program's output.
 pub const DOCTOR_REPLY_BYTES_MAX: usize = 64 * 1024;
 /// Longest time that a failure to get an answer is remembered (RFC 2308 section 7 allows five minutes).
 pub const DNS_FAILURE_TTL_MAX: Duration = Duration::from_secs(5);
@@ -362,7 +364,7 @@ pub const DNS_SERVER_PENALTY: Duration = Duration::from_secs(30);
 pub const DKIM_SIGNATURES_MAX: usize = 10;
 /// Records of one key name that are tried (RFC 6376 section 3.6.2.2 leaves several undefined).
 pub const DKIM_KEY_RECORDS_MAX: usize = 4;
-/// How far clocks may differ before `t=` lies in the future or `x=` in the past.
+/// How far clocks may differ before `t=` counts as in the future or `x=` as in the past.
 pub const DKIM_CLOCK_SKEW: Duration = Duration::from_secs(300);
 /// Least modulus of an RSA key, in bits (RFC 8301 section 3.2).
 pub const DKIM_RSA_BITS_MIN: usize = 1_024;
@@ -370,17 +372,18 @@ pub const DKIM_RSA_BITS_MIN: usize = 1_024;
 pub const DKIM_RSA_BITS_MAX: usize = 4_096;
 /// Least exponent of an RSA key.
 pub const DKIM_RSA_EXPONENT_MIN: u32 = 3;
-/// Greatest exponent of an RSA key: what nearly all have; a check takes as long as the exponent has bits.
+/// Greatest exponent of an RSA key, which nearly all keys have; the time of a verification grows with the bits of the
+/// exponent.
 pub const DKIM_RSA_EXPONENT_MAX: u32 = 65_537;
-/// Signatures of one message that are held against a key, DKIM and ARC together: all of DKIM, and with them the longest
-/// chain with its newest message signature. Older message signatures are checked with what is left.
+/// Signatures of one message that are verified with a key, DKIM and ARC together: all of DKIM, and the longest chain
+/// with its newest message signature. Older message signatures get the rest.
 pub const SIGNATURE_CHECKS_MAX: usize = 64;
 /// Bytes that are hashed for them; past it no further one is begun.
 pub const SIGNED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Messages whose signatures workers verify at a time; others wait.
 pub const VERIFICATIONS_AT_ONCE_MAX: usize = 2;
-/// Least modulus of an RSA key that signs without a warning, in bits: what RFC 8301 section 3.2 recommends, and what
-/// ring signs with.
+/// Least modulus of an RSA key that signs without a warning, in bits: RFC 8301 section 3.2 recommends it, and ring
+/// signs with it.
 pub const DKIM_RSA_SIGNING_BITS_MIN: usize = 2_048;
 /// Bytes of a private key file.
 pub const DKIM_KEY_FILE_BYTES_MAX: usize = 16 * 1024;
@@ -410,16 +413,16 @@ pub const FROM_ADDRESSES_MAX: usize = 16;
 
 /// Bytes of a secret, at least.
 pub const SRS_SECRET_BYTES_MIN: usize = 16;
-/// Days for which a bounce finds its way back: longer than anybody tries to deliver.
+/// Days for which a bounce can be returned: longer than any host tries to deliver.
 pub const SRS_DAYS_MAX: u64 = 21;
 /// Layers of a rewritten sender that was rewritten again on its way round.
 pub const SRS_UNWRAPS_MAX: usize = 4;
 /// Messages to one return address, as long as the daemon runs.
 pub const RETURN_USES_MAX: u32 = 100;
-/// Return addresses whose uses are counted. Where they are too many, the client network (a /24, of IPv6 a /48) that
-/// holds most makes room.
+/// Return addresses whose uses are counted. Past it, the client network (a /24, of IPv6 a /48) with the most entries
+/// makes room.
 pub const RETURN_TABLE_ENTRIES_MAX: usize = 16_384;
-/// Return addresses in one transaction: a notification is about one sender's message.
+/// Return addresses in one transaction: a DSN is about one sender's message.
 pub const RETURN_RECIPIENTS_MAX: usize = 1;
 
 // SPF.
@@ -471,7 +474,7 @@ pub const TARGET_BYTES_MAX: usize = 4_096;
 pub const PROGRAM_TIMEOUT: Duration = Duration::from_secs(300);
 /// The hook that judges a message.
 pub const HOOK_TIMEOUT: Duration = Duration::from_secs(60);
-/// Hooks that are asked at a time: fewer than may run, since one whose client has gone away runs on.
+/// Hooks that are asked at a time: fewer than may run, because a hook whose client has disconnected keeps running.
 pub const HOOKS_MAX: usize = 16;
 /// Messages that wait for their turn; with [`HOOK_TIMEOUT`] not longer than a client waits (RFC 5321 section
 /// 4.5.3.2.6).
@@ -489,16 +492,16 @@ pub const HELPER_IO_TIMEOUT: Duration = Duration::from_secs(300);
 
 // Commands.
 
-/// Bytes of a message that a command takes, where it does not know `max_message_size`.
+/// Bytes of a message that a command accepts if it does not know `max_message_size`.
 pub const COMMAND_MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Bytes of a message body that `sendmail` holds in memory; a longer one lies in a temporary file.
+/// Bytes of a message body that `sendmail` holds in memory; a longer one is in a temporary file.
 pub const SENDMAIL_MEMORY_BYTES_MAX: usize = 1024 * 1024;
 
 // Notifications.
 
 /// Notifications that are being made at a time; others wait.
 pub const DSNS_AT_WORK_MAX: usize = 16;
-/// Bytes of the original that are read for a notification; of a longer one only the header is returned.
+/// Bytes of the original that are read for a DSN; of a longer one only the header is returned.
 pub const DSN_READ_BYTES: u32 = 64 * 1024;
 
 // Configuration.
@@ -534,10 +537,10 @@ pub const LOG_REPEAT_INTERVAL: Duration = Duration::from_secs(60);
 pub const LOG_LINES_COUNTED_MAX: usize = 256;
 /// Refusals of a session that are kept until they are logged; further ones are counted with the last.
 pub const REFUSALS_KEPT_MAX: usize = 64;
-/// Characters of a command that the log shows where it is refused.
+/// Characters of a refused command that the log shows.
 pub const SAID_CHARS_MAX: usize = 200;
-/// Messages of which the log says why they wait, each time that a next hop could not be reached; and as many of those
-/// that come meanwhile.
+/// Messages for which the log gives the reason of their wait, each time that a next hop could not be reached; and as
+/// many of those that arrive meanwhile.
 pub const UNTRIED_LOGGED_MAX: usize = 20;
 
 // The event loop.
@@ -552,13 +555,13 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub const CONSEQUENCES_PER_TURN_MAX: usize = 1_024;
 /// Commands of one client that are carried out in one turn; the rest waits until their replies are out.
 pub const REQUESTS_PER_TURN_MAX: usize = 100;
-/// Bytes that are hashed, brought into canonical form or parsed in one turn, whatever peers send.
+/// Bytes that are hashed, canonicalized or parsed in one turn, whatever peers send.
 pub const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Fields of headers and elements of lists that are looked at in one turn, whatever peers send.
+/// Header fields and list elements that are examined in one turn, whatever peers send.
 pub const TURN_FIELDS_MAX: usize = 100_000;
-/// Names, addresses and answers of the DNS that are looked through in one turn, whatever peers send.
+/// Names, addresses and DNS answers that are examined in one turn, whatever peers send.
 pub const TURN_NAMES_MAX: usize = 50_000;
-/// Wait for a peer to take what is pending when its connection is closed.
+/// Wait for a peer to take the pending output when its connection is closed.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a closed connection is read and discarded, so that no reset destroys the last reply.
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -575,7 +578,7 @@ pub const DNS_SOCKETS_MAX: usize = 512;
 pub const ACCOUNTS_MAX: usize = 4_096;
 /// Bytes of the name of an account.
 pub const ACCOUNT_NAME_BYTES_MAX: usize = 32;
-/// How often systemd is told how it goes, where it listens; more often where WatchdogSec= of the unit is short.
+/// Interval of status notifications to systemd, if it listens; shorter if WatchdogSec= of the unit is short.
 pub const SUPERVISOR_INTERVAL: Duration = Duration::from_secs(10);
 /// How often /etc/resolv.conf is looked at.
 pub const RESOLV_CONF_INTERVAL: Duration = Duration::from_secs(5);
@@ -585,20 +588,20 @@ pub const DROP_FOLDER_INTERVAL: Duration = Duration::from_secs(10);
 pub const COMPLETION_VALUES_MAX: usize = 1_000;
 /// How long they are looked for.
 pub const COMPLETION_TIME: Duration = Duration::from_secs(1);
-/// Queue tools of users who are no operators that are connected at a time.
+/// Connected queue tools of users who are not operators.
 pub const QUEUE_READERS_MAX: usize = 8;
 /// Those of one user.
 pub const QUEUE_READERS_PER_USER_MAX: usize = 2;
-/// Files of the drop folder that are sent at a time; a user may begin another one while fewer of that user's are under
-/// way than half of what is left.
+/// Files of the drop folder that are sent at a time; a user may start another one while fewer of that user's are in
+/// progress than half of the free places.
 pub const DROP_VISITS_MAX: usize = 16;
-/// Files of the drop folder that were sent and cannot be removed; where there are more, no others are sent.
+/// Files of the drop folder that were sent and cannot be removed; past it, no others are sent.
 pub const DROP_STUCK_MAX: usize = 16;
 /// Files of one user that one look at the drop folder finds; the users' files are taken in turn.
 pub const DROP_FILES_PER_USER_MAX: usize = 256;
 /// Users whose files one look at the drop folder finds.
 pub const DROP_USERS_MAX: usize = 1_024;
-/// Files that one message to `admin` about what was set aside lists.
+/// Files in one message to `admin` about files that were set aside.
 pub const SET_ASIDE_LINES_MAX: usize = 100;
 /// How often `admin` gets a message about files of the drop folder that were set aside.
 pub const SET_ASIDE_INTERVAL: Duration = Duration::from_secs(3_600);
@@ -608,11 +611,11 @@ pub const DROP_REPLY_TIMEOUT: Duration = Duration::from_secs(120);
 pub const DROP_RETRY_MIN: Duration = Duration::from_secs(10);
 /// The longest wait before a file of the drop folder that was deferred is looked at again.
 pub const DROP_RETRY_MAX: Duration = Duration::from_secs(1_800);
-/// Deferred files of the drop folder whose waits are remembered; others are tried at each look.
+/// Deferred files of the drop folder whose intervals are remembered; others are tried at each look.
 pub const DROP_TRIES_MAX: usize = 4_096;
 /// How often the certificate files are looked at.
 pub const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(60);
-/// How often what is wrong with a certificate is logged again.
+/// Interval at which a problem of a certificate is logged again.
 pub const CERTIFICATE_WARNING_INTERVAL: Duration = Duration::from_secs(86_400);
 /// Last good certificates that are kept for the next start.
 pub const CERTIFICATES_KEPT_MAX: usize = 64;
@@ -661,8 +664,8 @@ pub const ACME_WINDOW_PAUSE_MAX: Duration = Duration::from_secs(86_400);
 pub const ACME_DNS_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long one run of hooks/dns-01 may take.
 pub const ACME_HOOK_TIMEOUT: Duration = Duration::from_secs(300);
-/// Connections that the listeners for challenges serve at a time; CAs look from several places. For one more the oldest
-/// is closed of the site that has most.
+/// Connections that the listeners for challenges serve at a time; CAs connect from several places. For one more, the
+/// oldest of the site with the most connections is closed.
 pub const ACME_VISITORS_MAX: usize = 16;
 /// How long one connection to a listener for challenges may take.
 pub const ACME_VISIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -673,21 +676,21 @@ pub const ACME_BUSY_PAUSE: Duration = Duration::from_secs(60);
 pub const ACME_ARRIVAL_PAUSE_MIN: Duration = Duration::from_secs(15);
 /// The longest such pause.
 pub const ACME_ARRIVAL_PAUSE_MAX: Duration = Duration::from_secs(600);
-/// How long a certificate waits for a name that leads elsewhere before it is ordered all the same: what passes
-/// connections on to this machine is not seen from here.
+/// How long a certificate waits for a name that leads elsewhere before it is ordered anyway: a proxy that forwards
+/// connections to this machine cannot be seen from here.
 pub const ACME_ARRIVAL_PATIENCE: Duration = Duration::from_secs(3_600);
-/// How long one look where the names of a certificate lead takes; what is not known by then is unknown.
+/// How long one check of where the names of a certificate lead takes; facts that are not known by then are unknown.
 pub const ACME_LOOK_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of the file with the pauses of orders.
 pub const ACME_PAUSES_BYTES_MAX: u64 = 256 * 1024;
-/// The longest time that the daemon does not look which certificates are due: a clock may be set.
+/// The longest time between two checks for due certificates, because the clock may be set.
 pub const ACME_LOOK_PAUSE_MAX: Duration = Duration::from_secs(600);
 
 /// Bytes of the head of a request to a page.
 pub const HTTP_HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Header fields of a request to a page.
 pub const HTTP_FIELDS_MAX: usize = 64;
-/// Bytes of the body of a request, where one is taken at all.
+/// Bytes of the body of a request, if one is accepted at all.
 pub const HTTP_BODY_BYTES_MAX: usize = 16 * 1024;
 /// Connections to `listen.https` at a time; for one more the oldest is closed of the site that has most.
 pub const WEB_VISITS_MAX: usize = 64;
@@ -703,7 +706,7 @@ pub const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 pub const STATUS_ROWS_MAX: usize = 10;
 /// Newest events that the status page shows.
 pub const STATUS_EVENTS_MAX: usize = 50;
-/// Bytes of an event, or of a reason, on the status page; what is longer is cut.
+/// Bytes of an event, or of a reason, on the status page; a longer one is cut.
 pub const STATUS_EVENT_BYTES_MAX: usize = 512;
 
 // Reports of others.
@@ -716,11 +719,11 @@ pub const REPORT_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const REPORT_RATIO_MAX: usize = 200;
 /// MIME parts of a message in which a report is looked for.
 pub const REPORT_PARTS_MAX: usize = 32;
-/// How deep MIME parts may lie in each other.
+/// How deep MIME parts may be nested.
 pub const REPORT_PARTS_DEPTH_MAX: usize = 5;
 /// XML elements of a report.
 pub const REPORT_ELEMENTS_MAX: usize = 1_000_000;
-/// XML elements of a report that lie in each other.
+/// How deep XML elements of a report may be nested.
 pub const REPORT_DEPTH_MAX: usize = 16;
 /// Bytes of text in one XML element of a report.
 pub const REPORT_ELEMENT_BYTES_MAX: usize = 16 * 1024;
@@ -738,11 +741,11 @@ pub const REPORT_TEXT_CHARS_MAX: usize = 128;
 pub const REPORT_AGE_MAX: Duration = Duration::from_secs(35 * 86_400);
 /// How many days are kept.
 pub const REPORT_DAYS_MAX: usize = 400;
-/// Organisations whose reports about one day are kept apart; others share one place.
+/// Organisations whose reports about one day are counted separately; others share one place.
 pub const REPORT_REPORTERS_MAX: usize = 32;
-/// How long `chopar report` asks what hosts are called, all of them together.
+/// How long `chopar report` looks up the names of hosts, all of them together.
 pub const REPORT_NAMES_TIMEOUT: Duration = Duration::from_secs(4);
-/// Organisations of those that may have names under the same two labels, such as example.com.
+/// The number of those organisations that may have names under the same two labels, such as example.com.
 pub const REPORT_NAMES_MAX: usize = 4;
 /// Reports of one organisation about one domain and one day.
 pub const REPORT_IDS_MAX: usize = 64;
@@ -750,7 +753,7 @@ pub const REPORT_IDS_MAX: usize = 64;
 pub const REPORT_SOURCES_MAX: usize = 256;
 /// Sources of one domain that are kept apart in all days.
 pub const REPORT_ENTRIES_MAX: usize = 10_000;
-/// Bytes of the file with what is kept of one domain.
+/// Bytes of the file with the counts about one domain.
 pub const REPORT_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Bytes of the summary that the status page shows.
 pub const REPORT_SUMMARY_BYTES_MAX: usize = 256 * 1024;

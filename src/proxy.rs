@@ -11,17 +11,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::limits::{PROXY_HEADER_BYTES_MAX, PROXY_LINE_BYTES_MAX};
 
-/// Who is at the other end of the proxy.
+/// The client behind the proxy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Origin {
     /// The client that the proxy names.
     Client {
-        /// Where it connected from.
+        /// The address of the client.
         remote: SocketAddr,
-        /// Where it connected to.
+        /// The address that the client connected to.
         local: SocketAddr,
     },
-    /// The proxy itself (a health check), or somebody whom it cannot name: the address of the connection counts.
+    /// The proxy itself (a health check), or a client that it cannot name: the address of the connection counts.
     Proxy,
 }
 
@@ -85,7 +85,7 @@ impl HeaderReader {
         Ok(None)
     }
 
-    /// What there is so far; whatever can no longer become a header is refused at once.
+    /// Parses the bytes so far; input that can no longer become a header is refused at once.
     fn look(&self) -> Result<Option<Origin>, ProxyError> {
         let taken = self.taken.as_slice();
         if begins(taken, LINE_START) {
@@ -223,7 +223,7 @@ fn octets<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), ProxyError> 
     Ok((*front, rest))
 }
 
-/// Both ends of a connection, with the ports that follow their addresses; and what follows those.
+/// Both ends of a connection, with the ports that follow their addresses; and the rest.
 fn ends(from: IpAddr, to: IpAddr, rest: &[u8]) -> Result<(Origin, &[u8]), ProxyError> {
     let (from_port, rest) = octets::<2>(rest)?;
     let (to_port, rest) = octets::<2>(rest)?;
@@ -234,7 +234,7 @@ fn ends(from: IpAddr, to: IpAddr, rest: &[u8]) -> Result<(Origin, &[u8]), ProxyE
     Ok((origin, rest))
 }
 
-/// The type and the bytes of the first value, and what follows it.
+/// The type and the bytes of the first value, and the rest.
 fn split_value(bytes: &[u8]) -> Result<(u8, &[u8], &[u8]), ProxyError> {
     let ([kind, high, low], rest) = bytes.split_first_chunk().ok_or(ProxyError::Value)?;
     let len = usize::from(u16::from_be_bytes([*high, *low]));
@@ -242,8 +242,8 @@ fn split_value(bytes: &[u8]) -> Result<(u8, &[u8], &[u8]), ProxyError> {
     Ok((*kind, value, behind))
 }
 
-/// CRC-32C (RFC 9260 appendix A) of the header with its own four bytes at `at` taken for zero. A header is short and
-/// comes once a connection: no table.
+/// CRC-32C (RFC 9260 appendix A) of the header, with its own four bytes at `at` taken as zero. Without a table, because
+/// a header is short and comes once per connection.
 fn checksum(header: &[u8], at: usize) -> u32 {
     let mut sum = u32::MAX;
     for (index, byte) in header.iter().enumerate() {
@@ -264,9 +264,9 @@ const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const HEAD_BYTES: usize = 16;
 /// The type of the checksum (section 2.2.3).
 const TYPE_CHECKSUM: u8 = 0x03;
-/// The type of what is known of TLS (section 2.2.5): further values behind a few bytes.
+/// The type for TLS data (section 2.2.5): further values behind a few bytes.
 const TYPE_TLS: u8 = 0x20;
-/// Those few bytes.
+/// The number of those bytes.
 const TLS_BYTES: usize = 5;
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ impl fmt::Display for QueueId {
     }
 }
 
-/// The text is no queue id: expected 13 characters of `0-9 A-Z` without I, L, O, U.
+/// The text is not a queue id: expected 13 characters of `0-9 A-Z` without I, L, O, U.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BadQueueId;
 

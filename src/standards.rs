@@ -1,8 +1,8 @@
 //! Which function decides what a section of a standard asks for.
 //!
 //! A function in this index says `Decides RFC 5321 section 4.5.2.` in its doc comment, and a function that says so is
-//! in this index: `tests/guide.rs` holds the two against each other. Other comments that name a section explain the
-//! line below them. Where the relay is stricter or wider than a standard, the module doc says so.
+//! in this index: `tests/guide.rs` compares the two. Other comments that name a section explain the
+//! line below them. If the relay is stricter or wider than a standard, the module doc says so.
 //!
 //! Enhanced status codes are looked up as they appear on the wire: `"5.1.1"` in `src/smtp/reply.rs` is the row of a
 //! reply to a client; `EnhancedCode::new(5, 1, 1)` is where a recipient gets a code of our own.
@@ -20,9 +20,9 @@
 //! | 4.1.1.1 | the form of EHLO and HELO | `src/smtp/command.rs` | `hello` |
 //! | 4.1.1.2 | the form of MAIL | `src/smtp/command.rs` | `mail` |
 //! | 4.1.1.3 | the form of RCPT | `src/smtp/command.rs` | `rcpt` |
-//! | 4.1.1.4 | what DATA takes, and when the message is whole | `src/smtp/server/body.rs` | `data` |
+//! | 4.1.1.4 | the input of DATA, and the end of the message | `src/smtp/server/body.rs` | `data` |
 //! | 4.1.1.5 | what RSET forgets | `src/smtp/server/commands.rs` | `rset` |
-//! | 4.1.1.11 | which parameters of a command there can be | `src/smtp/command.rs` | `parameters` |
+//! | 4.1.1.11 | the parameters of a command | `src/smtp/command.rs` | `parameters` |
 //! | 4.1.2 | the form of a local part | `src/address.rs` | `local_part_len` |
 //! | 4.1.3 | the form of an address literal | `src/address.rs` | `parse_literal` |
 //! | 4.1.4 | which command is allowed when | `src/smtp/server/commands.rs` | `take_command` |
@@ -31,14 +31,14 @@
 //! | 4.3.1 | the banner | `src/smtp/reply.rs` | `banner` |
 //! | 4.4 | the Received field | `src/mail/received.rs` | `to_bytes` |
 //! | 4.5.1 | mail for Postmaster without a domain | `src/policy/relay.rs` | `bare` |
-//! | 4.5.2 | dots that a body has to lose | `src/smtp/data.rs` | `step` |
-//! | 4.5.2 | dots that a body has to gain | `src/smtp/data.rs` | `encode` |
+//! | 4.5.2 | dots that are removed from a body | `src/smtp/data.rs` | `step` |
+//! | 4.5.2 | dots that are added to a body | `src/smtp/data.rs` | `encode` |
 //! | 4.5.3.1.4 | how long a command line may be | `src/smtp/server.rs` | `line` |
 //! | 4.5.3.1.5 | how long a reply line may be | `src/smtp/reply.rs` | `ascii` |
 //! | 4.5.3.1.6 | how long a line of a message may be | `src/smtp/data.rs` | `text` |
 //! | 4.5.3.1.8 | how many recipients a transaction may have | `src/smtp/server/commands.rs` | `rcpt` |
-//! | 4.5.3.1.10 | the answer to one recipient too many | `src/smtp/server/commands.rs` | `rcpt` |
-//! | 4.5.3.1.10 | a server that has had one recipient too many | `src/smtp/client/result.rs` | `too_many_recipients` |
+//! | 4.5.3.1.10 | the reply to one recipient too many | `src/smtp/server/commands.rs` | `rcpt` |
+//! | 4.5.3.1.10 | a server's reply to one recipient too many | `src/smtp/client/result.rs` | `too_many_recipients` |
 //! | 4.5.3.2 | how long a server may be silent | `src/smtp/client.rs` | `timeout` |
 //! | 4.5.3.2.7 | how long a client may be silent | `src/smtp/server.rs` | `timeout` |
 //! | 4.5.4.1 | when a delivery is tried again | `src/policy/retry.rs` | `delay` |
@@ -46,9 +46,9 @@
 //! | 5.1 | a domain without mail exchangers | `src/dns/mx.rs` | `implicit` |
 //! | 5.1 | the order of the addresses of a host | `src/engine/delivery/search.rs` | `addresses_known` |
 //! | 6.1 | when a message is durable and its 250 released | `src/engine/spool.rs` | `message_committed` |
-//! | 6.1 | who is told of a failure | `src/engine/dsn.rs` | `rows` |
+//! | 6.1 | which sender gets a failure DSN | `src/engine/dsn.rs` | `rows` |
 //! | 6.3 | when a message is in a loop | `src/engine/server/intake.rs` | `end_header` |
-//! | 6.3 | a server that is ourselves | `src/smtp/client.rs` | `is_ourselves` |
+//! | 6.3 | whether a server is this host | `src/smtp/client.rs` | `is_ourselves` |
 //!
 //! # RFC 1870: SIZE
 //!
@@ -60,7 +60,7 @@
 //!
 //! | section | decides | file | function |
 //! | --- | --- | --- | --- |
-//! | 4.2 | whom a reply of LMTP behind the dot is for | `src/smtp/client/envelope.rs` | `on_dot_reply` |
+//! | 4.2 | the recipient of an LMTP reply after the dot | `src/smtp/client/envelope.rs` | `on_dot_reply` |
 //!
 //! # RFC 2920: PIPELINING
 //!
@@ -72,7 +72,7 @@
 //!
 //! | section | decides | file | function |
 //! | --- | --- | --- | --- |
-//! | 2 | how a chunk of BDAT is taken | `src/smtp/server/body.rs` | `chunk` |
+//! | 2 | how a chunk of BDAT is received | `src/smtp/server/body.rs` | `chunk` |
 //!
 //! # RFC 3207: STARTTLS
 //!
@@ -80,7 +80,7 @@
 //! | --- | --- | --- | --- |
 //! | 4 | when STARTTLS is offered | `src/smtp/server/commands.rs` | `greet` |
 //! | 4 | when STARTTLS is used, and when its lack ends a session | `src/smtp/client.rs` | `after_ehlo` |
-//! | 4.2 | what is forgotten once TLS is on | `src/smtp/server/commands.rs` | `on_tls` |
+//! | 4.2 | what is forgotten when TLS is active | `src/smtp/server/commands.rs` | `on_tls` |
 //!
 //! # RFC 3461: DSN, the extension of SMTP
 //!
@@ -91,7 +91,7 @@
 //! | 4.2 | the form of ORCPT | `src/smtp/command.rs` | `parse_original` |
 //! | 4.3 | the form of RET | `src/smtp/command.rs` | `mail` |
 //! | 4.4 | the form of ENVID | `src/smtp/command.rs` | `mail` |
-//! | 5.2.1 | what a next hop with DSN is told of a recipient | `src/smtp/client/envelope.rs` | `write_rcpt` |
+//! | 5.2.1 | the DSN parameters of a recipient for a next hop | `src/smtp/client/envelope.rs` | `write_rcpt` |
 //! | 5.2.2 | a DSN about a next hop without DSN | `src/engine/dsn.rs` | `rows` |
 //! | 5.2.7.1 | ORCPT of what an alias expands to | `src/engine/server/verdict.rs` | `recipient_verdict` |
 //!
@@ -123,10 +123,10 @@
 //! | section | decides | file | function |
 //! | --- | --- | --- | --- |
 //! | 4 | when AUTH is allowed | `src/smtp/server/auth.rs` | `auth` |
-//! | 4 | a response line of AUTH, and its cancelling | `src/smtp/server/auth.rs` | `on_auth_line` |
+//! | 4 | a response line of AUTH, and cancelling it | `src/smtp/server/auth.rs` | `on_auth_line` |
 //! | 4 | the form of an initial response | `src/login/sasl.rs` | `decode_initial` |
 //! | 5 | AUTH= of MAIL | `src/smtp/command.rs` | `mail` |
-//! | 6 | whether another mechanism may do | `src/smtp/client/auth.rs` | `is_of_the_way` |
+//! | 6 | whether another mechanism may succeed | `src/smtp/client/auth.rs` | `is_of_the_way` |
 //!
 //! # RFC 6376: DKIM
 //!
@@ -137,7 +137,7 @@
 //! | 3.4.4 | the end of a body in canonical form | `src/auth/dkim/canonical.rs` | `end` |
 //! | 3.5 | which tags a signature has to have | `src/auth/dkim/signature.rs` | `parse` |
 //! | 3.5 | whether a signature has expired | `src/auth/dkim/signature.rs` | `check_dates` |
-//! | 3.6.1 | whether a text is a key record, and of which key | `src/auth/dkim/record.rs` | `parse` |
+//! | 3.6.1 | whether a text is a key record, and its key | `src/auth/dkim/record.rs` | `parse` |
 //! | 3.7 | what is signed | `src/auth/dkim/signature.rs` | `data` |
 //! | 5.4 | which fields we sign | `src/auth/dkim/sign.rs` | `select` |
 //! | 6.1.1 | that a signature covers From | `src/auth/dkim/signature.rs` | `signed_names` |
@@ -164,7 +164,7 @@
 //! | 4.6.4 | how many mail exchangers a term may have | `src/auth/spf/mod.rs` | `mail_hosts` |
 //! | 4.7 | the result where nothing matches | `src/auth/spf/mod.rs` | `resume` |
 //! | 5 | whether a mechanism matches | `src/auth/spf/mod.rs` | `matches` |
-//! | 5.5 | which names of a client are its own | `src/auth/spf/mod.rs` | `validated_names` |
+//! | 5.5 | the validated names of a client | `src/auth/spf/mod.rs` | `validated_names` |
 //! | 6.1 | redirect | `src/auth/spf/mod.rs` | `step` |
 //! | 6.2 | the explanation of a fail | `src/auth/spf/mod.rs` | `explanation` |
 //! | 7.3 | what a macro stands for | `src/auth/spf/expansion.rs` | `expand` |
@@ -179,10 +179,10 @@
 //!
 //! | section | decides | file | function |
 //! | --- | --- | --- | --- |
-//! | 2.2 | which values stand in quotes | `src/auth/results.rs` | `quoted_address` |
+//! | 2.2 | which values are quoted | `src/auth/results.rs` | `quoted_address` |
 //! | 2.7.1 | the words for a result of DKIM | `src/auth/dkim/verdict.rs` | `verdict` |
-//! | 2.7.2 | what is said of SPF | `src/auth/results.rs` | `spf` |
-//! | 2.7.4 | what is said of a login | `src/auth/results.rs` | `auth` |
+//! | 2.7.2 | the result of SPF | `src/auth/results.rs` | `spf` |
+//! | 2.7.4 | the result of a login | `src/auth/results.rs` | `auth` |
 //! | 5 | which fields are removed because they claim to be ours | `src/auth/results.rs` | `claims_id` |
 //!
 //! # RFC 8617: ARC
@@ -191,13 +191,13 @@
 //! | --- | --- | --- | --- |
 //! | 4.1.1 | the form of ARC-Authentication-Results | `src/auth/arc/sets.rs` | `split_results` |
 //! | 4.1.2 | what a message signature may not cover | `src/auth/arc/verify.rs` | `read_message` |
-//! | 4.1.3 | what a seal may not say | `src/auth/arc/verify.rs` | `read_seal` |
+//! | 4.1.3 | which tags a seal may not have | `src/auth/arc/verify.rs` | `read_seal` |
 //! | 4.2.1 | how many sets a chain may have | `src/auth/arc/seal.rs` | `prepare` |
 //! | 4.4 | `cv=` of a new set | `src/auth/arc/sets.rs` | `status` |
-//! | 5.1 | whether a set is added, and what it holds | `src/auth/arc/seal.rs` | `prepare` |
+//! | 5.1 | whether a set is added, and its content | `src/auth/arc/seal.rs` | `prepare` |
 //! | 5.1.1 | what a seal covers | `src/auth/arc/verify.rs` | `seal_data` |
 //! | 5.2 | whether the sets can be a chain | `src/auth/arc/sets.rs` | `whole_sets` |
-//! | 5.2 | whether the chain holds | `src/auth/arc/verify.rs` | `outcome` |
+//! | 5.2 | whether the chain is valid | `src/auth/arc/verify.rs` | `outcome` |
 //! | 5.2.1 | a key that cannot be fetched | `src/auth/arc/verify.rs` | `judge` |
 //! | 7.2.1 | whether a trusted sealer excuses a failure | `src/policy/authenticity.rs` | `vouching` |
 //!
@@ -208,10 +208,10 @@
 //! | 3.2.13 | whether a name exists | `src/auth/dmarc/mod.rs` | `exists` |
 //! | 4.7 | whether a text is a policy, and which | `src/auth/dmarc/record.rs` | `parse` |
 //! | 4.8 | the form of a tag | `src/auth/dmarc/record.rs` | `tag` |
-//! | 4.10 | which names are asked for a policy | `src/auth/dmarc/mod.rs` | `walk` |
+//! | 4.10 | the names that are queried for a policy | `src/auth/dmarc/mod.rs` | `walk` |
 //! | 4.10.1 | which record's policy counts | `src/auth/dmarc/mod.rs` | `record_that_counts` |
 //! | 4.10.2 | which organization a name belongs to | `src/auth/dmarc/mod.rs` | `organization` |
-//! | 5.4 | what is done with a message that fails | `src/policy/authenticity.rs` | `judge` |
+//! | 5.4 | the action for a message that fails | `src/policy/authenticity.rs` | `judge` |
 //!
 //! # PROXY protocol: proxy-protocol.txt of HAProxy
 //!

@@ -22,7 +22,7 @@ impl EnhancedCode {
         }
     }
 
-    /// The code that a table of ours writes as it goes over the wire.
+    /// The code in its wire form, as our tables write it.
     pub const fn written(text: &str) -> Self {
         let (mut class, mut subject, mut detail) = (0, 0, 0_u16);
         let mut rest = text.as_bytes();
@@ -46,12 +46,12 @@ impl EnhancedCode {
         self.class
     }
 
-    /// What it is about.
+    /// The subject.
     pub const fn subject(self) -> u16 {
         self.subject
     }
 
-    /// What exactly it is.
+    /// The detail.
     pub const fn detail(self) -> u16 {
         self.detail
     }
@@ -61,20 +61,20 @@ impl EnhancedCode {
         self.class == 4
     }
 
-    /// The same subject and detail in class 5: what a transient failure becomes once it has lasted too long.
+    /// The same subject and detail in class 5, for a transient failure that has lasted too long.
     #[must_use]
     pub const fn as_permanent(self) -> Self {
         Self { class: 5, ..self }
     }
 
-    /// The same subject and detail in class 4: what a permanent failure is taken for where it may pass.
+    /// The same subject and detail in class 4, for a permanent failure that may pass.
     #[must_use]
     pub const fn as_transient(self) -> Self {
         Self { class: 4, ..self }
     }
 
-    /// Reads a code from the front of reply text; `None` when there is none. Returns what follows the code, with
-    /// one space removed.
+    /// Reads a code from the front of reply text; `None` if there is none. Returns the text behind the code, with one
+    /// space removed.
     pub fn split_from(text: &str) -> Option<(Self, &str)> {
         let end = text
             .find(|c: char| !c.is_ascii_digit() && c != '.')
@@ -91,7 +91,7 @@ impl fmt::Display for EnhancedCode {
     }
 }
 
-/// The text is no status code of RFC 3463 section 2.
+/// The text is not a status code of RFC 3463 section 2.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BadEnhancedCode;
 

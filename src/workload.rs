@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::ops::{Add, Sub};
 
-/// What is counted.
+/// A unit of work.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Unit {
     /// Bytes that are hashed, brought into canonical form, or parsed.
@@ -85,7 +85,7 @@ pub fn count(unit: Unit, amount: usize) {
     });
 }
 
-/// What `work` comes to, and what was counted meanwhile.
+/// The result of `work`, and the counts meanwhile.
 pub fn during<T>(work: impl FnOnce() -> T) -> (T, Workload) {
     let before = DONE.get();
     let result = work();

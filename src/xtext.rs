@@ -1,8 +1,8 @@
 //! xtext (RFC 3461 section 4), the coding of ENVID, ORCPT and AUTH= values, and that of addresses of the type utf-8
 //! (RFC 6533 section 3).
 
-/// Decodes xtext; `None` where it is malformed, or holds a control character or no UTF-8 once decoded. Servers write
-/// UTF-8 in it too, and some write small digits. Decides RFC 3461 section 4.
+/// Decodes xtext; `None` if it is malformed, or contains a control character or invalid UTF-8 once decoded. Servers
+/// also write UTF-8 in it, and some write lower-case digits. Decides RFC 3461 section 4.
 pub fn decode_xtext(text: &str) -> Option<String> {
     if !text.is_ascii() {
         return None;
@@ -26,7 +26,7 @@ pub fn decode_xtext(text: &str) -> Option<String> {
     (!decoded.contains(char::is_control)).then_some(decoded)
 }
 
-/// Encodes text as xtext; what is not ASCII is coded byte by byte.
+/// Encodes text as xtext; non-ASCII is encoded byte by byte.
 pub fn encode_xtext(text: &str) -> String {
     let mut coded = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -39,8 +39,8 @@ pub fn encode_xtext(text: &str) -> String {
     coded
 }
 
-/// Writes an address of the type utf-8: as it is where SMTPUTF8 is in force (utf-8-addr-unitext), else with `\x{…}` in
-/// place of what is not ASCII (utf-8-addr-xtext). What was written in that way is taken for the character.
+/// Writes an address of the type utf-8: unchanged if SMTPUTF8 is in force (utf-8-addr-unitext), otherwise with `\x{…}`
+/// in place of non-ASCII (utf-8-addr-xtext). A character that is already written in that way is read as the character.
 pub fn encode_utf8_address(address: &str, smtputf8: bool) -> String {
     let mut coded = String::with_capacity(address.len());
     for c in embedded(address) {
@@ -54,7 +54,7 @@ pub fn encode_utf8_address(address: &str, smtputf8: bool) -> String {
     coded
 }
 
-/// The characters of an address, those that are written `\x{…}` too.
+/// The characters of an address, including those written as `\x{…}`.
 fn embedded(address: &str) -> impl Iterator<Item = char> {
     let mut rest = address;
     std::iter::from_fn(move || {

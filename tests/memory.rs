@@ -1,5 +1,5 @@
-//! The ceiling of all buffers together: past it new mail is put off with 452, nothing that was begun is lost, and room
-//! that comes free is given again. Driven without sockets: forty clients send messages that never end.
+//! The ceiling of all buffers together: past it new mail is deferred with 452, no message that was begun is lost, and
+//! freed memory is used again. Driven without sockets: forty clients send messages that never end.
 
 #[allow(
     dead_code,

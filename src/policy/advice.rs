@@ -9,10 +9,10 @@ use crate::config::{Config, Listen, MtaSts, Receive, Renewal};
 
 use super::relay;
 
-/// How bad something is. What makes a start impossible is not here: it is an error of [`Config::parse`].
+/// The severity of an advice. Errors that prevent a start are not here: they are errors of [`Config::parse`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Severity {
-    /// Something that is configured, or has to be, does not work: an error of `chopar check`. The daemon goes on.
+    /// Something that is configured, or required, does not work: an error of `chopar check`. The daemon continues.
     Fault,
     /// It works, and is probably not meant.
     Advice,
@@ -23,7 +23,7 @@ pub enum Severity {
 pub struct Advice {
     /// How bad it is.
     pub severity: Severity,
-    /// What it is, where, and what to do about it.
+    /// The problem, its place, and what to do about it.
     pub text: String,
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for Advice {
     }
 }
 
-/// All that is to be said.
+/// All advice about a configuration.
 pub fn advice(config: &Config) -> Vec<Advice> {
     let mut found = Vec::new();
     let warnings = config.warnings.iter();
@@ -73,8 +73,8 @@ fn dead_aliases(config: &Config, found: &mut Vec<Advice>) {
     }
 }
 
-/// Without `admin` nobody is told what becomes of mail of accounts that have no alias, and one that leads nowhere is
-/// none.
+/// Without `admin`, mail for accounts without an alias is lost without a report; an `admin` that leads nowhere is no
+/// better.
 fn administrator(config: &Config, found: &mut Vec<Advice>) {
     let Some(admin) = &config.admin else {
         let text = "chopar.toml: admin is not set: DSNs to accounts of this host that have no alias are dropped, and \
@@ -92,7 +92,7 @@ fn administrator(config: &Config, found: &mut Vec<Advice>) {
     }
 }
 
-/// Mail to postmaster has to be taken (RFC 5321 section 4.5.1).
+/// Mail for postmaster must be accepted (RFC 5321 section 4.5.1).
 fn postmasters(config: &Config, found: &mut Vec<Advice>) {
     for domain in receiving(config) {
         let Ok(postmaster) = Mailbox::new("postmaster", domain) else {
@@ -122,7 +122,7 @@ fn unsigned(config: &Config, found: &mut Vec<Advice>) {
     }
 }
 
-/// A policy that nobody serves does nothing; the settings of mail programs likewise.
+/// A policy that is not served has no effect; the same holds for the settings of mail programs.
 fn unpublished(config: &Config, found: &mut Vec<Advice>) {
     let is_served =
         !matches!(&config.listen.https, Listen::Addresses(addresses) if addresses.is_empty());

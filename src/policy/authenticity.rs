@@ -29,12 +29,12 @@ use crate::mail::header::Header;
 use signatures::Signatures;
 pub use signatures::{Verified, Verifying};
 
-/// What a receiver knows of a message beside its bytes.
+/// A receiver's knowledge about a message besides its bytes.
 #[derive(Clone, Debug)]
 pub struct Circumstances {
-    /// The address of the client; `None` where it is trusted, and its address says nothing of the sender.
+    /// The address of the client; `None` if the client is trusted, because its address does not identify the sender.
     pub address: Option<IpAddr>,
-    /// The login, where there is one.
+    /// The login, if any.
     pub login: Option<Box<str>>,
     /// The name after HELO or EHLO.
     pub helo: Box<str>,
@@ -58,38 +58,39 @@ pub struct Examination {
     has_policies: bool,
 }
 
-/// How an examination goes on.
+/// The next step of an examination.
 #[must_use]
 pub enum ExaminationStep {
-    /// These are to be asked; answered by [`Examination::on_answer`].
+    /// Ask these questions; answered by [`Examination::on_answer`].
     Ask(Vec<Question>),
-    /// These are to be performed, while questions are asked too; answered by [`Examination::on_verified`].
+    /// Verify these signatures, while questions are asked too; answered by [`Examination::on_verified`].
     Verify(Box<Verifying>),
     /// Nothing, until [`Examination::on_verified`].
     Wait,
     Done(Box<Findings>),
 }
 
-/// What was found out.
+/// The results of an examination.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Findings {
-    /// Whether the host may send for the reverse-path, where that was asked.
+    /// The SPF result for the reverse-path, if it was checked.
     pub spf: Option<spf::SpfVerdict>,
     /// The signatures, from the top.
     pub dkim: Vec<SignatureVerdict>,
-    /// The chain of those who forwarded it.
+    /// The ARC chain of the hosts that forwarded it.
     pub arc: arc::ArcVerdict,
-    /// The domains of From and whether they passed, the worst first; nothing where there is no author or nobody asked.
+    /// The domains of From with their DMARC results, the worst first; empty if there is no author or DMARC was not
+    /// checked.
     pub dmarc: Vec<(Domain, dmarc::DmarcVerdict)>,
-    /// The domains of the authors; none where they cannot be told.
+    /// The domains of the authors; empty if they cannot be determined.
     pub authors: Vec<Domain>,
-    /// Whether it cannot be told who the authors are.
+    /// Whether the authors cannot be determined.
     pub ambiguous: bool,
     /// Whether something was not asked for lack of room here.
     pub starved: bool,
 }
 
-/// What is done with the message.
+/// The decision about the message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Judgement {
     /// It is taken.
@@ -98,9 +99,9 @@ pub enum Judgement {
     Mark,
     /// Its author's domain wants it refused.
     Refuse,
-    /// It cannot be told who wrote it.
+    /// The author cannot be determined.
     Ambiguous,
-    /// The DNS did not say enough: later.
+    /// The DNS did not answer sufficiently: try again later.
     Defer,
 }
 
@@ -116,7 +117,7 @@ impl Examination {
         }
     }
 
-    /// The domains of the authors; none where they cannot be told.
+    /// The domains of the authors; empty if they cannot be determined.
     pub fn authors(&self) -> &[Domain] {
         self.authors.as_deref().unwrap_or_default()
     }
@@ -136,13 +137,13 @@ impl Examination {
         self.answers.push((question, answer));
     }
 
-    /// Takes what came of [`ExaminationStep::Verify`].
+    /// Takes the result of [`ExaminationStep::Verify`].
     pub fn on_verified(&mut self, verified: Verified) {
         self.signatures.on_verified(verified);
     }
 
-    /// The findings, or what they need. The body must have been taken whole; `header` is the one of
-    /// [`Examination::new`].
+    /// The findings, or the questions they still need. The body must have been passed completely; `header` is the one
+    /// of [`Examination::new`].
     pub fn resume(&mut self, header: &Arc<Header>, known: &Circumstances) -> ExaminationStep {
         let mut missing = Vec::new();
         let answers = &self.answers;
@@ -202,8 +203,7 @@ impl Examination {
 }
 
 impl Findings {
-    /// What is done with the message where these are the rules.
-    /// Decides RFC 9989 section 5.4.
+    /// The decision about the message under these rules. Decides RFC 9989 section 5.4.
     pub fn judge(&self, mode: Dmarc, quarantine: Quarantine, trusted: &[Domain]) -> Judgement {
         if mode != Dmarc::Enforce {
             return Judgement::Take;
@@ -227,7 +227,7 @@ impl Findings {
         }
     }
 
-    /// The author who failed DMARC worst, of those for whom no sealer vouches.
+    /// The author with the worst DMARC failure, of those that no sealer vouches for.
     pub fn failed(&self, trusted: &[Domain]) -> Option<&(Domain, dmarc::DmarcVerdict)> {
         let mut failed = self
             .dmarc
@@ -252,8 +252,8 @@ impl Findings {
         self.has_passed(|other| other.is_under(domain) || domain.is_under(other))
     }
 
-    /// Whether SPF or a signature shows that this domain, or one above it, sent the message. Who has a name under a
-    /// domain does not speak for its other mailboxes, to which notifications would go.
+    /// Whether SPF or a signature shows that this domain, or one above it, sent the message. The owner of a name below
+    /// a domain does not speak for the other mailboxes of that domain, which would get the DSNs.
     pub fn answers_for(&self, domain: &Domain) -> bool {
         self.has_passed(|other| domain.is_under(other))
     }
@@ -266,9 +266,9 @@ impl Findings {
         spf.is_some_and(&of) || self.dkim.iter().filter_map(evidence).any(|one| of(&one))
     }
 
-    /// A domain of ours that the message claims to be from, as its author's or its `sender`'s, and that nothing shows
-    /// to have sent it. Sent on from here it would pass SPF for that domain, and with that DMARC, whatever its policy
-    /// is.
+    /// A domain of ours that the message claims as its author's or its `sender`'s, without evidence that it sent the
+    /// message. Forwarded from here, the message would pass SPF for that domain, and with that DMARC, whatever its
+    /// policy is.
     pub fn spoofing<'a>(
         &'a self,
         sender: Option<&'a Domain>,
@@ -291,8 +291,8 @@ impl Findings {
         })
     }
 
-    /// Whether a notification to the sender would go to somebody else: the sender's domain disowns the host that sent
-    /// the message, and no signature of it says otherwise.
+    /// Whether a DSN to the sender would go to a victim: the sender's domain disowns the host that sent the message,
+    /// and no signature says otherwise.
     pub fn sender_is_forged(&self, sender: &Domain) -> bool {
         let disowned = self.spf_is(spf::SpfResult::Fail) || self.spf_is(spf::SpfResult::SoftFail);
         disowned && !self.answers_for(sender)
@@ -304,12 +304,12 @@ impl Findings {
         outcomes.any(|outcome| outcome == dmarc::DmarcResult::Fail)
     }
 
-    /// What DMARC says of each domain that the message shows.
+    /// The DMARC result for each domain in From.
     pub fn dmarc_outcomes(&self) -> impl Iterator<Item = dmarc::DmarcResult> {
         self.dmarc.iter().map(|(_, verdict)| verdict.outcome)
     }
 
-    /// What the host of this name has found out, for those further in.
+    /// The results of the host with this name, for mail systems behind it.
     pub fn results(&self, id: &Domain, known: &Circumstances) -> AuthenticationResults {
         let (path, helo) = (known.path.as_ref(), known.helo.as_ref());
         let mut results = AuthenticationResults::new(id.as_str());
@@ -337,8 +337,8 @@ impl Findings {
         sets.any(|set| says_dmarc_passed(&set.results, author))
     }
 
-    /// The sets of trusted sealers who saw what came to us: nothing was changed since, or only by others that are
-    /// trusted. Decides RFC 8617 section 7.2.1.
+    /// The sets of trusted sealers that saw the message as we received it: nothing was changed since, or only by other
+    /// trusted hosts. Decides RFC 8617 section 7.2.1.
     fn vouching<'a>(&'a self, trusted: &'a [Domain]) -> impl Iterator<Item = &'a arc::SealedSet> {
         let oldest_pass = match self.arc.outcome {
             arc::ArcResult::Pass { oldest_pass } if self.arc.partial.is_none() => Some(oldest_pass),
@@ -686,7 +686,7 @@ mod tests {
         found.arc.outcome = arc::ArcResult::Pass { oldest_pass: 0 };
         assert_eq!(judge(&found, &trusted), Judgement::Take);
         assert_eq!(judge(&found, &[]), Judgement::Refuse);
-        // The second, who is not trusted, changed it.
+        // The second sealer, which is not trusted, changed it.
         found.arc.outcome = arc::ArcResult::Pass { oldest_pass: 2 };
         assert_eq!(judge(&found, &trusted), Judgement::Refuse);
         let both =

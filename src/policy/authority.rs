@@ -1,32 +1,30 @@
-//! On whose authority a message leaves this host: the one way from a transaction to an envelope.
+//! The authority on which a message leaves this host: the only way from a transaction to an envelope.
 //!
-//! | authority | where its mail may go | what it needs |
+//! | authority | where its mail may go | condition |
 //! | --- | --- | --- |
-//! | a user, a host of `relay.networks`, a process of this machine | anywhere | to be that still when the message is whole |
+//! | a user, a host of `relay.networks`, a process of this machine | anywhere | the authority still holds when the message is complete |
 //! | an address of a served domain, or a role of this host | where the configuration says | the verdict of a finished examination |
 //! | a return address that we made (SRS) | to the sender that it was made for | the same, a use left, and the null reverse-path or a sender that SPF or DKIM vouches for |
 //!
-//! A [`Grant`] is what one forward-path rests on. Those of the recipients that were accepted make the [`Grants`] of a
-//! transaction, and [`Case::release`] is the only maker of a [`Released`], without which no message is queued for a
-//! client.
+//! A [`Grant`] is the authority for one forward-path. The grants of the accepted recipients are the [`Grants`] of a
+//! transaction. Only [`Case::release`] makes a [`Released`], and without one no message of a client is queued.
 //!
 //! **Verdicts of an examination.** Mail for a served domain is judged by the strictest DMARC rules among the domains of
-//! its accepted recipients and those to which their aliases lead; where none of them is served, by the default ones.
-//! What leaves for a client without authority of its own is subject to more, whatever those rules are: it needs an
-//! author that can be told, and neither author nor sender may be of a domain of ours that nothing shows to have sent
-//! it, because from here it would pass SPF for that domain anywhere. The same holds for an author who fails DMARC and
-//! would pass by SPF for a domain of ours, which is one of the same organization: the domain above a served one or
-//! above this host's name, or one beside it.
+//! its accepted recipients and those to which their aliases lead; if none of them is served, by the default rules. Mail
+//! that is forwarded for a client without authority of its own must meet further conditions, under any rules. It needs
+//! an author that can be determined. Neither author nor sender may be in a domain of ours without evidence that the
+//! domain sent the message, because from here it would pass SPF for that domain anywhere. The same holds for an author
+//! who fails DMARC and would pass by SPF for a domain of ours in the same organization: the domain above a served one
+//! or above this host's name, or one beside it.
 //!
-//! **Notifications** go to a sender that SPF or DKIM vouches for as it asks for them. To one that its domain disowns
-//! goes none; to any other one at most for a message, of failure, whatever it asked for, or a message to a hundred
-//! addresses that fail would be a hundred messages to a victim; and it returns the header alone, whatever was asked
-//! for.
+//! **DSNs** go to a sender that SPF or DKIM vouches for, as it requests them. A sender that its domain disowns gets
+//! none. Any other sender gets at most one DSN per message, about failure, whatever it requested: otherwise a message
+//! to a hundred invalid addresses would be a hundred messages to a victim. Such a DSN returns only the header, whatever
+//! was requested.
 //!
-//! **Cannot tell** is never yes: 451 where the cause is ours or the DNS's, 550 where it is the message's.
+//! **Unknown** is never yes: 451 if the cause is ours or the DNS's, 550 if it is the message's.
 //!
-//! Invariant: each recipient of a [`Released`] rests on a grant of its transaction, and each grant on what the table
-//! says.
+//! Invariant: each recipient of a [`Released`] has a grant of its transaction, and each grant follows the table.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -48,49 +46,49 @@ use crate::smtp::command::ForwardPath;
 pub enum ArrivalPort {
     /// Any that clients connect to themselves.
     Direct,
-    /// The one for proxies, which say who the client is.
+    /// The one for proxies, which send the client's address.
     Proxy,
 }
 
-/// What mail leaves on.
+/// The authority for sending a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Authority {
-    /// A user's, who has logged in.
+    /// Of a user who has logged in.
     User,
     /// That of a host of `relay.networks`.
     Network,
     /// That of a process of this machine.
     Local,
-    /// The configuration's, which says where mail to this address goes.
+    /// Of the configuration, which says where mail for this address goes.
     Served,
     /// That of a return address of ours.
     Return {
-        /// Stands for it in tables.
+        /// Identifies it in tables.
         id: u64,
     },
 }
 
-/// What one forward-path rests on.
+/// The authority for one forward-path.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Grant {
     authority: Authority,
-    /// The served domain that was named, whose rules hold; nothing for the name of this host.
+    /// The served domain in it, whose rules apply; `None` for the name of this host.
     served: Option<Domain>,
-    /// Other served domains that aliases lead to, whose rules hold too: nobody gets round them by way of a laxer one.
+    /// Other served domains that aliases lead to, whose rules apply too: no client avoids them through a laxer domain.
     through: Vec<Domain>,
     way: Way,
 }
 
-/// Whether what a grant allows is forwarding.
+/// Whether a grant allows forwarding.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Way {
-    /// It ends here, or is what a client with authority of its own sends out.
+    /// It is delivered here, or sent by a client with authority of its own.
     Stays,
-    /// It goes on to another host by what an address of ours says.
+    /// It is forwarded to another host because of an address of ours.
     Leaves,
 }
 
-/// What the accepted recipients of a transaction rest on.
+/// The grants of a transaction's accepted recipients.
 #[derive(Clone, Debug, Default)]
 pub struct Grants {
     /// In the order of the recipients, with the count of recipients behind each.
@@ -100,19 +98,19 @@ pub struct Grants {
 /// Why a message or a recipient does not get on.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum AuthorityRefusal {
-    /// A recipient rests on nothing, or the client is no longer what it was.
+    /// A recipient has no grant, or the client has lost its authority.
     Withdrawn,
     /// The message was not examined to the end.
     Unexamined,
-    /// The DNS does not say enough now.
+    /// The DNS does not answer sufficiently now.
     Open,
-    /// It cannot be told who wrote it.
+    /// The author cannot be determined.
     Ambiguous,
     /// The policy of the author's domain refuses it.
     Dmarc(Option<Domain>),
     /// It claims to be from this domain of ours, and nothing shows that.
     Pretence(Domain),
-    /// Neither SPF nor DKIM vouches for the sender, who writes to a return address.
+    /// Neither SPF nor DKIM vouches for the sender of a message to a return address.
     Unvouched,
     /// A return address of the first release takes notifications only.
     NullSenderOnly,
@@ -151,7 +149,7 @@ impl RelayClient {
         }
     }
 
-    /// What it may send out by itself.
+    /// Its own authority to send.
     const fn authority(&self) -> Option<Authority> {
         match self {
             Self::User { .. } => Some(Authority::User),
@@ -163,13 +161,13 @@ impl RelayClient {
 }
 
 impl Grant {
-    /// What mail of a client to `to` rests on, which leads to `goals`.
+    /// The grant for mail of a client to `to`, which leads to `goals`.
     pub fn new(config: &Config, client: &RelayClient, to: &ForwardPath, goals: &[Goal]) -> Self {
         let own = client.authority();
         Self::with(config, own.unwrap_or(Authority::Served), to, goals)
     }
 
-    /// What mail of a client and a sender to a return address of ours rests on.
+    /// The grant for mail of a client and a sender to a return address of ours.
     pub fn of_return(
         config: &Config,
         client: &RelayClient,
@@ -182,7 +180,7 @@ impl Grant {
             return Ok(Self::with(config, own, to, goals));
         }
         match returned.maker {
-            // Anybody could have those made, to an address of his choice.
+            // Any client could have had those made, for an address of its choice.
             Maker::Old if !sender.is_null() => Err(AuthorityRefusal::NullSenderOnly),
             Maker::Old | Maker::Present => {
                 let id = returned.id;
@@ -197,7 +195,7 @@ impl Grant {
             _ => None,
         };
         let served = named.filter(|domain| config.receiving(domain).is_some());
-        // What a client with authority of its own sends elsewhere is not forwarded.
+        // A client with authority of its own sends rather than forwards to other hosts.
         let forwards = !authority.is_own() || served.is_some();
         let way = match forwards && goals.iter().any(|goal| leaves(config, goal)) {
             true => Way::Leaves,
@@ -215,7 +213,7 @@ impl Grant {
         }
     }
 
-    /// The return address, where it is one.
+    /// The return address, if it is one.
     pub const fn returned(&self) -> Option<u64> {
         match self.authority {
             Authority::Return { id } => Some(id),
@@ -241,11 +239,11 @@ impl Grants {
         Ok(())
     }
 
-    /// A recipient was accepted, by which the transaction has so many.
+    /// A recipient was accepted, after which the transaction has this number of recipients.
     pub fn add(&mut self, grant: Grant, recipients: usize) {
         let behind = recipients.max(self.covered());
         let is_known = self.iter().any(|known| *known == grant);
-        // What adds nobody is kept for its rules, once.
+        // A grant that adds no recipients is kept for its rules, once.
         if is_known && behind == self.covered() {
             return;
         }
@@ -265,8 +263,8 @@ impl Grants {
         self.iter().filter_map(Grant::returned)
     }
 
-    /// The served domains that may seal what is forwarded, in the order of the recipients: for the name of this host
-    /// the one that stands for it, then the others.
+    /// The served domains that may seal a forwarded message, in the order of the recipients: for the name of this host
+    /// the domain that represents it, then the others.
     pub fn sealers<'a>(&'a self, config: &'a Config) -> Vec<&'a Domain> {
         let mut sealers = Vec::new();
         for grant in self.iter() {
@@ -282,7 +280,7 @@ impl Grants {
         sealers
     }
 
-    /// The rules for what is examined: the strictest.
+    /// The rules for the examination: the strictest.
     pub fn rules(&self, config: &Config) -> (Dmarc, Quarantine) {
         let of = |domain: Option<&Domain>| {
             let served = domain.and_then(|domain| config.receiving(domain));
@@ -298,8 +296,8 @@ impl Grants {
         })
     }
 
-    /// Whether DMARC is looked up for a message of these authors: where the rules want it, and where it would leave in
-    /// the name of one who may be of our organization.
+    /// Whether DMARC is checked for a message of these authors: if the rules require it, or if it would be sent in the
+    /// name of a domain that may belong to our organization.
     pub fn look_up(&self, config: &Config, authors: &[Domain]) -> Dmarc {
         let near = || authors.iter().any(|author| is_near(config, author));
         match self.rules(config).0 {
@@ -312,7 +310,7 @@ impl Grants {
         self.runs.iter().map(|(grant, _)| grant)
     }
 
-    /// How many recipients rest on something: the first so many.
+    /// The number of recipients with a grant: always the first ones.
     fn covered(&self) -> usize {
         self.runs.last().map_or(0, |(_, behind)| *behind)
     }
@@ -323,11 +321,11 @@ impl Grants {
 pub struct Case<'a> {
     /// The configuration.
     pub config: &'a Config,
-    /// Who brings it.
+    /// The client.
     pub client: &'a RelayClient,
-    /// What its recipients rest on.
+    /// The grants of its recipients.
     pub grants: &'a Grants,
-    /// What its examination has found, where that is over.
+    /// The findings of its examination, if that is over.
     pub findings: Option<&'a Findings>,
 }
 
@@ -345,11 +343,11 @@ pub struct Released {
 enum DsnLimit {
     /// As much as the client asked for.
     Asked,
-    /// Its header: it may go to somebody who has not sent the message, and is not to carry it to him.
+    /// Its header: it may go to a victim that has not sent the message, and must not carry the message there.
     Header,
 }
 
-/// Whether a message is marked as one that its author's domain wants looked at.
+/// Whether a message is marked because its author's domain wants it quarantined.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mark {
     Clean,
@@ -358,17 +356,17 @@ pub enum Mark {
 }
 
 impl Released {
-    /// The reverse-path that the message is forwarded with, rewritten where SRS is owed.
+    /// The reverse-path for forwarding, rewritten if SRS is required.
     pub const fn reverse_path(&self) -> &ReversePath {
         &self.reverse_path
     }
 
-    /// The recipients that are released; those that were refused are not among them.
+    /// The released recipients, without those that were refused.
     pub fn recipients(&self) -> &[Recipient] {
         &self.recipients
     }
 
-    /// How much of it a DSN returns, where the client asked for this.
+    /// How much of it a DSN returns, if the client asked for this.
     pub const fn dsn_return(&self, asked: Option<DsnReturn>) -> Option<DsnReturn> {
         match self.dsn_limit {
             DsnLimit::Asked => asked,
@@ -388,7 +386,7 @@ impl Released {
 }
 
 impl Case<'_> {
-    /// Lets the message go to its recipients, or says why not.
+    /// Releases the message to its recipients, or returns the reason of a refusal.
     pub fn release(
         &self,
         reverse_path: ReversePath,
@@ -397,7 +395,7 @@ impl Case<'_> {
         let sender = reverse_path.mailbox().map(Mailbox::domain);
         let mark = self.permit(sender, recipients.len())?;
         let mut dsn_limit = DsnLimit::Asked;
-        // Nobody is told of a failure who had no part in it; who may have had none is told of no more than one.
+        // An uninvolved address gets no failure DSN; one that may be uninvolved gets at most one.
         if let (Some(sender), Some(findings)) = (sender, self.judged())
             && !findings.answers_for(sender)
         {
@@ -418,7 +416,7 @@ impl Case<'_> {
         })
     }
 
-    /// The findings, where they decide.
+    /// The findings, if they decide.
     fn judged(&self) -> Option<&Findings> {
         let is_judged = self.grants.iter().any(|grant| !grant.authority.is_own());
         self.findings.filter(|_| is_judged)
@@ -437,7 +435,7 @@ impl Case<'_> {
             return Ok(Mark::Clean);
         }
         let findings = self.findings.ok_or(AuthorityRefusal::Unexamined)?;
-        // What was not asked for lack of room here says nothing of the message.
+        // A question that was not asked for lack of room here says nothing about the message.
         if findings.starved {
             return Err(AuthorityRefusal::Open);
         }
@@ -453,7 +451,7 @@ impl Case<'_> {
         Ok(mark)
     }
 
-    /// What the rules of the recipients' domains make of it.
+    /// The decision under the rules of the recipients' domains.
     fn judge(&self, findings: &Findings) -> Result<Mark, AuthorityRefusal> {
         let (mode, quarantine) = self.grants.rules(self.config);
         match findings.judge(mode, quarantine, &self.config.trust.sealers) {
@@ -469,7 +467,7 @@ impl Case<'_> {
         }
     }
 
-    /// Whether it may go on from here to another host, whatever the rules are.
+    /// Whether it may be forwarded from here to another host, under any rules.
     fn may_leave(
         &self,
         findings: &Findings,
@@ -525,12 +523,12 @@ fn has_shown(findings: &Findings, author: &Domain) -> bool {
     signers.chain(sender).any(|domain| domain == author)
 }
 
-/// The refusal for now, where something may pass yet.
+/// The temporary refusal, if the problem may pass.
 fn undecided(findings: &Findings) -> Option<AuthorityRefusal> {
     findings.is_open().then_some(AuthorityRefusal::Open)
 }
 
-/// Whether a domain is served here, or lies under one that is.
+/// Whether a domain is served here, or below one that is.
 fn is_ours(config: &Config, domain: &Domain) -> bool {
     let mut served = config.domains.keys();
     *domain == config.hostname || served.any(|ours| domain.is_under(ours))
@@ -542,7 +540,7 @@ fn ours(config: &Config) -> impl Iterator<Item = &Domain> {
     config.domains.keys().chain([&config.hostname])
 }
 
-/// Whether a domain may be of one organization with one of ours: their last two labels are the same.
+/// Whether a domain may belong to the same organization as one of ours: their last two labels are equal.
 fn is_near(config: &Config, domain: &Domain) -> bool {
     let end = last_labels(domain);
     ours(config).any(|one| last_labels(one) == end)
@@ -555,7 +553,8 @@ fn last_labels(domain: &Domain) -> &str {
         .unwrap_or(text)
 }
 
-/// Whether mail goes on to another host, or may: what comes for reports and is none is sent to `admin`.
+/// Whether mail is or may be forwarded to another host: a message for `reports:` that is not a report is sent to
+/// `admin`.
 fn leaves(config: &Config, goal: &Goal) -> bool {
     match &goal.destination {
         Some(destination) => {

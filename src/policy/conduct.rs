@@ -14,7 +14,7 @@ use crate::limits::{
     TARPIT_REFUSALS, TARPIT_STEP, UNKNOWN_SESSIONS,
 };
 
-/// What there may be too much of in a minute.
+/// An event that is limited per minute.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Rate {
     Connections,
@@ -22,10 +22,10 @@ pub enum Rate {
     Recipients,
 }
 
-/// What is known of unauthenticated clients.
+/// Counts about unauthenticated clients.
 #[derive(Debug)]
 pub struct Conduct {
-    /// By what is counted and of whom; an entry ends when it has drained.
+    /// Counts by kind and client; an entry ends when it has drained.
     counts: TtlMap,
 }
 
@@ -38,7 +38,8 @@ impl Default for Conduct {
 }
 
 impl Conduct {
-    /// Counts one more, where its address and the network around that may have it; 0 for `per_minute` lifts it.
+    /// Counts one more event, if the limits of the address and of its network allow it; a `per_minute` of 0 means no
+    /// limit.
     pub fn may(&mut self, rate: Rate, address: IpAddr, per_minute: u32, now: Instant) -> bool {
         if per_minute == 0 {
             return true;
@@ -67,7 +68,7 @@ impl Conduct {
         self.raise(address, key, REFUSAL_SHARE, MISDEED_WINDOW, now);
     }
 
-    /// How long this address has to wait for its replies.
+    /// How long replies to this address are delayed.
     pub fn tarpit(&self, address: IpAddr, now: Instant) -> Duration {
         let level = self.level(Key::of_peer(REFUSALS, address), now);
         let refusals = u32::try_from(level.as_millis().div_ceil(REFUSAL_SHARE.as_millis()));
@@ -75,8 +76,8 @@ impl Conduct {
         TARPIT_STEP.saturating_mul(past).min(TARPIT_DELAY_MAX)
     }
 
-    /// This address named a recipient who does not exist; `per_session` are forgiven in one session. What it has
-    /// brought of good mail is set against it, and a `bounce`, which its sender did not address, counts a quarter.
+    /// This address named an unknown recipient; `per_session` are tolerated in one session. Its accepted mail is set
+    /// against it, and in a `bounce`, whose recipient its sender did not choose, it counts a quarter.
     #[expect(
         clippy::arithmetic_side_effects,
         reason = "what it is divided by is a constant, and not zero"
@@ -97,7 +98,7 @@ impl Conduct {
         if level.saturating_add(share) > MISDEED_WINDOW {
             let shut = Key::of_peer(SHUT_OUT, address);
             self.raise(address, shut, MISDEED_WINDOW, MISDEED_WINDOW, now);
-            // It begins again with half of what is forgiven, and not with nothing.
+            // It restarts with half of the tolerated number, not with nothing.
             let at = now.after(MISDEED_WINDOW).as_millis();
             let half = Instant::START.after(MISDEED_WINDOW / 2).as_millis();
             self.counts.remove(key);
@@ -119,7 +120,7 @@ impl Conduct {
         self.counts.lower(key, share, now.as_millis())
     }
 
-    /// Whether this address has tried so many names that it is not let in.
+    /// Whether this address has tried so many names that it is refused.
     pub fn is_shut_out(&self, address: IpAddr, now: Instant) -> bool {
         !self.level(Key::of_peer(SHUT_OUT, address), now).is_zero()
     }
@@ -134,7 +135,7 @@ impl Conduct {
         self.len() == 0
     }
 
-    /// Forgets what has drained.
+    /// Forgets drained counts.
     pub fn sweep(&mut self, now: Instant) {
         self.counts.sweep(now.as_millis());
     }
@@ -147,7 +148,7 @@ impl Conduct {
         Instant::from_millis(end).since(now)
     }
 
-    /// Raises a count by a share, to `max` at most, and gives what it is now.
+    /// Raises a count by a share, at most to `max`, and returns its new value.
     fn raise(
         &mut self,
         address: IpAddr,
@@ -164,7 +165,7 @@ impl Conduct {
     }
 }
 
-/// What one of `count` adds, where together they fill `window`.
+/// The share of one event, if `count` of them fill `window`.
 fn share(window: Duration, count: u32) -> Duration {
     window
         .checked_div(count)
@@ -172,30 +173,30 @@ fn share(window: Duration, count: u32) -> Duration {
         .max(Duration::from_millis(1))
 }
 
-/// What one site has: a /24 of IPv4, a /48 of IPv6.
+/// The network of one site: a /24 of IPv4, a /48 of IPv6.
 fn network(what: u8, address: IpAddr) -> Key {
     Key::of_network(what, address, (24, 48))
 }
 
-/// What is counted beside [`Rate`]: all that is refused.
+/// The kind of count for all refusals, besides those of [`Rate`].
 const REFUSALS: u8 = 8;
-/// Recipients who do not exist.
+/// Unknown recipients.
 const UNKNOWN: u8 = 9;
-/// That it is not let in.
+/// That an address is refused.
 const SHUT_OUT: u8 = 10;
 /// Messages that were wanted.
 const GOOD: u8 = 11;
 
-/// Bounces to recipients who do not exist that count as one recipient.
+/// Bounces to unknown recipients that count as one recipient.
 const BOUNCES_AS_ONE: u32 = 4;
 /// How long messages that were wanted count for their address.
 const GOOD_WINDOW: Duration = Duration::from_secs(86_400);
-/// What one of them adds: a hundred count at most.
+/// The share of one accepted message: at most a hundred count.
 const GOOD_SHARE: Duration = Duration::from_millis(GOOD_WINDOW.as_millis() as u64 / 100);
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What one refusal adds: three times as many as are forgiven fill the window.
+/// The share of one refusal: three times the tolerated number fill the window.
 const REFUSAL_SHARE: Duration =
     Duration::from_millis(MISDEED_WINDOW.as_millis() as u64 / (TARPIT_REFUSALS as u64 * 3));
 

@@ -15,7 +15,7 @@ use super::ttl_map::Key;
 /// Clients that wait for a place, in the order in which they may come in.
 #[derive(Debug)]
 pub struct Doorway<T> {
-    /// The one who came first in front.
+    /// The oldest connection in front.
     there: VecDeque<Visitor<T>>,
 }
 
@@ -48,7 +48,7 @@ impl<T> Default for Doorway<T> {
 }
 
 impl<T> Doorway<T> {
-    /// Somebody comes in, from an address where there is one.
+    /// Adds a connection, with its address if it has one.
     pub fn enter(&mut self, who: T, address: Option<IpAddr>) {
         self.there.push_back(Visitor {
             who,
@@ -62,24 +62,24 @@ impl<T> Doorway<T> {
         self.there.retain(|one| stays(&one.who));
     }
 
-    /// This one has done what costs a client something.
+    /// This client has done something that costs effort.
     pub fn settle(&mut self, is_it: impl Fn(&T) -> bool) {
         for one in &mut self.there {
             one.is_settled |= is_it(&one.who);
         }
     }
 
-    /// How many are there.
+    /// The number of connections.
     pub fn len(&self) -> usize {
         self.there.len()
     }
 
-    /// Whether nobody is there.
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.there.is_empty()
     }
 
-    /// How many are there of the client of this address: an IPv4 address, or a /64 of IPv6.
+    /// The number of connections of this client: an IPv4 address, or a /64 of IPv6.
     pub fn len_of_client(&self, address: IpAddr) -> usize {
         self.of_client(Some(Place::of(address)))
     }

@@ -35,7 +35,7 @@ use crate::config::{Greylisting, Network};
 use crate::entropy::Entropy;
 use crate::limits::{GREYLIST_ENTRIES_MAX, GREYLIST_PASSES};
 
-/// What was seen.
+/// The recorded attempts.
 pub struct Greylist {
     secret: [u8; KEY_BYTES],
     key: hmac::Key,
@@ -45,7 +45,7 @@ pub struct Greylist {
     seen: TtlMap,
 }
 
-/// What becomes of an attempt.
+/// The decision about an attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum GreylistDecision {
     Passes,
@@ -56,7 +56,7 @@ pub enum GreylistDecision {
 /// Why a file is not taken.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ImageError {
-    /// It is no such file, or of another version.
+    /// It is not a greylist file, or of another version.
     Foreign,
     /// It is too short, too long or damaged.
     Damaged,
@@ -74,7 +74,7 @@ impl fmt::Display for ImageError {
 impl std::error::Error for ImageError {}
 
 impl Greylist {
-    /// An empty one with a key of its own.
+    /// An empty greylist with a new key.
     pub fn new(entropy: &mut dyn Entropy, now: Now) -> Self {
         let mut secret = [0; KEY_BYTES];
         entropy.fill(&mut secret);
@@ -142,7 +142,7 @@ impl Greylist {
         self.len() == 0
     }
 
-    /// Forgets what is too old.
+    /// Forgets old entries.
     pub fn sweep(&mut self, now: Instant) {
         self.seen.sweep(self.seconds(now));
     }
@@ -208,7 +208,7 @@ impl Greylist {
             let key = Key::of_hash(u64::from_le_bytes(hash));
             let end = u32::from_le_bytes(end).into();
             if end > at {
-                // A clock that has been set back makes of the past what is yet to come.
+                // After the clock has been set back, past times are in the future.
                 let first = at.min(u32::from_le_bytes(first).into());
                 list.put(owner, key, first, end, passes);
             }
@@ -233,7 +233,8 @@ impl Greylist {
         self.began.saturating_add(now.as_millis() / 1_000)
     }
 
-    /// 64 bits of an HMAC: enough not to meet by chance in a table of this size, and nobody can aim without the key.
+    /// 64 bits of an HMAC: enough to avoid chance collisions in a table of this size, and nobody can cause one without
+    /// the key.
     fn key(&self, parts: &[&str]) -> Key {
         let mut context = hmac::Context::with_key(&self.key);
         for part in parts {
@@ -246,7 +247,7 @@ impl Greylist {
     }
 }
 
-/// A sender without what changes from one message to the next: numbers become `#` (VERP, BATV, SRS).
+/// A sender without the parts that change with each message: numbers become `#` (VERP, BATV, SRS).
 fn steady(sender: &str) -> String {
     let mut text = String::with_capacity(sender.len());
     for c in sender.chars() {

@@ -23,11 +23,11 @@ pub struct PasswordMemory {
     by_expiry: BTreeSet<(Instant, Tag)>,
 }
 
-/// Stands for a login, its credential and a password.
+/// Identifies a login with its credential and a password.
 pub type Tag = [u8; DIGEST_BYTES];
 
 impl PasswordMemory {
-    /// An empty memory with a key of its own.
+    /// An empty memory with a new key.
     pub fn new(entropy: &mut dyn Entropy) -> Self {
         let mut key = [0; DIGEST_BYTES];
         entropy.fill(&mut key);
@@ -72,13 +72,13 @@ impl PasswordMemory {
         password: &Password,
         now: Instant,
     ) -> bool {
-        // The tag cannot be guessed without the key, so it does not matter what the look-up tells by its time.
+        // The tag cannot be guessed without the key, so the time of the look-up reveals nothing useful.
         self.known
             .get(&self.tag(login, credential, password))
             .is_some_and(|until| now < *until)
     }
 
-    /// Forgets what is too old.
+    /// Forgets old entries.
     pub fn sweep(&mut self, now: Instant) {
         while let Some((until, tag)) = self.by_expiry.first().copied() {
             if until > now {
@@ -94,7 +94,7 @@ impl PasswordMemory {
         self.claim_tag(&login, credential, password)
     }
 
-    /// Stands for a claim, whether it is right or not.
+    /// The tag of credentials, right or wrong.
     pub fn claim_tag(&self, login: &str, credential: &Credential, password: &Password) -> Tag {
         let mut context = hmac::Context::with_key(&self.key);
         // A zero byte ends each part; neither a login nor the text of a credential can hold one.

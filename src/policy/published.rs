@@ -7,9 +7,9 @@
 use crate::address::Domain;
 use crate::config::{Config, Incoming, IncomingProtocol, Listen, MtaSts, Receive};
 
-/// Where a policy is found (RFC 8461 section 3.2).
+/// Path of the policy (RFC 8461 section 3.2).
 pub const POLICY_PATH: &str = "/.well-known/mta-sts.txt";
-/// Where Outlook asks for settings, by POST.
+/// Path at which Outlook requests settings, by POST.
 pub const AUTODISCOVER_PATH: &str = "/autodiscover/autodiscover.xml";
 
 /// The policy of a domain, as it is served.
@@ -29,7 +29,7 @@ pub fn policy(config: &Config, domain: &Domain) -> Option<String> {
     ))
 }
 
-/// The record that says which policy there is (RFC 8461 section 3.1): another policy has another id.
+/// The record that announces the policy (RFC 8461 section 3.1): another policy has another id.
 pub fn policy_record(policy: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, policy.as_bytes());
     let id: String = digest
@@ -61,7 +61,7 @@ pub fn names(config: &Config) -> Vec<Domain> {
     names
 }
 
-/// What is at a path of a host.
+/// The page at a path of a host.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum PublishedFile {
     Policy(String),
@@ -169,7 +169,7 @@ const MTA_STS: &str = "mta-sts";
 const AUTOCONFIG: &str = "autoconfig";
 const AUTODISCOVER: &str = "autodiscover";
 const ID_BYTES: usize = 10;
-/// A policy that can do harm is kept for four weeks, one that cannot for a day.
+/// Senders keep a policy that can do harm for four weeks, one that cannot for a day.
 const ENFORCED_SECONDS: u32 = 2_419_200;
 const TESTED_SECONDS: u32 = 86_400;
 

@@ -22,10 +22,10 @@ use crate::limits::{
 #[derive(Debug)]
 pub struct Peers {
     sessions: HashMap<Network, usize>,
-    /// Until when the failures of an address count. Each adds its share of the window to it, so that the rest of
-    /// the time says how many there are.
+    /// Until when the failures of an address count. Each adds its share of the window, so the rest of the time gives
+    /// their number.
     failed: TtlMap,
-    /// Addresses from which somebody has logged in, on account of the login.
+    /// Addresses with a successful login, charged to the login.
     known: TtlMap,
 }
 
@@ -40,7 +40,7 @@ impl Default for Peers {
 }
 
 impl Peers {
-    /// Counts a session in; `false` (and nothing is counted) where the address has `max` already.
+    /// Counts a session; returns `false` (and counts nothing) if the address has `max` already.
     pub fn open(&mut self, address: IpAddr, max: usize) -> bool {
         let peer = peer_of(address);
         let known =
@@ -70,16 +70,16 @@ impl Peers {
         }
     }
 
-    /// Whether AUTH from this address is refused unseen: it has failed too often, or nobody has logged in there before
-    /// and its site (a /24 of IPv4, a /48 of IPv6) has, which one guesser may have the whole of.
+    /// Whether AUTH from this address is refused unseen: it has failed too often, or it has no login before and its
+    /// site (a /24 of IPv4, a /48 of IPv6), all of which one attacker may own, has.
     pub fn is_locked(&self, address: IpAddr, now: Instant) -> bool {
         self.failures(address, now) >= AUTH_FAILURES_PER_PEER_MAX
             || !self.is_known(address, now)
                 && self.failures_of(Counted::Site, address, now) >= AUTH_FAILURES_PER_SITE_MAX
     }
 
-    /// Counts a failure of AUTH, and says how many that makes. (A success counts nothing out: whoever has one account
-    /// could guess for others.)
+    /// Counts a failure of AUTH, and returns the number of failures. (A success resets nothing: the owner of one
+    /// account could guess for others.)
     pub fn failed(&mut self, address: IpAddr, now: Instant) -> u32 {
         let most = now.after(AUTH_FAILURE_WINDOW).as_millis();
         let owner = Owner::of_address(address);
@@ -107,7 +107,7 @@ impl Peers {
         u32::try_from(left.div_ceil(share)).unwrap_or(u32::MAX)
     }
 
-    /// Somebody has logged in from an address.
+    /// A login from an address succeeded.
     pub fn succeeded(&mut self, address: IpAddr, login: &Mailbox, now: Instant) {
         let end = now.after(KNOWN_ADDRESS_LIFETIME).as_millis();
         let entry = Entry {
@@ -119,7 +119,7 @@ impl Peers {
         self.known.put(owner, of_user(address, login), entry);
     }
 
-    /// Counts a failure of AUTH for a login that has been let in from the address before, beside [`Self::failed`].
+    /// Counts a failure of AUTH for a login that has succeeded from the address before, besides [`Self::failed`].
     pub fn failed_as(&mut self, address: IpAddr, login: &Mailbox, now: Instant) {
         let key = of_user(address, login);
         if self.known.get(key, now.as_millis()).is_some() {
@@ -129,8 +129,8 @@ impl Peers {
         }
     }
 
-    /// Whether AUTH as this login is refused unseen. A locked address does not keep those out who have logged in from
-    /// there before: many people may share it. Each of their logins is locked by its own failures.
+    /// Whether AUTH for this login is refused unseen. A locked address does not lock out the logins that have succeeded
+    /// from there before: many people may share it. Each of those logins is locked by its own failures.
     pub fn is_locked_for(&self, address: IpAddr, login: Option<&Mailbox>, now: Instant) -> bool {
         let Some(login) = login.filter(|_| self.is_locked(address, now)) else {
             return self.is_locked(address, now);
@@ -140,7 +140,7 @@ impl Peers {
         !is_known || self.count(key, Counted::Address.share(), now) >= AUTH_FAILURES_PER_PEER_MAX
     }
 
-    /// Whether somebody has logged in from an address before.
+    /// Whether a login has succeeded from an address before.
     pub fn is_known(&self, address: IpAddr, now: Instant) -> bool {
         let key = Key::of_peer(0, address);
         self.known.get(key, now.as_millis()).is_some()
@@ -169,7 +169,7 @@ fn of_user(address: IpAddr, login: &Mailbox) -> Key {
 /// Spreads the bits of an address (2^64 divided by the golden ratio).
 const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// By what failures of AUTH are counted.
+/// What failures of AUTH are counted by.
 #[derive(Clone, Copy, Debug)]
 enum Counted {
     Address,
@@ -198,26 +198,26 @@ impl Counted {
     }
 }
 
-/// Whom a message is counted for.
+/// The submitter that a message is counted for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Submitter {
     /// A user, by the login however it is spelled.
     User(String),
     /// The programs of a local uid that an account has.
     Uid(u32),
-    /// The programs of all other local uids, together: an account with a range of uids has one count more for all of
+    /// The programs of all other local uids, together: an account with a range of uids has one more count for all of
     /// them, not one for each.
     OtherUids,
 }
 
 impl Submitter {
-    /// Counts against the user who has logged in, from whatever address.
+    /// The user who has logged in, from any address.
     pub fn user(login: &Mailbox) -> Self {
         Self::User(format!("{}@{}", login.local_key(), login.domain()))
     }
 }
 
-/// A message that was counted, to be counted out again where it is not taken.
+/// A counted message, so that it can be uncounted if it is not accepted.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CountedMessage {
     who: Submitter,
@@ -229,7 +229,7 @@ pub struct CountedMessage {
 pub struct Users {
     /// Logins are configured, so that this is as small as the configuration.
     by_login: HashMap<String, Sent>,
-    /// Accounts, and one count for all uids that none has. The ceiling holds whatever the table of accounts says.
+    /// Accounts, and one count for all uids without account. The ceiling holds whatever the table of accounts contains.
     by_uid: HashMap<u32, Sent>,
 }
 
@@ -241,7 +241,7 @@ struct Sent {
 }
 
 impl Users {
-    /// Whether somebody may submit a message, of which `per_hour` are allowed (0: as many as they like).
+    /// Whether a submitter may submit a message, if `per_hour` are allowed (0: no limit).
     pub fn may_send(&mut self, who: &Submitter, per_hour: u32, now: Instant) -> bool {
         if per_hour == 0 {
             return true;
@@ -287,7 +287,7 @@ impl Users {
         }
     }
 
-    /// Forgets those who sent nothing for an hour.
+    /// Forgets submitters without messages for an hour.
     pub fn sweep(&mut self, now: Instant) {
         let slot = slot_of(now);
         let has_sent = |sent: &mut Sent| {
@@ -335,7 +335,7 @@ impl Sent {
         self.last = self.last.max(slot);
     }
 
-    /// Whether what was counted in a slot still counts: the slot has not been used again.
+    /// Whether the count in a slot is still valid: the slot has not been reused.
     const fn has_slot(&self, slot: u64) -> bool {
         slot <= self.last && self.last.saturating_sub(slot) < SLOTS as u64
     }
@@ -345,7 +345,7 @@ impl Sent {
     }
 }
 
-/// What counts as one address.
+/// The unit that counts as one address.
 fn peer_of(address: IpAddr) -> Network {
     let address = address.to_canonical();
     let prefix = if address.is_ipv4() { 32 } else { 64 };
@@ -363,7 +363,7 @@ fn index_of(slot: u64) -> usize {
 }
 
 const SLOTS: usize = 6;
-/// No process has this uid (it is what chown takes for none).
+/// No process has this uid (chown takes it for none).
 const OTHER_UIDS: u32 = u32::MAX;
 const SLOT_MS: u64 = 600_000;
 

@@ -19,14 +19,14 @@ use crate::limits::{ALIAS_DEPTH_MAX, ALIAS_TARGETS_MAX};
 use crate::smtp::command::ForwardPath;
 use crate::workload::{Unit, count};
 
-/// Who wants to send.
+/// The client that wants to send.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RelayClient {
-    /// A host that nobody knows.
+    /// An unknown host.
     Anonymous { address: IpAddr },
     /// A host of `relay.networks`.
     Network { address: IpAddr },
-    /// Somebody who has logged in.
+    /// A user who has logged in.
     User { login: Mailbox },
     /// A process of this machine.
     Local { uid: u32 },
@@ -50,7 +50,7 @@ pub enum RecipientRefusal {
     NoDomain,
     /// An address literal.
     Literal,
-    /// Nobody of that name.
+    /// Unknown recipient.
     Unknown,
     /// Aliases in a circle, or too deep.
     Loop,
@@ -74,14 +74,14 @@ impl fmt::Display for RecipientRefusal {
 
 impl std::error::Error for RecipientRefusal {}
 
-/// One way that mail for a recipient goes.
+/// One destination of mail for a recipient.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Goal {
     /// The forward-path.
     pub mailbox: Mailbox,
-    /// Where to, if not by routes and MX.
+    /// The destination, if not by routes and MX.
     pub destination: Option<Destination>,
-    /// The served domain that passes it on, where an alias leads out of the served domains.
+    /// The served domain that forwards it, if an alias leads out of the served domains.
     pub forwarder: Option<Domain>,
 }
 
@@ -96,7 +96,7 @@ impl Goal {
     }
 }
 
-/// Says where mail for `to` goes; never to nowhere.
+/// Where mail for `to` goes; at least to one destination.
 pub fn recipient(
     config: &Config,
     client: &RelayClient,
@@ -109,14 +109,14 @@ pub fn recipient(
     }
 }
 
-/// Where mail for a recipient begins its way.
+/// Where the expansion of a recipient begins.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RecipientStart<'a> {
     /// The client may send to anywhere: to this address as it is.
     Relayed(Mailbox),
     /// At this address of a served domain.
     Name(Mailbox),
-    /// At `admin`, whose the mail of roles and of accounts of this machine is.
+    /// At `admin`, who gets the mail of roles and of accounts of this machine.
     Admin(&'a Mailbox),
 }
 
@@ -154,7 +154,7 @@ fn start<'a>(
     if here {
         return Ok(RecipientStart::Name(mailbox.clone()));
     }
-    // What this machine sends to itself (cron to root, others to its postmaster) has nowhere else to go.
+    // Mail of this machine to itself (cron to root, others to its postmaster) has no other destination.
     if *mailbox.domain() == config.hostname
         && is_role(&mailbox.local_key())
         && let Some(admin) = &config.admin
@@ -167,9 +167,9 @@ fn start<'a>(
     }
 }
 
-/// Says where a DSN to `to` goes: where other mail for it goes or, where that is an account of this machine without an
-/// alias or another address here that nobody has, to `admin`. Whoever sent the message is told, or somebody who can
-/// find out who it was.
+/// Where a DSN to `to` goes: where other mail for it goes, or to `admin` if `to` is an account of this machine without
+/// an alias, or an unknown address here. The sender of the message is informed, or a person who can find out who it
+/// was.
 pub fn notification(config: &Config, to: &Mailbox) -> Result<Vec<Goal>, RecipientRefusal> {
     let path = ForwardPath::Mailbox(to.clone());
     let found = recipient(config, &RelayClient::Local { uid: 0 }, &path);
@@ -179,9 +179,9 @@ pub fn notification(config: &Config, to: &Mailbox) -> Result<Vec<Goal>, Recipien
     }
 }
 
-/// Says where a DSN of another host goes that comes to an address without an owner: to `admin` where programs of this
-/// machine send as that address, since it is an account of it; to nobody otherwise. Only the null reverse-path has this
-/// way, and it ends at the one address at which that of `postmaster` does.
+/// Where a DSN of another host goes if it is for an address without an owner: to `admin` if programs of this machine
+/// send as that address, because it is an account here; otherwise nowhere. Only the null reverse-path may use this, and
+/// it ends at the same address as mail for `postmaster`.
 pub fn returned(
     config: &Config,
     sender: &ReversePath,
@@ -206,8 +206,7 @@ pub fn returned(
     Err(refusal)
 }
 
-/// Follows the aliases from an address of a served domain to where they end.
-/// Decides RFC 5321 section 3.9.1.
+/// Follows the aliases from an address of a served domain to their ends. Decides RFC 5321 section 3.9.1.
 pub fn expand(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, RecipientRefusal> {
     let mut expansion = Expansion::new(config);
     expansion.visit(mailbox)?;
@@ -217,9 +216,9 @@ pub fn expand(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, Recipient
 /// [`recipient`], step by step, for people.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Explanation<'a> {
-    /// Where it begins.
+    /// The start.
     pub start: Result<RecipientStart<'a>, RecipientRefusal>,
-    /// What happens to the address at the start, and to those that it leads to.
+    /// The steps, for the address at the start and for those that it leads to.
     pub steps: Vec<Explained>,
     /// The verdict.
     pub result: Result<Vec<Goal>, RecipientRefusal>,
@@ -235,7 +234,7 @@ pub fn explain<'a>(config: &'a Config, client: &RelayClient, to: &ForwardPath) -
         Ok(RecipientStart::Admin(admin)) => Some(*admin),
         Err(_) => None,
     };
-    // The way is what counts here; the verdict is asked for where the client is answered from.
+    // Only the steps matter here; the verdict is taken from the function that replies to clients.
     let _way = first.map(|mailbox| expansion.visit(mailbox));
     Explanation {
         steps: expansion.steps.unwrap_or_default(),
@@ -250,11 +249,11 @@ pub struct Explained {
     /// How many aliases lead to it.
     pub depth: usize,
     pub address: Mailbox,
-    /// What happens to it.
+    /// The step.
     pub way: Way,
 }
 
-/// What happens to an address.
+/// A step for an address.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Way {
     /// It is an alias, in this line of the file of its domain.
@@ -265,7 +264,7 @@ pub enum Way {
     Admin,
     /// Its domain is not served: it is sent there.
     Sent,
-    /// It goes there.
+    /// It is sent there.
     To(Destination),
     /// It was expanded, or is sent to, already.
     Again,
@@ -273,7 +272,7 @@ pub enum Way {
     Refused(RecipientRefusal),
 }
 
-/// What a name leads to in a served domain.
+/// The meaning of a name in a served domain.
 enum Lead<'a> {
     Alias(&'a Alias),
     /// It is one of the roles that `admin` answers for.
@@ -322,8 +321,8 @@ fn bare<'a>(
     }
 }
 
-/// Whether the client is a program of this machine: what has no domain, or that of the machine itself, means the same
-/// to both.
+/// Whether the client is a program of this machine: for such a program an address without a domain, or in that of the
+/// machine, has the same meaning.
 fn is_program_here(client: &RelayClient) -> bool {
     match client {
         RelayClient::Local { .. } => true,
@@ -332,7 +331,7 @@ fn is_program_here(client: &RelayClient) -> bool {
     }
 }
 
-/// The served domain that the name of the host lies in: programs of this machine write in its name.
+/// The served domain that contains the hostname: programs of this machine send in its name.
 pub fn own_domain(config: &Config) -> Option<&Domain> {
     let around = config.domains.keys();
     around
@@ -340,8 +339,8 @@ pub fn own_domain(config: &Config) -> Option<&Domain> {
         .max_by_key(|domain| domain.as_str().len())
 }
 
-/// Where mail of a local program to a name of this machine goes: where that name leads in the domain that the machine
-/// belongs to; else to whoever administers it. A look-up of the machine's own name would lead mail round in a circle.
+/// Where mail of a local program for a name of this machine goes: where that name leads in the domain of the machine;
+/// otherwise to the administrator. Looking up the machine's own name would cause a mail loop.
 fn of_this_machine<'a>(
     config: &'a Config,
     local: &str,
@@ -355,7 +354,7 @@ fn of_this_machine<'a>(
     }
 }
 
-/// The administrator, where the name is that of an account or a role and no alias says otherwise.
+/// The administrator, if the name is that of an account or a role and no alias says otherwise.
 fn owner<'a>(config: &'a Config, mailbox: &Mailbox) -> Option<&'a Mailbox> {
     let key = config.names.key(&mailbox.local_key());
     let receiving = config.receiving(mailbox.domain());
@@ -382,7 +381,7 @@ fn expand_or_keep(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, Recip
     }
 }
 
-/// The served domain that stands for this machine: the one with its name, else the first that takes mail.
+/// The served domain that represents this machine: the one with its name, otherwise the first that receives mail.
 pub fn home(config: &Config) -> Option<&Domain> {
     let mut receiving = (config.domains.keys()).filter(|domain| config.receiving(domain).is_some());
     match config.receiving(&config.hostname) {
@@ -396,7 +395,7 @@ fn is_routed(mailbox: &Mailbox) -> bool {
     mailbox.local_key().contains(['%', '!', '@', ':'])
 }
 
-/// Names that `admin` answers for (RFC 2142; root is where a system's own mail goes).
+/// Names that `admin` answers for (RFC 2142; root gets the system's own mail).
 fn is_role(key: &str) -> bool {
     matches!(key, "postmaster" | "abuse" | "root")
 }
@@ -408,9 +407,9 @@ struct Expansion<'a> {
     /// All addresses that have been expanded.
     seen: HashSet<(Domain, String)>,
     goals: Vec<Goal>,
-    /// The same, to be found at once: an alias of many targets is expanded for each of a thousand recipients.
+    /// The same as a set: an alias of many targets is expanded for each of a thousand recipients.
     added: HashSet<(Domain, String, Option<Destination>)>,
-    /// What was done, where somebody wants to know.
+    /// The steps, if requested.
     steps: Option<Vec<Explained>>,
 }
 
@@ -488,7 +487,7 @@ impl<'a> Expansion<'a> {
         Ok(())
     }
 
-    /// Goes where a target of the alias of `mailbox` leads.
+    /// Follows a target of the alias of `mailbox`.
     fn follow(&mut self, mailbox: &Mailbox, target: &AliasTarget) -> Result<(), RecipientRefusal> {
         let (to, destination) = match target {
             AliasTarget::Here(destination) => return self.add(mailbox, Some(destination)),
@@ -525,7 +524,7 @@ impl<'a> Expansion<'a> {
         let way = destination.map_or(Way::Sent, |destination| Way::To(destination.clone()));
         self.note(mailbox, way);
         self.added.insert(goal);
-        // A domain of ours whose mail is elsewhere has another host that looks at SPF.
+        // A domain of ours whose mail is elsewhere has another host that checks SPF.
         let ends_here = self.config.receiving(mailbox.domain()).is_some();
         let forwarder = match self.path.last() {
             Some((domain, _)) if !ends_here => Some(domain.clone()),

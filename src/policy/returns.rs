@@ -24,7 +24,7 @@ pub struct Returns {
     entries: BTreeMap<u64, Uses>,
     /// By the end of their days.
     by_end: BTreeSet<(Instant, u64)>,
-    /// What each network holds: the least used first, of those the oldest.
+    /// The addresses of each network: the least used first, of those the oldest.
     by_network: BTreeMap<Key, BTreeSet<(u32, Instant, u64)>>,
     /// The networks by how much they hold.
     by_size: BTreeSet<(usize, Key)>,
@@ -40,12 +40,12 @@ struct Uses {
 }
 
 impl Returns {
-    /// Whether there is no use left of an address.
+    /// Whether an address has no use left.
     pub fn is_spent(&self, id: u64, now: Instant) -> bool {
         self.count(id, now) >= RETURN_USES_MAX
     }
 
-    /// Takes one use of an address for a client; false where there is none left.
+    /// Takes one use of an address for a client; false if none is left.
     pub fn take(&mut self, id: u64, client: IpAddr, now: Instant) -> bool {
         if self.is_spent(id, now) {
             return false;
@@ -75,7 +75,7 @@ impl Returns {
         }
     }
 
-    /// Forgets the addresses whose days are over.
+    /// Forgets expired addresses.
     pub fn sweep(&mut self, now: Instant) {
         while let Some((end, id)) = self.by_end.first().copied()
             && end <= now
@@ -99,7 +99,7 @@ impl Returns {
         uses.map_or(0, |uses| uses.count)
     }
 
-    /// The address that is forgotten where room is needed.
+    /// The address that is forgotten when room is needed.
     fn next_to_go(&self) -> Option<u64> {
         let (_, network) = self.by_size.last()?;
         let (_, _, id) = self.by_network.get(network)?.first()?;
@@ -133,7 +133,7 @@ impl Returns {
 /// Longer than an address is good: its days, the day on which it was made, and the one before.
 const LIFETIME: Duration = Duration::from_secs((SRS_DAYS_MAX + 2) * 86_400);
 
-/// What one site has.
+/// The network of one site.
 const NETWORK: (u8, u8) = (24, 48);
 
 #[cfg(test)]

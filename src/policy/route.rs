@@ -8,7 +8,7 @@ use crate::destination::{Assigned, Destination};
 use crate::envelope::{Envelope, Recipient};
 use crate::escape::Escaped;
 
-/// A next hop; mail that has the same can share a session.
+/// A next hop; messages with the same next hop can share a session.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum NextHop {
     /// The mail exchangers of a domain.
@@ -18,10 +18,10 @@ pub enum NextHop {
         /// Its index in `routes`.
         index: usize,
     },
-    /// Where an alias says.
+    /// The target of an alias.
     Alias(Destination),
-    /// What an alias said when the message was accepted, which this version cannot read: a later one wrote it. The
-    /// address is no way out: what an alias led to a program of this machine must not leave it.
+    /// The target of an alias when the message was accepted, which this version cannot read because a later one wrote
+    /// it. The address is no substitute: mail for a program of this machine must not leave it.
     Unreadable(Box<str>),
 }
 
@@ -50,7 +50,7 @@ pub fn hop_of(config: &Config, envelope: &Envelope, recipient: &Recipient) -> Ne
     next_hop(config, &recipient.mailbox, from.map(Mailbox::domain))
 }
 
-/// The next hop of mail to `recipient` whose reverse-path is of the domain `from` (`None`: the null reverse-path).
+/// The next hop of mail to `recipient` whose reverse-path is in the domain `from` (`None`: the null reverse-path).
 fn next_hop(config: &Config, recipient: &Mailbox, from: Option<&Domain>) -> NextHop {
     let domain = recipient.domain();
     config

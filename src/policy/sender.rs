@@ -40,7 +40,7 @@ fn is_form_of(config: &Config, address: &Mailbox, mailbox: &Mailbox) -> bool {
     }
 }
 
-/// Whether the address is somebody's login, or a form of one.
+/// Whether the address is a login, or a form of one.
 fn is_login(config: &Config, address: &Mailbox) -> bool {
     let key = config.names.key(&address.local_key());
     owner(config, address.domain(), &key).is_some()

@@ -27,7 +27,7 @@ use crate::limits::{
     SPILL_EIGHTHS, VISITOR_EIGHTHS, YIELD_EIGHTHS,
 };
 
-/// What is handed out. The manual lists each with its shares (chopar-limits(7)).
+/// A scarce resource. The manual lists each with its shares (chopar-limits(7)).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Resource {
     /// Server sessions.
@@ -42,22 +42,22 @@ pub enum Resource {
     Derivations,
     /// Messages that the hook judges or that wait for it.
     Hooks,
-    /// Delivery sessions, by who caused the mail.
+    /// Delivery sessions, by the holder that caused the mail.
     Deliveries,
 }
 
 /// How much of a pool is left for a standing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Room {
-    /// More than [`SPILL_EIGHTHS`] of what it can reach.
+    /// More than [`SPILL_EIGHTHS`] of the reachable part is free.
     Enough,
-    /// Less than that.
+    /// Less than that is free.
     Little,
     /// Less than [`YIELD_EIGHTHS`].
     Short,
 }
 
-/// How much somebody is trusted, from the least.
+/// The trust in a holder, from the least.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum TrustLevel {
     /// An unauthenticated client of port 25, and mail that one caused.
@@ -70,16 +70,16 @@ pub enum TrustLevel {
     Trusted,
 }
 
-/// Who uses something up.
+/// The user of a resource.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Holder {
     standing: TrustLevel,
     keys: Keys,
-    /// Names on whose account it is too.
+    /// Further names that are charged.
     also: [Option<Key>; 2],
 }
 
-/// A lane of those who take turns: a network, a user, a host of this machine or of `relay.networks`.
+/// One of those that take turns: a network, a user, a host of this machine or of `relay.networks`.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Lane(Option<Key>);
 
@@ -90,11 +90,11 @@ enum Keys {
     Places([Key; 3]),
     /// One name: a login, a uid, a zone.
     Name(Key),
-    /// Nobody in particular.
+    /// No particular holder.
     None,
 }
 
-/// Something scarce, and who holds how much of it.
+/// A scarce resource, and the units of each holder.
 #[derive(Debug)]
 pub struct Pool {
     capacity: u64,
@@ -114,12 +114,12 @@ pub struct Shares {
     deliveries: Pool,
 }
 
-/// The holder has its share, or there is no more.
+/// The holder has its share, or nothing is left.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Shortage;
 
 impl Shares {
-    /// Pools of these sizes.
+    /// Pools with these capacities.
     pub fn new(capacity: impl Fn(Resource) -> u64) -> Self {
         let pool = |resource| Pool::new(capacity(resource));
         Self {
@@ -133,7 +133,7 @@ impl Shares {
         }
     }
 
-    /// From now on the pools have these sizes.
+    /// Changes the capacities.
     pub fn set_capacities(&mut self, capacity: impl Fn(Resource) -> u64) {
         for resource in Resource::ALL {
             self.of_mut(resource).set_capacity(capacity(resource));
@@ -209,7 +209,7 @@ impl TrustLevel {
 }
 
 impl Holder {
-    /// Somebody who came from this address.
+    /// A client at this address.
     pub fn at(standing: TrustLevel, address: IpAddr) -> Self {
         Self {
             standing,
@@ -218,7 +218,7 @@ impl Holder {
         }
     }
 
-    /// Somebody of this name, which may be a hash; `kind` keeps names of different kinds apart.
+    /// A holder with this name, which may be a hash; `kind` separates names of different kinds.
     pub const fn named(standing: TrustLevel, kind: ShareKind, name: u64) -> Self {
         Self {
             standing,
@@ -227,7 +227,7 @@ impl Holder {
         }
     }
 
-    /// Somebody who has no share of their own: only the reserve of the standing holds.
+    /// A holder without a share of its own: only the reserve of the level applies.
     pub const fn nobody(standing: TrustLevel) -> Self {
         Self {
             standing,
@@ -236,7 +236,7 @@ impl Holder {
         }
     }
 
-    /// The same, on account of this name too, which has the share of a site. There may be two of these.
+    /// The same, also charged to this name, which has the share of a site. There may be two of these.
     pub const fn and(self, kind: ShareKind, name: u64) -> Self {
         let key = Some(Key::of_name(NAME.wrapping_add(kind as u8), name));
         let also = match self.also {
@@ -260,7 +260,7 @@ impl Holder {
         self.standing
     }
 
-    /// Its names, each with what divides what is free into what it may hold.
+    /// Its names, each with the divisor of the free units that gives its share.
     fn shares(&self) -> impl Iterator<Item = (Key, u64)> {
         let (places, name) = match self.keys {
             Keys::Places(places) => (Some(places), None),
@@ -275,7 +275,7 @@ impl Holder {
     }
 }
 
-/// What a name is of.
+/// The kind of a name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ShareKind {
     Login = 0,
@@ -308,7 +308,7 @@ impl Used {
         }
     }
 
-    /// Those of this standing and of lesser ones.
+    /// Units of this level and of lower ones.
     const fn up_to(&self, standing: TrustLevel) -> u64 {
         let known = match standing {
             TrustLevel::Client => return self.client,
@@ -326,7 +326,7 @@ impl Used {
 }
 
 impl Pool {
-    /// So many units, all of them free.
+    /// A pool of free units.
     pub const fn new(capacity: u64) -> Self {
         Self {
             capacity,
@@ -340,7 +340,7 @@ impl Pool {
         }
     }
 
-    /// From now on there are so many units; what is held stays held.
+    /// Changes the number of units; units in use stay in use.
     pub const fn set_capacity(&mut self, capacity: u64) {
         self.capacity = capacity;
     }
@@ -383,8 +383,8 @@ impl Pool {
         }
     }
 
-    /// Records that a holder has `after` units where it had `before`: what is used already is not refused, and
-    /// [`Pool::is_over`] says whether it was too much.
+    /// Records that a holder has `after` units instead of `before`: units already in use are not refused, and
+    /// [`Pool::is_over`] says whether they were too many.
     pub fn resize(&mut self, holder: Holder, before: u64, after: u64) {
         if after > before {
             self.add(holder, after.saturating_sub(before));
@@ -475,17 +475,17 @@ pub(super) fn places(address: IpAddr) -> [Key; 3] {
     ]
 }
 
-/// Stands for a login, however it is spelled; users are configured, so nobody chooses it.
+/// A hash of a login, independent of its spelling; users are configured, so clients cannot choose it.
 pub fn hash_of(login: &Mailbox) -> u64 {
     hash(&(login.local_key(), login.domain()))
 }
 
-/// Stands for a name.
+/// A hash of a name.
 pub fn hash_of_text(name: &str) -> u64 {
     hash(&name)
 }
 
-/// Stands for the address of a host.
+/// A hash of a host's address.
 pub fn hash_of_address(address: IpAddr) -> u64 {
     hash(&address.to_canonical())
 }

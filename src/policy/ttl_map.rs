@@ -23,7 +23,7 @@ impl Key {
         Self((what as u128) << 80 | name as u128)
     }
 
-    /// A network of this prefix length, for IPv4 or IPv6 (up to 64), and what of it is meant.
+    /// A network of this prefix length, for IPv4 or IPv6 (up to 64), and the kind of entry.
     pub(super) fn of_network(what: u8, address: IpAddr, prefixes: (u8, u8)) -> Self {
         let (bits, prefix) = match address.to_canonical() {
             IpAddr::V4(address) => (u64::from(address.to_bits()) << 32, prefixes.0),
@@ -34,12 +34,12 @@ impl Key {
         Self(place | u128::from(bits & !behind))
     }
 
-    /// One IPv4 address, or one /64 of IPv6, which is what one customer gets.
+    /// One IPv4 address, or one /64 of IPv6, which is the network of one customer.
     pub(super) fn of_peer(what: u8, address: IpAddr) -> Self {
         Self::of_network(what, address, (32, 64))
     }
 
-    /// The hash, where it is one.
+    /// The hash, if it is one.
     pub(super) const fn hash(self) -> u64 {
         self.0 as u64
     }
@@ -49,13 +49,13 @@ impl Key {
 pub(super) struct Entry {
     /// When it is forgotten, on the clock of its owner.
     pub(super) end: u64,
-    /// When it was first made, where that matters.
+    /// When it was first made, if that matters.
     pub(super) first: u32,
-    /// How often it passed, where that matters.
+    /// How often it passed, if that matters.
     pub(super) passes: u8,
 }
 
-/// Who an entry is on account of: a network (a /16 of IPv4, a /32 of IPv6), or a login.
+/// The owner that is charged for an entry: a network (a /16 of IPv4, a /32 of IPv6), or a login.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Owner(u64);
 
@@ -68,7 +68,7 @@ impl Owner {
         }
     }
 
-    /// One that was written down.
+    /// An owner read from a file.
     pub(super) const fn of_bits(bits: u64) -> Self {
         Self(bits)
     }
@@ -89,7 +89,7 @@ pub(super) struct TtlMap {
 }
 
 impl TtlMap {
-    /// None, of which there may be `max`.
+    /// An empty map of at most `max` entries.
     pub(super) const fn new(max: usize) -> Self {
         Self {
             max,
@@ -127,7 +127,7 @@ impl TtlMap {
         self.recount(owner, before, now);
     }
 
-    /// Moves the end of an entry `share` later, to `most` at most; gives it.
+    /// Extends an entry by `share`, at most to `most`; returns its new end.
     pub(super) fn raise(&mut self, owner: Owner, key: Key, share: u64, most: u64, at: u64) -> u64 {
         let from = self.get(key, at).map_or(at, |entry| entry.end);
         let end = from.saturating_add(share).min(most);
@@ -142,7 +142,7 @@ impl TtlMap {
         end
     }
 
-    /// Moves the end of an entry `share` earlier, or forgets it; says whether there was one.
+    /// Shortens an entry by `share`, or removes it; returns whether there was one.
     pub(super) fn lower(&mut self, key: Key, share: u64, at: u64) -> bool {
         let Some((owner, entry)) = self.entries.get(&key).copied() else {
             return false;
@@ -157,7 +157,7 @@ impl TtlMap {
         is_live
     }
 
-    /// Forgets what ends by `at`.
+    /// Removes entries that end by `at`.
     pub(super) fn sweep(&mut self, at: u64) {
         let due: Vec<Key> = (self.by_owner.values())
             .flat_map(|own| own.iter().take_while(|(end, _)| *end <= at))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::shares::Lane;
 
-/// Those who wait.
+/// The waiting items.
 #[derive(Debug)]
 pub struct Turns<T> {
     waiting: BTreeMap<Turn, (Lane, T)>,
@@ -16,7 +16,7 @@ pub struct Turns<T> {
     next: u64,
 }
 
-/// A place in the line: the round, and who comes first in it.
+/// A place in the queue: the round, and the order in it.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Turn(u64, u64);
 
@@ -37,7 +37,7 @@ impl<T> Turns<T> {
         self.waiting.len()
     }
 
-    /// Whether nobody does.
+    /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -68,7 +68,7 @@ impl<T> Turns<T> {
         Some(value)
     }
 
-    /// The place of the first one of which this holds.
+    /// The place of the first item that satisfies the predicate.
     pub fn find(&self, mut is_it: impl FnMut(&T) -> bool) -> Option<Turn> {
         let mut waiting = self.waiting.iter();
         let found = waiting.find(|(_, (_, value))| is_it(value));

@@ -13,7 +13,7 @@ use crate::config::{DnsList, Lists, Toggle};
 use crate::dns::{Answer, Question, RecordKind, Records, reverse_name};
 use crate::limits::PTR_NAMES_MAX;
 
-/// What is known of one address.
+/// The findings about one address.
 #[derive(Debug)]
 pub struct Vetting {
     address: IpAddr,
@@ -21,7 +21,7 @@ pub struct Vetting {
     /// Lists that have not answered: bits by their place.
     waiting: u32,
     weight: u32,
-    /// The list whose word weighed most.
+    /// The listing with the highest weight.
     listed: Option<(u32, Domain)>,
     /// The name that leads back.
     name: Option<Domain>,
@@ -37,7 +37,7 @@ pub struct OddReply {
 }
 
 impl Vetting {
-    /// Begins with an address; gives what to ask.
+    /// Begins with an address; returns the questions.
     pub fn begin(address: IpAddr, lists: &Arc<Lists>, ptr: Toggle) -> (Self, Vec<Question>) {
         let address = address.to_canonical();
         let mut vetting = Self {
@@ -67,7 +67,7 @@ impl Vetting {
         (vetting, questions)
     }
 
-    /// Takes an answer; gives what else to ask. `odd` is told of answers that mean nothing.
+    /// Takes an answer; returns further questions. `odd` gets answers that mean nothing.
     pub fn on_answer(
         &mut self,
         question: &Question,
@@ -109,7 +109,7 @@ impl Vetting {
         self.waiting != 0
     }
 
-    /// The list that has the address, where they weigh enough together.
+    /// The list that has the address, if the listings together weigh enough.
     pub fn listed(&self) -> Option<&Domain> {
         let (_, zone) = self.listed.as_ref()?;
         (self.weight >= self.lists.threshold).then_some(zone)
@@ -166,7 +166,7 @@ impl Vetting {
     }
 }
 
-/// What is asked of a list about an address (RFC 5782 sections 2.1 and 2.4).
+/// The name to ask a list about an address (RFC 5782 sections 2.1 and 2.4).
 fn name_in(address: IpAddr, zone: &DnsList) -> Option<Domain> {
     let reverse = reverse_name(address);
     let digits = reverse.as_str();
@@ -183,7 +183,7 @@ fn bit(at: usize) -> u32 {
         .unwrap_or(0)
 }
 
-/// From here on a list says that it does not answer, and why.
+/// From here on an answer is a refusal of the list, with its reason.
 const REFUSED_QUERY: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 0);
 
 #[cfg(test)]

@@ -277,7 +277,7 @@ fn kind(source: &Source, known: &KnownAddress, service: Option<&Service>) -> Sen
     }
 }
 
-/// Whether a name is of the domain, or of one that it lies in.
+/// Whether a name is the domain, or below it.
 fn is_of(name: &str, domain: &Domain) -> bool {
     Domain::parse(name)
         .is_ok_and(|name| name == *domain || name.is_under(domain) || domain.is_under(&name))
@@ -292,7 +292,7 @@ fn who(group: &Group) -> String {
     }
 }
 
-/// What is to be said of a source.
+/// The text about a source.
 fn words(group: &Group, domain: &Domain) -> String {
     let counts = &group.source.counts;
     let has_failed = counts.neither > 0;
@@ -459,7 +459,7 @@ fn date(day: u64) -> String {
 
 /// Addresses of one source that are shown.
 const ADDRESSES_SHOWN: usize = 4;
-/// Addresses of which more is found out, those that send most.
+/// Addresses that are looked up, those that send most.
 const ASKED_MAX: usize = 20;
-/// Days of which there have to be reports before a policy is made stricter.
+/// Days of reports that are required before a policy is made stricter.
 const DAYS_BEFORE_STRICTER: usize = 14;

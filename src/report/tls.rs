@@ -62,7 +62,7 @@ struct Failure {
     failed_session_count: u64,
 }
 
-/// What is kept of a list.
+/// The retained elements of a list.
 trait Take: Default {
     type Element: for<'de> Deserialize<'de>;
 
@@ -73,7 +73,7 @@ trait Take: Default {
 #[derive(Default)]
 struct Taken<T>(T);
 
-/// The policies, and one more where there are too many.
+/// The policies, and one more if there are too many.
 #[derive(Default)]
 struct Policies(Vec<Policy>);
 
@@ -130,7 +130,7 @@ impl<'de, T: Take> Visitor<'de> for List<T> {
     }
 }
 
-/// Reads a document; none where it is another.
+/// Reads a document; `None` if it is of another kind.
 pub(super) fn read(bytes: &[u8]) -> Result<Option<ReceivedReport>, Fault> {
     let document: Document = match serde_json::from_slice(bytes) {
         Ok(document) => document,

@@ -31,7 +31,7 @@ impl Unpacker {
         }
     }
 
-    /// What is in an archive; none where it is no archive.
+    /// The content of an archive; `None` if it is not an archive.
     pub(super) fn unpack(&mut self, bytes: &[u8]) -> Result<Option<Vec<u8>>, ReportRefusal> {
         match bytes {
             _ if bytes.starts_with(GZIP) => self.gzip(bytes).map(Some),
@@ -139,7 +139,7 @@ impl Unpacker {
         Ok(bytes)
     }
 
-    /// What deflate has packed, and how many bytes that was.
+    /// Inflates data; returns the output and the number of packed bytes.
     fn inflated(&mut self, packed: &[u8]) -> Result<(Vec<u8>, usize), ReportRefusal> {
         let mut state = InflateState::new_boxed(DataFormat::Raw);
         let mut block = vec![0; BLOCK_BYTES];
@@ -198,7 +198,7 @@ impl<'a> Bytes<'a> {
     }
 }
 
-/// What a ZIP says twice of its file.
+/// The data about the file that a ZIP contains twice.
 #[derive(Debug, Eq, PartialEq)]
 struct Entry<'a> {
     flags: u32,
@@ -208,7 +208,7 @@ struct Entry<'a> {
     name: &'a [u8],
 }
 
-/// Where the record begins that ends a ZIP, with its comment behind it.
+/// The offset of the record that ends a ZIP, which a comment follows.
 fn end_of(bytes: &[u8]) -> Result<usize, ReportRefusal> {
     let last = bytes
         .len()
@@ -229,7 +229,7 @@ fn end_of(bytes: &[u8]) -> Result<usize, ReportRefusal> {
         .ok_or(ReportRefusal::Archive)
 }
 
-/// The packed file, whose own header says the same as the directory.
+/// The packed file, if its own header agrees with the directory.
 fn packed<'a>(front: &'a [u8], whole: &Entry<'_>) -> Result<&'a [u8], ReportRefusal> {
     let mut local = Bytes(front);
     local.expect(LOCAL)?;
@@ -245,7 +245,7 @@ fn packed<'a>(front: &'a [u8], whole: &Entry<'_>) -> Result<&'a [u8], ReportRefu
     let extra = local.number::<2>()? as usize;
     let name = local.take(name_len)?;
     local.take(extra)?;
-    // Written as a stream, it says its lengths behind the file.
+    // A ZIP written as a stream has its lengths behind the file.
     let is_stream = flags & 8 != 0;
     let sums = match is_stream && sums == (0, 0, 0) {
         true => whole.sums,
@@ -276,5 +276,5 @@ fn check(unpacked: Vec<u8>, sum: u32, size: u32) -> Result<Vec<u8>, ReportRefusa
 /// Bytes of the record that ends a ZIP, without its comment.
 const END_BYTES: usize = 22;
 const BLOCK_BYTES: usize = 32 * 1024;
-/// What may come out whatever went in: a short report of one kind of row packs well.
+/// Output that is always allowed: a short report of one kind of row packs well.
 const RATIO_FREE_BYTES: usize = 256 * 1024;

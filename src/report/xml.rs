@@ -9,7 +9,7 @@
 use super::refusal::ReportRefusal;
 use crate::limits::{REPORT_DEPTH_MAX, REPORT_ELEMENT_BYTES_MAX, REPORT_ELEMENTS_MAX};
 
-/// What comes next.
+/// The next token.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Token<'a> {
     /// An element begins.

@@ -1,10 +1,11 @@
-//! Whole mail trips in a world made from a seed: the real engine and the real journal over an in-memory network, disk,
-//! DNS and clock.
+//! Complete deliveries in a world generated from a seed: the real engine and the real journal over an in-memory
+//! network, disk, DNS and clock.
 //!
-//! Clients send; remote servers take, refuse, stall, babble and hang up; name servers lie; the relay is killed, loses
-//! power, starts with the wrong time or with rot in its spool; an operator works on the queue and on the configuration,
-//! and the helper dies; programs of this machine leave messages in the drop folder; unauthenticated clients write to
-//! what is forwarded, and the DNS says of them what it likes. What must hold is checked when it happens:
+//! Clients send; remote servers accept, refuse, stall, send nonsense and disconnect; name servers lie; the relay is
+//! killed, loses power, starts with the wrong time or with damaged data in its spool; an operator works on the queue
+//! and on the configuration, and the helper dies; programs of this machine leave messages in the drop folder;
+//! unauthenticated clients write to forwarded addresses, with arbitrary DNS records. The invariants are checked at each
+//! event:
 //!
 //! | invariant | checked by | when |
 //! | --- | --- | --- |
