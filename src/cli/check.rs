@@ -514,7 +514,7 @@ mod tests {
             "{errors}"
         );
         assert!(
-            errors.contains("dkim/s.pem:1:1: the RSA key has 1024 bits: it signs"),
+            errors.contains("dkim/s.pem:1:1: the RSA key has 1024 bits: chopar signs with it"),
             "{errors}"
         );
     }

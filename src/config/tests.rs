@@ -207,7 +207,7 @@ fn errors_of_chopar_toml_have_their_position() {
         ("state_dir = \"x\"", "1:13: \"x\" is not an absolute path"),
         (
             "max_memory = \"1 MiB\"",
-            "1:14: the value is too small; 8 MiB",
+            "1:14: the value is too small; the minimum is 8 MiB",
         ),
         ("max_message_size = \"50\"", "1:20: \"50\" is not a size"),
         ("[listen]\nsmtp = \"all\"", "2:8: \"all\" is neither"),

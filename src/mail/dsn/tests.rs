@@ -134,7 +134,7 @@ fn a_failure_tells_people_and_programs() {
     );
     assert!(value(&parts.header, "Subject").starts_with("Undelivered"));
     let text = parts.text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(text.contains("took your message \"hello\" of Tue, 24 Nov 2026 06:00:00 +0000"));
+    assert!(text.contains("accepted your message \"hello\" of Tue, 24 Nov 2026 06:00:00 +0000"));
     assert!(text.contains("<bob@example.org>: mx.example.org answered: 550 5.1.1 no such user"));
     assert!(text.contains("check the spelling of the address"));
     assert_eq!(

@@ -86,7 +86,7 @@ pub(super) fn cases() -> Vec<Case> {
         (
             "port-25",
             CheckState::Bad,
-            "master holds it",
+            "master uses it",
             "disable --now postfix",
             in_ports(|facts| facts.listeners[0].holder = Some("master".to_owned())),
         ),
