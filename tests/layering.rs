@@ -167,11 +167,7 @@ fn check(path: &str, text: &str, modules: &[String]) -> Vec<Violation> {
         }
     }
     if floor(from) < SHELL && !path.ends_with("tests.rs") {
-        let code = code
-            .split("#[cfg(test)]\nmod tests {")
-            .next()
-            .unwrap_or_default();
-        let code = flat_imports(code);
+        let code = flat_imports(before_tests(&code));
         for word in WORLD.iter().copied().filter(|word| names(&code, word)) {
             if EXEMPT.contains(&(path, word)) {
                 continue;
@@ -199,6 +195,16 @@ fn without_comments(text: &str) -> String {
         code.push('\n');
     }
     code
+}
+
+/// The front of a file, up to the tests that stand in it; a file of tests that is declared ends nothing.
+fn before_tests(text: &str) -> &str {
+    let mut places = text.match_indices("\n#[cfg(test)]\nmod ");
+    let inline = places.find(|(at, found)| {
+        let rest = &text[at + found.len()..];
+        rest.lines().next().is_some_and(|line| line.ends_with('{'))
+    });
+    inline.map_or(text, |(at, _)| &text[..at + 1])
 }
 
 /// The crate's modules that are named in paths: `crate::x`, `chopar::x`, and `super::` chains that reach the root.

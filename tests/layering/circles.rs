@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{module_path, source_files, without_comments};
+use super::{before_tests, module_path, source_files, without_comments};
 
 type Module = Vec<String>;
 type Needs = BTreeMap<Module, BTreeSet<Module>>;
@@ -32,7 +32,10 @@ fn the_check_sees_circles_that_were_planted() {
         circles(&needs(&files))
     };
     let by_super = [
-        ("setup/a.rs", "use super::b::Thing;"),
+        (
+            "setup/a.rs",
+            "mod c;\n#[cfg(test)]\nmod tests;\n\nuse super::b::Thing;",
+        ),
         ("setup/b.rs", "fn f() { super::a::g() }"),
     ];
     assert_eq!(found(&by_super), ["setup::a <-> setup::b"]);
@@ -60,7 +63,7 @@ fn the_check_sees_circles_that_were_planted() {
         ("setup/a.rs", "use super::b;"),
         (
             "setup/b.rs",
-            "#[cfg(test)]\nmod tests { use super::super::a; }",
+            "\n#[cfg(test)]\nmod tests {\n    use super::super::a;\n}",
         ),
     ];
     assert_eq!(found(&none), [""; 0]);
@@ -72,11 +75,7 @@ fn needs(files: &BTreeMap<Module, String>) -> Needs {
         .iter()
         .map(|(module, text)| {
             let code = without_comments(text);
-            let code = code
-                .split("#[cfg(test)]\nmod tests")
-                .next()
-                .unwrap_or_default();
-            let others = paths(code, module, files)
+            let others = paths(before_tests(&code), module, files)
                 .into_iter()
                 .filter_map(|path| owner(&path, files))
                 .filter(|other| other != module);

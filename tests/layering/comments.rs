@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::source_files;
+use super::{before_tests, source_files};
 
 /// Says nothing of what it stands on, wherever that is.
 const EMPTY: &[&str] = &[
@@ -50,12 +50,9 @@ const ITEMS: &[&str] = &[
 
 /// The lines of a file of `src/`, counted from 1, whose comments are owed or say nothing.
 pub(crate) fn faults(text: &str) -> Vec<(usize, String)> {
-    let lines: Vec<&str> = text.lines().collect();
+    let lines: Vec<&str> = before_tests(text).lines().collect();
     let mut faults = Vec::new();
     for (at, line) in lines.iter().enumerate() {
-        if line.starts_with("#[cfg(test)]") {
-            break;
-        }
         let line = line.trim();
         if let Some(doc) = line.strip_prefix("/// ") {
             let alone = !doc_at(&lines, at.wrapping_sub(1)) && !doc_at(&lines, at + 1);
@@ -161,6 +158,7 @@ fn a_doc_that_repeats_the_name_is_found() {
         "/// What is there.\ntext: String,",
         "    /// Listed recipient.\n    #[serde(flatten)]\n    pub struct ListedRecipient {",
         "pub fn unexplained() {}",
+        "mod a;\n#[cfg(test)]\nmod tests;\n\npub fn unexplained() {}",
     ] {
         assert_eq!(faults(text).len(), 1, "{text}");
     }

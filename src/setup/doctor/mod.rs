@@ -233,7 +233,7 @@ pub fn unreadable(folder: &Path) -> Vec<Finding> {
     found
 }
 
-/// All subjects.
+/// In the order in which they are shown.
 pub const SUBJECTS: [CheckSubject; 12] = [
     CheckSubject::Service,
     CheckSubject::Names,

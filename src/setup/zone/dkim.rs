@@ -1,6 +1,8 @@
 //! The record of a DKIM key, and how web panels alter it.
 
-use super::{PublishedKey, Purpose, RecordState, WantedRecord, ZoneFacts, ZoneNeed, ZoneView};
+use super::wanted::{
+    PublishedKey, Purpose, RecordState, WantedRecord, ZoneFacts, ZoneNeed, ZoneView,
+};
 use crate::auth::dkim::record::{KeyRecord, KeyRecordError};
 use crate::setup::record::RecordValue;
 

@@ -1,6 +1,6 @@
 //! The policy of a domain (RFC 9989) and where its reports go.
 
-use super::{Purpose, RecordState, WantedRecord, ZoneFacts, ZoneNeed, ZoneView};
+use super::wanted::{Purpose, RecordState, WantedRecord, ZoneFacts, ZoneNeed, ZoneView};
 use crate::auth::dkim::tag::TagList;
 use crate::setup::record::RecordValue;
 

@@ -1,6 +1,7 @@
 //! What the zone of a made-up domain lacks, and the findings about it.
 
 use super::*;
+use crate::setup::record::DnsRecord;
 
 fn name(text: &str) -> Domain {
     Domain::parse(text).expect("a domain")

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::{Purpose, RecordState, WantedRecord, ZoneFacts, ZoneNeed, ZoneView, below};
+use super::wanted::{Purpose, RecordState, WantedRecord, ZoneFacts, ZoneNeed, ZoneView, below};
 use crate::address::Domain;
 use crate::dns::ZoneKind;
 use crate::setup::record::RecordValue;
