@@ -160,7 +160,6 @@ pub enum Event<'a> {
     DnsBytes {
         /// The stream.
         socket: SocketId,
-        /// The bytes.
         bytes: &'a [u8],
     },
     /// A DNS socket or stream failed or was closed by its peer.
@@ -168,7 +167,6 @@ pub enum Event<'a> {
     /// Answers [`World::work`](super::driver::World::work).
     Worked {
         job: JobId,
-        /// The result.
         result: WorkResult,
     },
     /// Answers [`World::read_kept`](super::driver::World::read_kept).
@@ -366,7 +364,6 @@ pub(super) enum Action {
     /// Give this to a worker; answered by [`Event::Worked`].
     Work {
         job: JobId,
-        /// The work.
         work: Work,
     },
     /// Read the configuration folder again; answered by [`Event::Reloaded`] or [`Event::ReloadFailed`].

@@ -49,7 +49,6 @@ impl SaslMechanism {
 pub struct LoginClaim {
     /// The claimed login.
     pub login: String,
-    /// The password for it.
     pub password: Password,
 }
 

@@ -25,7 +25,6 @@ pub enum AddressListError {
     /// The address that ends at this byte is none.
     Address {
         at: usize,
-        /// The error in it.
         error: AddressError,
     },
     /// More than [`ADDRESS_LIST_MAX`] addresses.

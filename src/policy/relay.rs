@@ -216,7 +216,6 @@ pub fn expand(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, Recipient
 /// [`recipient`], step by step, for people.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Explanation<'a> {
-    /// The start.
     pub start: Result<RecipientStart<'a>, RecipientRefusal>,
     /// The steps, for the address at the start and for those that it leads to.
     pub steps: Vec<Explained>,

@@ -54,7 +54,7 @@ pub enum TlsPolicy {
     Active,
 }
 
-/// The protocol.
+/// SMTP or LMTP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ClientProtocol {
     Smtp,

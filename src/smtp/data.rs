@@ -7,7 +7,7 @@
 
 use crate::limits::TEXT_LINE_BYTES_MAX;
 
-/// A fault of a body.
+/// Why a body is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BodyFault {
     /// A CR without LF, or a LF without CR: the stuff of SMTP smuggling.

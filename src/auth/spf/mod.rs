@@ -93,7 +93,6 @@ pub enum SpfResult {
 /// A result and its reason.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SpfVerdict {
-    /// The result.
     pub outcome: SpfResult,
     /// The domain that was checked; `None` if there was no valid name.
     pub domain: Option<Domain>,
@@ -105,7 +104,7 @@ pub struct SpfVerdict {
     pub explanation: Option<String>,
 }
 
-/// The cause of an error.
+/// Why a check ended in temperror or permerror.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SpfErrorCause {
     /// The DNS had no answer.

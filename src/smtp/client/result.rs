@@ -16,7 +16,6 @@ pub enum RecipientResult {
     },
     /// Another attempt may succeed.
     Deferred {
-        /// The scope of the refusal.
         about: RefusalScope,
         status: EnhancedCode,
         /// The reply, or the event.
@@ -24,7 +23,6 @@ pub enum RecipientResult {
     },
     /// The server refused for good.
     Failed {
-        /// The scope of the refusal.
         about: RefusalScope,
         status: EnhancedCode,
         /// The reply, or the missing extension.
@@ -36,7 +34,7 @@ pub enum RecipientResult {
     Again,
 }
 
-/// The scope of a refusal.
+/// Whether a refusal concerns the recipient, the host or our fallback.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RefusalScope {
     /// The recipient or the message: every other host of the next hop would give the same reply, if it is permanent.

@@ -10,7 +10,6 @@ use crate::setup::machine::is_public;
 /// The result of one attempt.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ConnectAttempt {
-    /// The target.
     pub target: String,
     /// The first line and the address it went out from, or why there is none.
     pub result: Result<(String, IpAddr), String>,

@@ -9,7 +9,6 @@ use crate::setup::doctor::finding::Finding;
 /// An address that looks local and is not, as used to find open relays.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Disguise {
-    /// Its name.
     pub name: &'static str,
     /// The text between the brackets of MAIL FROM.
     pub sender: String,

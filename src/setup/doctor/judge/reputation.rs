@@ -39,7 +39,7 @@ pub const LISTS: [BlockList; 4] = [
     },
 ];
 
-/// The answer of a list.
+/// What a block list says about an address.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ListAnswer {
     /// These answers; none: it does not list the address.

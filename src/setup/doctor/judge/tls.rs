@@ -9,7 +9,7 @@ use crate::setup::doctor::checks::{
 use crate::setup::doctor::finding::Finding;
 use crate::shell::net::handshake::HandshakeResult;
 
-/// The answers of one port.
+/// What one port has presented to a client.
 #[derive(Clone, Debug)]
 pub struct PortAnswer {
     /// The extensions offered in clear; `None` if TLS comes first.
