@@ -206,7 +206,8 @@ pub fn returned(
     Err(refusal)
 }
 
-/// Follows the aliases from an address of a served domain to their ends. Decides RFC 5321 section 3.9.1.
+/// Follows the aliases from an address of a served domain to their ends.
+/// Decides RFC 5321 section 3.9.1.
 pub fn expand(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, RecipientRefusal> {
     let mut expansion = Expansion::new(config);
     expansion.visit(mailbox)?;

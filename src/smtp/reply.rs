@@ -324,7 +324,8 @@ impl Reply {
         self.code >= 500
     }
 
-    /// Appends the reply in its wire form. Decides RFC 5321 section 4.2.
+    /// Appends the reply in its wire form.
+    /// Decides RFC 5321 section 4.2.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.code.to_string().as_bytes());
         out.push(b' ');
@@ -532,8 +533,8 @@ impl ReplyReader {
     }
 }
 
-/// Text for a reply of ours: printable ASCII, cut if a reply line would be too long. Decides RFC 5321 section
-/// 4.5.3.1.5.
+/// Text for a reply of ours: printable ASCII, cut if a reply line would be too long.
+/// Decides RFC 5321 section 4.5.3.1.5.
 fn ascii(text: &str) -> String {
     let mut text = Ascii(text.as_bytes()).to_string();
     text.truncate(REPLY_TEXT_CHARS_MAX); // all ASCII

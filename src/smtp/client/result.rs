@@ -128,7 +128,8 @@ pub(super) fn is_farewell(reply: &RemoteReply) -> bool {
 }
 
 /// Whether a refusal may concern clear text and not the mail: 530 (RFC 3207 section 4), 523 and 538 (RFC 4954 section
-/// 6), a status about security, and a bare 554, which gives no reason. Decides RFC 3463 section 3.8.
+/// 6), a status about security, and a bare 554, which gives no reason.
+/// Decides RFC 3463 section 3.8.
 fn may_want_tls(reply: &RemoteReply) -> bool {
     matches!(reply.code, 523 | 530 | 538)
         || match reply.enhanced {

@@ -37,7 +37,7 @@ pub struct Facts {
     pub addresses: Vec<IpAddr>,
 }
 
-/// Decides from facts alone; pure, so that each finding has a test without a network.
+/// Judges the facts. Pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let mut found: Vec<Finding> = facts.ways.iter().map(way).collect();
     found.extend(sources(facts));

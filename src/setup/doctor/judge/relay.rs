@@ -87,7 +87,7 @@ pub fn disguises(host: &Domain, domain: &Domain, at: IpAddr, outside: &str) -> V
 /// The name of the attempt without a disguise.
 pub const PLAIN: &str = "plain";
 
-/// Decides from facts alone; pure, so that each finding has a test without a network.
+/// Judges the facts. Pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     vec![one(facts)]
 }

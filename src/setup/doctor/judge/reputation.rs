@@ -59,7 +59,7 @@ pub struct ListQuestion {
     pub of_test: ListAnswer,
 }
 
-/// Decides from facts alone; pure, so that each finding has a test without a network.
+/// Judges the facts. Pure, so that each finding has a test without a network.
 pub fn judge(asked: &[ListQuestion]) -> Vec<Finding> {
     asked.iter().map(one).collect()
 }

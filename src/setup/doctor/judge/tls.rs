@@ -45,7 +45,7 @@ pub struct Facts {
     pub ports: Vec<(CheckedRole, Result<PortAnswer, String>)>,
 }
 
-/// Decides from facts alone; pure, so that each finding has a test without a network.
+/// Judges the facts. Pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let mut found = Vec::new();
     for (role, said) in &facts.ports {
