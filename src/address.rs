@@ -244,7 +244,8 @@ impl Mailbox {
     }
 
     /// Whether both are the same address for every host: the case of a domain does not matter, that of a local part
-    /// only its own host can judge. Decides RFC 5321 section 2.4.
+    /// only its own host can judge.
+    /// Decides RFC 5321 section 2.4.
     pub fn is_equal(&self, other: &Self) -> bool {
         self.domain == other.domain && self.local_part() == other.local_part()
     }
@@ -394,7 +395,8 @@ fn is_label(label: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
-/// Parses the text between the brackets of an address literal. Decides RFC 5321 section 4.1.3.
+/// Parses the text between the brackets of an address literal.
+/// Decides RFC 5321 section 4.1.3.
 fn parse_literal(text: &str) -> Result<String, AddressError> {
     let inner = text
         .strip_prefix('[')

@@ -119,7 +119,7 @@ impl Recipient {
 }
 
 impl Envelope {
-    /// The reverse-path for a recipient.
+    /// The sender in MAIL: rewritten (SRS) if the recipient has such a one.
     pub fn reverse_path_for(&self, recipient: &Recipient) -> ReversePath {
         match &recipient.reverse_path {
             Some(mailbox) => ReversePath::Mailbox(mailbox.as_ref().clone()),

@@ -82,7 +82,7 @@ pub const SESSIONS_MAX_DEFAULT: usize = 20_000;
 pub const SESSIONS_PER_PEER_MAX_DEFAULT: usize = 100;
 /// Failures of AUTH from one address within [`AUTH_FAILURE_WINDOW`], past which AUTH is refused unseen.
 pub const AUTH_FAILURES_PER_PEER_MAX: u32 = 20;
-/// The same of all addresses of a site together, past which those that nobody has logged in from have to wait too.
+/// The same for all addresses of a site together; past it, addresses without a successful login must wait too.
 pub const AUTH_FAILURES_PER_SITE_MAX: u32 = 80;
 /// How long a failure of AUTH is remembered for its address.
 pub const AUTH_FAILURE_WINDOW: Duration = Duration::from_secs(900);

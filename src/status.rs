@@ -46,12 +46,12 @@ impl EnhancedCode {
         self.class
     }
 
-    /// The subject.
+    /// The second number, the subject (RFC 3463 section 2).
     pub const fn subject(self) -> u16 {
         self.subject
     }
 
-    /// The detail.
+    /// The third number, the detail (RFC 3463 section 2).
     pub const fn detail(self) -> u16 {
         self.detail
     }

@@ -2,7 +2,8 @@
 //! (RFC 6533 section 3).
 
 /// Decodes xtext; `None` if it is malformed, or contains a control character or invalid UTF-8 once decoded. Servers
-/// also write UTF-8 in it, and some write lower-case digits. Decides RFC 3461 section 4.
+/// also write UTF-8 in it, and some write lower-case digits.
+/// Decides RFC 3461 section 4.
 pub fn decode_xtext(text: &str) -> Option<String> {
     if !text.is_ascii() {
         return None;

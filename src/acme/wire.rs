@@ -15,9 +15,7 @@ use crate::limits::{ACME_NAMES_MAX, ACME_TEXT_CHARS_MAX, ACME_URL_BYTES_MAX};
 pub struct AcmeDirectory {
     /// URL for nonces.
     pub new_nonce: Url,
-    /// URL for new accounts.
     pub new_account: Url,
-    /// URL for new orders.
     pub new_order: Url,
     /// URL for revocations.
     pub revoke_cert: Url,
@@ -111,7 +109,6 @@ pub struct OrderObject {
     pub authorizations: Vec<Url>,
     /// URL for the certificate request.
     pub finalize: Url,
-    /// URL of the certificate.
     pub certificate: Option<Url>,
     /// Why it failed.
     pub error: Option<AcmeProblem>,

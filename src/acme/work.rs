@@ -27,7 +27,6 @@ pub enum AcmeWork {
 
 /// A certificate that is wanted.
 pub struct CertificateOrder {
-    /// Its names.
     pub names: Vec<Name>,
     /// How the names are proven.
     pub kind: ChallengeKind,

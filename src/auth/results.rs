@@ -77,8 +77,8 @@ impl MethodResult {
         }
     }
 
-    /// SPF (section 2.7.2) for the sender in MAIL, without brackets; for the null one the HELO name is given. Decides
-    /// RFC 8601 section 2.7.2.
+    /// SPF (section 2.7.2) for the sender in MAIL, without brackets; for the null one the HELO name is given.
+    /// Decides RFC 8601 section 2.7.2.
     pub fn spf(outcome: spf::SpfResult, sender: &str, helo: &str) -> Self {
         let result = Self::new(AuthMethod::Spf, outcome.as_str());
         if sender.is_empty() {
@@ -126,7 +126,8 @@ impl MethodResult {
         }
     }
 
-    /// AUTH (section 2.7.4): the login. Decides RFC 8601 section 2.7.4.
+    /// AUTH (section 2.7.4): the login.
+    /// Decides RFC 8601 section 2.7.4.
     pub fn auth(login: &str) -> Self {
         Self::new(AuthMethod::Auth, "pass").property("smtp.auth", login)
     }
@@ -187,7 +188,8 @@ impl fmt::Display for AuthenticationResults {
 /// backslashes, white space and all other characters that cannot be part of a name, around it and inside it; text in a
 /// comment counts as well. A field whose id is uncertain claims any name: one that does not end its quotes or comments,
 /// or mixes them up, that has no name, or that has a control character, an encoded word or non-ASCII before its first
-/// semicolon. That costs others only results under an id that no host has. Decides RFC 8601 section 5.
+/// semicolon. That costs others only results under an id that no host has.
+/// Decides RFC 8601 section 5.
 pub fn claims_id(value: &[u8], id: &str) -> bool {
     count(Unit::Byte, value.len());
     let Some(head) = Head::of(value) else {
@@ -465,7 +467,8 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// A `pvalue`: an address may be written without quotes if its halves are dot-atoms. Decides RFC 8601 section 2.2.
+/// A `pvalue`: an address may be written without quotes if its halves are dot-atoms.
+/// Decides RFC 8601 section 2.2.
 fn quoted_address(text: &str) -> String {
     let is_domain = |text: &str| {
         !text.is_empty()

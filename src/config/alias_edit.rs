@@ -19,7 +19,7 @@ pub enum AliasName<'a> {
     CatchAll,
 }
 
-/// The change.
+/// What to add to or remove from an alias.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AliasChange<'a> {
     /// The name leads to these targets too.

@@ -71,7 +71,8 @@ impl fmt::Display for NoMailHosts {
 impl std::error::Error for NoMailHosts {}
 
 /// Orders the mail exchangers of `domain`. `hostname` is this machine's: hosts that are not preferred to ourselves are
-/// left out. Decides RFC 5321 section 5.1.
+/// left out.
+/// Decides RFC 5321 section 5.1.
 pub fn mail_hosts(
     domain: &Domain,
     answer: &Answer,

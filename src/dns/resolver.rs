@@ -307,7 +307,7 @@ impl Resolver {
         }
     }
 
-    /// The next action.
+    /// The next request to the shell.
     pub fn next_action(&mut self) -> Option<DnsAction> {
         self.actions.pop_front()
     }

@@ -414,7 +414,8 @@ impl Dsns {
         .build(&mut *fx.entropy)
     }
 
-    /// The recipients of the DSN, with the action for each. Decides RFC 5321 section 6.1, RFC 3461 section 5.2.2.
+    /// The recipients of the DSN, with the action for each.
+    /// Decides RFC 5321 section 6.1, RFC 3461 section 5.2.2.
     fn rows(
         &self,
         pending: &PendingDsn,

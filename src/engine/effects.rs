@@ -62,7 +62,7 @@ pub(super) struct Jobs {
     next: u64,
 }
 
-/// The owner of a job.
+/// Who waits for a worker.
 #[derive(Debug)]
 pub(super) enum JobOwner {
     /// The signatures of a message that is being accepted.

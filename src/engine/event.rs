@@ -164,17 +164,12 @@ pub enum Event<'a> {
     DnsBytes {
         /// The stream.
         socket: SocketId,
-        /// The bytes.
         bytes: &'a [u8],
     },
     /// A DNS socket or stream failed or was closed by its peer.
     DnsFailed { socket: SocketId },
     /// Answers [`World::work`](super::driver::World::work).
-    Worked {
-        job: JobId,
-        /// The result.
-        result: WorkResult,
-    },
+    Worked { job: JobId, result: WorkResult },
     /// Answers [`World::read_kept`](super::driver::World::read_kept).
     Kept {
         conn: ConnId,
@@ -368,11 +363,7 @@ pub(super) enum Action {
     /// Close a DNS socket or stream.
     DnsClose { socket: SocketId },
     /// Give this to a worker; answered by [`Event::Worked`].
-    Work {
-        job: JobId,
-        /// The work.
-        work: Work,
-    },
+    Work { job: JobId, work: Work },
     /// Read the configuration folder again; answered by [`Event::Reloaded`] or [`Event::ReloadFailed`].
     Reload {
         /// The tool that asked over the control socket, if any.

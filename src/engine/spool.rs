@@ -280,7 +280,8 @@ impl Spool {
         }
     }
 
-    /// A message is durable: it enters the queue, and its originator is notified. Decides RFC 5321 section 6.1.
+    /// A message is durable: it enters the queue, and its originator is notified.
+    /// Decides RFC 5321 section 6.1.
     fn message_committed(
         &mut self,
         message: Appended,

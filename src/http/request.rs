@@ -28,7 +28,6 @@ pub enum Reads {
 /// The front of a request: its method and its path. Fields that do not count are dropped.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HttpRequest {
-    /// The method.
     pub method: HttpMethod,
     /// The path, from the first slash to the query: visible ASCII, as it came.
     pub path: String,

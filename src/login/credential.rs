@@ -39,7 +39,6 @@ pub struct Password {
 /// Why a text cannot be a password.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PasswordError {
-    /// It is empty.
     Empty,
     /// The bytes are no UTF-8.
     Encoding,

@@ -49,7 +49,6 @@ impl SaslMechanism {
 pub struct LoginClaim {
     /// The claimed login.
     pub login: String,
-    /// The password for it.
     pub password: Password,
 }
 
@@ -82,7 +81,8 @@ pub fn decode(line: &[u8]) -> Result<Zeroizing<Vec<u8>>, SaslError> {
         .map_err(|_| SaslError::Base64)
 }
 
-/// Decodes an initial response, in which `=` represents an empty one. Decides RFC 4954 section 4.
+/// Decodes an initial response, in which `=` represents an empty one.
+/// Decides RFC 4954 section 4.
 pub fn decode_initial(text: &[u8]) -> Result<Zeroizing<Vec<u8>>, SaslError> {
     if text == b"=" {
         return Ok(Zeroizing::new(Vec::new()));

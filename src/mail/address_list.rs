@@ -23,11 +23,7 @@ pub enum AddressListError {
     /// Something else was expected at this byte.
     Unexpected { at: usize },
     /// The address that ends at this byte is none.
-    Address {
-        at: usize,
-        /// The error in it.
-        error: AddressError,
-    },
+    Address { at: usize, error: AddressError },
     /// More than [`ADDRESS_LIST_MAX`] addresses.
     TooMany,
 }

@@ -318,7 +318,8 @@ impl DsnFacts<'_> {
         }
     }
 
-    /// The second part: the fields about the message, then those about each recipient. Decides RFC 3464 section 2.2.
+    /// The second part: the fields about the message, then those about each recipient.
+    /// Decides RFC 3464 section 2.2.
     fn status_part(&self) -> String {
         let mut text = String::new();
         let mut field = |name: &str, value: &str| append_field(&mut text, name, value);
@@ -361,7 +362,8 @@ impl DsnFacts<'_> {
 }
 
 impl RecipientReport<'_> {
-    /// The status in a DSN. Decides RFC 3464 section 2.3.4.
+    /// The status in a DSN.
+    /// Decides RFC 3464 section 2.3.4.
     fn status(&self) -> EnhancedCode {
         if self.action == DsnAction::Failed && self.status.is_transient() {
             self.status.as_permanent()

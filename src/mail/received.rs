@@ -36,7 +36,6 @@ pub enum ReceivedFrom<'a> {
         hello: &'a [u8],
         /// Its name in the DNS, if that leads back to it.
         name: Option<&'a Domain>,
-        /// Its address.
         address: IpAddr,
         /// How it spoke.
         protocol: WithProtocol,

@@ -23,7 +23,8 @@ pub struct Added<'a> {
 }
 
 impl Added<'_> {
-    /// The fields that `header` lacks, to be put before it; empty if it lacks none. Decides RFC 6409 section 8.2.
+    /// The fields that `header` lacks, to be put before it; empty if it lacks none.
+    /// Decides RFC 6409 section 8.2.
     pub fn missing_fields(&self, header: &Header, entropy: &mut dyn Entropy) -> Vec<u8> {
         let mut fields = String::new();
         if let Some(author) = self.author

@@ -203,7 +203,8 @@ impl Examination {
 }
 
 impl Findings {
-    /// The decision about the message under these rules. Decides RFC 9989 section 5.4.
+    /// The decision about the message under these rules.
+    /// Decides RFC 9989 section 5.4.
     pub fn judge(&self, mode: Dmarc, quarantine: Quarantine, trusted: &[Domain]) -> Judgement {
         if mode != Dmarc::Enforce {
             return Judgement::Take;
@@ -338,7 +339,8 @@ impl Findings {
     }
 
     /// The sets of trusted sealers that saw the message as we received it: nothing was changed since, or only by other
-    /// trusted hosts. Decides RFC 8617 section 7.2.1.
+    /// trusted hosts.
+    /// Decides RFC 8617 section 7.2.1.
     fn vouching<'a>(&'a self, trusted: &'a [Domain]) -> impl Iterator<Item = &'a arc::SealedSet> {
         let oldest_pass = match self.arc.outcome {
             arc::ArcResult::Pass { oldest_pass } if self.arc.partial.is_none() => Some(oldest_pass),

@@ -321,7 +321,6 @@ impl Grants {
 pub struct Case<'a> {
     /// The configuration.
     pub config: &'a Config,
-    /// The client.
     pub client: &'a RelayClient,
     /// The grants of its recipients.
     pub grants: &'a Grants,

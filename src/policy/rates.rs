@@ -107,7 +107,7 @@ impl Peers {
         u32::try_from(left.div_ceil(share)).unwrap_or(u32::MAX)
     }
 
-    /// A login from an address succeeded.
+    /// Records a successful login, which makes the address a known one.
     pub fn succeeded(&mut self, address: IpAddr, login: &Mailbox, now: Instant) {
         let end = now.after(KNOWN_ADDRESS_LIFETIME).as_millis();
         let entry = Entry {

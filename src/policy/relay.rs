@@ -206,7 +206,8 @@ pub fn returned(
     Err(refusal)
 }
 
-/// Follows the aliases from an address of a served domain to their ends. Decides RFC 5321 section 3.9.1.
+/// Follows the aliases from an address of a served domain to their ends.
+/// Decides RFC 5321 section 3.9.1.
 pub fn expand(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, RecipientRefusal> {
     let mut expansion = Expansion::new(config);
     expansion.visit(mailbox)?;
@@ -216,7 +217,6 @@ pub fn expand(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, Recipient
 /// [`recipient`], step by step, for people.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Explanation<'a> {
-    /// The start.
     pub start: Result<RecipientStart<'a>, RecipientRefusal>,
     /// The steps, for the address at the start and for those that it leads to.
     pub steps: Vec<Explained>,

@@ -10,7 +10,8 @@ use crate::entropy::Entropy;
 /// The longest wait that [`delay`] returns.
 pub const DELAY_MAX: Duration = Duration::from_secs(LAST_S + LAST_S / 10);
 
-/// The delay after this number of failed attempts. Decides RFC 5321 section 4.5.4.1.
+/// The delay after this number of failed attempts.
+/// Decides RFC 5321 section 4.5.4.1.
 pub fn delay(attempts: u16, entropy: &mut dyn Entropy) -> Duration {
     let step = usize::from(attempts.saturating_sub(1));
     let seconds = STEPS_S.get(step).copied().unwrap_or(LAST_S);

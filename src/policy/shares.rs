@@ -480,7 +480,7 @@ pub fn hash_of(login: &Mailbox) -> u64 {
     hash(&(login.local_key(), login.domain()))
 }
 
-/// A hash of a name.
+/// Represents a text in tables.
 pub fn hash_of_text(name: &str) -> u64 {
     hash(&name)
 }

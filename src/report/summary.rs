@@ -72,7 +72,6 @@ pub struct SourceSum {
     pub kind: SenderKind,
     /// Its addresses, a few of them.
     pub addresses: Vec<String>,
-    /// The results of its messages.
     pub messages: ResultCounts,
     /// That in a sentence.
     pub words: String,

@@ -54,7 +54,7 @@ pub enum TlsPolicy {
     Active,
 }
 
-/// The protocol.
+/// SMTP or LMTP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ClientProtocol {
     Smtp,
@@ -488,7 +488,8 @@ impl Session {
         self.state = State::Ehlo;
     }
 
-    /// The extensions are known: continues with STARTTLS, if it is wanted. Decides RFC 3207 section 4.
+    /// The extensions are known: continues with STARTTLS, if it is wanted.
+    /// Decides RFC 3207 section 4.
     fn after_ehlo(&mut self, out: &mut Vec<u8>) {
         match self.tls {
             TlsPolicy::Opportunistic | TlsPolicy::Required if self.extensions.starttls => {

@@ -7,7 +7,7 @@
 
 use crate::limits::TEXT_LINE_BYTES_MAX;
 
-/// A fault of a body.
+/// Why a body is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BodyFault {
     /// A CR without LF, or a LF without CR: the stuff of SMTP smuggling.
@@ -178,7 +178,8 @@ impl Decoder {
         }
     }
 
-    /// Takes text within a line, whose length counts. Decides RFC 5321 section 4.5.3.1.6.
+    /// Takes text within a line, whose length counts.
+    /// Decides RFC 5321 section 4.5.3.1.6.
     fn text(&mut self, run: &[u8], out: &mut Vec<u8>) {
         self.at = At::Middle;
         self.line_len = self.line_len.saturating_add(run.len());
@@ -188,7 +189,8 @@ impl Decoder {
         self.give(run, out);
     }
 
-    /// Takes one byte where the line structure matters. Decides RFC 5321 section 4.5.2.
+    /// Takes one byte where the line structure matters.
+    /// Decides RFC 5321 section 4.5.2.
     fn step(&mut self, byte: u8, out: &mut Vec<u8>) {
         match (self.at, byte) {
             (At::LineStart, b'.') if self.framing == Framing::Dot => self.at = At::Dot,

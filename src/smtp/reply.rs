@@ -64,11 +64,11 @@ replies! {
     NOT_IMPLEMENTED = 502 "5.5.1" "Command not implemented";
     /// Arguments that do not fit.
     SYNTAX = 501 "5.5.4" "Syntax error in parameters";
-    /// An unexpected argument.
+    /// A command without parameters got one.
     UNEXPECTED_ARGUMENT = 501 "5.5.4" "This command takes no parameters";
     /// UTF-8 without SMTPUTF8.
     NEEDS_SMTPUTF8 = 553 "5.6.7" "The address needs SMTPUTF8";
-    /// An unknown parameter.
+    /// A parameter of MAIL or RCPT that EHLO did not offer.
     UNKNOWN_PARAMETER = 555 "5.5.4" "Parameter not recognised";
     /// A parameter with a value that it cannot have.
     BAD_PARAMETER = 501 "5.5.4" "Parameter malformed or given twice";
@@ -100,7 +100,7 @@ replies! {
     STARTTLS_REQUIRED = 530 "5.7.0" "Issue STARTTLS first";
     /// AUTH in clear.
     AUTH_NEEDS_TLS = 538 "5.7.11" "Encryption required: issue STARTTLS before AUTH";
-    /// AUTH is not offered.
+    /// The client used AUTH on a port for mail of other hosts.
     AUTH_NOT_OFFERED = 502 "5.5.1" "AUTH is not offered on this port, use 465 or 587";
     /// AUTH twice, or in a transaction.
     AUTH_OUT_OF_ORDER = 503 "5.5.1" "AUTH is not possible now";
@@ -116,7 +116,7 @@ replies! {
     AUTH_THROTTLED = 421 "4.7.0" "Too many authentication failures, try again later";
     /// The workers have too much to do.
     AUTH_BUSY = 454 "4.3.2" "Authentication is busy, try again in a moment";
-    /// STARTTLS is not possible now.
+    /// The client sent STARTTLS under TLS.
     TLS_NOT_NOW = 503 "5.5.1" "STARTTLS is not possible now";
     /// There is no certificate.
     TLS_UNAVAILABLE = 454 "4.7.0" "TLS is not available";
@@ -142,7 +142,7 @@ replies! {
     /// A local part alone.
     NO_DOMAIN = 550 "5.7.1" "The address needs a domain";
     LITERAL_ADDRESS = 550 "5.7.1" "Mail to address literals is not relayed";
-    /// Unknown recipient.
+    /// The address is of a served domain, and leads nowhere.
     UNKNOWN_RECIPIENT = 550 "5.1.1" "No such address here";
     /// Aliases in a circle or too deep.
     ALIAS_LOOP = 550 "5.4.6" "The address is an alias that leads to itself";
@@ -325,7 +325,8 @@ impl Reply {
         self.code >= 500
     }
 
-    /// Appends the reply in its wire form. Decides RFC 5321 section 4.2.
+    /// Appends the reply in its wire form.
+    /// Decides RFC 5321 section 4.2.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.code.to_string().as_bytes());
         out.push(b' ');
@@ -533,8 +534,8 @@ impl ReplyReader {
     }
 }
 
-/// Text for a reply of ours: printable ASCII, cut if a reply line would be too long. Decides RFC 5321 section
-/// 4.5.3.1.5.
+/// Text for a reply of ours: printable ASCII, cut if a reply line would be too long.
+/// Decides RFC 5321 section 4.5.3.1.5.
 fn ascii(text: &str) -> String {
     let mut text = Ascii(text.as_bytes()).to_string();
     text.truncate(REPLY_TEXT_CHARS_MAX); // all ASCII

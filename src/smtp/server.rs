@@ -176,8 +176,8 @@ impl Session {
             )
     }
 
-    /// How long the peer may be silent now (RFC 5321 section 4.5.3.2); `None` while the owner must answer. Decides RFC
-    /// 5321 section 4.5.3.2.7.
+    /// How long the peer may be silent now (RFC 5321 section 4.5.3.2); `None` while the owner must answer.
+    /// Decides RFC 5321 section 4.5.3.2.7.
     pub fn timeout(&self) -> Option<Duration> {
         match self.state {
             State::Waiting(_) | State::Closed => None,
@@ -235,8 +235,8 @@ impl Session {
         matches!(self.state, State::Closed).then_some(ServerRequest::Close)
     }
 
-    /// Takes one complete line off the input; replies itself to one that is too long. Decides RFC 5321 section
-    /// 4.5.3.1.4.
+    /// Takes one complete line off the input; replies itself to one that is too long.
+    /// Decides RFC 5321 section 4.5.3.1.4.
     fn line<'a>(&mut self, input: &mut &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
         let (max, subject, reply) = match self.state {
             State::Auth => (

@@ -38,8 +38,8 @@ pub enum SealRefusal {
 /// about. `results` are the results of this host, including the verdict on the chain.
 ///
 /// All changes to the message must be made before: `body_hash` is that of the relaxed body as it is sent, and
-/// `prepended` has the fields that are added above, such as a DKIM-Signature. The set is put on top of them. Decides
-/// RFC 8617 section 4.2.1, RFC 8617 section 5.1.
+/// `prepended` has the fields that are added above, such as a DKIM-Signature. The set is put on top of them.
+/// Decides RFC 8617 section 4.2.1, RFC 8617 section 5.1.
 pub fn prepare(
     header: &Header,
     prepended: &[u8],

@@ -87,7 +87,8 @@ pub enum ArcFailure {
 }
 
 impl ArcVerdict {
-    /// The status for `cv=` of a seal. Decides RFC 8617 section 4.4.
+    /// The status for `cv=` of a seal.
+    /// Decides RFC 8617 section 4.4.
     pub const fn status(&self) -> ChainValidation {
         match self.outcome {
             ArcResult::None => ChainValidation::None,
@@ -246,7 +247,8 @@ fn instance(field: Field<'_>) -> Option<u64> {
 }
 
 /// The instance number of an ARC-Authentication-Results field and the text after its semicolon (section 4.1.1, where
-/// comments may occur anywhere). Decides RFC 8617 section 4.1.1.
+/// comments may occur anywhere).
+/// Decides RFC 8617 section 4.1.1.
 pub(super) fn split_results(value: &[u8]) -> Option<(u64, &[u8])> {
     let rest = skip_cfws(value)?;
     let rest = rest

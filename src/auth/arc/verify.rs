@@ -109,7 +109,8 @@ impl ArcVerification {
     ///
     /// A key that cannot be fetched for now breaks the chain as well (section 5.2.1), but the failure says so, and a
     /// receiver may prefer to defer the message. Older message signatures are verified as far as the effort allows:
-    /// past it, the message counts as changed since. Decides RFC 8617 section 5.2.1.
+    /// past it, the message counts as changed since.
+    /// Decides RFC 8617 section 5.2.1.
     pub fn judge(
         mut self,
         header: &Header,
@@ -146,7 +147,8 @@ impl ArcVerification {
         }
     }
 
-    /// The result of the chain: the newest message signature, then each seal. Decides RFC 8617 section 5.2.
+    /// The result of the chain: the newest message signature, then each seal.
+    /// Decides RFC 8617 section 5.2.
     fn outcome(
         &mut self,
         header: &Header,
@@ -292,7 +294,8 @@ impl Link {
     }
 }
 
-/// A seal has no `h=`: it cannot choose what it covers (section 4.1.3). Decides RFC 8617 section 4.1.3.
+/// A seal has no `h=`: it cannot choose what it covers (section 4.1.3).
+/// Decides RFC 8617 section 4.1.3.
 fn read_seal(value: &[u8], reported: &mut Reported) -> Result<SignatureClaim, SignatureFailure> {
     let tags = TagList::parse(value).map_err(SignatureFailure::Tags)?;
     let claim = SignatureClaim::parse(&tags, SignatureField::Arc, reported)?;
@@ -327,7 +330,8 @@ fn read_message(
 }
 
 /// The data that the last of `sets` seals: all sets in the order of their instances, relaxed, and the seal itself
-/// without the value of `b=` (section 5.1.1). Decides RFC 8617 section 5.1.1.
+/// without the value of `b=` (section 5.1.1).
+/// Decides RFC 8617 section 5.1.1.
 fn seal_data(fields: &[Field<'_>], sets: &[Set]) -> Vec<u8> {
     let mut data = Vec::new();
     let Some((last, earlier)) = sets.split_last() else {

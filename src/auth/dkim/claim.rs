@@ -18,7 +18,7 @@ use crate::digest::sha256;
 use crate::dns::{Answer, Question, RecordKind, Records};
 use crate::limits::DKIM_KEY_RECORDS_MAX;
 
-/// The field of a signature.
+/// DKIM or ARC, whose tags differ.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::auth) enum SignatureField {
     /// DKIM-Signature.

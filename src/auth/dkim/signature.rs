@@ -52,7 +52,8 @@ pub(in crate::auth) struct Signature {
 }
 
 impl Signature {
-    /// Reads the tags of a signature and checks the required ones. Decides RFC 6376 section 3.5.
+    /// Reads the tags of a signature and checks the required ones.
+    /// Decides RFC 6376 section 3.5.
     pub(in crate::auth) fn parse(
         value: &[u8],
         kind: SignatureField,
@@ -118,7 +119,8 @@ impl Signature {
     }
 
     /// The signed data: the fields of `h=`, each name taken from the bottom up, then the signature field itself without
-    /// the value of `b=`. Decides RFC 6376 section 3.7.
+    /// the value of `b=`.
+    /// Decides RFC 6376 section 3.7.
     pub(in crate::auth) fn data(&self, fields: &Fields<'_>, own: usize) -> Vec<u8> {
         let mut data = Vec::new();
         let mut taken: BTreeMap<&str, usize> = BTreeMap::new();
@@ -168,7 +170,8 @@ fn forms(value: Option<&str>) -> Result<(Canonicalization, Canonicalization), Dk
     }
 }
 
-/// `h=` in lower case; it must contain From. Decides RFC 6376 section 6.1.1.
+/// `h=` in lower case; it must contain From.
+/// Decides RFC 6376 section 6.1.1.
 fn signed_names(value: &str) -> Result<String, DkimFailure> {
     let names = value.to_ascii_lowercase();
     if elements(&names).any(str::is_empty) {

@@ -108,7 +108,8 @@ impl SignatureVerdict {
 }
 
 impl DkimFailure {
-    /// The result of RFC 8601 for this cause. Decides RFC 8601 section 2.7.1.
+    /// The result of RFC 8601 for this cause.
+    /// Decides RFC 8601 section 2.7.1.
     pub const fn verdict(self) -> DkimResult {
         match self {
             Self::Tags(_) | Self::Tag { .. } | Self::UnknownAlgorithm | Self::QueryMethod => {

@@ -205,8 +205,8 @@ impl LookUp<'_> {
         }
     }
 
-    /// Section 3.2.13 and RFC 8020: a name does not exist if the answer is NXDOMAIN, whatever the question. Decides RFC
-    /// 9989 section 3.2.13.
+    /// Section 3.2.13 and RFC 8020: a name does not exist if the answer is NXDOMAIN, whatever the question.
+    /// Decides RFC 9989 section 3.2.13.
     fn exists(&self, name: &Domain) -> Result<bool, Stop> {
         match self.answer(name, RecordKind::A) {
             Ok(Err(why)) if why.is_temporary() => Err(Stop::Temporary),
@@ -232,8 +232,8 @@ impl LookUp<'_> {
         Ok(self::organization(candidate, &walk) == *organization)
     }
 
-    /// Walks up the tree (section 4.10), until a record marks the end of the organization. Decides RFC 9989 section
-    /// 4.10.
+    /// Walks up the tree (section 4.10), until a record marks the end of the organization.
+    /// Decides RFC 9989 section 4.10.
     fn walk(&self, from: &Domain) -> Result<Walk, Stop> {
         let mut walk = Walk::new();
         if from.is_literal() {

@@ -80,7 +80,8 @@ impl DmarcPolicy {
 }
 
 impl Record {
-    /// Reads a record; `None` if the text is not one. Decides RFC 9989 section 4.7.
+    /// Reads a record; `None` if the text is not one.
+    /// Decides RFC 9989 section 4.7.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
         let tags = Tags::parse(text)?;
         let read = |name: &str| tags.value(name).map(DmarcPolicy::parse);
@@ -145,7 +146,8 @@ impl<'a> Tags<'a> {
 }
 
 /// A `dmarc-tag` of section 4.8. `None` if the element has no name. An unreadable value is an empty one, which no tag
-/// accepts: the tag still exists, so its default applies and it counts as a duplicate. Decides RFC 9989 section 4.8.
+/// accepts: the tag still exists, so its default applies and it counts as a duplicate.
+/// Decides RFC 9989 section 4.8.
 fn tag(element: &[u8]) -> Option<(&str, &str)> {
     let equals = element.iter().position(|byte| *byte == b'=')?;
     let (name, value) = element.split_at_checked(equals)?;

@@ -21,7 +21,8 @@ pub(super) struct Facts {
     pub(super) at: Timestamp,
 }
 
-/// The name that a domain-spec expands to; if it is too long, its end (section 7.3). Decides RFC 7208 section 7.3.
+/// The name that a domain-spec expands to; if it is too long, its end (section 7.3).
+/// Decides RFC 7208 section 7.3.
 pub(super) fn expand(spec: &DomainSpec, facts: &Facts) -> String {
     let mut name = write(spec, facts);
     while name.trim_end_matches('.').len() > SPF_NAME_BYTES_MAX {

@@ -93,7 +93,6 @@ pub enum SpfResult {
 /// A result and its reason.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SpfVerdict {
-    /// The result.
     pub outcome: SpfResult,
     /// The domain that was checked; `None` if there was no valid name.
     pub domain: Option<Domain>,
@@ -105,7 +104,7 @@ pub struct SpfVerdict {
     pub explanation: Option<String>,
 }
 
-/// The cause of an error.
+/// Why a check ended in temperror or permerror.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SpfErrorCause {
     /// The DNS had no answer.
@@ -207,8 +206,8 @@ struct Counts {
 }
 
 impl SpfProgress {
-    /// Continues as far as the answers allow. The sender is the same each time, and answers are only added. Decides RFC
-    /// 7208 section 4.7.
+    /// Continues as far as the answers allow. The sender is the same each time, and answers are only added.
+    /// Decides RFC 7208 section 4.7.
     pub fn resume(
         &mut self,
         sender: &Sender<'_>,
@@ -446,7 +445,8 @@ impl Check<'_> {
             .map_err(|error| Stop::Permanent(SpfErrorCause::Record(domain.clone(), error)))
     }
 
-    /// Whether a mechanism matches the client; `include` returns the name to evaluate. Decides RFC 7208 section 5.
+    /// Whether a mechanism matches the client; `include` returns the name to evaluate.
+    /// Decides RFC 7208 section 5.
     fn matches(&mut self, mechanism: &Mechanism, domain: &Domain) -> Result<Says, Stop> {
         match mechanism {
             Mechanism::All => Ok(Says::Match),
@@ -562,8 +562,8 @@ impl Check<'_> {
         }
     }
 
-    /// The names of the client that lead back to it (section 5.5); names without an answer are left out. Decides RFC
-    /// 7208 section 5.5.
+    /// The names of the client that lead back to it (section 5.5); names without an answer are left out.
+    /// Decides RFC 7208 section 5.5.
     fn validated_names(&mut self, counted: bool) -> Result<Vec<Domain>, Stop> {
         let name = reverse_name(self.address());
         let names: Vec<Domain> = match self.look_up(&name, RecordKind::Ptr)? {
@@ -607,7 +607,8 @@ impl Check<'_> {
         Ok(expand(spec, &facts))
     }
 
-    /// Section 6.2: if anything fails, the fail stands without an explanation. Decides RFC 7208 section 6.2.
+    /// Section 6.2: if anything fails, the fail stands without an explanation.
+    /// Decides RFC 7208 section 6.2.
     fn explanation(&mut self, spec: &DomainSpec, domain: &Domain) -> Result<Option<String>, Stop> {
         let name = self.expand(spec, domain)?;
         let Ok(name) = Domain::parse_lookup(&name) else {
@@ -671,8 +672,8 @@ impl Check<'_> {
         }
     }
 
-    /// A look-up found nothing: an error, or one of the few that are allowed (section 4.6.4). Decides RFC 7208 section
-    /// 4.6.4.
+    /// A look-up found nothing: an error, or one of the few that are allowed (section 4.6.4).
+    /// Decides RFC 7208 section 4.6.4.
     fn nothing(&mut self, name: &Domain, why: NoRecords) -> Result<(), Stop> {
         if why.is_temporary() {
             return Err(Stop::Temporary(SpfErrorCause::Dns(name.clone())));

@@ -25,7 +25,7 @@ pub(super) enum Qualifier {
     Neutral,
 }
 
-/// A mechanism.
+/// A mechanism with its argument (RFC 7208 section 5).
 #[derive(Debug)]
 pub(super) enum Mechanism {
     All,
@@ -77,7 +77,7 @@ pub(super) struct Macro {
     pub(super) delimiters: String,
 }
 
-/// An error in a record.
+/// Why a record is a permerror.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SpfRecordError {
     /// A byte that is not printable ASCII.

@@ -82,7 +82,7 @@ pub(super) fn of_argument(command: &str) -> Option<Values> {
     Some(Values::OfMachine(kind))
 }
 
-/// The values of an option.
+/// The completions after an option; `None` if they are files, or free text.
 pub(super) fn of_option(command: &str, option: &str) -> Option<Values> {
     match (command, option) {
         ("cert obtain", "--challenge") => words(ChallengeKind::ALL.map(ChallengeKind::word)),

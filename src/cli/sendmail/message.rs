@@ -68,7 +68,6 @@ pub enum MessageError {
     /// A field with addresses is not a list of addresses.
     Addresses {
         field: String,
-        /// The error in it.
         error: AddressListError,
     },
     /// The header is too long or has too many fields.

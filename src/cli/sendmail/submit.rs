@@ -157,7 +157,7 @@ impl LineEnds {
 }
 
 /// Leaves a message in the drop folder for these recipients, in as many files as they need: in all of them or in none.
-/// If some files can neither be completed by the others nor be removed, the failure says for how many recipients.
+/// If some files can neither be joined by the others nor be removed, the failure says for how many recipients.
 fn leave(place: &Place, mail: &str, rcpt: &[String], message: &Message) -> Result<(), Failure> {
     let write = || -> Result<(), Incomplete> {
         let mut drafts = Vec::new();

@@ -62,7 +62,6 @@ pub(super) struct Host {
     pub(super) protocol: ClientProtocol,
     pub(super) tls: TlsPolicy,
     pub(super) login: Option<ClientLogin>,
-    /// How it was found.
     pub(super) found_by: FoundBy,
 }
 

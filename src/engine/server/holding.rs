@@ -25,7 +25,7 @@ impl Holding {
         }
     }
 
-    /// The holder.
+    /// Who is charged.
     pub(super) const fn holder(&self) -> Holder {
         self.holder
     }

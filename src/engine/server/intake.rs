@@ -291,7 +291,8 @@ impl Intake {
         }
     }
 
-    /// Checks the header; returns the text that follows it without an empty line. Decides RFC 5321 section 6.3.
+    /// Checks the header; returns the text that follows it without an empty line.
+    /// Decides RFC 5321 section 6.3.
     fn end_header(&mut self, scanner: HeaderScanner, check: OnHeader<'_>) -> Vec<u8> {
         let front = match scanner.finish() {
             Ok(front) => front,

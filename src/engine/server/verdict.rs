@@ -159,7 +159,8 @@ impl Server {
         }
     }
 
-    /// The recipients of a forward-path with their grant, or the refusal. Decides RFC 3461 section 5.2.7.1.
+    /// The recipients of a forward-path with their grant, or the refusal.
+    /// Decides RFC 3461 section 5.2.7.1.
     pub(super) fn recipient_verdict(
         &self,
         inbound: &ServerSession,
@@ -363,7 +364,8 @@ impl Server {
     }
 
     /// Whether this client may use the authors in a header. If there are none, returns the one to add: the user, or the
-    /// sender of a trusted host or process. Decides RFC 6409 section 8.1.
+    /// sender of a trusted host or process.
+    /// Decides RFC 6409 section 8.1.
     pub(super) fn author_verdict(
         &self,
         inbound: &ServerSession,

@@ -251,7 +251,7 @@ impl Observed {
         self.certificates = certificates;
     }
 
-    /// Sets the time.
+    /// Records the current wall-clock time.
     pub(in crate::engine) const fn set_time(&mut self, at: Timestamp) {
         self.at = at;
     }

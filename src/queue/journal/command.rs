@@ -12,7 +12,7 @@ use crate::queue_id::QueueId;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Ticket(pub u64);
 
-/// A command for the journal.
+/// What the journal is asked for; [`JournalCompletion`] answers.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum JournalCommand {
     /// Write a record. Answered by [`JournalCompletion::Committed`] or [`JournalCompletion::Failed`].

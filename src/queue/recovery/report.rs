@@ -14,7 +14,6 @@ use crate::queue_id::QueueId;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Recovered {
     pub id: QueueId,
-    /// Its location.
     pub location: Location,
     pub envelope: Envelope,
     /// Bytes of the message as it came.
@@ -167,7 +166,6 @@ pub struct Damage {
     pub len: u64,
     /// The message, if it can be read.
     pub id: Option<QueueId>,
-    /// The kind of damage.
     pub kind: DamageKind,
     /// Whether they are safe in `damaged/`; if not, the disk did not take them.
     pub kept: bool,

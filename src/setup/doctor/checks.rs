@@ -43,7 +43,6 @@ pub enum Need {
 pub struct DoctorCheck {
     /// Its name, which does not change from version to version.
     pub id: &'static str,
-    /// The subject.
     pub subject: CheckSubject,
     /// How much depends on it.
     pub need: Need,

@@ -16,7 +16,7 @@ pub enum InstallPlace {
     Folder,
 }
 
-/// The caller.
+/// Who runs `init`: root or another user.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum InitCaller {
     Root,
@@ -75,7 +75,6 @@ pub struct Machine {
     pub place: InstallPlace,
     /// The configuration folder, absolute.
     pub folder: PathBuf,
-    /// The caller.
     pub caller: InitCaller,
     /// How chopar is started.
     pub service: ServiceState,
@@ -129,7 +128,6 @@ pub struct Existing {
     pub is_services: bool,
     /// The text of chopar.toml.
     pub settings: Option<String>,
-    /// The hostname in it.
     pub hostname: Option<Domain>,
     /// Its `admin`.
     pub admin: Option<Mailbox>,

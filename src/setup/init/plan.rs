@@ -77,7 +77,7 @@ impl fmt::Display for PlanError {
 
 impl std::error::Error for PlanError {}
 
-/// Decides the steps of a set-up. Pure: it reads `machine` and touches nothing.
+/// Plans the steps of a set-up. Pure: it reads `machine` and touches nothing.
 pub fn plan(wishes: &Wishes, machine: &Machine) -> Result<InitPlan, PlanError> {
     if machine.place == InstallPlace::Machine && machine.caller == InitCaller::Other {
         return Err(PlanError::NotRoot);

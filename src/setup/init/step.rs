@@ -84,7 +84,7 @@ pub enum FolderStep {
     },
 }
 
-/// A step for a domain.
+/// What is set up for a domain.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum DomainStep {
     /// The folder of the domain.
@@ -101,7 +101,6 @@ pub enum DomainStep {
         domain: Domain,
         /// The local part.
         name: String,
-        /// The target.
         target: Mailbox,
     },
     /// The address for reports about the domain, whose mail is counted.

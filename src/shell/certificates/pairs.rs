@@ -61,7 +61,6 @@ pub struct FoundPair {
     pub name: Box<str>,
     /// Its two files, as far as they could be read.
     pub pair: Option<PairFiles>,
-    /// The error of the pair.
     pub error: Option<PairError>,
 }
 

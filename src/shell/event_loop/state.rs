@@ -137,7 +137,7 @@ pub(super) enum Later {
     Reload(Option<ConnId>),
 }
 
-/// A periodic check.
+/// A task that the loop performs at intervals.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum PeriodicCheck {
     ResolvConf,

@@ -13,7 +13,7 @@ pub fn end_by_pipe() -> ! {
     std::process::abort()
 }
 
-/// The request of a signal.
+/// What a signal makes the relay do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::shell) enum SignalRequest {
     /// An orderly end.

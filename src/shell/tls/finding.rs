@@ -74,7 +74,6 @@ pub enum ShownMeanwhile {
     LastGood,
     /// The other pairs.
     Others,
-    /// The self-signed one.
     SelfSigned,
 }
 

@@ -66,8 +66,8 @@ impl Session {
     }
 }
 
-/// Whether a refusal of AUTH concerns the mechanism, not the credentials: another mechanism may succeed. Decides RFC
-/// 4954 section 6.
+/// Whether a refusal of AUTH concerns the mechanism, not the credentials: another mechanism may succeed.
+/// Decides RFC 4954 section 6.
 fn is_of_the_way(reply: &RemoteReply) -> bool {
     matches!(reply.code, 500..=504 | 534)
 }

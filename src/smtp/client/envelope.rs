@@ -99,7 +99,8 @@ impl Session {
         None
     }
 
-    /// Sends the waiting commands: all of them with PIPELINING, otherwise one. Decides RFC 2920 section 3.1.
+    /// Sends the waiting commands: all of them with PIPELINING, otherwise one.
+    /// Decides RFC 2920 section 3.1.
     pub(super) fn send_waiting(&self, sending: &mut Sending, out: &mut Vec<u8>) {
         while let Some(command) = sending.waiting.front().copied() {
             if !self.extensions.pipelining && !sending.awaited.is_empty() {
@@ -153,7 +154,8 @@ impl Session {
         out.extend_from_slice(line.as_bytes());
     }
 
-    /// Writes RCPT, with its parameters if the server has DSN. Decides RFC 3461 section 5.2.1.
+    /// Writes RCPT, with its parameters if the server has DSN.
+    /// Decides RFC 3461 section 5.2.1.
     pub(super) fn write_rcpt(&self, rcpt: &Rcpt, mail: &ClientMail, out: &mut Vec<u8>) {
         let mut line = format!("RCPT TO:<{}>", wire_form(&rcpt.mailbox, mail.smtputf8));
         if self.extensions.dsn {
@@ -286,8 +288,8 @@ impl Session {
         self.requests.push_back(ClientRequest::Body);
     }
 
-    /// Handles a reply to the final dot: in SMTP the one for all, in LMTP the next recipient's. Decides RFC 2033
-    /// section 4.2.
+    /// Handles a reply to the final dot: in SMTP the one for all, in LMTP the next recipient's.
+    /// Decides RFC 2033 section 4.2.
     pub(super) fn on_dot_reply(&mut self, mut sending: Box<Sending>, reply: &RemoteReply) {
         let result = match &sending.refused {
             Some(result) => result.clone(),

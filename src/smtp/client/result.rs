@@ -16,7 +16,6 @@ pub enum RecipientResult {
     },
     /// Another attempt may succeed.
     Deferred {
-        /// The scope of the refusal.
         about: RefusalScope,
         status: EnhancedCode,
         /// The reply, or the event.
@@ -24,7 +23,6 @@ pub enum RecipientResult {
     },
     /// The server refused for good.
     Failed {
-        /// The scope of the refusal.
         about: RefusalScope,
         status: EnhancedCode,
         /// The reply, or the missing extension.
@@ -36,7 +34,7 @@ pub enum RecipientResult {
     Again,
 }
 
-/// The scope of a refusal.
+/// Whether a refusal concerns the recipient, the host or our fallback.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RefusalScope {
     /// The recipient or the message: every other host of the next hop would give the same reply, if it is permanent.
@@ -130,7 +128,8 @@ pub(super) fn is_farewell(reply: &RemoteReply) -> bool {
 }
 
 /// Whether a refusal may concern clear text and not the mail: 530 (RFC 3207 section 4), 523 and 538 (RFC 4954 section
-/// 6), a status about security, and a bare 554, which gives no reason. Decides RFC 3463 section 3.8.
+/// 6), a status about security, and a bare 554, which gives no reason.
+/// Decides RFC 3463 section 3.8.
 fn may_want_tls(reply: &RemoteReply) -> bool {
     matches!(reply.code, 523 | 530 | 538)
         || match reply.enhanced {

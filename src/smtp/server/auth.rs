@@ -8,7 +8,8 @@ use crate::limits::SESSION_AUTH_FAILURES_MAX;
 use crate::smtp::reply::Reply;
 
 impl Session {
-    /// Begins an exchange, if AUTH is allowed. Decides RFC 4954 section 4.
+    /// Begins an exchange, if AUTH is allowed.
+    /// Decides RFC 4954 section 4.
     pub(super) fn auth(
         &mut self,
         state: State,

@@ -54,7 +54,8 @@ impl Session {
         self.take_command(state, command, settings, out)
     }
 
-    /// The table of commands allowed in each state. Decides RFC 5321 section 3.5.3, RFC 5321 section 4.1.4.
+    /// The table of commands allowed in each state.
+    /// Decides RFC 5321 section 3.5.3, RFC 5321 section 4.1.4.
     fn take_command(
         &mut self,
         state: State,
@@ -210,7 +211,8 @@ impl Session {
         out.extend_from_slice(lines.as_bytes());
     }
 
-    /// RSET, which ends the transaction and keeps the greeting. Decides RFC 5321 section 4.1.1.5.
+    /// RSET, which ends the transaction and keeps the greeting.
+    /// Decides RFC 5321 section 4.1.1.5.
     fn rset(&mut self, state: State, out: &mut Vec<u8>) -> Option<ServerRequest> {
         let forget = state.has_transaction().then_some(ServerRequest::Forget);
         let next = match state {

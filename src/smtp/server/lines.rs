@@ -64,7 +64,8 @@ impl Lines {
 }
 
 /// Length of the first line, and its line end. Only CRLF ends a line, unless the client may use less: a line with a
-/// lone LF continues, and is refused as a whole. Decides RFC 5321 section 2.3.8.
+/// lone LF continues, and is refused as a whole.
+/// Decides RFC 5321 section 2.3.8.
 fn line_end(input: &[u8], tolerance: Tolerance) -> Option<(usize, LineEnd)> {
     if tolerance != Tolerance::LineEnds {
         let len = input.windows(2).position(|pair| pair == b"\r\n")?;

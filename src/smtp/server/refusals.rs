@@ -9,7 +9,6 @@ use crate::smtp::reply::Reply;
 /// A refusal that the session has sent: every reply of 4xx and 5xx, of the session or its owner.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SentRefusal {
-    /// The reply.
     pub reply: Reply,
     /// The subject that it answers.
     pub what: RefusalSubject,
@@ -19,7 +18,7 @@ pub struct SentRefusal {
     pub times: u32,
 }
 
-/// The subject of a refusal.
+/// The part of the dialogue that a refusal answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RefusalSubject {
     /// EHLO and HELO.

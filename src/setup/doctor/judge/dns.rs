@@ -50,7 +50,7 @@ pub struct Facts {
     pub reports: Vec<(String, MailboxReach)>,
 }
 
-/// Judges facts alone and is pure, so that each finding has a test without a network.
+/// Judges the facts. Pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let mut found: Vec<Finding> = facts.rows.iter().map(|row| record(facts, row)).collect();
     if facts.zone.addresses.is_empty() {

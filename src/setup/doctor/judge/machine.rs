@@ -54,7 +54,7 @@ pub struct Facts {
     pub memory: Option<(u64, &'static str)>,
 }
 
-/// Judges facts alone and is pure, so that each finding has a test without a network.
+/// Judges the facts. Pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let mut found = vec![clock(&facts.clock)];
     match &facts.disk {

@@ -23,7 +23,7 @@ pub struct Facts {
     pub sends_v6: bool,
 }
 
-/// Judges facts alone and is pure, so that each finding has a test without a network.
+/// Judges the facts. Pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let mut found = vec![hostname(&facts.host), hosts_file(facts), ipv6(facts)];
     found.extend(

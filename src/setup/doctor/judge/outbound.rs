@@ -10,7 +10,6 @@ use crate::setup::machine::is_public;
 /// The result of one attempt.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ConnectAttempt {
-    /// The target.
     pub target: String,
     /// The first line and the address it went out from, or why there is none.
     pub result: Result<(String, IpAddr), String>,
@@ -38,7 +37,7 @@ pub struct Facts {
     pub addresses: Vec<IpAddr>,
 }
 
-/// Judges facts alone and is pure, so that each finding has a test without a network.
+/// Judges the facts. Pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let mut found: Vec<Finding> = facts.ways.iter().map(way).collect();
     found.extend(sources(facts));

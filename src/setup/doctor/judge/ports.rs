@@ -73,7 +73,7 @@ pub struct Facts {
     pub receives: bool,
 }
 
-/// Judges facts alone and is pure, so that each finding has a test without a network.
+/// Judges the facts. Pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     facts.ports.iter().map(|port| one(facts, port)).collect()
 }

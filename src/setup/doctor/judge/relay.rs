@@ -9,7 +9,6 @@ use crate::setup::doctor::finding::Finding;
 /// An address that looks local and is not, as used to find open relays.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Disguise {
-    /// Its name.
     pub name: &'static str,
     /// The text between the brackets of MAIL FROM.
     pub sender: String,
@@ -88,7 +87,7 @@ pub fn disguises(host: &Domain, domain: &Domain, at: IpAddr, outside: &str) -> V
 /// The name of the attempt without a disguise.
 pub const PLAIN: &str = "plain";
 
-/// Judges facts alone and is pure, so that each finding has a test without a network.
+/// Judges the facts. Pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     vec![one(facts)]
 }

@@ -39,7 +39,7 @@ pub const LISTS: [BlockList; 4] = [
     },
 ];
 
-/// The answer of a list.
+/// What a block list says about an address.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ListAnswer {
     /// These answers; none: it does not list the address.
@@ -59,7 +59,7 @@ pub struct ListQuestion {
     pub of_test: ListAnswer,
 }
 
-/// Judges facts alone and is pure, so that each finding has a test without a network.
+/// Judges the facts. Pure, so that each finding has a test without a network.
 pub fn judge(asked: &[ListQuestion]) -> Vec<Finding> {
     asked.iter().map(one).collect()
 }

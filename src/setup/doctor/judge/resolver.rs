@@ -19,7 +19,7 @@ pub struct AskedResolver {
     pub validates: Result<bool, String>,
 }
 
-/// Judges facts alone and is pure, so that each finding has a test without a network.
+/// Judges the facts. Pure, so that each finding has a test without a network.
 pub fn judge(asked: &[AskedResolver]) -> Vec<Finding> {
     if asked.is_empty() {
         let mend = "write nameserver ADDRESS into /etc/resolv.conf, or set addresses in [dns] of chopar.toml";

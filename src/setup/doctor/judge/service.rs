@@ -65,7 +65,7 @@ pub struct Facts {
     pub accounts: usize,
 }
 
-/// Judges facts alone and is pure, so that each finding has a test without a network.
+/// Judges the facts. Pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let mut found = configuration(&facts.errors, &facts.warnings);
     found.extend([daemon(&facts.daemon), queue(&facts.daemon)]);

@@ -25,7 +25,7 @@ pub struct Facts {
     pub dmarc: dmarc::DmarcResult,
 }
 
-/// Judges facts alone and is pure, so that each finding has a test without a network.
+/// Judges the facts. Pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let domain = &facts.domain;
     if facts.keys.is_empty() {

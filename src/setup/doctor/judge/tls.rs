@@ -9,7 +9,7 @@ use crate::setup::doctor::checks::{
 use crate::setup::doctor::finding::Finding;
 use crate::shell::net::handshake::HandshakeResult;
 
-/// The answers of one port.
+/// What one port has presented to a client.
 #[derive(Clone, Debug)]
 pub struct PortAnswer {
     /// The extensions offered in clear; `None` if TLS comes first.
@@ -45,7 +45,7 @@ pub struct Facts {
     pub ports: Vec<(CheckedRole, Result<PortAnswer, String>)>,
 }
 
-/// Judges facts alone and is pure, so that each finding has a test without a network.
+/// Judges the facts. Pure, so that each finding has a test without a network.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let mut found = Vec::new();
     for (role, said) in &facts.ports {

@@ -16,9 +16,7 @@ pub type SourceReader<'a> = dyn FnMut(&str) -> Result<Zeroizing<String>, String>
 pub(super) struct Postfix<'a, 'b> {
     /// The settings of main.cf.
     pub(super) main: MainCf,
-    /// The defaults.
     pub(super) defaults: BTreeMap<&'static str, String>,
-    /// The result.
     pub(super) import: ImportResult,
     /// Reads the other files.
     pub(super) read: &'a mut SourceReader<'b>,
