@@ -73,6 +73,7 @@ impl std::error::Error for NoMailHosts {}
 /// Orders the mail exchangers of `domain`. `hostname` is this machine's: hosts that are not preferred to ourselves are
 /// left out.
 /// Decides RFC 5321 section 5.1.
+/// Decides RFC 7505 section 3.
 pub fn mail_hosts(
     domain: &Domain,
     answer: &Answer,

@@ -329,7 +329,6 @@ fn association(facts: &ZoneFacts, seen: &ZoneView) -> Option<WantedRecord> {
     Some(row)
 }
 
-/// Obstacles for a record.
 fn obstacles(row: &mut WantedRecord, seen: &ZoneView) {
     let name = row.record.name.clone();
     if let PublishedRecords::Alias(to, _) = seen.get(&name, row.record.value.kind()) {

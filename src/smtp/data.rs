@@ -190,6 +190,7 @@ impl Decoder {
     }
 
     /// Takes one byte where the line structure matters.
+    /// Decides RFC 5321 section 2.3.8.
     /// Decides RFC 5321 section 4.5.2.
     fn step(&mut self, byte: u8, out: &mut Vec<u8>) {
         match (self.at, byte) {
