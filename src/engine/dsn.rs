@@ -34,6 +34,7 @@ use crate::policy::relay::{self, Goal};
 use crate::policy::retry;
 use crate::queue::{
     DeliveryResult, MessageBody, MessageRecord, OutcomeRecord, Part, Phase, ReadContent, ReadError,
+    Warned,
 };
 use crate::queue_id::QueueId;
 use crate::status::EnhancedCode;
@@ -101,10 +102,10 @@ impl Dsns {
         let Some(entry) = fx.index.get_mut(id) else {
             return;
         };
-        if entry.warned || entry.held {
+        if entry.warned != Warned::No || entry.held {
             return;
         }
-        entry.warned = true;
+        entry.warned = entry.warned.max(Warned::Begun);
         let record = OutcomeRecord {
             id,
             at: fx.now.wall,
@@ -431,7 +432,7 @@ impl Dsns {
         };
         let entry = fx.index.get(pending.record.id);
         // The mark of the record itself is that of a DSN that the disk refused.
-        let told = entry.is_some_and(|entry| entry.warned) && !pending.record.warned;
+        let told = entry.is_some_and(|entry| entry.warned != Warned::No) && !pending.record.warned;
         let mut rows = Vec::new();
         for (index, outcome) in &pending.record.recipients {
             if let DeliveryResult::Failed { status, why } = outcome
@@ -492,7 +493,7 @@ impl Dsns {
         if once.next().is_some()
             && let Some(entry) = fx.index.get_mut(pending.record.id)
         {
-            entry.warned = true;
+            entry.warned = entry.warned.max(Warned::Begun);
             pending.record.warned = true;
         }
     }
@@ -625,7 +626,7 @@ fn unmark(pending: &mut PendingDsn, fx: &mut Effects) {
     if std::mem::take(&mut pending.record.warned)
         && let Some(entry) = fx.index.get_mut(pending.record.id)
     {
-        entry.warned = false;
+        entry.warned = Warned::No;
     }
 }
 

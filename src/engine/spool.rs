@@ -22,7 +22,7 @@ use crate::engine::counters::count_up;
 use crate::envelope::Envelope;
 use crate::queue::{
     DeliveryResult, JournalCommand, JournalCompletion, JournalError, Location, OutcomeRecord,
-    Phase, Record, Ticket,
+    Phase, Record, Ticket, Warned,
 };
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
@@ -349,7 +349,7 @@ impl Spool {
             };
             recipients.push((u32::try_from(index).unwrap_or(u32::MAX), outcome));
         }
-        let mut warned = entry.told;
+        let mut warned = entry.warned == Warned::Recorded;
         for committing in self.tickets.values() {
             if let Committing::Outcome { record, .. } = committing
                 && record.id == id

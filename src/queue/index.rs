@@ -23,6 +23,16 @@ use crate::status::EnhancedCode;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct HopId(pub u32);
 
+/// Whether the sender of a message was told of its delay.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Warned {
+    No,
+    /// A delay DSN is being made, or none is owed: the message has a null reverse-path.
+    Begun,
+    /// The delay DSN is on the disk.
+    Recorded,
+}
+
 /// One queued message.
 #[derive(Clone, Debug)]
 pub struct Queued {
@@ -35,10 +45,7 @@ pub struct Queued {
     pub since: Instant,
     /// Whether an operator holds it.
     pub held: bool,
-    /// Whether a delay DSN was sent, or is being made.
-    pub warned: bool,
-    /// Whether `warned` is on the disk.
-    pub told: bool,
+    pub warned: Warned,
     /// Whether an unauthenticated client caused it: then it may not use what is reserved for users.
     pub by_client: bool,
     /// The user of this machine whose process submitted it.

@@ -26,7 +26,7 @@ mod recovery;
 pub use disk::{DirEntry, Disk, DiskError, DiskRead, SpoolFile, SpoolFolder};
 pub use frame::Location;
 pub use ids::IdSource;
-pub use index::{HopId, Index, Phase, Queued, RecipientState};
+pub use index::{HopId, Index, Phase, Queued, RecipientState, Warned};
 pub use journal::{Journal, JournalCommand, JournalCompletion, JournalError, Ticket};
 pub use memory_disk::{MemoryDisk, Operation};
 pub use reader::{Part, ReadContent, ReadError, read, read_unfinished};

@@ -14,7 +14,7 @@ use crate::engine::timers::Timer;
 use crate::envelope::{Envelope, MessageOrigin, Recipient};
 use crate::policy::{retry, route};
 use crate::queue::{
-    DeliveryResult, HopId, OutcomeRecord, Phase, Queued, RecipientState, Recovered,
+    DeliveryResult, HopId, OutcomeRecord, Phase, Queued, RecipientState, Recovered, Warned,
 };
 use crate::queue_id::QueueId;
 use crate::status::EnhancedCode;
@@ -47,14 +47,16 @@ impl Delivery {
             arrived: envelope.arrived,
             since: fx.now.instant,
             held: false,
-            warned: envelope.reverse_path.is_null(),
-            told: false,
+            warned: match envelope.reverse_path.is_null() {
+                true => Warned::Begun,
+                false => Warned::No,
+            },
             by_client: is_by_client(&fx.config, &envelope.origin),
             submitter: submitter(&envelope.origin),
             recipients: states.into(),
         };
         let hops = entry.waiting_hops();
-        let warned = entry.warned;
+        let warned = entry.warned != Warned::No;
         fx.index.insert(id, entry);
         for hop in hops {
             self.hops.add_message(hop, id);
@@ -102,13 +104,16 @@ impl Delivery {
             arrived: envelope.arrived,
             since: fx.now.instant,
             held,
-            warned: warned || null,
-            told: warned,
+            warned: match (warned, null) {
+                (true, _) => Warned::Recorded,
+                (false, true) => Warned::Begun,
+                (false, false) => Warned::No,
+            },
             by_client: is_by_client(&fx.config, &envelope.origin),
             submitter: submitter(&envelope.origin),
             recipients: states.into(),
         };
-        if !entry.warned && wants_delay(&envelope) {
+        if entry.warned == Warned::No && wants_delay(&envelope) {
             let age = fx.now.wall.since(entry.arrived);
             let left = fx.config.delivery.warn_after.saturating_sub(age);
             fx.timers.set(fx.now.instant.after(left), Timer::Warn(id));
@@ -203,8 +208,9 @@ impl Delivery {
         let Some(entry) = fx.index.get_mut(id) else {
             return;
         };
-        entry.warned |= warned;
-        entry.told |= warned;
+        if warned {
+            entry.warned = Warned::Recorded;
+        }
         for (at, outcome) in recipients {
             let Some(state) = entry.recipients.get_mut(at as usize) else {
                 continue;
@@ -270,7 +276,7 @@ impl Delivery {
             }
             return;
         }
-        let (hops, warned) = (entry.waiting_hops(), entry.warned);
+        let (hops, warned) = (entry.waiting_hops(), entry.warned != Warned::No);
         let age = fx.now.wall.since(entry.arrived);
         for hop in hops {
             self.message_due(id, hop, fx);
