@@ -217,7 +217,7 @@ fn errors_of_chopar_toml_have_their_position() {
         ),
         (
             "[relay]\nnetworks = [\"192.0.2.7/24\"]",
-            "2:13: the address has bits behind",
+            "2:13: the address has bits set after",
         ),
         (
             "[relay]\nnetworks = [\"x\"]",
@@ -227,7 +227,7 @@ fn errors_of_chopar_toml_have_their_position() {
             "[dns]\nservers = [\"dns.example\"]",
             "2:12: \"dns.example\" is not an IP",
         ),
-        ("[delivery]\nip = \"v4\"", "2:6: \"v4\" is none of"),
+        ("[delivery]\nip = \"v4\"", "2:6: \"v4\" is not one of"),
         ("[delivery]\nbind4 = \"::1\"", "2:9: \"::1\" is not an IP"),
         (
             "[delivery]\ngive_up_after = \"4\"",

@@ -130,9 +130,9 @@ fn autodiscover(config: &Config, incoming: &Incoming) -> String {
     let protocol = |kind: &str, host: &Domain, port: u16, is_tls: bool| {
         let encryption = if is_tls { "SSL" } else { "TLS" };
         format!(
-            "      <IncomingProtocol>\n        <Type>{kind}</Type>\n        <Server>{host}</Server>\n        <Port>{port}</Port>\n        \
+            "      <Protocol>\n        <Type>{kind}</Type>\n        <Server>{host}</Server>\n        <Port>{port}</Port>\n        \
              <DomainRequired>off</DomainRequired>\n        <SPA>off</SPA>\n        <Encryption>{encryption}</Encryption>\n        \
-             <AuthRequired>on</AuthRequired>\n      </IncomingProtocol>\n"
+             <AuthRequired>on</AuthRequired>\n      </Protocol>\n"
         )
     };
     let kind = match incoming.protocol {
@@ -248,7 +248,12 @@ mod tests {
         for host in ["autodiscover.a.test", "a.test"] {
             let found = look(&config, host, "/Autodiscover/Autodiscover.xml");
             assert!(
-                matches!(&found, Some(PublishedFile::Settings(text)) if text.contains("<Type>SMTP</Type>")),
+                matches!(
+                    &found,
+                    Some(PublishedFile::Settings(text))
+                        if text.contains("<Protocol>\n        <Type>SMTP</Type>")
+                            && text.matches("<Protocol>").count() == text.matches("</Protocol>").count()
+                ),
                 "{host}: {found:?}"
             );
         }

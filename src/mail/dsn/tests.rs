@@ -145,7 +145,7 @@ fn a_failure_tells_people_and_programs() {
          \r\n\
          Original-Recipient: rfc822;Bob@example.org\r\n\
          Final-Recipient: rfc822; bob@example.org\r\n\
-         DsnAction: failed\r\n\
+         Action: failed\r\n\
          Status: 5.1.1\r\n\
          Remote-MTA: dns; mx.example.org\r\n\
          Diagnostic-Code: smtp; 550 5.1.1 no such user\r\n\

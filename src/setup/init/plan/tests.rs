@@ -503,7 +503,7 @@ fn the_daemon_of_a_machine_obtains_the_certificate_unless_it_is_not_wanted_or_sa
     there.existing.certificate = ExistingCertificate::Coming;
     assert_says(
         &planned(&wanted, &there),
-        "the certificate for mail.example.com, which is not there yet, by itself as soon as the name leads here",
+        "the daemon obtains the certificate for mail.example.com as soon as the name leads here",
     );
 }
 
