@@ -27,6 +27,7 @@
 //! other tries it before its delivery result is committed; every table has a ceiling.
 
 mod admission;
+mod answers;
 mod connections;
 pub mod control;
 mod counters;
@@ -57,7 +58,6 @@ use std::sync::Arc;
 
 use crate::clock::Now;
 use crate::limits::LOG_REPEAT_INTERVAL;
-use crate::queue::{ReadContent, ReadError};
 use crate::workload::{self, Workload};
 
 use connections::{ConnEvent, Owner};
@@ -65,8 +65,8 @@ use control::Control;
 pub use counters::{ClientTables, Counters, DsnTables, Tables};
 use delivery::Delivery;
 use dsn::Dsns;
-use effects::{Effects, JobOwner};
-use event::{Action, ConnId, Event, JobId, MessageReader, Reloaded, WorkResult};
+use effects::Effects;
+use event::{Action, ConnId, Event, Reloaded};
 use log::{Level, Line};
 use note::Note;
 use server::Server;
@@ -154,31 +154,6 @@ impl Engine {
             Event::Certificates(certificates) => fx.observed.certificates(certificates),
             Event::TurnOver(took) => fx.observed.turn_over(took),
             Event::Stop => self.stop(),
-        }
-    }
-
-    /// A part of a queued message was read.
-    fn read(&mut self, reader: MessageReader, result: Result<ReadContent, ReadError>) {
-        let fx = &mut self.fx;
-        match reader {
-            MessageReader::Conn { conn, id } => self.tell(conn, ConnEvent::Read(id, result)),
-            MessageReader::Dsn(dsn) => self.dsns.on_read(dsn, result, &self.delivery, fx),
-            MessageReader::Reroute(id) => self.delivery.reroute_read(id, result, fx),
-            MessageReader::Untried { id, hop } => self.delivery.waiting_read(id, hop, result, fx),
-        }
-    }
-
-    /// A worker is done.
-    fn worked(&mut self, job: JobId, result: WorkResult) {
-        let fx = &mut self.fx;
-        match fx.jobs.end(job) {
-            Some(JobOwner::Sign { conn, id }) => self.server.on_signed(conn, id, result, fx),
-            Some(JobOwner::SignDsn { dsn }) => self.dsns.on_signed(dsn, result, fx),
-            Some(JobOwner::Verify { conn, id }) => {
-                self.server.on_verified(job, (conn, id), result, fx);
-            }
-            Some(JobOwner::Password { number }) => self.server.password_checked(number, result, fx),
-            None => {}
         }
     }
 
