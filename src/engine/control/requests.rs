@@ -74,26 +74,8 @@ impl Control {
             }
             ControlRequest::Show { id } => self.show(conn, control, &id, &|_| true, fx),
             ControlRequest::Flush { which } => self.flush(conn, &which, fx),
-            ControlRequest::Hold { which } => {
-                let held = true;
-                self.commit_each(
-                    conn,
-                    control,
-                    &which,
-                    |id| Note::Mark { id, held, tool },
-                    fx,
-                );
-            }
-            ControlRequest::Release { which } => {
-                let held = false;
-                self.commit_each(
-                    conn,
-                    control,
-                    &which,
-                    |id| Note::Mark { id, held, tool },
-                    fx,
-                );
-            }
+            ControlRequest::Hold { which } => self.mark(conn, control, &which, true, fx),
+            ControlRequest::Release { which } => self.mark(conn, control, &which, false, fx),
             ControlRequest::Remove { which } => {
                 let removal = Removal { tool, uid };
                 self.commit_each(conn, control, &which, |id| Note::Remove { id, removal }, fx);
@@ -205,6 +187,18 @@ impl Control {
             }
         }
         (ids, errors)
+    }
+
+    /// Holds or releases the selected messages, each once the change is on the disk.
+    fn mark(
+        &mut self,
+        tool: ConnId,
+        control: &mut Tool,
+        which: &Selection,
+        held: bool,
+        fx: &mut Effects,
+    ) {
+        self.commit_each(tool, control, which, |id| Note::Mark { id, held, tool }, fx);
     }
 
     /// Writes a change of each message; the tool gets the response when all are on the disk.
