@@ -625,6 +625,7 @@ impl Dsns {
 fn unmark(pending: &mut PendingDsn, fx: &mut Effects) {
     if std::mem::take(&mut pending.record.warned)
         && let Some(entry) = fx.index.get_mut(pending.record.id)
+        && entry.warned == Warned::Begun
     {
         entry.warned = Warned::No;
     }
