@@ -13,7 +13,7 @@ use super::event::{Action, ConnId, JobId, Work};
 use super::following::Following;
 use super::log::{Level, Line};
 use super::lookups::{Answered, Lookups};
-use super::note::{Charge, Note};
+use super::note::{Charge, CountedUses, Note};
 use super::repeats::Repeats;
 use super::status::observed::Observed;
 use super::timers::Timers;
@@ -21,7 +21,6 @@ use crate::clock::Now;
 use crate::config::Config;
 use crate::dns::{Answer, Question};
 use crate::entropy::Entropy;
-use crate::policy::rates::CountedMessage;
 use crate::policy::shares::{Holder, Resource, Shares};
 use crate::queue::{IdSource, Index, JournalCommand, MessageRecord};
 use crate::queue_id::QueueId;
@@ -152,24 +151,15 @@ impl Effects {
         &mut self,
         holder: Holder,
         record: &MessageRecord,
-        claim: Option<CountedMessage>,
-    ) -> Charge {
+        uses: CountedUses,
+    ) -> Box<Charge> {
         let bytes = record.held() as u64;
         // An estimate, until the disk reports its free space again.
         self.disk.free = self.disk.free.map(|free| free.saturating_sub(bytes));
-        (self.shares.of_mut(Resource::Memory)).resize(holder, 0, bytes);
-        Charge {
-            holder,
-            bytes,
-            claim,
-        }
-    }
-
-    /// Ends the charge for a message that is on the disk or was refused; returns what the message was counted for.
-    pub(super) fn discharge(&mut self, charge: Charge) -> Option<CountedMessage> {
-        let pool = self.shares.of_mut(Resource::Memory);
-        pool.give(charge.holder, charge.bytes);
-        charge.claim
+        Box::new(Charge {
+            _memory: self.shares.of(Resource::Memory).charge(holder, bytes),
+            uses,
+        })
     }
 
     /// Asks the DNS; returns the answer if it is there at once, otherwise the owner of `conn` gets it later.
@@ -184,7 +174,7 @@ impl Effects {
             holder,
             question,
             &self.config,
-            &mut self.shares,
+            &self.shares,
             &mut self.counters,
             &mut *self.entropy,
             self.now,
@@ -194,8 +184,7 @@ impl Effects {
     /// The next answer of the resolver, after its requests have become actions.
     pub(super) fn next_answer(&mut self) -> Option<Answered> {
         let actions = &mut self.actions;
-        self.lookups
-            .next(&mut self.shares, &mut |action| actions.push_back(action))
+        self.lookups.next(&mut |action| actions.push_back(action))
     }
 
     /// Writes a log line, and sends it to the tools that follow the message that it names.

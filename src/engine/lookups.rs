@@ -12,15 +12,15 @@ use crate::dns::{
 };
 use crate::engine::counters::count_up;
 use crate::entropy::Entropy;
-use crate::policy::shares::{Holder, Resource, ShareKind, Shares, hash_of_text};
+use crate::policy::shares::{Holder, Resource, ResourceShare, ShareKind, Shares, hash_of_text};
 use std::net::SocketAddr;
 
 /// The resolver, and the connections that wait for answers.
 pub(super) struct Lookups {
     resolver: Resolver,
     waiting: HashMap<QuestionId, Vec<ConnId>>,
-    /// The holder that a question is charged to: the first one that asked.
-    holders: HashMap<QuestionId, Holder>,
+    /// The shares of questions under way, of the holders that asked first.
+    shares: HashMap<QuestionId, ResourceShare>,
 }
 
 /// An answer, and the connections that wait for it.
@@ -35,7 +35,7 @@ impl Lookups {
         Self {
             resolver: Resolver::new(servers),
             waiting: HashMap::new(),
-            holders: HashMap::new(),
+            shares: HashMap::new(),
         }
     }
 
@@ -61,7 +61,7 @@ impl Lookups {
         holder: Holder,
         question: Question,
         config: &Config,
-        shares: &mut Shares,
+        shares: &Shares,
         counters: &mut Counters,
         entropy: &mut dyn Entropy,
         now: Now,
@@ -72,25 +72,21 @@ impl Lookups {
             false => holder.and(ShareKind::Zone, hash_of_text(question.zone())),
         };
         let is_free = self.resolver.is_free(&question, now.instant);
-        let pool = shares.of_mut(Resource::Questions);
-        if !is_free && pool.take(holder, 1).is_err() {
+        let pool = shares.of(Resource::Questions);
+        let share = (!is_free).then(|| pool.take(holder, 1));
+        let Ok(share) = share.transpose() else {
             count_up(&mut counters.unasked, 1);
             return Some(Answer {
                 records: Err(NoRecords::NoRoom),
                 authentic: false,
                 ttl: Duration::ZERO,
             });
-        }
+        };
         match self.resolver.ask(question, now.instant, entropy) {
-            Asked::Ready(answer) => {
-                if !is_free {
-                    pool.give(holder, 1);
-                }
-                Some(answer)
-            }
+            Asked::Ready(answer) => Some(answer),
             Asked::Pending(id) => {
-                if !is_free {
-                    self.holders.insert(id, holder);
+                if let Some(share) = share {
+                    self.shares.insert(id, share);
                 }
                 self.waiting.entry(id).or_default().push(conn);
                 None
@@ -100,11 +96,7 @@ impl Lookups {
 
     /// Returns the next answer, and puts the requests of the resolver among the actions; `None` if there are no more of
     /// either.
-    pub(super) fn next(
-        &mut self,
-        shares: &mut Shares,
-        act: &mut dyn FnMut(Action),
-    ) -> Option<Answered> {
+    pub(super) fn next(&mut self, act: &mut dyn FnMut(Action)) -> Option<Answered> {
         loop {
             act(match self.resolver.next_action()? {
                 DnsAction::SendDatagram { socket, to, bytes } => {
@@ -119,9 +111,7 @@ impl Lookups {
                     question,
                     answer,
                 } => {
-                    if let Some(holder) = self.holders.remove(&id) {
-                        shares.of_mut(Resource::Questions).give(holder, 1);
-                    }
+                    self.shares.remove(&id);
                     let conns = self.waiting.remove(&id).unwrap_or_default();
                     return Some(Answered {
                         conns,

@@ -3,7 +3,7 @@
 use super::event::ConnId;
 use crate::envelope::Envelope;
 use crate::policy::rates::CountedMessage;
-use crate::policy::shares::Holder;
+use crate::policy::shares::ResourceShare;
 use crate::queue::{JournalError, Location, MessageRecord, OutcomeRecord};
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
@@ -36,7 +36,8 @@ pub(super) enum Note {
         conn: ConnId,
         id: QueueId,
         result: Result<(), Reply>,
-        claim: Option<CountedMessage>,
+        /// If it was refused: what is to be given back.
+        uses: CountedUses,
     },
     /// To the server: this number of bytes of a message body is on the disk, or all bytes on their way are lost.
     BodyWritten {
@@ -108,20 +109,28 @@ pub(super) struct Removal {
 #[derive(Debug)]
 pub(super) enum MessageOwner {
     /// The client that sent it, and the charge for it.
-    Client(ConnId, Charge),
+    Client(ConnId, Box<Charge>),
     /// It reports damage with these names to `admin`.
     Damage(Vec<Box<str>>),
     /// It is a DSN, with the outcomes to record behind it.
     Dsn(Box<Unrecorded>),
 }
 
-/// The memory of a message until it is on the disk, the holder that is charged for it, and the limit that it is counted
-/// for.
+/// What a message holds until it is on the disk.
 #[derive(Debug)]
 pub(super) struct Charge {
-    pub(super) holder: Holder,
-    pub(super) bytes: u64,
-    pub(super) claim: Option<CountedMessage>,
+    /// Its bytes, until this is dropped.
+    pub(super) _memory: ResourceShare,
+    pub(super) uses: CountedUses,
+}
+
+/// The limits that a message was counted against. The uses are given back if the message is not stored.
+#[derive(Debug, Default)]
+pub(super) struct CountedUses {
+    /// Messages of its submitter.
+    pub(super) submitter: Option<CountedMessage>,
+    /// Return addresses among its recipients.
+    pub(super) return_addresses: Vec<u64>,
 }
 
 /// Outcomes that are not yet written, and the DSN that precedes them.

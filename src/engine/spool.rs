@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::effects::Effects;
 use super::event::ConnId;
 use super::log::{Level, Line, original_address};
-use super::note::{MessageOwner, NewMessage, NewRecord, Note, Removal, Unrecorded};
+use super::note::{CountedUses, MessageOwner, NewMessage, NewRecord, Note, Removal, Unrecorded};
 use super::timers::Timer;
 use crate::cause::FailureCause;
 use crate::date::Timestamp;
@@ -247,13 +247,12 @@ impl Spool {
         match self.tickets.remove(&ticket) {
             Some(Committing::Message(message)) => match message.owner {
                 MessageOwner::Client(conn, charge) => {
-                    let claim = fx.discharge(charge);
                     let result = Err(refusal(error));
                     fx.note(Note::Stored {
                         conn,
                         id: message.id,
                         result,
-                        claim,
+                        uses: charge.uses,
                     });
                 }
                 // It is reported at the next start.
@@ -297,7 +296,7 @@ impl Spool {
         let after = match owner {
             MessageOwner::Client(conn, charge) => {
                 // The message was accepted, so it stays counted.
-                fx.discharge(charge);
+                drop(charge);
                 After::Tell(conn)
             }
             MessageOwner::Damage(names) => After::Told(names),
@@ -322,7 +321,7 @@ impl Spool {
                 conn,
                 id,
                 result: Ok(()),
-                claim: None,
+                uses: CountedUses::default(),
             }),
             After::Told(names) if names.is_empty() => {}
             After::Told(names) => fx.store(JournalCommand::Told { names }),

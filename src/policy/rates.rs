@@ -4,8 +4,10 @@
 //! ceiling. Each network has a share of the table of failures, so that an attacker with many addresses cannot push out
 //! other counts.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use super::shares;
 use super::ttl_map::{Entry, Key, Owner, TtlMap};
@@ -18,10 +20,18 @@ use crate::limits::{
     PEER_TABLE_ENTRIES_MAX, UIDS_COUNTED_MAX,
 };
 
+/// A session among those of its address, until it is dropped.
+#[derive(Debug)]
+pub struct OpenSession {
+    all: Rc<RefCell<HashMap<Network, usize>>>,
+    peer: Network,
+}
+
 /// Sessions and failures of AUTH by address.
 #[derive(Debug)]
 pub struct Peers {
-    sessions: HashMap<Network, usize>,
+    /// Open sessions by address.
+    sessions: Rc<RefCell<HashMap<Network, usize>>>,
     /// Until when the failures of an address count. Each adds its share of the window, so the rest of the time gives
     /// their number.
     failed: TtlMap,
@@ -32,7 +42,7 @@ pub struct Peers {
 impl Default for Peers {
     fn default() -> Self {
         Self {
-            sessions: HashMap::new(),
+            sessions: Rc::default(),
             failed: TtlMap::new(AUTH_FAILURE_ENTRIES_MAX),
             known: TtlMap::new(KNOWN_ADDRESSES_MAX),
         }
@@ -40,34 +50,20 @@ impl Default for Peers {
 }
 
 impl Peers {
-    /// Counts a session; returns `false` (and counts nothing) if the address has `max` already.
-    pub fn open(&mut self, address: IpAddr, max: usize) -> bool {
+    /// Counts a session; returns `None` (and counts nothing) if the address has `max` already.
+    pub fn open(&self, address: IpAddr, max: usize) -> Option<OpenSession> {
         let peer = peer_of(address);
-        let known =
-            self.sessions.len() < PEER_TABLE_ENTRIES_MAX || self.sessions.contains_key(&peer);
-        if !known {
-            return false;
+        let mut sessions = self.sessions.borrow_mut();
+        let open = sessions.get(&peer).copied().unwrap_or(0);
+        let is_full = open == 0 && sessions.len() >= PEER_TABLE_ENTRIES_MAX;
+        if open >= max || is_full {
+            return None;
         }
-        let open = self.sessions.entry(peer).or_insert(0);
-        if *open >= max {
-            if *open == 0 {
-                self.sessions.remove(&peer);
-            }
-            return false;
-        }
-        *open = open.saturating_add(1);
-        true
-    }
-
-    /// Counts a session out.
-    pub fn close(&mut self, address: IpAddr) {
-        let peer = peer_of(address);
-        if let Some(open) = self.sessions.get_mut(&peer) {
-            *open = open.saturating_sub(1);
-            if *open == 0 {
-                self.sessions.remove(&peer);
-            }
-        }
+        sessions.insert(peer, open.saturating_add(1));
+        Some(OpenSession {
+            all: Rc::clone(&self.sessions),
+            peer,
+        })
     }
 
     /// Whether AUTH from this address is refused unseen: it has failed too often, or it has no login before and its
@@ -195,6 +191,16 @@ impl Counted {
             Self::Site => AUTH_FAILURES_PER_SITE_MAX,
         };
         AUTH_FAILURE_WINDOW.as_secs() * 1_000 / most as u64
+    }
+}
+
+impl Drop for OpenSession {
+    fn drop(&mut self) {
+        let mut all = self.all.borrow_mut();
+        match all.get_mut(&self.peer) {
+            Some(open) if *open > 1 => *open = open.saturating_sub(1),
+            _ => drop(all.remove(&self.peer)),
+        }
     }
 }
 
@@ -385,24 +391,26 @@ mod tests {
 
     #[test]
     fn sessions_are_counted_by_address_and_by_64_of_ipv6() {
-        let mut peers = Peers::default();
+        let peers = Peers::default();
         let (one, same, other): (IpAddr, IpAddr, IpAddr) = (
             "2001:db8::1".parse().expect("an address"),
             "2001:db8::ffff:1".parse().expect("an address"),
             "2001:db8:0:1::1".parse().expect("an address"),
         );
-        assert!(peers.open(one, 2) && peers.open(same, 2));
-        assert!(!peers.open(one, 2));
-        assert!(peers.open(other, 2));
-        peers.close(same);
-        assert!(peers.open(one, 2));
+        let [first, second] = [one, same].map(|address| peers.open(address, 2));
+        assert!(first.is_some() && second.is_some() && peers.open(one, 2).is_none());
+        assert!(peers.open(other, 2).is_some());
+        drop(second);
+        let third = peers.open(one, 2);
+        assert!(third.is_some() && peers.open(same, 2).is_none());
         let mapped = "::ffff:0.0.0.9".parse().expect("an address");
-        assert!(peers.open(v4(9), 1) && !peers.open(mapped, 1));
-        for address in [one, same, other, mapped] {
-            peers.close(address);
-        }
-        assert!(peers.sessions.is_empty());
-        assert!(!peers.open(one, 0) && peers.sessions.is_empty());
+        let mapped_and_not = [v4(9), mapped].map(|address| peers.open(address, 1).is_some());
+        assert_eq!(mapped_and_not, [true, true]);
+        let kept = peers.open(v4(9), 1);
+        assert!(kept.is_some() && peers.open(mapped, 1).is_none());
+        drop((first, third, kept));
+        assert!(peers.sessions.borrow().is_empty());
+        assert!(peers.open(one, 0).is_none() && peers.sessions.borrow().is_empty());
     }
 
     #[test]

@@ -13,12 +13,17 @@
 //!   a fifth of what its level can reach, a site at a third, a network at half, and each further holder reduces the
 //!   shares of all (dynamic thresholds; Choudhury and Hahne, 1998). The first unit is always granted while one is free.
 //!
-//! Invariant: a pool never hands out more than its capacity, except by [`Pool::resize`], which records what is already
-//! in use.
+//! What a pool hands out is a [`ResourceShare`], which gives its units back when it is dropped: no end of a session, a message or
+//! a question can forget to. The pool and its shares use one account in turn, on the thread of the engine.
+//!
+//! Invariant: a pool never hands out more than its capacity, except by [`Pool::charge`], [`ResourceShare::resize`] and
+//! [`ResourceShare::charge_to`], which record what is already in use.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use super::ttl_map::Key;
 use crate::address::Mailbox;
@@ -94,9 +99,21 @@ enum Keys {
     None,
 }
 
-/// A scarce resource, and the units of each holder.
+/// A scarce resource.
 #[derive(Debug)]
-pub struct Pool {
+pub struct Pool(Rc<RefCell<Account>>);
+
+/// Units of a pool that a holder has until this is dropped.
+#[derive(Debug)]
+pub struct ResourceShare {
+    account: Rc<RefCell<Account>>,
+    holder: Holder,
+    amount: u64,
+}
+
+/// The units of each holder.
+#[derive(Debug)]
+struct Account {
     capacity: u64,
     used: Used,
     held: BTreeMap<Key, u64>,
@@ -134,13 +151,12 @@ impl Shares {
     }
 
     /// Changes the capacities.
-    pub fn set_capacities(&mut self, capacity: impl Fn(Resource) -> u64) {
+    pub fn set_capacities(&self, capacity: impl Fn(Resource) -> u64) {
         for resource in Resource::ALL {
-            self.of_mut(resource).set_capacity(capacity(resource));
+            self.of(resource).set_capacity(capacity(resource));
         }
     }
 
-    /// The limits and the present use of one resource.
     pub const fn of(&self, resource: Resource) -> &Pool {
         match resource {
             Resource::Sessions => &self.sessions,
@@ -150,19 +166,6 @@ impl Shares {
             Resource::Derivations => &self.derivations,
             Resource::Hooks => &self.hooks,
             Resource::Deliveries => &self.deliveries,
-        }
-    }
-
-    /// The same, to take from and to give back to.
-    pub const fn of_mut(&mut self, resource: Resource) -> &mut Pool {
-        match resource {
-            Resource::Sessions => &mut self.sessions,
-            Resource::Memory => &mut self.memory,
-            Resource::Spool => &mut self.spool,
-            Resource::Questions => &mut self.questions,
-            Resource::Derivations => &mut self.derivations,
-            Resource::Hooks => &mut self.hooks,
-            Resource::Deliveries => &mut self.deliveries,
         }
     }
 }
@@ -327,8 +330,8 @@ impl Used {
 
 impl Pool {
     /// A pool of free units.
-    pub const fn new(capacity: u64) -> Self {
-        Self {
+    pub fn new(capacity: u64) -> Self {
+        Self(Rc::new(RefCell::new(Account {
             capacity,
             used: Used {
                 client: 0,
@@ -337,97 +340,55 @@ impl Pool {
                 trusted: 0,
             },
             held: BTreeMap::new(),
-        }
+        })))
     }
 
     /// Changes the number of units; units in use stay in use.
-    pub const fn set_capacity(&mut self, capacity: u64) {
-        self.capacity = capacity;
+    pub fn set_capacity(&self, capacity: u64) {
+        self.0.borrow_mut().capacity = capacity;
     }
 
-    /// Hands out `amount` units.
-    pub fn take(&mut self, holder: Holder, amount: u64) -> Result<(), Shortage> {
-        if !self.has_room(holder, amount) {
-            return Err(Shortage);
+    /// Hands out `amount` units, if the holder may have as many.
+    pub fn take(&self, holder: Holder, amount: u64) -> Result<ResourceShare, Shortage> {
+        let mut share = self.charge(holder, 0);
+        share.take(amount)?;
+        Ok(share)
+    }
+
+    /// Records that a holder has `amount` units: units already in use are not refused, and [`ResourceShare::is_over`] says
+    /// whether they are too many.
+    pub fn charge(&self, holder: Holder, amount: u64) -> ResourceShare {
+        self.0.borrow_mut().add(holder, amount);
+        ResourceShare {
+            account: Rc::clone(&self.0),
+            holder,
+            amount,
         }
-        self.add(holder, amount);
-        debug_assert!(self.used() <= self.capacity, "no more than there is");
-        Ok(())
     }
 
     /// Whether [`Pool::take`] would hand out `amount` units.
     pub fn has_room(&self, holder: Holder, amount: u64) -> bool {
-        let free = self.free(holder.standing);
-        amount <= free
-            && holder.shares().all(|(key, divisor)| {
-                let held = self.held(key);
-                // The first unit needs no share: there is one.
-                let share = free.checked_div(divisor).unwrap_or(0);
-                held == 0 && amount <= share.max(1) || held.saturating_add(amount) <= share
-            })
-    }
-
-    /// Takes `amount` units back.
-    pub fn give(&mut self, holder: Holder, amount: u64) {
-        let used = self.used.of_mut(holder.standing);
-        debug_assert!(*used >= amount, "what is given back was taken");
-        *used = used.saturating_sub(amount);
-        for (key, _) in holder.shares() {
-            debug_assert!(self.held(key) >= amount, "by whom it was taken");
-            if let Some(held) = self.held.get_mut(&key) {
-                *held = held.saturating_sub(amount);
-                if *held == 0 {
-                    self.held.remove(&key);
-                }
-            }
-        }
-    }
-
-    /// Records that a holder has `after` units instead of `before`: units already in use are not refused, and
-    /// [`Pool::is_over`] says whether they were too many.
-    pub fn resize(&mut self, holder: Holder, before: u64, after: u64) {
-        if after > before {
-            self.add(holder, after.saturating_sub(before));
-        } else if after < before {
-            self.give(holder, before.saturating_sub(after));
-        }
-    }
-
-    /// Whether a holder has more than its share, or all of them have more than there is for its standing.
-    pub fn is_over(&self, holder: Holder) -> bool {
-        let free = self.free(holder.standing);
-        holder
-            .shares()
-            .any(|(key, divisor)| self.held(key) > free.checked_div(divisor).unwrap_or(0))
-            || free == 0
+        self.0.borrow().has_room(holder, amount)
     }
 
     /// Units that are handed out.
     pub fn used(&self) -> u64 {
-        self.used.up_to(TrustLevel::Trusted)
-    }
-
-    /// Units that are handed out to an address (or name) of a holder.
-    pub fn used_by(&self, holder: Holder) -> u64 {
-        holder.shares().next().map_or(0, |(key, _)| self.held(key))
+        self.0.borrow().used()
     }
 
     /// Units that there are.
-    pub const fn capacity(&self) -> u64 {
-        self.capacity
+    pub fn capacity(&self) -> u64 {
+        self.0.borrow().capacity
     }
 
     /// Units that a standing can still reach.
     pub fn free(&self, standing: TrustLevel) -> u64 {
-        let ceiling = self.reach(standing);
-        let lesser = self.used.up_to(standing);
-        let all = self.capacity.saturating_sub(self.used());
-        ceiling.saturating_sub(lesser).min(all)
+        self.0.borrow().free(standing)
     }
 
     /// Units that a standing could reach if all were free.
-    pub const fn reach(&self, standing: TrustLevel) -> u64 {
-        self.capacity.saturating_mul(standing.eighths()).div_ceil(8)
+    pub fn reach(&self, standing: TrustLevel) -> u64 {
+        self.0.borrow().reach(standing)
     }
 
     /// How much is left for a standing.
@@ -445,7 +406,113 @@ impl Pool {
 
     /// Names that hold something.
     pub fn holders(&self) -> usize {
-        self.held.len()
+        self.0.borrow().held.len()
+    }
+}
+
+impl ResourceShare {
+    /// The holder that is charged.
+    pub const fn holder(&self) -> Holder {
+        self.holder
+    }
+
+    /// Units that it holds.
+    pub const fn amount(&self) -> u64 {
+        self.amount
+    }
+
+    /// Takes `amount` units more, if the holder may have as many.
+    pub fn take(&mut self, amount: u64) -> Result<(), Shortage> {
+        let mut account = self.account.borrow_mut();
+        if !account.has_room(self.holder, amount) {
+            return Err(Shortage);
+        }
+        account.add(self.holder, amount);
+        debug_assert!(account.used() <= account.capacity, "no more than there is");
+        self.amount = self.amount.saturating_add(amount);
+        Ok(())
+    }
+
+    /// Gives `amount` units back before the rest.
+    pub fn give(&mut self, amount: u64) {
+        self.resize(self.amount.saturating_sub(amount));
+    }
+
+    /// Records that it is `amount` units now: units already in use are not refused.
+    pub fn resize(&mut self, amount: u64) {
+        let mut account = self.account.borrow_mut();
+        match amount.checked_sub(self.amount) {
+            Some(more) => account.add(self.holder, more),
+            None => account.give(self.holder, self.amount.saturating_sub(amount)),
+        }
+        self.amount = amount;
+    }
+
+    /// Transfers it to another holder, if that may have as many units more. Its own are free for that.
+    pub fn pass(&mut self, to: Holder) -> Result<(), Shortage> {
+        let mut account = self.account.borrow_mut();
+        account.give(self.holder, self.amount);
+        let may = account.has_room(to, self.amount);
+        if may {
+            self.holder = to;
+        }
+        account.add(self.holder, self.amount);
+        if may { Ok(()) } else { Err(Shortage) }
+    }
+
+    /// Transfers it to another holder, which is not refused.
+    pub fn charge_to(&mut self, to: Holder) {
+        let mut account = self.account.borrow_mut();
+        account.give(self.holder, self.amount);
+        account.add(to, self.amount);
+        self.holder = to;
+    }
+
+    /// Whether its holder has more than it may, or all holders have more than there is for its trust level.
+    pub fn is_over(&self) -> bool {
+        self.account.borrow().is_over(self.holder)
+    }
+}
+
+impl Drop for ResourceShare {
+    fn drop(&mut self) {
+        self.account.borrow_mut().give(self.holder, self.amount);
+    }
+}
+
+impl Account {
+    fn has_room(&self, holder: Holder, amount: u64) -> bool {
+        let free = self.free(holder.standing);
+        amount <= free
+            && holder.shares().all(|(key, divisor)| {
+                let held = self.held(key);
+                // The first unit needs no share: there is one.
+                let share = free.checked_div(divisor).unwrap_or(0);
+                held == 0 && amount <= share.max(1) || held.saturating_add(amount) <= share
+            })
+    }
+
+    fn is_over(&self, holder: Holder) -> bool {
+        let free = self.free(holder.standing);
+        holder
+            .shares()
+            .any(|(key, divisor)| self.held(key) > free.checked_div(divisor).unwrap_or(0))
+            || free == 0
+    }
+
+    fn used(&self) -> u64 {
+        self.used.up_to(TrustLevel::Trusted)
+    }
+
+    fn free(&self, standing: TrustLevel) -> u64 {
+        let ceiling = self.reach(standing);
+        let lesser = self.used.up_to(standing);
+        let all = self.capacity.saturating_sub(self.used());
+        ceiling.saturating_sub(lesser).min(all)
+    }
+
+    const fn reach(&self, standing: TrustLevel) -> u64 {
+        self.capacity.saturating_mul(standing.eighths()).div_ceil(8)
     }
 
     fn held(&self, key: Key) -> u64 {
@@ -461,6 +528,27 @@ impl Pool {
         for (key, _) in holder.shares() {
             let held = self.held.entry(key).or_insert(0);
             *held = held.saturating_add(amount);
+        }
+    }
+
+    fn give(&mut self, holder: Holder, amount: u64) {
+        if amount == 0 {
+            return;
+        }
+        let used = self.used.of_mut(holder.standing);
+        debug_assert!(*used >= amount, "a share gives back what it took");
+        *used = used.saturating_sub(amount);
+        for (key, _) in holder.shares() {
+            if let Some(held) = self.held.get_mut(&key) {
+                debug_assert!(
+                    *held >= amount,
+                    "a share gives back to the account of its holder"
+                );
+                *held = held.saturating_sub(amount);
+                if *held == 0 {
+                    self.held.remove(&key);
+                }
+            }
         }
     }
 }
@@ -522,60 +610,58 @@ mod tests {
     }
 
     /// Takes single units until none is given.
-    fn drain(pool: &mut Pool, holder: Holder) -> u64 {
-        (0..).take_while(|_| pool.take(holder, 1).is_ok()).count() as u64
+    fn drain(pool: &Pool, holder: Holder) -> Vec<ResourceShare> {
+        std::iter::from_fn(|| pool.take(holder, 1).ok()).collect()
     }
 
     #[test]
     fn an_address_ends_at_a_fifth_a_site_at_a_third_a_network_at_half() {
         let reach = 800 * CLIENT_EIGHTHS / 8;
-        let mut pool = Pool::new(800);
-        let one = drain(&mut pool, client(0x0A01_0101));
-        assert_eq!(one, reach / 5);
-        let site: u64 = (0..256)
-            .map(|host| drain(&mut pool, client(0x0A01_0100 + host)))
-            .sum();
-        assert!(one + site <= reach / 3, "{}", one + site);
-        let network: u64 = (0..65_536)
-            .map(|host| drain(&mut pool, client(0x0A01_0000 + host)))
-            .sum();
-        let all = one + site + network;
+        let pool = Pool::new(800);
+        let one = drain(&pool, client(0x0A01_0101));
+        assert_eq!(one.len() as u64, reach / 5);
+        let hosts = 0..256;
+        let site = hosts.map(|host| drain(&pool, client(0x0A01_0100 + host)));
+        let site: Vec<_> = site.collect();
+        assert!(pool.used() <= reach / 3, "{}", pool.used());
+        let hosts = 0..65_536;
+        let network = hosts.map(|host| drain(&pool, client(0x0A01_0000 + host)));
+        let network: Vec<_> = network.collect();
+        let all = pool.used();
         assert!(
             all <= reach / 2 && all >= reach / 2 - 2,
             "{all} of {reach} are the network's"
         );
-        // Another network has the other half before it, and gets on.
-        assert!(drain(&mut pool, client(0x0B01_0101)) >= reach / 10);
+        // The other half is left for another network.
+        assert!(drain(&pool, client(0x0B01_0101)).len() as u64 >= reach / 10);
+        drop((one, site, network));
+        assert_eq!((pool.used(), pool.holders()), (0, 0));
     }
 
     #[test]
     fn what_clients_hold_leaves_the_reserve_to_those_who_logged_in() {
-        let mut pool = Pool::new(64);
-        for network in 0..1_000 {
-            drain(&mut pool, client(network << 16));
-        }
+        let pool = Pool::new(64);
+        let crowd = |standing| -> Vec<_> {
+            (0..1_000)
+                .flat_map(|network| drain(&pool, Holder::at(standing, v4(network << 16))))
+                .collect()
+        };
+        let clients = crowd(TrustLevel::Client);
         assert_eq!(pool.used(), 64 * CLIENT_EIGHTHS / 8);
-        assert_eq!(pool.take(client(0xFFFF_0000), 1), Err(Shortage));
-        for network in 0..1_000 {
-            drain(
-                &mut pool,
-                Holder::at(TrustLevel::Visitor, v4(network << 16)),
-            );
-        }
+        assert!(pool.take(client(0xFFFF_0000), 1).is_err());
+        let visitors = crowd(TrustLevel::Visitor);
         assert_eq!(pool.used(), 64 * VISITOR_EIGHTHS / 8);
-        for network in 0..1_000 {
-            drain(&mut pool, Holder::at(TrustLevel::Known, v4(network << 16)));
-        }
+        let known = crowd(TrustLevel::Known);
         assert_eq!(pool.used(), 64 * KNOWN_EIGHTHS / 8);
-        assert_eq!(pool.take(user(1), 1), Ok(()));
+        assert!(pool.take(user(1), 1).is_ok());
+        drop((clients, visitors, known));
     }
 
     #[test]
     fn what_users_hold_does_not_lower_the_ceiling_of_clients() {
-        let mut pool = Pool::new(80);
-        for name in 0..30 {
-            assert_eq!(pool.take(user(name), 1), Ok(()));
-        }
+        let pool = Pool::new(80);
+        let held: Vec<_> = (0..30).map(|name| pool.take(user(name), 1)).collect();
+        assert!(held.iter().all(Result::is_ok));
         assert_eq!(
             pool.free(TrustLevel::Client),
             (80 * CLIENT_EIGHTHS / 8).min(50)
@@ -584,34 +670,56 @@ mod tests {
 
     #[test]
     fn the_first_unit_is_granted_while_there_is_one() {
-        let mut pool = Pool::new(4);
-        assert_eq!(pool.take(client(1), 1), Ok(()));
-        assert_eq!(pool.take(client(1), 1), Err(Shortage));
-        assert_eq!(pool.take(client(0x0100_0000), 1), Ok(()));
-        assert_eq!(pool.take(user(1), 1), Ok(()));
-        assert_eq!(pool.take(user(2), 1), Ok(()));
-        assert_eq!(pool.take(user(3), 1), Err(Shortage));
+        let pool = Pool::new(4);
+        let first = pool.take(client(1), 1).expect("one of four");
+        assert!(pool.take(client(1), 1).is_err());
+        let site = pool.take(client(0x0100_0000), 1).expect("one of three");
+        let one = pool.take(user(1), 1).expect("one of two");
+        let two = pool.take(user(2), 1).expect("the last one");
+        assert!(pool.take(user(3), 1).is_err());
+        drop((first, site, one, two));
     }
 
     #[test]
     fn a_64_of_ipv6_is_one_address() {
-        let mut pool = Pool::new(800);
+        let pool = Pool::new(800);
         let at = |text: &str| Holder::at(TrustLevel::Client, text.parse().expect("an address"));
-        drain(&mut pool, at("2001:db8::1"));
-        assert_eq!(pool.take(at("2001:db8::ffff:1"), 1), Err(Shortage));
-        assert_eq!(pool.take(at("2001:db8:0:1::1"), 1), Ok(()));
+        let held = drain(&pool, at("2001:db8::1"));
+        assert!(!held.is_empty() && pool.take(at("2001:db8::ffff:1"), 1).is_err());
+        assert!(pool.take(at("2001:db8:0:1::1"), 1).is_ok());
     }
 
     #[test]
     fn what_is_used_already_is_recorded_and_told() {
-        let mut pool = Pool::new(1_000);
-        assert!(!pool.is_over(client(1)));
-        pool.resize(client(1), 0, 900);
-        assert!(pool.is_over(client(1)) && pool.used() == 900);
-        pool.resize(client(1), 900, 10);
-        assert!(!pool.is_over(client(1)));
-        pool.resize(client(1), 10, 0);
+        let pool = Pool::new(1_000);
+        let mut share = pool.charge(client(1), 0);
+        assert!(!share.is_over());
+        share.resize(900);
+        assert!(share.is_over() && pool.used() == 900);
+        share.give(890);
+        assert!(!share.is_over() && pool.used() == 10);
+        drop(share);
         assert_eq!((pool.used(), pool.holders()), (0, 0));
+    }
+
+    #[test]
+    fn a_share_passes_to_another_holder_only_where_there_is_room_for_it() {
+        let pool = Pool::new(8);
+        let held = drain(&pool, user(1));
+        let mut share = pool.take(client(1), 1).expect("a first unit");
+        assert_eq!(share.pass(user(1)), Err(Shortage));
+        assert_eq!(
+            (share.holder(), pool.used()),
+            (client(1), held.len() as u64 + 1)
+        );
+        assert_eq!(share.pass(user(2)), Ok(()));
+        assert_eq!(
+            (share.holder(), pool.used()),
+            (user(2), held.len() as u64 + 1)
+        );
+        share.charge_to(user(1));
+        drop(held);
+        assert_eq!((share.holder(), pool.used()), (user(1), 1));
     }
 
     proptest! {
@@ -620,38 +728,30 @@ mod tests {
             capacity in 1_u64..300,
             steps in prop::collection::vec((0_u8..4, 0_u32..6, 0_u32..3, 1_u64..40), 1..400),
         ) {
-            let mut pool = Pool::new(capacity);
-            let mut given = Vec::new();
+            let pool = Pool::new(capacity);
+            let mut given: Vec<ResourceShare> = Vec::new();
             for (standing, network, host, amount) in steps {
-                let standing = [
-                    TrustLevel::Client,
-                    TrustLevel::Visitor,
-                    TrustLevel::Known,
-                    TrustLevel::Trusted,
-                ][usize::from(standing)];
+                let standing = TrustLevel::ALL[usize::from(standing)];
                 let holder = Holder::at(standing, v4(network << 16 | host));
-                if pool.take(holder, amount).is_ok() {
-                    given.push((holder, amount));
-                } else if given.len() % 3 == 1 {
-                    let (holder, amount) = given.swap_remove(given.len() / 2);
-                    pool.give(holder, amount);
+                let middle = given.len() / 2;
+                match (pool.take(holder, amount), given.len() % 4) {
+                    (Ok(share), _) => given.push(share),
+                    (Err(_), 1) => drop(given.swap_remove(middle)),
+                    (Err(_), 2) => drop(given[middle].take(amount)),
+                    (Err(_), 3) => drop(given[middle].pass(holder)),
+                    (Err(_), _) => {}
                 }
                 prop_assert!(pool.used() <= capacity);
                 let sum = |most: TrustLevel| -> u64 {
-                    given
-                        .iter()
-                        .filter(|(holder, _)| holder.standing() <= most)
-                        .map(|(_, amount)| amount)
-                        .sum()
+                    let below = given.iter().filter(|share| share.holder().standing() <= most);
+                    below.map(ResourceShare::amount).sum()
                 };
                 for standing in [TrustLevel::Client, TrustLevel::Visitor, TrustLevel::Known] {
                     prop_assert!(sum(standing) <= (capacity * standing.eighths()).div_ceil(8));
                 }
                 prop_assert_eq!(sum(TrustLevel::Trusted), pool.used());
             }
-            for (holder, amount) in given {
-                pool.give(holder, amount);
-            }
+            given.clear();
             prop_assert_eq!((pool.used(), pool.holders()), (0, 0));
         }
     }

@@ -1,8 +1,11 @@
 //! Permission to send: attempts of an attacker without any.
 
+use std::time::Duration;
+
 use chopar::engine::event::Listener;
 use chopar::envelope::MessageOrigin;
 use chopar::limits::RETURN_USES_MAX;
+use chopar::queue::{DiskError, Operation};
 
 use crate::world::{STRANGER, Saying, World, divide, text};
 
@@ -387,6 +390,26 @@ fn sessions_at_once_take_no_more_of_a_return_address_than_one_after_the_other() 
     let reply = world.hear();
     assert!(reply.starts_with("550 5.7.1 "), "{reply}");
     world.leave();
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_message_that_the_disk_refuses_after_its_client_left_takes_no_use() {
+    let mut world = World::with("", FAST);
+    let back = rewritten(&mut world, "victim@source.example");
+    for _ in 0..RETURN_USES_MAX {
+        world.connect(Listener::Smtp);
+        world.is_disk_slow = true;
+        world.offer("", &[&back], BOUNCE);
+        world.hang_up();
+        let disk = world.stage.disk.clone();
+        disk.fail(Operation::Write, 0, u64::MAX, DiskError::NoSpace);
+        world.write();
+        disk.mend();
+        world.pass(Duration::from_secs(60), |_| false);
+    }
+    let reply = world.bring("", &[&back], BOUNCE);
+    assert!(reply.starts_with("250 "), "{reply}");
     world.nothing_is_left();
 }
 

@@ -13,7 +13,7 @@ use crate::engine::status::DeferralReason;
 use crate::engine::timers::Timer;
 use crate::envelope::Envelope;
 use crate::limits::{HOP_PROBE_INTERVAL, HOP_REST, UNTRIED_LOGGED_MAX};
-use crate::policy::shares::{Holder, Resource, TrustLevel};
+use crate::policy::shares::{Holder, Resource, ResourceShare, TrustLevel};
 use crate::policy::{retry, route};
 use crate::queue::{HopId, Part, Phase, Queued, ReadContent, ReadError, RecipientState};
 use crate::queue_id::QueueId;
@@ -69,25 +69,25 @@ impl Delivery {
                 return has_sent;
             }
             let holder = hop.holder();
-            if !self.has_room_for_session(holder, fx) {
+            let Some(share) = self.room_for_session(holder, fx) else {
                 let line = usize::from(holder.standing() < TrustLevel::Known);
                 self.hops.wants_room(id, line);
                 return true;
-            }
+            };
             let Some(name) = self.hops.get(id).map(|hop| hop.name.clone()) else {
                 return has_sent;
             };
-            self.start_session(id, &name, holder, fx);
+            self.start_session(id, &name, share, fx);
             has_sent = true;
         }
     }
 
     /// Takes room for one more delivery session, if need be that of one which is idle.
-    fn has_room_for_session(&mut self, holder: Holder, fx: &mut Effects) -> bool {
+    fn room_for_session(&mut self, holder: Holder, fx: &mut Effects) -> Option<ResourceShare> {
         loop {
-            let pool = fx.shares.of_mut(Resource::Deliveries);
-            if pool.take(holder, 1).is_ok() {
-                return true;
+            let pool = fx.shares.of(Resource::Deliveries);
+            if let Ok(share) = pool.take(holder, 1) {
+                return Some(share);
             }
             // Closing an idle session does not help if the share is used up, nor if it is of a higher trust level and
             // the ceiling of this level is reached.
@@ -97,7 +97,7 @@ impl Delivery {
                 false => TrustLevel::Trusted,
             };
             if pool.free(standing) > 0 || !self.retire_idle_session(most, fx) {
-                return false;
+                return None;
             }
         }
     }

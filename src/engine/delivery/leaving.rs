@@ -8,7 +8,6 @@ use crate::clock::Instant;
 use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Lost};
 use crate::engine::log::{Level, Line};
-use crate::policy::shares::Resource;
 use crate::smtp::client::{
     ClientRequest, RecipientResult, RefusalScope, Session, SessionRefusal, TlsPolicy,
 };
@@ -285,9 +284,6 @@ impl Delivery {
             "what is carried has a delivery result"
         );
         fx.conns.release(conn);
-        fx.shares
-            .of_mut(Resource::Deliveries)
-            .give(delivery.holder, 1);
         self.hops.session_gone(delivery.hop, conn);
     }
 }

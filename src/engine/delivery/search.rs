@@ -20,7 +20,7 @@ use crate::engine::log::{Level, Line};
 use crate::escape::Escaped;
 use crate::limits::{ADDRESSES_PER_HOST_MAX, CONNECT_TIMEOUT};
 use crate::policy::route::NextHop;
-use crate::policy::shares::{Holder, Resource, ShareKind, TrustLevel, hash_of_address};
+use crate::policy::shares::{Holder, ResourceShare, TrustLevel};
 use crate::queue::{DeliveryResult, HopId, Phase};
 use crate::smtp::client::{ClientProtocol, TlsPolicy};
 use crate::status::EnhancedCode;
@@ -31,10 +31,10 @@ impl Delivery {
         &mut self,
         hop: HopId,
         name: &NextHop,
-        holder: Holder,
+        share: ResourceShare,
         fx: &mut Effects,
     ) {
-        let mut delivery = Box::new(DeliverySession::new(hop, holder, fx.now.instant));
+        let mut delivery = Box::new(DeliverySession::new(hop, share, fx.now.instant));
         let conn = fx.conns.reserve(Owner::Delivery);
         self.hops.session_set_out(hop, conn);
         match name {
@@ -269,7 +269,7 @@ impl Delivery {
             return self.try_next(old, delivery, fx);
         }
         if let Some(address) = target.to.ip()
-            && !self.may_connect(&mut delivery, address, fx)
+            && !delivery.may_connect(address)
         {
             return self.wait_for_room(old, delivery, fx);
         }
@@ -297,24 +297,6 @@ impl Delivery {
             until: fx.now.instant.after(CONNECT_TIMEOUT),
         };
         self.put_back(conn, delivery, fx);
-    }
-
-    /// Charges a delivery session to its destination address, which several next hops may share.
-    fn may_connect(
-        &mut self,
-        delivery: &mut DeliverySession,
-        address: IpAddr,
-        fx: &mut Effects,
-    ) -> bool {
-        let at = (delivery.base).and(ShareKind::NextHop, hash_of_address(address));
-        let pool = fx.shares.of_mut(Resource::Deliveries);
-        pool.give(delivery.holder, 1);
-        let may = pool.take(at, 1).is_ok();
-        match may {
-            true => delivery.holder = at,
-            false => pool.resize(delivery.holder, 0, 1),
-        }
-        may
     }
 
     /// There are enough sessions to the destination, or enough questions in progress: the session ends, and its next
@@ -529,9 +511,15 @@ mod tests {
 
     use super::*;
     use crate::clock::Instant;
+    use crate::policy::shares::Pool;
+
+    fn session() -> DeliverySession {
+        let share = Pool::new(1).charge(DELIVERY, 1);
+        DeliverySession::new(HopId(0), share, Instant::from_millis(0))
+    }
 
     fn searched(found_by: FoundBy, family: AddressFamily, answers: &[NoRecords]) -> EnhancedCode {
-        let mut delivery = DeliverySession::new(HopId(0), DELIVERY, Instant::from_millis(0));
+        let mut delivery = session();
         let mut addresses = Addresses::of(Host {
             name: Domain::parse("host.example").expect("a domain"),
             at: None,
@@ -595,7 +583,7 @@ mod tests {
             ([never, later], later),
             ([never, never], never),
         ] {
-            let mut delivery = DeliverySession::new(HopId(0), DELIVERY, Instant::from_millis(0));
+            let mut delivery = session();
             for status in said {
                 delivery.note(status, FailureCause::here(""));
             }

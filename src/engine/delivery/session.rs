@@ -2,6 +2,7 @@
 //! the files beside this one.
 
 use std::mem;
+use std::net::IpAddr;
 
 use super::hops::{Hop, Hops};
 use super::host::{Candidates, Host, Search, Target};
@@ -15,7 +16,7 @@ use crate::engine::event::{ConnId, TlsSession};
 use crate::engine::timers::Timer;
 use crate::limits::{DELIVERY_ATTEMPT_TIMEOUT, DELIVERY_WALK_TIMEOUT};
 use crate::metrics::Provider;
-use crate::policy::shares::{Holder, TrustLevel};
+use crate::policy::shares::{Holder, ResourceShare, ShareKind, TrustLevel, hash_of_address};
 use crate::queue::HopId;
 use crate::queue_id::QueueId;
 use crate::smtp::client::{Session, TlsPolicy};
@@ -31,8 +32,7 @@ pub(in crate::engine) struct Delivery {
 /// One session on its way or at work.
 pub(super) struct DeliverySession {
     pub(super) hop: HopId,
-    /// The holder that is charged.
-    pub(super) holder: Holder,
+    pub(super) share: ResourceShare,
     /// The holder when it started.
     pub(super) base: Holder,
     pub(super) state: State,
@@ -384,11 +384,11 @@ impl Pace {
 
 impl DeliverySession {
     /// A delivery session that has not set out.
-    pub(super) fn new(hop: HopId, holder: Holder, now: Instant) -> Self {
+    pub(super) fn new(hop: HopId, share: ResourceShare, now: Instant) -> Self {
         Self {
             hop,
-            holder,
-            base: holder,
+            base: share.holder(),
+            share,
             state: State::between_hosts(None),
             candidates: Candidates::default(),
             last: None,
@@ -443,7 +443,13 @@ impl DeliverySession {
 
     /// The trust level of its holder.
     pub(super) fn standing(&self) -> TrustLevel {
-        self.holder.standing()
+        self.share.holder().standing()
+    }
+
+    /// Charges it to its destination address, which several next hops may share; returns whether there is room.
+    pub(super) fn may_connect(&mut self, address: IpAddr) -> bool {
+        let at = (self.base).and(ShareKind::NextHop, hash_of_address(address));
+        self.share.pass(at).is_ok()
     }
 
     /// Leaves the current host; the carried message is returned.

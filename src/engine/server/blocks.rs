@@ -3,20 +3,19 @@
 
 use std::collections::HashMap;
 
-use crate::policy::shares::Holder;
+use crate::policy::shares::{Holder, Pool, ResourceShare};
 use crate::queue_id::QueueId;
 
-/// Blocks on their way to the disk, by message.
+/// The memory of blocks on their way to the disk, by message.
 #[derive(Default)]
 pub(super) struct Blocks {
-    pub(super) by_message: HashMap<QueueId, (Holder, u64)>,
-    pub(super) bytes: u64,
+    by_message: HashMap<QueueId, ResourceShare>,
 }
 
 impl Blocks {
     /// Bytes of all blocks.
-    pub(super) const fn bytes(&self) -> u64 {
-        self.bytes
+    pub(super) fn bytes(&self) -> u64 {
+        self.by_message.values().map(ResourceShare::amount).sum()
     }
 
     /// Messages with blocks on their way.
@@ -24,22 +23,20 @@ impl Blocks {
         self.by_message.len()
     }
 
-    pub(super) fn add(&mut self, id: QueueId, holder: Holder, bytes: u64) {
-        let (_, sum) = self.by_message.entry(id).or_insert((holder, 0));
-        *sum = sum.saturating_add(bytes);
-        self.bytes = self.bytes.saturating_add(bytes);
+    /// A block of this size goes to the disk; the first block of a message decides which holder is charged.
+    pub(super) fn add(&mut self, id: QueueId, holder: Holder, bytes: usize, memory: &Pool) {
+        let share = (self.by_message.entry(id)).or_insert_with(|| memory.charge(holder, 0));
+        share.resize(share.amount().saturating_add(bytes as u64));
     }
 
-    /// This number of bytes has reached the disk, or all were lost; returns their holder and number.
-    pub(super) fn take(&mut self, id: QueueId, bytes: Option<usize>) -> Option<(Holder, u64)> {
-        let (holder, sum) = self.by_message.get_mut(&id)?;
-        let taken = bytes.map_or(*sum, |bytes| (bytes as u64).min(*sum));
-        *sum = sum.saturating_sub(taken);
-        self.bytes = self.bytes.saturating_sub(taken);
-        let holder = *holder;
-        if *sum == 0 {
+    /// This number of bytes has reached the disk; `None`: all were lost.
+    pub(super) fn stored(&mut self, id: QueueId, bytes: Option<usize>) {
+        let Some(share) = self.by_message.get_mut(&id) else {
+            return;
+        };
+        share.give(bytes.map_or(u64::MAX, |bytes| bytes as u64));
+        if share.amount() == 0 {
             self.by_message.remove(&id);
         }
-        Some((holder, taken))
     }
 }

@@ -8,7 +8,6 @@ use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Lost};
 use crate::engine::log::{Level, Line};
 use crate::limits::SESSION_KEPT_BYTES;
-use crate::policy::shares::Resource;
 use crate::smtp::reply::Reply;
 
 impl Server {
@@ -88,13 +87,7 @@ impl Server {
     ) {
         self.drop_body(&mut inbound, fx);
         self.leave_evictable(conn, &mut inbound);
-        if let Some(address) = inbound.counted {
-            self.logins.peers.close(address);
-        }
-        inbound.holding.give_all(&mut fx.shares);
-        if let Some(holder) = self.logins.forget(conn) {
-            fx.shares.of_mut(Resource::Derivations).give(holder, 1);
-        }
+        self.logins.derivations.forget(conn);
         fx.conns.release(conn);
     }
 

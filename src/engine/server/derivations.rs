@@ -15,7 +15,7 @@ use crate::engine::event::ConnId;
 use crate::limits::DERIVATIONS_AT_ONCE;
 use crate::login::credential::{Credential, Password};
 use crate::policy::password_memory::Tag;
-use crate::policy::shares::Holder;
+use crate::policy::shares::ResourceShare;
 use crate::policy::turns::{Turn, Turns};
 
 #[derive(Default)]
@@ -42,8 +42,8 @@ pub(super) struct Check {
     pub(super) tag: Tag,
     /// The rank in the queue.
     pub(super) rank: Rank,
-    /// The holder that is charged: the first that asked.
-    pub(super) holder: Holder,
+    /// Charged to the first that asked.
+    pub(super) share: ResourceShare,
 }
 
 /// A session that waits.
@@ -103,7 +103,7 @@ impl Derivations {
     /// Adds credentials to the queue.
     pub(super) fn put(&mut self, check: Check) {
         if let Some(waiting) = self.waiting.get_mut(check.rank as usize) {
-            waiting.put(check.holder.lane(), check);
+            waiting.put(check.share.holder().lane(), check);
         }
     }
 
@@ -138,16 +138,19 @@ impl Derivations {
         self.running.remove(&number)
     }
 
-    /// A session is gone: drops credentials that only it waits for, and returns the holder that was charged for them.
-    pub(super) fn forget(&mut self, conn: ConnId) -> Option<Holder> {
+    /// A session is gone: drops credentials that only it waits for.
+    pub(super) fn forget(&mut self, conn: ConnId) {
         let waits = |check: &Check| check.waiters.iter().any(|waiter| waiter.conn == conn);
-        let (line, turn) = self.find(waits)?;
-        let line = self.waiting.get_mut(line)?;
-        let check = line.get_mut(turn)?;
-        check.waiters.retain(|waiter| waiter.conn != conn);
-        match check.waiters.is_empty() {
-            true => line.forget(turn).map(|check| check.holder),
-            false => None,
+        let Some((line, turn)) = self.find(waits) else {
+            return;
+        };
+        if let Some(line) = self.waiting.get_mut(line)
+            && let Some(check) = line.get_mut(turn)
+        {
+            check.waiters.retain(|waiter| waiter.conn != conn);
+            if check.waiters.is_empty() {
+                line.forget(turn);
+            }
         }
     }
 }
@@ -160,7 +163,7 @@ mod tests {
     use super::*;
     use crate::digest::DIGEST_BYTES;
     use crate::engine::connections::{Connections, Owner};
-    use crate::policy::shares::TrustLevel;
+    use crate::policy::shares::{Holder, Pool, TrustLevel};
 
     fn check(conns: &mut Connections, tag: u8, rank: Rank) -> Check {
         Check {
@@ -174,7 +177,7 @@ mod tests {
             password: Password::new("secret".to_owned()).expect("a password"),
             tag: [tag; DIGEST_BYTES],
             rank,
-            holder: Holder::nobody(TrustLevel::Visitor),
+            share: Pool::new(1).charge(Holder::nobody(TrustLevel::Visitor), 1),
         }
     }
 
@@ -238,7 +241,9 @@ mod tests {
     fn what_nobody_waits_for_is_not_derived() {
         let mut conns = Connections::with_capacity(9);
         let mut line = Derivations::default();
-        let one = check(&mut conns, 1, Rank::Unknown);
+        let pool = Pool::new(1);
+        let mut one = check(&mut conns, 1, Rank::Unknown);
+        one.share = pool.charge(Holder::nobody(TrustLevel::Visitor), 1);
         let first = one.waiters[0].conn;
         line.put(one);
         let other = conns.reserve(Owner::Server);
@@ -247,8 +252,10 @@ mod tests {
             address: None,
         };
         assert!(line.join(&[1; DIGEST_BYTES], waiter, Rank::Unknown));
-        assert!(line.forget(first).is_none());
-        assert!(line.forget(other).is_some());
+        line.forget(first);
+        assert_eq!(pool.used(), 1);
+        line.forget(other);
+        assert_eq!(pool.used(), 0);
         assert!(line.next().is_none());
     }
 }

@@ -53,7 +53,7 @@ impl Server {
         }
         inbound.login = Some(login.clone());
         let holder = self.holder_of(inbound, fx);
-        let passed = inbound.holding.pass(&mut fx.shares, holder);
+        let passed = inbound.holding.pass(holder);
         let (result, step) = match passed {
             Ok(()) => ("ok", AuthStep::Success),
             Err(Shortage) => {

@@ -93,16 +93,15 @@ impl Server {
         let (id, whole) = (hooking.checked.id, &hooking.checked.whole);
         self.spilling.remove(&id);
         let holder = inbound.holding.holder();
-        let pool = fx.shares.of_mut(Resource::Hooks);
-        if pool.take(holder, 1).is_err() {
+        let Ok(share) = fx.shares.of(Resource::Hooks).take(holder, 1) else {
             return Err(self.hook_defers(id, "too many messages wait for the hook", fx));
-        }
+        };
         let asking = fx.conns.reserve(Owner::Hook);
         hooking.asking = Some(asking);
         let turn = self.hooks.waiting.put(holder.lane(), asking);
         let question = Asking {
             owner: conn,
-            holder,
+            _share: share,
             id,
             hook: None,
             unread: 0..if whole.spilled { whole.size } else { 0 },
@@ -147,7 +146,7 @@ impl Server {
             ConnEvent::Connected => self.hook_connected(conn, asking, fx),
             ConnEvent::Bytes(bytes) => self.hook_bytes(conn, asking, bytes, fx),
             ConnEvent::Drained => self.hook_drained(conn, asking, fx),
-            ConnEvent::Closed(_) => self.hook_lost(conn, &asking, fx),
+            ConnEvent::Closed(_) => self.hook_lost(conn, asking, fx),
             ConnEvent::Read(id, result) if id == asking.id => {
                 self.hook_read(conn, asking, result, fx)
             }
@@ -234,14 +233,14 @@ impl Server {
         match asking.hook.as_mut().and_then(|hook| hook.on_bytes(bytes)) {
             Some(verdict) => {
                 fx.actions.push_back(Action::Abort { conn });
-                self.hook_answered(conn, &asking, verdict, fx);
+                self.hook_answered(conn, asking, verdict, fx);
             }
             None => self.askings.put(conn, asking),
         }
     }
 
     /// The helper is gone, or could not be reached.
-    fn hook_lost(&mut self, conn: ConnId, asking: &Asking, fx: &mut Effects) {
+    fn hook_lost(&mut self, conn: ConnId, asking: Box<Asking>, fx: &mut Effects) {
         let text = "the helper gave no answer".to_owned();
         self.hook_answered(conn, asking, HookVerdict::Defer { text }, fx);
     }
@@ -260,21 +259,22 @@ impl Server {
     fn hook_fails(&mut self, conn: ConnId, asking: Box<Asking>, why: &str, fx: &mut Effects) {
         fx.actions.push_back(Action::Abort { conn });
         let text = why.to_owned();
-        self.hook_answered(conn, &asking, HookVerdict::Defer { text }, fx);
+        self.hook_answered(conn, asking, HookVerdict::Defer { text }, fx);
     }
 
     /// Handles the result of a question whose connection is already closed.
     fn hook_answered(
         &mut self,
         conn: ConnId,
-        asking: &Asking,
+        asking: Box<Asking>,
         verdict: HookVerdict,
         fx: &mut Effects,
     ) {
         fx.conns.release(conn);
         self.hooks.running.remove(&conn);
-        fx.shares.of_mut(Resource::Hooks).give(asking.holder, 1);
         let (id, owner) = (asking.id, asking.owner);
+        // Its share is free for what the session asks next.
+        drop(asking);
         let Some(mut inbound) = self.sessions.take(owner) else {
             return;
         };
@@ -324,7 +324,6 @@ impl Server {
             && let Some(asking) = self.askings.take(conn)
         {
             fx.conns.release(conn);
-            fx.shares.of_mut(Resource::Hooks).give(asking.holder, 1);
             if self.hooks.running.remove(&conn) {
                 fx.actions.push_back(Action::Abort { conn });
             } else if let Some(turn) = asking.turn {

@@ -12,7 +12,6 @@ use crate::login::credential::Credential;
 use crate::login::scram::ScramChallenge;
 use crate::policy::password_memory::PasswordMemory;
 use crate::policy::rates::{Peers, Users};
-use crate::policy::shares::Holder;
 use crate::smtp::server::AuthStep;
 
 /// Attempts and results of logins.
@@ -88,11 +87,6 @@ impl Logins {
             derivations: Derivations::default(),
             locked_out: Vec::new(),
         }
-    }
-
-    /// A session is gone: drops credentials that only it waits for, and returns the holder that was charged for them.
-    pub(super) fn forget(&mut self, conn: ConnId) -> Option<Holder> {
-        self.derivations.forget(conn)
     }
 
     /// Removes old entries.

@@ -12,7 +12,7 @@ use crate::auth::dkim::tag::TagList;
 use crate::engine::effects::{Effects, JobOwner};
 use crate::engine::event::{Action, ConnId, Peer, Work, WorkResult};
 use crate::engine::log::{Level, Line};
-use crate::engine::note::{MessageOwner, NewRecord, Note};
+use crate::engine::note::{CountedUses, MessageOwner, NewRecord, Note};
 use crate::engine::signing::{authors_of, is_mentioned, keys_for, keys_of, signing_inputs};
 use crate::engine::status::Version;
 use crate::envelope::{Envelope, MessageOrigin, Recipient};
@@ -21,7 +21,7 @@ use crate::mail::header::Front;
 use crate::mail::received::{Received, ReceivedFrom, WithProtocol};
 use crate::mail::submission::Added;
 use crate::policy::authority::Released;
-use crate::policy::rates::{CountedMessage, Submitter};
+use crate::policy::rates::Submitter;
 use crate::queue::{JournalCommand, MessageBody, MessageRecord};
 use crate::queue_id::QueueId;
 use crate::smtp::command::Greeting;
@@ -31,11 +31,9 @@ use crate::smtp::server::Transaction;
 impl Server {
     /// Drops a body, including the part that was streamed to the disk.
     pub(super) fn drop_body(&mut self, inbound: &mut ServerSession, fx: &mut Effects) {
-        if let Some(claim) = inbound.envelope.claimed.take() {
-            self.logins.users.give_back(&claim);
-        }
+        self.give_back(std::mem::take(&mut inbound.envelope.uses));
         inbound.envelope.recipient_bytes = 0;
-        inbound.holding.give_spool(&mut fx.shares);
+        inbound.holding.give_spool();
         let spilled = match std::mem::take(&mut inbound.acceptance) {
             // Once on its way to the disk, it belongs to the spool.
             Acceptance::Idle | Acceptance::Storing(_) => None,
@@ -52,10 +50,6 @@ impl Server {
                 checked.whole.spilled.then_some(checked.id)
             }
             Acceptance::Signing(signing) => {
-                // It will not be stored, so the uses that it took are given back.
-                for id in std::mem::take(&mut inbound.envelope.used) {
-                    self.clients.returns.give_back(id);
-                }
                 let is_file = matches!(signing.record.body, MessageBody::File { .. });
                 is_file.then_some(signing.record.id)
             }
@@ -81,7 +75,7 @@ impl Server {
             self.on_header(inbound, front, sender, fx)
         });
         if let Some(bytes) = block {
-            match (inbound.holding).take_spool(&mut fx.shares, bytes.len() as u64) {
+            match (inbound.holding).take_spool(bytes.len() as u64) {
                 Ok(()) => {
                     self.spilling.insert(intake.id(), conn);
                     self.store_block(intake.id(), inbound.holder(), bytes, fx);
@@ -105,7 +99,8 @@ impl Server {
     fn claim(&mut self, inbound: &mut ServerSession, fx: &mut Effects) -> Result<(), Reply> {
         self.rate_verdict(inbound, fx)?;
         if let Some((submitter, _)) = self.submitter(inbound, fx) {
-            inbound.envelope.claimed = Some(self.logins.users.sent(submitter, fx.now.instant));
+            let counted = self.logins.users.sent(submitter, fx.now.instant);
+            inbound.envelope.uses.submitter = Some(counted);
         }
         Ok(())
     }
@@ -464,7 +459,8 @@ impl Server {
         };
         let Signing { record, size } = *signing;
         // From here on the disk decides whether it counts, even if the client does not wait.
-        let charge = fx.charge(inbound.holder(), &record, inbound.envelope.claimed.take());
+        let uses = std::mem::take(&mut inbound.envelope.uses);
+        let charge = fx.charge(inbound.holder(), &record, uses);
         fx.note(Note::Append(Box::new(NewRecord {
             record,
             size,
@@ -478,12 +474,10 @@ impl Server {
         conn: ConnId,
         id: QueueId,
         result: Result<(), Reply>,
-        claim: Option<CountedMessage>,
+        uses: CountedUses,
         fx: &mut Effects,
     ) {
-        if let Some(claim) = &claim {
-            self.logins.users.give_back(claim);
-        }
+        self.give_back(uses);
         let Some(inbound) = self.sessions.take(conn) else {
             return; // the client did not wait: the message is queued all the same
         };
@@ -512,14 +506,14 @@ impl Server {
         fx: &mut Effects,
     ) {
         let mut out = Vec::new();
-        self.settle_returns(&mut inbound, reply);
+        self.give_back(std::mem::take(&mut inbound.envelope.uses));
         if let (Some(address), Some(_), false) =
             (inbound.address(), &inbound.guard, reply.code() >= 300)
         {
             self.clients.conduct.good(address, fx.now.instant);
         }
         inbound.envelope.recipient_bytes = 0;
-        inbound.holding.give_spool(&mut fx.shares);
+        inbound.holding.give_spool();
         inbound.acceptance = Acceptance::Idle;
         inbound.session.on_stored(reply, &mut out);
         // Nothing is sent between this reply and the client, not even replies to what followed the message.
@@ -537,7 +531,7 @@ impl Server {
         result: Result<usize, Reply>,
         fx: &mut Effects,
     ) {
-        self.block_stored(id, result.as_ref().ok().copied(), fx);
+        self.blocks.stored(id, result.as_ref().ok().copied());
         let Some(conn) = self.spilling.get(&id).copied() else {
             return;
         };

@@ -45,7 +45,7 @@ impl Server {
             envelope: Envelope::default(),
             noted: Vec::new(),
             pace: Pace::new(fx.now.instant),
-            holding: Holding::new(Holder::nobody(TrustLevel::Client)),
+            holding: Holding::new(Holder::nobody(TrustLevel::Client), &fx.shares),
             is_over: false,
             places: Places::default(),
             opening: Opening::Over,
@@ -81,23 +81,18 @@ impl Server {
                 self.admit_unauthenticated(address, fx)?;
             }
             let max = fx.config.limits.sessions_per_address;
-            if !self.logins.peers.open(address, max) {
+            inbound.counted = self.logins.peers.open(address, max);
+            if inbound.counted.is_none() {
                 self.note_unadmitted(inbound, &Reply::TOO_MANY_SESSIONS, fx);
                 return Err(Reply::TOO_MANY_SESSIONS);
             }
-            inbound.counted = Some(address);
         }
         let holder = self.holder_of(inbound, fx);
-        inbound.holding.give_all(&mut fx.shares);
-        inbound.holding = Holding::new(holder);
-        let mut taken = inbound.holding.take_session(&mut fx.shares);
+        // A proxy's connection gives its place back before its client takes one.
+        inbound.holding = Holding::new(holder, &fx.shares);
+        let mut taken = inbound.holding.take_session();
         if taken.is_err() && self.retire_idle_session(holder.standing(), fx) {
-            taken = inbound.holding.take_session(&mut fx.shares);
-        }
-        if taken.is_err()
-            && let Some(address) = inbound.counted.take()
-        {
-            self.logins.peers.close(address);
+            taken = inbound.holding.take_session();
         }
         if let Err(reply) = &taken {
             self.note_unadmitted(inbound, reply, fx);
@@ -125,8 +120,7 @@ impl Server {
             self.note_proxy(inbound, "not a proxy", fx);
             return Err(Reply::NOT_A_PROXY);
         }
-        inbound.holding = Holding::new(Holder::nobody(TrustLevel::Client));
-        if let Err(reply) = inbound.holding.take_session(&mut fx.shares) {
+        if let Err(reply) = inbound.holding.take_session() {
             self.note_unadmitted(inbound, &reply, fx);
             return Err(reply);
         }
@@ -144,7 +138,7 @@ impl Server {
                 side: TlsSide::Server,
             });
             inbound.pace.deadline = Some(fx.now.instant.after(HANDSHAKE_TIMEOUT));
-        } else if let (Some(address), true) = (inbound.counted, inbound.is_relay_port()) {
+        } else if let (Some(address), true) = (inbound.counted_address(), inbound.is_relay_port()) {
             self.guard(conn, inbound, address, fx);
             inbound.opening = Opening::Silent;
             inbound.pace.deadline = Some(fx.now.instant.after(BANNER_DELAY));
@@ -233,7 +227,7 @@ impl Server {
         fx: &mut Effects,
     ) {
         fx.count_refused(inbound.address(), 1);
-        if let Some(address) = inbound.counted {
+        if let Some(address) = inbound.counted_address() {
             self.clients.conduct.refused(address, fx.now.instant);
         }
         fx.log_refusal(

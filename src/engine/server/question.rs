@@ -8,7 +8,7 @@ use crate::clock::{Instant, Now};
 use crate::engine::event::ConnId;
 use crate::hook::Hook;
 use crate::limits::{HOOK_GRACE, HOOK_TIMEOUT};
-use crate::policy::shares::Holder;
+use crate::policy::shares::ResourceShare;
 use crate::policy::turns::{Turn, Turns};
 use crate::queue_id::QueueId;
 
@@ -25,8 +25,8 @@ pub(super) struct Hooking {
 pub(super) struct Asking {
     /// The session that has the message.
     pub(super) owner: ConnId,
-    /// The holder that is charged for it.
-    pub(super) holder: Holder,
+    /// Its place among those of its holder, until this is dropped.
+    pub(super) _share: ResourceShare,
     pub(super) id: QueueId,
     pub(super) hook: Option<Hook>,
     /// The range that is still to be read back and sent.

@@ -56,7 +56,7 @@ impl Server {
     /// Updates what a session holds; returns whether that is more than its share.
     pub(super) fn account(&mut self, inbound: &mut ServerSession, fx: &mut Effects) -> bool {
         let memory = inbound.memory();
-        let is_over = inbound.holding.set_memory(&mut fx.shares, memory);
+        let is_over = inbound.holding.set_memory(memory);
         let standing = inbound.holding.holder().standing();
         let room = fx.shares.of(Resource::Memory).room(standing);
         inbound.is_over = is_over || room == Room::Short;
@@ -89,8 +89,9 @@ impl Server {
                 let memory = fx.shares.of(Resource::Memory);
                 let room = memory.room(standing);
                 // Blocks on their way to the disk are not free yet, and more of them would not make that faster.
-                let is_disk_free = self.blocks.bytes() < memory.reach(standing) / 4;
-                let streaming = first(&self.evictable.streaming, standing).filter(|_| is_disk_free);
+                let is_disk_free = || self.blocks.bytes() < memory.reach(standing) / 4;
+                let streaming =
+                    first(&self.evictable.streaming, standing).filter(|_| is_disk_free());
                 match (room, streaming) {
                     (Room::Enough, _) => break,
                     (_, Some(conn)) => self.stream_out(conn, fx),
@@ -113,7 +114,7 @@ impl Server {
             return;
         };
         let bytes = inbound.can_stream() as u64;
-        let taken = inbound.holding.take_spool(&mut fx.shares, bytes);
+        let taken = inbound.holding.take_spool(bytes);
         if let Err(reply) = taken {
             return self.take_from(conn, inbound, reply, fx);
         }
@@ -162,16 +163,8 @@ impl Server {
         bytes: Vec<u8>,
         fx: &mut Effects,
     ) {
-        let len = bytes.len() as u64;
-        (fx.shares.of_mut(Resource::Memory)).resize(holder, 0, len);
-        self.blocks.add(id, holder, len);
+        let memory = fx.shares.of(Resource::Memory);
+        self.blocks.add(id, holder, bytes.len(), memory);
         fx.store(JournalCommand::BodyAppend { id, bytes });
-    }
-
-    /// This number of bytes of a message is on the disk; `None`: they were lost.
-    pub(super) fn block_stored(&mut self, id: QueueId, bytes: Option<usize>, fx: &mut Effects) {
-        if let Some((holder, bytes)) = self.blocks.take(id, bytes) {
-            fx.shares.of_mut(Resource::Memory).give(holder, bytes);
-        }
     }
 }

@@ -268,12 +268,11 @@ impl Server {
         let tag = (self.logins.memory).claim_tag(&shown, &credential, &password);
         if !self.logins.derivations.join(&tag, waiter, rank) {
             let holder = inbound.holder();
-            let pool = fx.shares.of_mut(Resource::Derivations);
-            if pool.take(holder, 1).is_err() {
+            let Ok(share) = fx.shares.of(Resource::Derivations).take(holder, 1) else {
                 return inbound
                     .session
                     .on_auth(AuthStep::Refusal(Reply::AUTH_BUSY), out);
-            }
+            };
             self.logins.derivations.put(Check {
                 waiters: vec![waiter],
                 login,
@@ -282,7 +281,7 @@ impl Server {
                 password,
                 tag,
                 rank,
-                holder,
+                share,
             });
         }
         inbound.exchange = Some(Exchange::Checking);
@@ -307,8 +306,6 @@ impl Server {
             locked_out.extend(locked.into_iter().map(|waiter| waiter.conn));
             check.waiters = left;
             if check.waiters.is_empty() {
-                let pool = fx.shares.of_mut(Resource::Derivations);
-                pool.give(check.holder, 1);
                 continue;
             }
             let work = Work::VerifyPassword {
@@ -346,7 +343,6 @@ impl Server {
         let Some(check) = self.logins.derivations.end(number) else {
             return;
         };
-        (fx.shares.of_mut(Resource::Derivations)).give(check.holder, 1);
         self.judge_password(check, result, fx);
         let mut locked_out = std::mem::take(&mut self.logins.locked_out);
         locked_out.extend(self.derive_next(fx));

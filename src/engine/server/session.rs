@@ -22,10 +22,11 @@ use crate::engine::counters::ClientTables;
 use crate::engine::effects::Effects;
 use crate::engine::event::{ConnId, Listener, Peer, TlsSession};
 use crate::engine::log::{Level, Line};
+use crate::engine::note::CountedUses;
 use crate::engine::timers::Timer;
 use crate::limits::{BODY_IN_FLIGHT_BYTES_MAX, READ_TURN_BYTES_MAX, SESSION_KEPT_BYTES};
 use crate::policy::authority::{ArrivalPort, Grants};
-use crate::policy::rates::CountedMessage;
+use crate::policy::rates::OpenSession;
 use crate::policy::shares::{Holder, Resource};
 use crate::proxy::HeaderReader;
 use crate::queue_id::QueueId;
@@ -87,8 +88,8 @@ pub(super) struct ServerSession {
     /// Its places among the sessions that can make room.
     pub(super) places: Places,
     pub(super) opening: Opening,
-    /// The address that the session is counted for.
-    pub(super) counted: Option<IpAddr>,
+    /// The session among those of its address, if they are counted.
+    pub(super) counted: Option<OpenSession>,
     /// What is known about a client on port 25.
     pub(super) guard: Option<Box<Guard>>,
 }
@@ -111,14 +112,12 @@ pub(super) struct Buffers {
 pub(super) struct Envelope {
     /// Grants of the accepted recipients.
     pub(super) grants: Grants,
-    /// Return addresses that the message has used.
-    pub(super) used: Vec<u64>,
     /// The recipients as the client named them, if a hook needs them.
     pub(super) named: Vec<String>,
     /// Bytes of the recipients of the message, until it is on the disk or given up.
     pub(super) recipient_bytes: usize,
-    /// The message was counted for its submitter, and is not on its way to the disk yet.
-    pub(super) claimed: Option<CountedMessage>,
+    /// What the message was counted for, until it is on its way to the disk.
+    pub(super) uses: CountedUses,
 }
 
 /// When a session began, when it was last active, and its deadline.
@@ -203,6 +202,11 @@ impl ServerSession {
     /// The holder that is charged.
     pub(super) const fn holder(&self) -> Holder {
         self.holding.holder()
+    }
+
+    /// The address of the client, if sessions of the address are counted.
+    pub(super) fn counted_address(&self) -> Option<IpAddr> {
+        self.counted.as_ref().and_then(|_| self.address())
     }
 
     /// The port by which the client came.

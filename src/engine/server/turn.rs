@@ -203,7 +203,6 @@ impl Server {
                 if let Err(reply) = self.message_whole(conn, inbound, *transaction, fx) {
                     self.note_refusal(inbound, "message", "", Some(&reply), fx);
                     self.drop_body(inbound, fx);
-                    self.settle_returns(inbound, &reply);
                     inbound.session.on_stored(&reply, out);
                 }
             }

@@ -10,6 +10,7 @@ use crate::engine::counters::count_up;
 use crate::engine::effects::Effects;
 use crate::engine::event::Peer;
 use crate::engine::log::{Level, Line};
+use crate::engine::note::CountedUses;
 use crate::envelope::{Notify, Recipient};
 use crate::limits::{READ_TURN_BYTES_MAX, SPOOL_RESERVE_BYTES, USERS_RESERVE_BYTES};
 use crate::mail::address_list::{FromError, from_mailboxes};
@@ -330,17 +331,18 @@ impl Server {
             if !self.clients.returns.take(id, address, fx.now.instant) {
                 return Err(Reply::RETURN_SPENT);
             }
-            inbound.envelope.used.push(id);
+            inbound.envelope.uses.return_addresses.push(id);
         }
         Ok(())
     }
 
     /// Gives back the uses of a message that was not stored.
-    pub(super) fn settle_returns(&mut self, inbound: &mut ServerSession, reply: &Reply) {
-        for id in std::mem::take(&mut inbound.envelope.used) {
-            if reply.code() != 250 {
-                self.clients.returns.give_back(id);
-            }
+    pub(super) fn give_back(&mut self, uses: CountedUses) {
+        if let Some(counted) = uses.submitter {
+            self.logins.users.give_back(&counted);
+        }
+        for id in uses.return_addresses {
+            self.clients.returns.give_back(id);
         }
     }
 
