@@ -157,6 +157,7 @@ impl Shares {
         }
     }
 
+    /// Where units of a resource are taken. A share gives its units back by itself.
     pub const fn of(&self, resource: Resource) -> &Pool {
         match resource {
             Resource::Sessions => &self.sessions,
