@@ -8,6 +8,7 @@ mod acceptance;
 mod authentication;
 mod blocks;
 mod closing;
+mod deadline;
 mod derivations;
 mod evictable;
 mod examination;

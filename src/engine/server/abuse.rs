@@ -34,14 +34,14 @@ impl ServerSession {
     /// Whether a reply is delayed.
     pub(super) fn is_slowed(&self) -> bool {
         let guard = self.guard.as_ref();
-        guard.is_some_and(|guard| matches!(guard.held, Some(Held::Verdict(_))))
+        guard.is_some_and(|guard| matches!(guard.held, Some(Held::Verdict { .. })))
     }
 
     /// Takes the delayed reply whose time has come.
     pub(super) fn take_held(&mut self) -> Option<Verdict> {
         let held = &mut self.guard.as_mut()?.held;
         match held.take() {
-            Some(Held::Verdict(verdict)) => Some(verdict),
+            Some(Held::Verdict { verdict, .. }) => Some(verdict),
             other => {
                 *held = other;
                 None
@@ -383,9 +383,10 @@ impl Server {
         if !delay.is_zero()
             && let Some(guard) = inbound.guard.as_mut()
         {
-            guard.held = Some(Held::Verdict(verdict));
+            let until = fx.now.instant.after(delay);
+            guard.held = Some(Held::Verdict { verdict, until });
             count_up(&mut fx.counters.slowed, 1);
-            return inbound.hold_until(fx.now.instant.after(delay));
+            return;
         }
         self.tell_now(inbound, verdict, out);
     }

@@ -102,7 +102,7 @@ impl Server {
         if inbound.pace.timer == Some(at) {
             inbound.pace.timer = None;
         }
-        match inbound.pace.deadline {
+        match inbound.deadline() {
             Some(deadline) if deadline <= fx.now.instant => {}
             _ => return self.put_back(conn, inbound, fx),
         }
@@ -111,13 +111,11 @@ impl Server {
             return self.put_back(conn, inbound, fx);
         }
         if let Some(verdict) = inbound.take_held() {
-            inbound.pace.held_until = None;
             let mut out = Vec::new();
             self.tell_now(&mut inbound, verdict, &mut out);
             return self.resume(conn, inbound, out, fx);
         }
         if let Some(step) = inbound.exchange.as_mut().and_then(Exchange::take_delayed) {
-            inbound.pace.held_until = None;
             return self.finish_auth(conn, inbound, step, fx);
         }
         fx.log(Line::new(Level::Info, "timeout").with("peer", inbound.peer_text()));

@@ -32,8 +32,8 @@ pub(super) struct Guard {
 pub(super) enum Held {
     /// The block lists, before the recipient is accepted.
     Lists { shown: String, accepted: Accepted },
-    /// Its deadline.
-    Verdict(Verdict),
+    /// The time at which it is sent.
+    Verdict { verdict: Verdict, until: Instant },
 }
 
 /// A reply to a client.

@@ -12,6 +12,7 @@ use crate::login::credential::Credential;
 use crate::login::scram::ScramChallenge;
 use crate::policy::password_memory::PasswordMemory;
 use crate::policy::rates::{Peers, Users};
+use crate::smtp::reply::Reply;
 use crate::smtp::server::AuthStep;
 
 /// Attempts and results of logins.
@@ -59,14 +60,20 @@ pub(super) enum Exchange {
     /// A worker derives the key.
     Checking,
     /// The reply is delayed.
-    Delayed(AuthStep),
+    Delayed { step: AuthStep, until: Instant },
 }
 
 impl Exchange {
+    /// It failed, and the client hears of that at `until`.
+    pub(super) const fn failed(until: Instant) -> Self {
+        let step = AuthStep::Failure(Reply::AUTH_FAILED);
+        Self::Delayed { step, until }
+    }
+
     /// The delayed reply.
     pub(super) fn take_delayed(&mut self) -> Option<AuthStep> {
         match std::mem::replace(self, Self::Checking) {
-            Self::Delayed(step) => Some(step),
+            Self::Delayed { step, .. } => Some(step),
             other => {
                 *self = other;
                 None

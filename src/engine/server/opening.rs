@@ -10,7 +10,6 @@ use crate::engine::counters::count_up;
 use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Listener, Peer, TlsSide};
 use crate::engine::log::{Level, Line};
-use crate::limits::{BANNER_DELAY, HANDSHAKE_TIMEOUT, PROXY_TIMEOUT};
 use crate::policy::relay::RelayClient;
 use crate::policy::shares::{Holder, TrustLevel};
 use crate::proxy::{HeaderReader, Origin};
@@ -125,23 +124,21 @@ impl Server {
             return Err(reply);
         }
         inbound.opening = Opening::Proxy(HeaderReader::default());
-        inbound.pace.deadline = Some(fx.now.instant.after(PROXY_TIMEOUT));
         Ok(())
     }
 
     /// Starts the session of a client that was let in: with the banner, TLS, or silence.
     fn open(&mut self, conn: ConnId, inbound: &mut ServerSession, fx: &mut Effects) {
+        inbound.pace.since = fx.now.instant;
         inbound.session.tolerate(self.tolerance(inbound, fx));
         if inbound.listener == Listener::Submissions {
             fx.actions.push_back(Action::StartTls {
                 conn,
                 side: TlsSide::Server,
             });
-            inbound.pace.deadline = Some(fx.now.instant.after(HANDSHAKE_TIMEOUT));
         } else if let (Some(address), true) = (inbound.counted_address(), inbound.is_relay_port()) {
             self.guard(conn, inbound, address, fx);
             inbound.opening = Opening::Silent;
-            inbound.pace.deadline = Some(fx.now.instant.after(BANNER_DELAY));
         } else {
             self.greet(conn, inbound, fx);
         }
@@ -164,7 +161,7 @@ impl Server {
         inbound.opening = Opening::Over;
         let mut out = Vec::new();
         inbound.session.start(&self.settings, &mut out);
-        self.set_deadline(inbound, fx);
+        inbound.pace.since = fx.now.instant;
         self.answer(conn, inbound, out, fx);
     }
 

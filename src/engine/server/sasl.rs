@@ -116,7 +116,7 @@ impl Server {
                     false => Exchanged::Failed(login.as_str().to_owned()),
                 }
             }
-            Some(Exchange::Checking | Exchange::Delayed(_)) | None => MALFORMED,
+            Some(Exchange::Checking | Exchange::Delayed { .. }) | None => MALFORMED,
         };
         match heard {
             Exchanged::Step(step) => inbound.session.on_auth(step, out),
@@ -383,11 +383,10 @@ impl Server {
                 (Some(login), None) => self.log_auth(address, "abandoned", login.as_str(), fx),
                 (None, inbound) => {
                     self.note_failure_as(address, claimed.as_ref(), fx);
-                    let at = self.note_failure(address, &shown, fx);
+                    let until = self.note_failure(address, &shown, fx);
                     if let Some(mut inbound) = inbound {
-                        inbound.exchange =
-                            Some(Exchange::Delayed(AuthStep::Failure(Reply::AUTH_FAILED)));
-                        self.delay_auth(conn, inbound, at, fx);
+                        inbound.exchange = Some(Exchange::failed(until));
+                        self.put_back(conn, inbound, fx);
                     }
                 }
             }
@@ -403,9 +402,8 @@ impl Server {
         _out: &mut Vec<u8>,
         fx: &mut Effects,
     ) {
-        let at = self.note_failure(inbound.address(), shown, fx);
-        inbound.exchange = Some(Exchange::Delayed(AuthStep::Failure(Reply::AUTH_FAILED)));
-        inbound.hold_until(at);
+        let until = self.note_failure(inbound.address(), shown, fx);
+        inbound.exchange = Some(Exchange::failed(until));
     }
 
     fn note_failure_as(

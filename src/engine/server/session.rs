@@ -127,12 +127,10 @@ pub(super) struct Pace {
     pub(super) touched: Instant,
     pub(super) body_began: Instant,
     pub(super) body_bytes: u64,
-    /// Deadline for the client's next action.
-    pub(super) deadline: Option<Instant>,
+    /// Since when it waits for its client.
+    pub(super) since: Instant,
     /// The earliest timer that is set for it.
     pub(super) timer: Option<Instant>,
-    /// Until when an answer is held back.
-    pub(super) held_until: Option<Instant>,
 }
 
 impl Pace {
@@ -143,9 +141,8 @@ impl Pace {
             touched: now,
             body_began: now,
             body_bytes: 0,
-            deadline: None,
+            since: now,
             timer: None,
-            held_until: None,
         }
     }
 }
@@ -186,9 +183,7 @@ impl ServerSession {
 
     /// Whether nothing can be sent: during a TLS handshake, or before the client is known.
     pub(super) fn is_mute(&self) -> bool {
-        matches!(self.opening, Opening::Proxy(_))
-            || self.session.is_awaiting_tls()
-            || self.listener == Listener::Submissions && self.tls.is_none()
+        matches!(self.opening, Opening::Proxy(_)) || self.is_in_handshake()
     }
 
     /// The address of the peer, if it has one.
@@ -222,9 +217,10 @@ impl ServerSession {
         matches!(self.listener, Listener::Smtp | Listener::Proxy)
     }
 
-    /// Lets the client wait for its answer until `at`.
-    pub(super) fn hold_until(&mut self, at: Instant) {
-        self.pace.held_until = Some(at);
+    /// Whether TLS is being negotiated.
+    pub(super) fn is_in_handshake(&self) -> bool {
+        let is_implicit = self.listener == Listener::Submissions && self.tls.is_none();
+        is_implicit || self.session.is_awaiting_tls()
     }
 
     pub(super) fn peer_text(&self) -> String {
@@ -390,7 +386,7 @@ impl Server {
         if inbound.acceptance.examining().is_some() {
             return self.examination_answer(conn, inbound, question, answer, fx);
         }
-        if out.is_empty() && inbound.pace.held_until.is_none() {
+        if out.is_empty() {
             return self.put_back(conn, inbound, fx);
         }
         self.resume(conn, inbound, out, fx);
@@ -417,7 +413,7 @@ impl Server {
         mut inbound: Box<ServerSession>,
         fx: &mut Effects,
     ) {
-        if let Some(deadline) = inbound.pace.deadline
+        if let Some(deadline) = inbound.deadline()
             && inbound.pace.timer.is_none_or(|timer| timer > deadline)
         {
             inbound.pace.timer = Some(deadline);
@@ -466,7 +462,7 @@ impl Server {
         } else {
             inbound.session.on_tls();
         }
-        self.set_deadline(&mut inbound, fx);
+        inbound.pace.since = fx.now.instant;
         self.answer(conn, &mut inbound, out, fx);
         self.put_back(conn, inbound, fx);
     }
@@ -483,19 +479,6 @@ impl Server {
         inbound.exchange = None;
         inbound.session.on_auth(step, &mut out);
         self.resume(conn, inbound, out, fx);
-    }
-
-    /// Lets a session wait for its answer to AUTH until `at`.
-    pub(super) fn delay_auth(
-        &mut self,
-        conn: ConnId,
-        mut inbound: Box<ServerSession>,
-        at: Instant,
-        fx: &mut Effects,
-    ) {
-        inbound.hold_until(at);
-        inbound.pace.deadline = Some(at);
-        self.put_back(conn, inbound, fx);
     }
 }
 

@@ -8,11 +8,10 @@ use super::intake::Intake;
 use super::session::{KEPT_CAPACITY_BYTES_MAX, Server, ServerSession};
 use crate::address::ReversePath;
 use crate::engine::effects::Effects;
-use crate::engine::event::{Action, ConnId, Listener, TlsSide};
+use crate::engine::event::{Action, ConnId, TlsSide};
 use crate::envelope::Notify;
 use crate::limits::{
-    COMMAND_LINE_BYTES_MAX, DATA_RATE_BYTES_MIN, HANDSHAKE_TIMEOUT, OUTPUT_BYTES_MAX,
-    REQUESTS_PER_TURN_MAX, SESSION_TIMEOUT, UNAUTHENTICATED_SESSION_TIMEOUT,
+    COMMAND_LINE_BYTES_MAX, DATA_RATE_BYTES_MIN, OUTPUT_BYTES_MAX, REQUESTS_PER_TURN_MAX,
 };
 use crate::policy::authority::Grants;
 use crate::smtp::command::ForwardPath;
@@ -73,7 +72,7 @@ impl Server {
                         conn,
                         side: TlsSide::Server,
                     });
-                    inbound.pace.deadline = Some(fx.now.instant.after(HANDSHAKE_TIMEOUT));
+                    inbound.pace.since = fx.now.instant;
                     return self.put_back(conn, inbound, fx);
                 }
                 request => self.on_request(conn, &mut inbound, request, &mut out, fx),
@@ -124,11 +123,10 @@ impl Server {
         out: Vec<u8>,
         fx: &mut Effects,
     ) {
-        if !out.is_empty() || inbound.session.is_in_body() || inbound.pace.deadline.is_none() {
-            self.set_deadline(&mut inbound, fx);
-        }
-        if inbound.session.timeout().is_none() {
-            inbound.pace.deadline = inbound.pace.held_until;
+        // The front of a line alone gives the client no more time for the rest.
+        let is_ours = inbound.session.timeout().is_none();
+        if !out.is_empty() || inbound.session.is_in_body() || is_ours {
+            inbound.pace.since = fx.now.instant;
         }
         self.answer(conn, &mut inbound, out, fx);
         if inbound.is_slowed() && inbound.buffers.kept.len() > COMMAND_LINE_BYTES_MAX {
@@ -148,28 +146,6 @@ impl Server {
         inbound.session.is_in_body()
             && elapsed > Duration::from_secs(60)
             && inbound.pace.body_bytes < elapsed.as_secs().saturating_mul(DATA_RATE_BYTES_MIN)
-    }
-
-    pub(super) fn set_deadline(&self, inbound: &mut ServerSession, fx: &Effects) {
-        let whole = match inbound.listener {
-            Listener::Submission | Listener::Submissions if inbound.login.is_none() => {
-                UNAUTHENTICATED_SESSION_TIMEOUT
-            }
-            _ => SESSION_TIMEOUT,
-        };
-        let end = inbound
-            .pace
-            .opened
-            .after(whole)
-            .max(fx.now.instant.after(Duration::from_secs(1)));
-        inbound.pace.deadline = inbound.session.timeout().map(|timeout| {
-            let deadline = fx.now.instant.after(timeout);
-            if inbound.session.is_busy() {
-                deadline
-            } else {
-                deadline.min(end)
-            }
-        });
     }
 
     pub(super) fn on_request(
