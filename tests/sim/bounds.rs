@@ -10,7 +10,7 @@ use chopar::limits::{
 use chopar::limits::{TURN_BYTES_MAX, TURN_FIELDS_MAX, TURN_NAMES_MAX};
 use chopar::workload::Workload;
 
-use crate::ledger::{Broken, Rule, check as rule};
+use crate::rule::{Broken, Rule, check as rule};
 
 /// Whether all tables of the engine are below their ceilings; `clients` have come so far.
 pub(crate) fn check(engine: &Engine, config: &Config, clients: usize) -> Result<(), Broken> {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use chopar::queue::{DirEntry, Disk, DiskError, DiskRead, MemoryDisk, SpoolFile, SpoolFolder};
 
-use crate::ledger::{Broken, Rule, check};
+use crate::rule::{Broken, Rule, check};
 
 /// A mistake that is made on purpose.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

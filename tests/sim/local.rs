@@ -27,8 +27,8 @@ use chopar::smtp::data::Encoder;
 use crate::disk::{Sabotage, hold};
 use crate::dns;
 use crate::hook;
-use crate::ledger::{Rule, check};
 use crate::messages::{self, ClientMessage};
+use crate::rule::{Rule, check};
 use crate::world::{End, Happening, World};
 
 /// The relay's uid.

@@ -41,6 +41,7 @@ mod power;
 mod reloads;
 mod remote;
 mod rot;
+mod rule;
 mod scenarios;
 mod spool;
 mod tally;
@@ -107,7 +108,7 @@ fn all_hold(faults: Faults, expected: &[(&'static str, &[&'static str])]) {
 }
 
 /// The simulator is worth something only if it finds what is wrong on purpose.
-fn is_found(faults: Faults, sabotage: Sabotage, rules: &[ledger::Rule]) {
+fn is_found(faults: Faults, sabotage: Sabotage, rules: &[rule::Rule]) {
     let mut seeds = SEEDS;
     let found = seeds.find_map(|seed| run(seed, faults, sabotage).err().map(|text| (seed, text)));
     let Some((seed, text)) = found else {
@@ -284,13 +285,13 @@ fn what_local_programs_left_with_exit_0_is_delivered_or_returned() {
 
 #[test]
 fn a_file_of_the_drop_folder_that_is_forgotten_is_found() {
-    is_found(Faults::Local, Sabotage::ForgottenDrop, &[ledger::Rule::I1]);
+    is_found(Faults::Local, Sabotage::ForgottenDrop, &[rule::Rule::I1]);
 }
 
 /// An answer that arrives for something that is gone: taken by the slot of its connection alone.
 #[test]
 fn an_answer_that_is_taken_for_anothers_is_found() {
-    let rules = [ledger::Rule::I2];
+    let rules = [rule::Rule::I2];
     is_found(Faults::Operator, Sabotage::AnswerBySlot, &rules);
 }
 
@@ -310,20 +311,20 @@ fn an_answer_that_comes_late_goes_to_nobody_else() {
 /// A number kept beside the thing it counts: what is on its way to the disk, where a failure does not lower it.
 #[test]
 fn a_count_that_is_not_lowered_is_found() {
-    let rules = [ledger::Rule::I1, ledger::Rule::Bounds];
+    let rules = [rule::Rule::I1, rule::Rule::Bounds];
     is_found(Faults::Disk, Sabotage::CountKept, &rules);
 }
 
 /// An early exit that skips what the normal path does: input that was held back is not looked at when a turn ends.
 #[test]
 fn a_turn_that_ends_too_early_is_found() {
-    is_found(Faults::Operator, Sabotage::EarlyExit, &[ledger::Rule::Told]);
+    is_found(Faults::Operator, Sabotage::EarlyExit, &[rule::Rule::Told]);
 }
 
 /// Facts extended before the decision is made: a recipient that was refused stays in the transaction.
 #[test]
 fn a_recipient_that_was_entered_before_it_was_refused_is_found() {
-    is_found(Faults::Local, Sabotage::FactsFirst, &[ledger::Rule::I2]);
+    is_found(Faults::Local, Sabotage::FactsFirst, &[rule::Rule::I2]);
 }
 
 #[test]
@@ -347,22 +348,18 @@ fn a_seed_has_one_history() {
 
 #[test]
 fn an_acknowledgement_before_the_commit_is_found() {
-    let rules = [ledger::Rule::I1, ledger::Rule::I7];
+    let rules = [rule::Rule::I1, rule::Rule::I7];
     is_found(Faults::Power, Sabotage::EarlyAcknowledgement, &rules);
 }
 
 #[test]
 fn an_outcome_that_is_forgotten_is_found() {
-    is_found(
-        Faults::Power,
-        Sabotage::ForgottenOutcome,
-        &[ledger::Rule::I3],
-    );
+    is_found(Faults::Power, Sabotage::ForgottenOutcome, &[rule::Rule::I3]);
 }
 
 #[test]
 fn a_failed_sync_that_is_tried_again_is_found() {
-    is_found(Faults::Disk, Sabotage::RetriedSync, &[ledger::Rule::I5]);
+    is_found(Faults::Disk, Sabotage::RetriedSync, &[rule::Rule::I5]);
 }
 
 #[test]
@@ -370,15 +367,11 @@ fn a_rewritten_sender_that_is_forgotten_is_found() {
     is_found(
         Faults::UnauthenticatedClients,
         Sabotage::ForgottenSender,
-        &[ledger::Rule::I2],
+        &[rule::Rule::I2],
     );
 }
 
 #[test]
 fn a_folder_that_is_not_synced_is_found() {
-    is_found(
-        Faults::Power,
-        Sabotage::NamelessSegment,
-        &[ledger::Rule::I7],
-    );
+    is_found(Faults::Power, Sabotage::NamelessSegment, &[rule::Rule::I7]);
 }

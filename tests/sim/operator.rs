@@ -17,9 +17,9 @@ use chopar::queue_id::QueueId;
 
 use crate::disk::{Sabotage, hold};
 use crate::hook;
-use crate::ledger::{Broken, Rule, check};
 use crate::messages::ClientMessage;
 use crate::remote::Mood;
+use crate::rule::{Broken, Rule, check};
 use crate::world::{End, Faults, Happening, World};
 
 /// A tool at work: one connection to the control socket.

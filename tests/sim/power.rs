@@ -10,8 +10,8 @@ use chopar::entropy::{Entropy, SeededEntropy};
 use chopar::queue::{Journal, OpenReport, Recovered, SpoolFile, SpoolFolder};
 
 use crate::disk::{WorldDisk, hold};
-use crate::ledger::{Rule, check};
 use crate::rot::{self, Rotten};
+use crate::rule::{Rule, check};
 use crate::world::{Faults, Happening, World};
 
 /// Small segments, so that a short run fills, clears and copies some.

@@ -11,7 +11,7 @@ use chopar::entropy::Entropy;
 
 use crate::disk::hold;
 use crate::hook;
-use crate::ledger::{Rule, check};
+use crate::rule::{Rule, check};
 use crate::world::{End, Happening, World, folder_with, parse};
 
 /// What an operator writes into the folder.

@@ -28,12 +28,13 @@ use crate::bounds;
 use crate::client::Sender;
 use crate::disk::{Sabotage, WorldDisk, hold};
 use crate::hook::{self, HookEnd};
-use crate::ledger::{Ledger, Rule, check};
+use crate::ledger::Ledger;
 use crate::local::DropFolder;
 use crate::operator::Operator;
 use crate::reloads::Prober;
 use crate::remote::{Mood, Remote};
 use crate::rot::Hit;
+use crate::rule::{Rule, check};
 use crate::tally::Tally;
 
 /// What may go wrong.
