@@ -29,13 +29,13 @@ def txt(name, timeout=5):
 with open(path, "rb") as file:
     message = file.read()
 status, results, reason = dkim.ARC(message).verify(dnsfunc=txt)
-# dkimpy has no word for a chain whose newest seal says that it is broken.
+# dkimpy returns no status for a chain whose newest seal has cv=fail.
 status = (status or b"fail").decode()
 if command == "verify":
     print(status, reason)
     sys.exit(status != "pass")
 domain, selector, key = (argument.encode() for argument in sys.argv[4:7])
-# A name for each set: dkimpy takes all results in its name for those of this hop.
+# Each set needs a name of its own: dkimpy treats all results with its name as those of this hop.
 identity = b"hop%d.%s" % (len(results) + 1, domain)
 message = b"Authentication-Results: %s; arc=%s\r\n%s" % (identity, status.encode(), message)
 with open(key, "rb") as file:

@@ -64,7 +64,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 note("replaces " + replaces)
                 if answer().get("refuse"):
                     problem = {"type": "urn:ietf:params:acme:error:alreadyReplaced", "detail": "it is"}
-                    # The nonce is not used up, and the server behind gives another with each response.
+                    # The nonce is unused, and the CA behind the proxy returns another one with each response.
                     nonce = self.ask("HEAD", "/nonce-plz", b"").getheader("Replay-Nonce")
                     headers = [("Replay-Nonce", nonce), ("Content-Type", "application/problem+json")]
                     return self.reply(409, headers, json.dumps(problem).encode())

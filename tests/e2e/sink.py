@@ -65,7 +65,7 @@ def authenticate(server, session, envelope, mechanism, data):
     return AuthResult(success=True)
 
 
-# Longer lines than RFC 5321 section 4.5.3.1.6 asks a server to take: chopar passes them on.
+# Longer lines than RFC 5321 section 4.5.3.1.6 requires of a server, since chopar passes them on.
 SMTP.line_length_limit = 64 * 1024
 
 
