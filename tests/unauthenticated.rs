@@ -34,12 +34,12 @@ const TOML: &str = "hostname = \"mx.example.com\"\nadmin = \"a@far.example\"\n\
 
 /// One unauthenticated client's session.
 struct Unauthenticated {
-    /// Commands that are awaiting their reply.
+    /// Commands without a reply yet.
     awaited: u32,
     /// Commands that are to be sent.
     commands: VecDeque<&'static str>,
     heard: Vec<u8>,
-    /// Since when a reply has been awaited.
+    /// Start of the wait for a reply.
     since: Instant,
     last_code: u16,
 }
@@ -50,7 +50,7 @@ struct World {
     sessions: BTreeMap<ConnId, Unauthenticated>,
     /// Datagrams on their way back.
     answers: VecDeque<(Instant, SocketId, SocketAddr, Vec<u8>)>,
-    /// The sum of everything that was heard and when.
+    /// Hash of all replies and their times.
     history: u64,
     codes: BTreeMap<u16, u32>,
 }
@@ -79,7 +79,7 @@ impl World {
             let step = self.chance.below(3_000);
             self.pass(Duration::from_millis(step));
         }
-        // The patience of the last ones, and of the DNS.
+        // The timeouts of the last clients, and of the DNS.
         self.pass(Duration::from_secs(600) + COMMAND_TIMEOUT);
         let tables = self.stage.engine.tables();
         assert!(
@@ -159,7 +159,7 @@ impl World {
         COMMANDS[self.chance.below(COMMANDS.len() as u64) as usize]
     }
 
-    /// Lets time pass, from one thing that happens to the next.
+    /// Lets time pass, from one event to the next.
     fn pass(&mut self, span: Duration) {
         let end = self.stage.now.instant.after(span);
         loop {
@@ -215,7 +215,7 @@ impl World {
                 .expect("a code");
             *self.codes.entry(code).or_default() += 1;
             unauthenticated.last_code = code;
-            // The last word is said unasked.
+            // A final 421 needs no command.
             assert!(unauthenticated.awaited > 0 || code == 421, "{line:?}");
             unauthenticated.awaited = unauthenticated.awaited.saturating_sub(1);
             let waited = self.stage.now.instant.since(unauthenticated.since);
@@ -228,7 +228,7 @@ impl World {
         }
     }
 
-    /// Lets whoever has heard all replies go on, with several commands at once, or hang up.
+    /// Clients that have all their replies send more commands, several at once, or disconnect.
     fn speak(&mut self) {
         let ready = |unauthenticated: &Unauthenticated| {
             unauthenticated.awaited == 0 && !unauthenticated.commands.is_empty()
@@ -283,7 +283,7 @@ impl Scene for World {
     }
 
     fn on_send(&mut self, conn: ConnId, bytes: Vec<u8>) {
-        // One that has hung up hears nothing.
+        // A disconnected client gets no output.
         if self.sessions.contains_key(&conn) {
             self.hear(conn, &bytes);
         }
@@ -336,7 +336,7 @@ fn answer(query: &[u8], mood: u64) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn every_unauthenticated_is_answered_and_leaves_nothing_behind() {
+fn every_unauthenticated_client_gets_its_replies_and_leaves_nothing_behind() {
     let mut codes: BTreeMap<u16, u32> = BTreeMap::new();
     for seed in 0..100 {
         let run = || std::panic::catch_unwind(|| World::new(seed).run());
@@ -349,7 +349,7 @@ fn every_unauthenticated_is_answered_and_leaves_nothing_behind() {
             *codes.entry(code).or_default() += count;
         }
     }
-    // All of it has happened: let go, put off, too much, refused, listed.
+    // All of these must occur: closed, deferred, over a limit, refused, listed.
     for code in [421, 450, 451, 501, 550, 554] {
         assert!(codes.get(&code) >= Some(&20), "{code}: {codes:?}");
     }

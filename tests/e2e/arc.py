@@ -1,7 +1,7 @@
-"""Has dkimpy judge or extend the chain of the message FILE, with the DNS at 127.0.0.1:PORT.
+"""Verifies or extends the ARC chain of the message FILE with dkimpy, with the DNS at 127.0.0.1:PORT.
 
-arc.py verify PORT FILE: prints the status and why.
-arc.py seal PORT FILE DOMAIN SELECTOR KEY: prints the message with a set that says what dkimpy thinks of the chain.
+arc.py verify PORT FILE: prints the status and its reason.
+arc.py seal PORT FILE DOMAIN SELECTOR KEY: prints the message with a set that contains dkimpy's verdict on the chain.
 """
 
 import sys

@@ -1,4 +1,4 @@
-//! End to end: the released binary, with the software that users run.
+//! End to end: the binary that users run, with the software that users run.
 //!
 //! Everything is on loopback and in temporary folders, and all tests can run at once. Parts that only root can run (a
 //! start as root, Postfix, Exim and OpenSMTPD as servers) are skipped for other users. swaks, msmtp, curl, Python and

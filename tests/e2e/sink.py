@@ -1,7 +1,7 @@
-"""Takes mail and writes it down: NUMBER.eml has the bytes, NUMBER.json the envelope (which comes last).
+"""Accepts mail and stores it: NUMBER.eml has the bytes, then NUMBER.json the envelope.
 
-A recipient's local part says what happens to it: gone* is refused for good, later* for now until the file `open`
-exists, full* refuses the message behind its final dot.
+The local part of a recipient decides: gone* is refused permanently, later* is deferred until the file `open` exists, and
+full* refuses the message after its final dot.
 """
 
 import argparse

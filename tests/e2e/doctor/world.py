@@ -1,6 +1,6 @@
-"""The Internet behind its mail server, and beside it: an aiosmtpd that gets what Postfix has taken and has authheaders judge it
-(a line of JSON in the file `mail` for each message), whose address echo@far.test answers; a time server whose clock is as far
-ahead as the file `offset` in the folder says; and a name server that never answers.
+"""Servers of the small Internet besides Postfix: an aiosmtpd that gets the mail accepted by Postfix, verifies it with
+authheaders (a line of JSON in the file `mail` for each message), and answers mail to echo@far.test; a time server whose
+clock is ahead by the value in the file `offset`; and a name server that never answers.
 """
 
 import email
