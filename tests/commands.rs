@@ -312,7 +312,7 @@ fn errors_are_one_sentence_and_an_exit_code() {
 #[test]
 fn files_that_commands_write_are_readable_for_the_daemon_with_any_umask() {
     if !rustix::process::geteuid().is_root() {
-        return; // what root writes for another account is the point
+        return; // only root writes files for another account
     }
     for mask in ["022", "027", "077", "000"] {
         let place = tempfile::tempdir().expect("a folder");

@@ -151,7 +151,7 @@ fn a_name_that_is_gone_is_found() {
 }
 
 #[test]
-fn what_is_asked_most_is_one_step_from_readme() {
+fn the_guide_with_frequent_questions_is_linked_from_readme() {
     assert!(
         read("README.md").contains("(src/lib.rs)"),
         "README links to the guide"
@@ -269,7 +269,7 @@ mod standards {
     }
 
     #[test]
-    fn the_index_covers_what_a_mail_relay_is_made_of() {
+    fn the_index_covers_the_standards_of_a_mail_relay() {
         let mut rows = BTreeMap::new();
         for (section, _, _) in index() {
             let standard = section.split_once(" section ").expect("a section").0;

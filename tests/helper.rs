@@ -172,7 +172,7 @@ fn a_target_outside_the_configuration_is_refused() {
         drop(stream.write_all(message));
         let mut heard = String::new();
         if target.is_empty() {
-            break; // an empty word is the end of the control socket
+            break; // an empty word means the end of the control socket
         }
         let _ = stream.read_to_string(&mut heard);
         assert!(
@@ -223,7 +223,7 @@ fn an_idle_helper_uses_less_than_a_mebibyte_of_its_own() {
 }
 
 #[test]
-fn nobody_else_can_start_it() {
+fn only_the_daemon_can_start_it() {
     let output = Command::new(env!("CARGO_BIN_EXE_chopar"))
         .arg("helper")
         .arg(Path::new("/"))

@@ -255,18 +255,18 @@ fn a_trusted_proxy_gives_the_address_of_the_client() {
     // Version 2, in two pieces, followed by TLS.
     let mut binary = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0f".to_vec();
     binary.extend_from_slice(&[198, 51, 100, 9, 192, 0, 2, 1, 0x9C, 0x40, 0, 25, 4, 0, 0]);
-    let mut unauthenticated = connect_from([127, 0, 0, 2], port);
-    unauthenticated.send(&binary[..20]);
-    assert!(!unauthenticated.hears_within(Duration::from_millis(200)));
-    unauthenticated.send(&binary[20..]);
-    assert_eq!(unauthenticated.reply().code, 220);
-    assert_eq!(unauthenticated.say("EHLO client.test").code, 250);
-    assert_eq!(unauthenticated.say("STARTTLS").code, 220);
-    unauthenticated.start_tls();
-    assert_eq!(unauthenticated.say("EHLO client.test").code, 250);
-    assert_eq!(recipient(&mut unauthenticated, "x@four.test").code, 550);
-    assert_eq!(unauthenticated.say("RSET").code, 250);
-    let reply = unauthenticated.transaction("a@four.test", &["ann@relay.test"], MESSAGE);
+    let mut client = connect_from([127, 0, 0, 2], port);
+    client.send(&binary[..20]);
+    assert!(!client.hears_within(Duration::from_millis(200)));
+    client.send(&binary[20..]);
+    assert_eq!(client.reply().code, 220);
+    assert_eq!(client.say("EHLO client.test").code, 250);
+    assert_eq!(client.say("STARTTLS").code, 220);
+    client.start_tls();
+    assert_eq!(client.say("EHLO client.test").code, 250);
+    assert_eq!(recipient(&mut client, "x@four.test").code, 550);
+    assert_eq!(client.say("RSET").code, 250);
+    let reply = client.transaction("a@four.test", &["ann@relay.test"], MESSAGE);
     assert_eq!(reply.code, 250, "{reply:?}");
     let arrived = relay.sink.wait(1).remove(0).text();
     let unfolded = arrived.replace("\r\n\t", " ");
@@ -310,9 +310,9 @@ fn swaks_speaks_both_versions_of_the_proxy_protocol() {
 fn no_other_host_may_send_a_proxy_header() {
     let (relay, port) = behind_a_proxy();
     let header = b"PROXY TCP4 192.0.2.9 192.0.2.1 40000 25\r\n";
-    let mut unauthenticated = Client::open(port).expect("a client");
-    unauthenticated.send(header);
-    assert_eq!(unauthenticated.reply().code, 554);
+    let mut client = Client::open(port).expect("a client");
+    client.send(header);
+    assert_eq!(client.reply().code, 554);
     let mut listed = client_from([127, 0, 0, 2], relay.smtp());
     let line = String::from_utf8_lossy(header).trim_end().to_owned();
     assert_eq!(listed.say(&line).code, 500);

@@ -298,7 +298,7 @@ fn the_daemon_renews_without_failed_sessions_while_the_ca_restarts_without_its_d
 #[test]
 fn a_command_of_root_works_as_the_account_and_leaves_its_files_to_it() {
     if !rustix::process::geteuid().is_root() {
-        return; // another account cannot be taken on
+        return; // the test cannot change to another account
     }
     let (relay, pebble) = relay_with_ca(&[], "", "");
     // The account must be able to read the roots of the CA, which are in a folder of root's.

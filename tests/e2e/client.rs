@@ -108,7 +108,7 @@ impl Client {
             .with_safe_default_protocol_versions()
             .expect("versions")
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
             .with_no_client_auth();
         let name = ServerName::try_from("mail.relay.test").expect("a name");
         let connection = ClientConnection::new(Arc::new(config), name).expect("TLS");
@@ -265,9 +265,9 @@ pub(crate) fn stuffed(message: &[u8]) -> Vec<u8> {
 
 /// Accepts every certificate: these tests are not about the identity of the relay.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -67,7 +67,7 @@ fn every_message_is_signed_twice_and_verified_by_dkimpy_opendkim_and_chopar() {
         format!("{FIELDS}MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n \t \r\na  b\t c \r\n\r\n").into(),
         format!("{FIELDS}X-Name: Привет\r\n\r\nSalom, дунё ☕\r\n").into(),
         [FIELDS.as_bytes(), b"\r\n\x80\xff\xfe\r\n"].concat(),
-        [FIELDS.as_bytes(), b"\r\n", &b"0123456789abcdef\r\n".repeat(60_000)].concat(), // through a file
+        [FIELDS.as_bytes(), b"\r\n", &b"0123456789abcdef\r\n".repeat(60_000)].concat(), // stored in a file
     ];
     let mut client = relay.client();
     for (message, number) in messages.iter().zip(1..) {

@@ -31,7 +31,7 @@ fn unusual_messages_arrive_byte_for_byte_after_the_trace_fields() {
         format!("{FIELDS}\r\ntext\r\n\r\n\r\n").into(),       // empty lines at the end
         format!("{FIELDS}\r\n.\r\n..\r\n...\r\n.x\r\n").into(), // leading dots
         format!("{FIELDS}\r\n{long}\r\n.{}\r\n", &long[1..]).into(),
-        format!("{FIELDS}\r\n{longer}\r\n.{longer}\r\n").into(), // longer than a line should be
+        format!("{FIELDS}\r\n{longer}\r\n.{longer}\r\n").into(), // beyond the line limit
         format!("{FIELDS}X-Long: {}\r\n\r\nx\r\n", &long[8..]).into(),
         format!("{FIELDS}X-Fold: one\r\n two\r\n\t three  \r\n \r\nx-FOLD : again\r\nX-Fold: one\r\n\r\nx\r\n").into(),
         format!("{FIELDS}\r\n \t \r\ntrailing  \t\r\n\tleading\r\n").into(),

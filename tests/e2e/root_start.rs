@@ -39,7 +39,7 @@ fn refusal(relay: &Relay) -> String {
 #[test]
 fn root_follows_no_link_that_the_account_has_left() {
     if !rustix::process::geteuid().is_root() {
-        return; // only root gives something away
+        return; // only root could be misled
     }
     let mut relay = relay();
     relay.run();
@@ -122,7 +122,7 @@ fn certbot(place: &Path, number: usize) {
 #[test]
 fn certbot_files_work_after_the_suggested_command_and_the_last_good_pair_stays() {
     if !rustix::process::geteuid().is_root() {
-        return; // another account cannot be taken on
+        return; // the test cannot change to another account
     }
     let mut relay = relay();
     let place = relay.folder().join("letsencrypt");
@@ -199,7 +199,7 @@ fn certbot_files_work_after_the_suggested_command_and_the_last_good_pair_stays()
 #[test]
 fn an_unreadable_file_stops_check_and_start_with_the_same_sentence() {
     if !rustix::process::geteuid().is_root() {
-        return; // another account cannot be taken on
+        return; // the test cannot change to another account
     }
     let relay = relay();
     let users = relay.config().join("domains/relay.test/users");
@@ -239,7 +239,7 @@ fn capabilities(status: &str) -> u64 {
 #[test]
 fn only_the_renewal_thread_keeps_a_capability_of_root_and_only_that_to_bind_ports() {
     if !rustix::process::geteuid().is_root() {
-        return; // there is nothing to keep
+        return; // there are no capabilities to keep
     }
     let mut relay = relay();
     let threads = |relay: &mut Relay| -> Vec<(String, u64)> {
@@ -286,7 +286,7 @@ fn only_the_renewal_thread_keeps_a_capability_of_root_and_only_that_to_bind_port
 #[test]
 fn only_the_renewal_thread_keeps_the_capability_of_the_unit() {
     if !rustix::process::geteuid().is_root() {
-        return; // there is nothing to give
+        return; // there are no capabilities to give
     }
     let mut relay = relay();
     // Its folders are created and belong to the account.
@@ -323,7 +323,7 @@ fn only_the_renewal_thread_keeps_the_capability_of_the_unit() {
 #[test]
 fn a_relay_starts_under_a_filter_that_refuses_capset() {
     if !rustix::process::geteuid().is_root() {
-        return; // there is nothing to keep
+        return; // there are no capabilities to keep
     }
     let mut relay = relay();
     // The tracer is not the parent, so that the signals of this test reach the relay.

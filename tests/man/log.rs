@@ -309,7 +309,7 @@ fn every_member_of_the_json_is_in_the_manual_and_the_reverse() {
         unreadable: Some(String::new()),
     };
     let mut there = members(&message);
-    there.insert("header".to_owned()); // which `queue show` puts in
+    there.insert("header".to_owned()); // added by `queue show`
     assert_same("members of a message", &there, &documented(".Ss A message"));
     assert_same(
         "statistics",

@@ -66,7 +66,7 @@ fn a_block_with_sudo_uses_it_only_where_it_is_needed() {
         let text = fs::read_to_string(&path).expect("a text");
         for block in blocks(&text) {
             if !block.iter().any(|line| line.starts_with("sudo ")) {
-                continue; // a shell of root's
+                continue; // a root shell
             }
             for line in block {
                 let (is_root, rest) = match line.strip_prefix("sudo ") {
@@ -99,7 +99,7 @@ const READ_SECRETS: [&str; 9] = [
 #[test]
 fn commands_that_need_root_say_so_and_the_rest_work_for_every_account() {
     if !rustix::process::geteuid().is_root() {
-        return; // only root can be somebody else
+        return; // only root can change to another account
     }
     let place = tempfile::tempdir().expect("a folder");
     fs::set_permissions(place.path(), Permissions::from_mode(0o755)).expect("a mode");

@@ -56,13 +56,13 @@ pub(crate) struct Mail {
     durable: bool,
     warned: bool,
     /// Which failures its sender gets DSNs of.
-    telling: Telling,
+    reporting: Reporting,
     message_id: Option<String>,
 }
 
 /// Which failures of a message its sender gets DSNs of.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Telling {
+enum Reporting {
     All,
     /// One DSN, with the recipients that fail first.
     Once,
@@ -252,7 +252,7 @@ impl Ledger {
     /// Whether no sender must get a DSN.
     fn is_without_sender(&self, mail: &Mail) -> bool {
         match &mail.about {
-            About::ClientMessage(_) if mail.telling == Telling::Nothing => true,
+            About::ClientMessage(_) if mail.reporting == Reporting::Nothing => true,
             About::ClientMessage(marker) => (self.messages.get(marker)).is_some_and(|offer| {
                 (offer.message.unauthenticated || offer.is_local) && offer.message.from.is_empty()
             }),

@@ -353,7 +353,7 @@ impl World {
             return;
         };
         if one.conn != Some(conn) {
-            return; // what it says to QUIT
+            return; // the reply to QUIT
         }
         let step = one.visit.on_bytes(bytes, &mut self.entropy);
         self.note_drop_lines(&name);

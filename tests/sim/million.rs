@@ -180,7 +180,7 @@ impl Taken {
                 for completion in self.journal.execute(std::mem::take(&mut self.commands)) {
                     self.engine.handle(Event::Stored(completion), self.now);
                 }
-                self.pass(Duration::from_millis(1)); // a sync takes its time
+                self.pass(Duration::from_millis(1)); // a sync takes time
             } else if let Some(conn) = self.unreachable.pop_first() {
                 let cause = Lost::Refused;
                 self.engine.handle(Event::Closed { conn, cause }, self.now);

@@ -61,7 +61,7 @@ impl World {
         recipients.sort();
         recipients.dedup();
         let lines = match self.entropy.below(12) {
-            0 => 6_000, // past what is kept in memory
+            0 => 6_000, // too large to be kept in memory
             1 => 0,
             2 => 1_000, // read in several pieces
             _ => self.entropy.below(40),

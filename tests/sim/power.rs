@@ -147,7 +147,7 @@ impl World {
         };
         self.engine = Engine::new(start, self.now);
         if self.faults == Faults::Disk && self.entropy.below(2) == 0 {
-            self.soon(Happening::DiskTrouble); // a start has a new segment before it
+            self.soon(Happening::DiskTrouble); // the start must create a new segment
         }
         for recovered in found {
             let event = Event::Recovered(Box::new(recovered));

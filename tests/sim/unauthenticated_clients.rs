@@ -220,9 +220,9 @@ pub(crate) fn address(client: usize) -> IpAddr {
 impl World {
     /// Plans unauthenticated clients, in addition to the known clients.
     pub(crate) fn populate_with_unauthenticated_clients(&mut self) {
-        for unauthenticated in 0..2 + self.entropy.below(4) {
+        for client in 0..2 + self.entropy.below(4) {
             let messages = (0..1 + self.entropy.below(4))
-                .map(|number| self.unauthenticated_message(unauthenticated, number))
+                .map(|number| self.unauthenticated_message(client, number))
                 .collect();
             let at = self.entropy.below(20_000);
             self.client(messages, Duration::from_millis(at));

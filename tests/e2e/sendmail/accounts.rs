@@ -68,7 +68,7 @@ fn set_mode(path: &Path, mode: u32) {
 #[test]
 fn a_caller_that_cannot_read_the_configuration_uses_the_right_name_or_fails() {
     if !rustix::process::geteuid().is_root() {
-        return; // whoever runs the relay can read it
+        return; // the account that runs the relay can read it
     }
     let mut relay = relay();
     let words = ["-i", "root", "a@four.test"];
@@ -116,7 +116,7 @@ fn a_caller_that_cannot_read_the_configuration_uses_the_right_name_or_fails() {
 #[test]
 fn a_user_sees_only_messages_that_the_user_submitted() {
     if !rustix::process::geteuid().is_root() {
-        return; // there is one user only
+        return; // there is only one user
     }
     let relay = relay();
     let send = |command: &mut Command, subject: &str| {

@@ -4,7 +4,7 @@ use chopar::engine::event::ConnId;
 use chopar::queue::DeliveryResult;
 use chopar::queue_id::QueueId;
 
-use super::{About, Addressee, Copy, Ledger, Telling, domain, is_dsn};
+use super::{About, Addressee, Copy, Ledger, Reporting, domain, is_dsn};
 use crate::messages;
 use crate::rule::{Broken, Rule, check};
 use crate::unauthenticated_clients::{self, FORGED};
@@ -225,7 +225,7 @@ impl Ledger {
             .and_then(|at| mail.recipients.get(at))
             .map(|addressee| &addressee.address);
         let told = self.dsns(id).any(|dsn| match address {
-            _ if mail.telling == Telling::Once => !dsn.failed.is_empty(),
+            _ if mail.reporting == Reporting::Once => !dsn.failed.is_empty(),
             Some(address) => dsn.failed.contains(address),
             None => dsn.delayed,
         });

@@ -6,7 +6,7 @@ use chopar::envelope::{MessageOrigin, Notify, Recipient};
 use chopar::queue::MessageRecord;
 use chopar::queue_id::QueueId;
 
-use super::{About, Addressee, Ledger, Mail, Offer, Telling, is_dsn};
+use super::{About, Addressee, Ledger, Mail, Offer, Reporting, is_dsn};
 use crate::local;
 use crate::messages::{self, ClientMessage, Said};
 use crate::rule::{Broken, Rule, check};
@@ -105,9 +105,9 @@ impl Ledger {
         let recipients: Vec<Addressee> = record.envelope.recipients.iter().map(addressee).collect();
         // DSNs of the drop folder arrive like other mail of local programs.
         let is_return = matches!(record.envelope.origin, MessageOrigin::Process(_)) && is_dsn(text);
-        let telling = match is_return {
-            true => Telling::All,
-            false => self.telling(record)?,
+        let reporting = match is_return {
+            true => Reporting::All,
+            false => self.reporting(record)?,
         };
         let about = match record.envelope.origin {
             MessageOrigin::Dsn(about) => {
@@ -134,7 +134,7 @@ impl Ledger {
             recipients,
             durable: false,
             warned: false,
-            telling,
+            reporting,
             message_id: None,
         };
         self.mails.insert(id, mail);
@@ -143,7 +143,7 @@ impl Ledger {
 
     /// Which failures the sender gets DSNs of. `Nothing` needs SPF fail or softfail; `Once` needs an SPF result other
     /// than pass.
-    fn telling(&self, record: &MessageRecord) -> Result<Telling, Broken> {
+    fn reporting(&self, record: &MessageRecord) -> Result<Reporting, Broken> {
         let has = |notify: Notify| {
             let mut recipients = record.envelope.recipients.iter();
             recipients.any(|recipient: &Recipient| recipient.notify == notify)
@@ -155,17 +155,17 @@ impl Ledger {
             check(open, Rule::I4, || {
                 format!("{} is told of once: {fields}", record.id)
             })?;
-            return Ok(Telling::Once);
+            return Ok(Reporting::Once);
         }
         if is_dsn || !has(Notify::Never) {
-            return Ok(Telling::All);
+            return Ok(Reporting::All);
         }
         let fields = String::from_utf8_lossy(&record.fields);
         let disowned = fields.contains("\tspf=fail\r\n") || fields.contains("\tspf=softfail\r\n");
         check(disowned, Rule::I4, || {
             format!("{} has been silenced: {fields}", record.id)
         })?;
-        Ok(Telling::Nothing)
+        Ok(Reporting::Nothing)
     }
 
     fn match_message(

@@ -2,7 +2,7 @@
 
 use chopar::queue_id::QueueId;
 
-use super::{About, Ledger, Mail, Offer, Telling};
+use super::{About, Ledger, Mail, Offer, Reporting};
 use crate::messages::Said;
 use crate::rule::{Broken, Rule, check};
 
@@ -28,7 +28,7 @@ impl Ledger {
                 let untold = addressee.discarded || self.is_without_sender(mail);
                 let settled = addressee.copies > 0
                     || untold && addressee.closed
-                    || mail.telling == Telling::Once
+                    || mail.reporting == Reporting::Once
                         && addressee.closed
                         && self.dsns(id).next().is_some()
                     || self.is_bounced(id, &addressee.address);
