@@ -90,8 +90,8 @@ impl Mail {
         self.written |= standing.written && matches!(self.answer, 0 | 250);
         let is_open = standing.written && !standing.recorded;
         self.excused_copies += usize::from(is_open && self.copies(arrived) > 0);
-        // A DSN on the disk without the record of the failure that it reports is made once more. It is also a message of
-        // its own, and may be duplicated like any other.
+        // A DSN on the disk without the record of the failure that it reports is made once more. It is also a message
+        // of its own, and may be duplicated like any other.
         let dsns = spool::dsns(spool, SENDER);
         let is_made_again = is_open && dsns.written;
         let is_sent_again = self.dsns(arrived) > 0 && !dsns.recorded;

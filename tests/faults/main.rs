@@ -1,4 +1,5 @@
-//! Faults at every system call: kill -9, EIO, ENOSPC and others at the Nth call of a kind, in the binary that users run.
+//! Faults at every system call: kill -9, EIO, ENOSPC and others at the Nth call of a kind, in the binary that users
+//! run.
 //!
 //! A scene is run once under strace, which counts the calls of each thread; then once for each call and fault, which
 //! strace injects there. strace follows one thread, so that the Nth call is that thread's Nth. Then a separate reader

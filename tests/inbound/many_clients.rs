@@ -1,4 +1,5 @@
-//! A relay with many clients: attackers, an honest client of port 25, and a user. Name servers and next hops never answer.
+//! A relay with many clients: attackers, an honest client of port 25, and a user. Name servers and next hops never
+//! answer.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

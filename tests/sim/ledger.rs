@@ -25,12 +25,13 @@ pub(crate) struct Ledger {
     /// By marker.
     messages: BTreeMap<String, Offer>,
     mails: BTreeMap<QueueId, Mail>,
-    /// Copies that a delivery session delivered and whose result is not durable yet: message and index of the recipient.
+    /// Copies that a delivery session delivered and whose result is not durable yet: message and index of the
+    /// recipient.
     sessions: HashMap<ConnId, Vec<(QueueId, usize)>>,
     /// Messages with damaged records. Only I2 applies to them.
     disturbed: BTreeSet<QueueId>,
-    /// Messages that an operator removed, or whose removal is on its way to the disk. Nobody is owed a delivery or a DSN
-    /// for them.
+    /// Messages that an operator removed, or whose removal is on its way to the disk. Nobody is owed a delivery or a
+    /// DSN for them.
     removed: BTreeSet<QueueId>,
     /// Kills and power losses of the relay.
     kills: usize,

@@ -43,8 +43,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Each recipient of a message in the drop folder got it or was reported. The relay may have queued it once for each
-    /// start.
+    /// Each recipient of a message in the drop folder got it or was reported. The relay may have queued it once for
+    /// each start.
     fn settled_local(&self, marker: &str, offer: &Offer) -> Result<(), Broken> {
         for address in &offer.message.recipients {
             let is_for = |mail: &Mail| mail.recipients.iter().any(|one| one.address == *address);
