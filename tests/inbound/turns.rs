@@ -195,7 +195,7 @@ fn no_header_costs_a_turn_more_than_its_budget() {
         let mut world = world("");
         world.say_at("_dmarc.author.example", "v=DMARC1; p=none");
         let reply = world.bring("x@author.example", &["ann@us.example"], &message);
-        // A message that cannot be attributed is refused at once.
+        // A message whose author cannot be determined is refused at once.
         let is_answered = ["250 ", "550 ", "554 "]
             .iter()
             .any(|code| reply.starts_with(code));

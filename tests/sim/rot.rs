@@ -124,7 +124,7 @@ impl Rotten {
         self.records_hit().map(|record| record.id).collect()
     }
 
-    /// Whether recovery must notice: a damaged header of a message is followed by undamaged data.
+    /// Whether recovery must notice: a message with a damaged header is not at the end of its segment.
     pub(crate) fn must_be_told(&self) -> bool {
         self.records_hit().any(|record| {
             let end = record.range.end;
