@@ -1,7 +1,11 @@
-//! The commands as a person or a script calls them: each on a configuration folder of its own, with standard input from
-//! a pipe.
+//! The commands as a person or a script calls them: each with a configuration folder of its own, and with standard
+//! input from a pipe.
 
-use std::fs::Permissions;
+#[path = "commands/check.rs"]
+mod check;
+#[path = "commands/passwords.rs"]
+mod passwords;
+
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
@@ -12,10 +16,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// How long one command may take on a slow machine.
+/// Time limit for one command on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs `chopar -C FOLDER WORDS` with this standard input, and gives its exit code and what it wrote.
+/// Runs `chopar -C FOLDER WORDS` with this standard input; returns its exit code and its output.
 fn chopar(folder: &Path, words: &[&str], input: &str) -> (i32, String, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_chopar"))
         .arg("-C")
@@ -27,7 +31,7 @@ fn chopar(folder: &Path, words: &[&str], input: &str) -> (i32, String, String) {
         .spawn()
         .expect("chopar runs");
     let mut pipe = child.stdin.take().expect("a pipe");
-    // It may have ended without reading.
+    // It may have exited without reading.
     let _ = pipe.write_all(input.as_bytes());
     drop(pipe);
     let started = Instant::now();
@@ -47,7 +51,7 @@ fn chopar(folder: &Path, words: &[&str], input: &str) -> (i32, String, String) {
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
 }
 
-/// A folder that serves `example.com`, with its sockets where nobody listens.
+/// A folder with the local domain `example.com`, whose sockets nothing listens on.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let toml = format!(
@@ -66,7 +70,7 @@ fn folder() -> TempDir {
 }
 
 #[test]
-fn alias_resolve_says_what_the_daemon_does_with_names_of_the_host() {
+fn alias_resolve_shows_what_the_daemon_does_with_names_of_the_host() {
     let folder = folder();
     let path = folder.path();
     let settings = "hostname = \"mail.example.com\"\nadmin = \"me@home.example\"\n";
@@ -84,7 +88,7 @@ fn alias_resolve_says_what_the_daemon_does_with_names_of_the_host() {
         assert!(text.ends_with(to_admin), "{text}");
         assert!(!text.contains("programs"), "{text}");
     }
-    // Only programs of this machine mean it by that name.
+    // Only local programs may use these names for this host.
     for address in ["root@localhost", "root", "root@[127.0.0.1]"] {
         let (code, text) = resolve(address);
         assert_eq!(code, 0, "{text}");
@@ -93,7 +97,7 @@ fn alias_resolve_says_what_the_daemon_does_with_names_of_the_host() {
     }
     let (code, text) = resolve("root@mail.example.com");
     assert_eq!((code, text.ends_with(to_admin)), (0, true), "{text}");
-    // An account without an alias is nobody to other hosts.
+    // Other hosts cannot send to an account without an alias.
     let (code, text) = resolve("nobody@example.com");
     assert_eq!(code, 67, "{text}");
     let (others, programs) = text
@@ -110,72 +114,7 @@ fn alias_resolve_says_what_the_daemon_does_with_names_of_the_host() {
 }
 
 #[test]
-fn a_password_that_others_guess_is_refused_unless_that_is_said() {
-    let folder = folder();
-    let path = folder.path();
-    let users = path.join("domains/example.com/users");
-    let add = ["user", "add", "app@example.com"];
-    for (password, why) in [
-        ("", "found nothing"),
-        ("short", "has 5 characters"),
-        ("password1", "that many have"),
-        ("example.com", "own address"),
-        ("12345678", "a row"),
-    ] {
-        let (code, _, error) = chopar(path, &add, &format!("{password}\n"));
-        assert_eq!(code, 65, "{password}: {error}");
-        assert!(error.contains(why), "{password}: {error}");
-        assert!(!users.exists(), "{password}");
-    }
-    let (code, _, error) = chopar(
-        path,
-        &["user", "add", "--weak", "app@example.com"],
-        "short\n",
-    );
-    assert_eq!(code, 0, "{error}");
-    let (code, _, error) = chopar(path, &["user", "passwd", "app@example.com"], "secret\n");
-    assert_eq!(code, 65, "{error}");
-    assert!(error.contains("nothing was changed"), "{error}");
-    let verify = ["user", "verify", "app@example.com"];
-    assert_eq!(chopar(path, &verify, "short\n").0, 0);
-    let empty = ["user", "passwd", "--weak", "app@example.com"];
-    assert_eq!(chopar(path, &empty, "\n").0, 65);
-    assert_eq!(
-        chopar(
-            path,
-            &["user", "passwd", "--weak", "app@example.com"],
-            "secret\n"
-        )
-        .0,
-        0
-    );
-    assert_eq!(chopar(path, &verify, "secret\n").0, 0);
-}
-
-#[test]
-fn a_script_without_a_password_is_told_how_to_give_one() {
-    let folder = folder();
-    let path = folder.path();
-    let given = |words: &[&str]| {
-        let (code, output, error) = chopar(path, words, "");
-        assert_eq!((code, output.as_str()), (65, ""), "{error}");
-        let (_, line) = error.split_once("first line: ").expect("an example");
-        let line = line.replace("sudo chopar", "\"$0\" -C \"$1\"");
-        let ended = Command::new("sh")
-            .args(["-c", line.trim(), env!("CARGO_BIN_EXE_chopar")])
-            .arg(path)
-            .env("PASSWORD", "four words it takes")
-            .output()
-            .expect("a shell");
-        assert!(ended.status.success(), "{line}: {ended:?}");
-    };
-    given(&["user", "add", "app@example.com"]);
-    given(&["user", "passwd", "app@example.com"]);
-    given(&["user", "verify", "app@example.com"]);
-}
-
-#[test]
-fn what_changes_the_configuration_says_so_in_one_line_and_when_it_is_read() {
+fn a_change_of_the_configuration_is_reported_in_one_line_with_the_time_when_it_takes_effect() {
     let folder = folder();
     let path = folder.path();
     let later = "; no daemon runs; it will read this at its next start\n";
@@ -223,7 +162,7 @@ fn what_changes_the_configuration_says_so_in_one_line_and_when_it_is_read() {
         assert_eq!((code, error.as_str()), (0, ""), "{words:?}");
         assert_eq!(output, format!("{said}{later}"), "{words:?}");
     }
-    // Where standard output is for a zone file.
+    // The standard output of these is for a zone file.
     let keygen = ["dkim", "keygen", "--selector", "s1", "example.com"];
     let (code, record, said) = chopar(path, &keygen, "");
     assert_eq!(code, 0, "{said}");
@@ -232,35 +171,6 @@ fn what_changes_the_configuration_says_so_in_one_line_and_when_it_is_read() {
         said.contains("dkim/s1.pem; publish") && said.contains("chopar reload"),
         "{said}"
     );
-}
-
-#[test]
-fn a_password_comes_by_a_pipe() {
-    let folder = folder();
-    let path = folder.path();
-    let add = [
-        "user",
-        "add",
-        "app@example.com",
-        "--send-as",
-        "*@example.com",
-    ];
-    let (code, _, error) = chopar(path, &add, "correct horse\n");
-    assert_eq!(code, 0, "{error}");
-    let verify = ["user", "verify", "app@example.com"];
-    assert_eq!(chopar(path, &verify, "correct horse\n").0, 0);
-    assert_eq!(chopar(path, &verify, "wrong\n").0, 77);
-    assert_eq!(
-        chopar(path, &["user", "verify", "nobody@example.com"], "x\n").0,
-        67
-    );
-    let (code, list, _) = chopar(path, &["user", "list", "--json"], "");
-    assert_eq!(code, 0);
-    assert!(
-        list.contains("app@example.com") && list.contains("*@example.com"),
-        "{list}"
-    );
-    assert_eq!(chopar(path, &["check"], "").0, 0);
 }
 
 #[test]
@@ -300,7 +210,7 @@ fn aliases_are_changed_in_place_and_explained() {
     let listed = ok(&["alias", "list", "--json", "example.com"]);
     let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
     assert_eq!(listed[1]["targets"][0], "ann");
-    // What could not be read is not written.
+    // A file that could not be read is not written.
     let before = std::fs::read_to_string(&file).expect("the file");
     for (words, code) in [
         (
@@ -323,12 +233,12 @@ fn aliases_are_changed_in_place_and_explained() {
         assert_eq!(chopar(path, &words, "").0, code, "{words:?}");
     }
     assert_eq!(std::fs::read_to_string(&file).expect("the file"), before);
-    // A circle is not made.
+    // A command refuses to create an alias loop.
     ok(&["alias", "add", "a@example.com", "b"]);
     let (code, _, error) = chopar(path, &["alias", "add", "b@example.com", "a"], "");
     assert_eq!(code, 65);
     assert_eq!(error.matches("leads back to itself").count(), 1, "{error}");
-    // Nobody has the file that is not written.
+    // The error names no file, since none was written.
     assert!(!error.contains("aliases:"), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
     let (code, _, error) = chopar(path, &["alias", "resolve", "a@example.com"], "");
@@ -359,7 +269,7 @@ fn a_message_is_signed_through_a_pipe() {
     let (code, signed, error) = chopar(path, &["dkim", "sign"], message);
     assert_eq!(code, 0, "{error}");
     assert!(signed.starts_with("DKIM-Signature:"), "{signed}");
-    // No name server answers there: the key is not to be had, and nothing passes.
+    // No name server answers there: the key cannot be fetched, and no signature passes.
     let verify = ["dkim", "verify", "--dns", "127.0.0.1:1"];
     let (code, verdict, _) = chopar(path, &verify, &signed);
     assert_eq!(code, 75, "{verdict}");
@@ -367,123 +277,12 @@ fn a_message_is_signed_through_a_pipe() {
 }
 
 #[test]
-fn sendmail_without_a_daemon_or_a_spool_says_so() {
+fn sendmail_reports_a_missing_daemon_and_spool() {
     let folder = folder();
     let words = ["sendmail", "-i", "someone@example.net"];
     let (code, _, error) = chopar(folder.path(), &words, "Subject: x\n\nhello\n");
     assert_eq!(code, 75, "{error}");
     assert!(!error.is_empty());
-}
-
-/// Makes a pair for this name in `tls/a` that is good until the end of a year.
-fn write_pair(
-    folder: &Path,
-    name: &str,
-    until: i32,
-    algorithm: &'static rcgen::SignatureAlgorithm,
-) {
-    let key = rcgen::KeyPair::generate_for(algorithm).expect("a key");
-    let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("parameters");
-    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-    params.not_after = rcgen::date_time_ymd(until, 12, 31);
-    let chain = params.self_signed(&key).expect("a certificate").pem();
-    let tls = folder.join("tls/a");
-    std::fs::create_dir_all(&tls).expect("a folder");
-    std::fs::write(tls.join("fullchain.pem"), chain).expect("a file");
-    let path = tls.join("privkey.pem");
-    std::fs::write(&path, key.serialize_pem()).expect("a file");
-    std::fs::set_permissions(&path, Permissions::from_mode(0o640)).expect("a mode");
-}
-
-/// What openssl makes of these words, run in a folder.
-fn openssl(folder: &Path, words: &str) {
-    let made = Command::new("openssl")
-        .args(words.split(' '))
-        .current_dir(folder)
-        .output()
-        .expect("openssl runs");
-    assert!(made.status.success(), "openssl {words}: {made:?}");
-}
-
-#[test]
-fn check_names_what_is_wrong_and_its_mend() {
-    let place = folder();
-    let folder = place.path();
-    let judge = |code: i32, expected: &[&str]| {
-        let (found, output, errors) = chopar(folder, &["check"], "");
-        assert_eq!(found, code, "{errors}");
-        for text in expected {
-            assert!(errors.contains(text), "expected {text}: {errors}");
-        }
-        assert_eq!(code == 0, output.starts_with("ok: "), "{output}");
-    };
-    let good = || {
-        write_pair(
-            folder,
-            "mail.example.com",
-            2050,
-            &rcgen::PKCS_ECDSA_P256_SHA256,
-        )
-    };
-    judge(
-        0,
-        &["there is no DKIM key", "chopar dkim keygen example.com"],
-    );
-    good();
-    judge(0, &[]);
-    // The key of the daemon is nobody else's.
-    let key = folder.join("tls/a/privkey.pem");
-    std::fs::set_permissions(&key, Permissions::from_mode(0o644)).expect("a mode");
-    judge(0, &["tls/a/privkey.pem", "chmod o-r"]);
-    // The daemon cannot serve these.
-    good();
-    std::fs::write(folder.join("tls/a/fullchain.pem"), "").expect("a file");
-    judge(
-        78,
-        &["tls/a/fullchain.pem", "there is no certificate in it"],
-    );
-    good();
-    openssl(
-        folder,
-        "ec -in tls/a/privkey.pem -aes128 -passout pass:x -out tls/a/privkey.pem",
-    );
-    judge(
-        78,
-        &[
-            "tls/a/privkey.pem",
-            "the key has a passphrase",
-            "openssl pkey",
-        ],
-    );
-    for kind in ["ec -pkeyopt ec_paramgen_curve:P-521", "rsa:1024"] {
-        openssl(
-            folder,
-            &format!(
-                "req -x509 -newkey {kind} -nodes -keyout tls/a/privkey.pem -out tls/a/fullchain.pem -days 90 \
-                 -subj /CN=mail.example.com -addext subjectAltName=DNS:mail.example.com"
-            ),
-        );
-        judge(
-            78,
-            &["tls/a/privkey.pem", "the key cannot be used", "P-256"],
-        );
-    }
-    // It can serve these, and clients may not like them.
-    write_pair(folder, "other.example", 2050, &rcgen::PKCS_ED25519);
-    judge(0, &["no certificate is for mail.example.com"]);
-    write_pair(
-        folder,
-        "mail.example.com",
-        2021,
-        &rcgen::PKCS_ECDSA_P384_SHA384,
-    );
-    judge(0, &["tls/a/fullchain.pem", "the certificate ended at"]);
-    good();
-    std::fs::create_dir_all(folder.join("hooks")).expect("a folder");
-    let hook = folder.join("hooks/post-data");
-    std::fs::write(&hook, "#!/bin/sh\n").expect("a file");
-    std::fs::set_permissions(&hook, Permissions::from_mode(0o644)).expect("a mode");
-    judge(78, &["hooks/post-data", "chmod a+rx"]);
 }
 
 #[test]
@@ -509,13 +308,11 @@ fn errors_are_one_sentence_and_an_exit_code() {
     assert!(said.contains("chopar.toml:1:12"), "{said}");
 }
 
-/// Whoever calls them with whatever mask, and in whichever group the folder is: the daemon's account can read it all.
+/// With any umask, and with any group of the folder, the daemon's account can read all files that commands write.
 #[test]
-fn what_commands_write_is_readable_for_the_daemon_under_any_mask() {
-    use std::os::unix::fs::PermissionsExt as _;
-
+fn files_that_commands_write_are_readable_for_the_daemon_with_any_umask() {
     if !rustix::process::geteuid().is_root() {
-        return; // what root writes for another account is the point
+        return; // only root writes files for another account
     }
     for mask in ["022", "027", "077", "000"] {
         let place = tempfile::tempdir().expect("a folder");
@@ -565,7 +362,7 @@ fn what_commands_write_is_readable_for_the_daemon_under_any_mask() {
     }
 }
 
-/// The signal that ends a command whose standard output nobody reads, and what it says.
+/// The signal that ends a command whose standard output is closed, and its error output.
 fn into_a_closed_pipe(folder: &Path, words: &[&str]) -> (Option<i32>, String) {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
@@ -583,7 +380,7 @@ fn into_a_closed_pipe(folder: &Path, words: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn nobody_who_reads_is_no_error_to_be_told_of() {
+fn a_closed_output_is_not_reported_as_an_error() {
     let folder = folder();
     let path = folder.path();
     let sigpipe = rustix::process::Signal::PIPE.as_raw();
@@ -598,7 +395,7 @@ fn nobody_who_reads_is_no_error_to_be_told_of() {
         let ended = into_a_closed_pipe(path, words);
         assert_eq!(ended, (Some(sigpipe), String::new()), "{words:?}");
     }
-    // Nor is it one that nobody hears an error.
+    // Neither is a closed standard error.
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     let status = Command::new(env!("CARGO_BIN_EXE_chopar"))
@@ -610,7 +407,7 @@ fn nobody_who_reads_is_no_error_to_be_told_of() {
 }
 
 #[test]
-fn a_word_that_is_none_is_answered_with_those_that_are_near() {
+fn an_unknown_word_is_answered_with_similar_ones() {
     let folder = folder();
     for (words, meant) in [
         (&["quue"][..], "`queue`"),
@@ -634,7 +431,7 @@ fn a_word_that_is_none_is_answered_with_those_that_are_near() {
 }
 
 #[test]
-fn a_command_line_that_is_not_one_is_answered_with_one_that_is() {
+fn an_invalid_command_line_is_answered_with_a_valid_one() {
     let folder = folder();
     for (words, said) in [
         (
@@ -661,7 +458,7 @@ fn a_command_line_that_is_not_one_is_answered_with_one_that_is() {
 }
 
 #[test]
-fn a_byte_order_mark_hides_no_name() {
+fn a_byte_order_mark_does_not_hide_the_first_name() {
     let folder = folder();
     let at = |name: &str| folder.path().join("domains/example.com").join(name);
     let (code, _, error) = chopar(
@@ -687,7 +484,7 @@ fn a_byte_order_mark_hides_no_name() {
 }
 
 #[test]
-fn a_verdict_that_waits_for_the_dns_is_75() {
+fn a_temporary_dns_failure_exits_with_75() {
     let folder = folder();
     let says = |words: &[&str], input: &str| chopar(folder.path(), words, input);
     let keygen = ["dkim", "keygen", "example.com", "--selector", "s1"];
@@ -695,7 +492,7 @@ fn a_verdict_that_waits_for_the_dns_is_75() {
     let message = "From: ann@example.com\r\nSubject: x\r\n\r\nhi\r\n";
     let (code, signed, error) = says(&["dkim", "sign"], message);
     assert_eq!(code, 0, "{error}");
-    // A port that answers with an error at once.
+    // A port that refuses connections at once.
     let closed = {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
         socket.local_addr().expect("an address").to_string()
@@ -712,7 +509,7 @@ fn a_verdict_that_waits_for_the_dns_is_75() {
 }
 
 #[test]
-fn json_is_one_document_whatever_is_listed() {
+fn json_output_is_one_document_for_every_list() {
     let folder = folder();
     let path = folder.path();
     let keygen = [

@@ -1,6 +1,6 @@
-//! The inputs in the fuzzers' corpora, and thousands of variants of them, against the promises of `tests/fuzz/src`.
+//! The inputs in the fuzzers' corpora, and thousands of variants of them, against the properties of `tests/fuzz/src`.
 //!
-//! A variant depends only on its number, so a failure repeats at the next run.
+//! A variant depends only on its number, so a failure repeats in the next run.
 
 #[path = "fuzz/src/lib.rs"]
 pub mod targets;
@@ -15,7 +15,7 @@ use targets::{TARGETS, Target};
 
 /// Variants of each file.
 const VARIANTS: u64 = 400;
-/// What more than one of the grammars gives a meaning to.
+/// Tokens that have a meaning in several grammars.
 const TOKENS: &[&[u8]] = &[
     b"\r\n",
     b"\r",
@@ -71,7 +71,7 @@ fn corpus(target: &str) -> Seeds {
     seeds
 }
 
-/// Holds `bytes` to the promise of a target; says what they were where it is broken.
+/// Checks the property of a target for `bytes`; panics with the input if it is violated.
 fn hold(name: &str, target: Target, seed: &str, bytes: &[u8]) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target(bytes))) {
         eprintln!("{name}, made of {seed}: b\"{}\"", bytes.escape_ascii());
@@ -80,7 +80,7 @@ fn hold(name: &str, target: Target, seed: &str, bytes: &[u8]) {
 }
 
 #[test]
-fn every_promise_holds_for_the_corpora() {
+fn every_property_holds_for_the_corpora() {
     for (name, target) in TARGETS {
         hold(name, *target, "nothing", b"");
         for (seed, bytes) in corpus(name) {
@@ -89,9 +89,9 @@ fn every_promise_holds_for_the_corpora() {
     }
 }
 
-/// A corpus whose steps mean something else one day would still break no promise.
+/// If the steps of the corpus changed their meaning, it might no longer reach these events.
 #[test]
-fn the_events_of_the_corpus_have_mail_taken_sent_deferred_and_returned() {
+fn the_corpus_of_events_has_mail_accepted_sent_deferred_and_returned() {
     let all: Vec<_> = corpus("events")
         .iter()
         .map(|(_, bytes)| targets::counted(bytes))
@@ -109,7 +109,7 @@ fn the_events_of_the_corpus_have_mail_taken_sent_deferred_and_returned() {
 }
 
 #[test]
-fn every_promise_holds_for_variants_of_the_corpora() {
+fn every_property_holds_for_variants_of_the_corpora() {
     for (name, target) in TARGETS {
         let seeds = corpus(name);
         let mut chance = SeededEntropy::new(1);
@@ -125,7 +125,7 @@ fn every_promise_holds_for_variants_of_the_corpora() {
     }
 }
 
-/// One step away: bits, a byte, a token, a part taken out or repeated, or a part of another seed.
+/// Applies one change: bits, a byte, a token, a part removed or repeated, or a part of another seed.
 fn alter(bytes: &mut Vec<u8>, seeds: &Seeds, chance: &mut SeededEntropy) {
     let at = below(bytes.len() + 1, chance);
     let end = (at + below(16, chance)).min(bytes.len());

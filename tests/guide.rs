@@ -33,12 +33,12 @@ fn has_function(text: &str, name: &str) -> bool {
         })
 }
 
-/// What stands in backquotes, in order.
+/// The texts in backquotes, in order.
 fn quoted(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2)
 }
 
-/// The mistakes of a text that names files, and behind a file `functions()` that are in it.
+/// The errors of a text that names files, each followed by the `functions()` that it contains.
 fn mistakes(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for line in text.lines() {
@@ -91,7 +91,7 @@ fn readme_names_the_package_of_this_version() {
     assert!(read("README.md").contains(&package), "{package}");
 }
 
-/// The states that a diagram names: words that begin with a capital letter and go on with a small one.
+/// The states in a diagram: words that begin with a capital letter followed by a small one.
 fn states_of_diagram(path: &str) -> BTreeSet<String> {
     let doc = module_doc(&read(path));
     let diagram = doc.split("```").nth(1).expect("a diagram").to_owned();
@@ -151,7 +151,7 @@ fn a_name_that_is_gone_is_found() {
 }
 
 #[test]
-fn what_is_asked_most_is_one_step_from_readme() {
+fn the_guide_with_frequent_questions_is_linked_from_readme() {
     assert!(
         read("README.md").contains("(src/lib.rs)"),
         "README links to the guide"
@@ -223,7 +223,7 @@ mod standards {
         is_head.then(|| &rest[..end])
     }
 
-    /// What the doc comments of a file say that their functions decide.
+    /// The sections that the doc comments of a file attribute to their functions.
     fn decided(path: &str, text: &str) -> Decided {
         let mut found = Decided::new();
         let mut open: Vec<String> = Vec::new();
@@ -269,7 +269,7 @@ mod standards {
     }
 
     #[test]
-    fn the_index_covers_what_a_mail_relay_is_made_of() {
+    fn the_index_covers_the_standards_of_a_mail_relay() {
         let mut rows = BTreeMap::new();
         for (section, _, _) in index() {
             let standard = section.split_once(" section ").expect("a section").0;

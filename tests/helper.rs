@@ -1,4 +1,5 @@
-//! The helper as a process: what it does for the holder of its control socket, and what it refuses.
+//! The helper as a process: the requests that it serves for the holder of its control socket, and those that it
+//! refuses.
 
 use std::fs::{self, File, Permissions};
 use std::io::{IoSlice, Read as _, Write as _};
@@ -112,14 +113,14 @@ impl Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        // One that has ended cannot be killed.
+        // A process that has ended cannot be killed.
         drop(self.process.kill());
         drop(self.process.wait());
     }
 }
 
 #[test]
-fn a_hook_sees_message_and_facts_and_its_verdict_comes_back() {
+fn a_hook_gets_message_and_facts_and_its_verdict_is_returned() {
     let helper = Helper::start();
     helper.write_hook(
         "set -e; read -r first; printf 'X-First: %s\\nX-From: %s\\nX-Home: %s\\n' \"$first\" \"$MAIL_FROM\" \"$PWD\"",
@@ -159,7 +160,7 @@ fn a_hook_sees_message_and_facts_and_its_verdict_comes_back() {
 }
 
 #[test]
-fn what_the_configuration_does_not_name_is_not_done() {
+fn a_target_outside_the_configuration_is_refused() {
     let helper = Helper::start();
     let mark = helper.folder.path().join("mark");
     let maildir = format!("maildir:{}", helper.folder.path().join("box").display());
@@ -171,7 +172,7 @@ fn what_the_configuration_does_not_name_is_not_done() {
         drop(stream.write_all(message));
         let mut heard = String::new();
         if target.is_empty() {
-            break; // an empty word is the end of the control socket
+            break; // an empty word means the end of the control socket
         }
         let _ = stream.read_to_string(&mut heard);
         assert!(
@@ -184,7 +185,7 @@ fn what_the_configuration_does_not_name_is_not_done() {
 }
 
 #[test]
-fn it_ends_with_its_control_socket_and_not_by_a_signal_and_waits_for_what_runs() {
+fn it_ends_with_its_control_socket_and_not_by_a_signal_and_waits_for_running_programs() {
     let mut helper = Helper::start();
     helper.write_hook("cat >/dev/null; sleep 0.5; touch \"$PWD/mark\"");
     assert!(matches!(
@@ -201,13 +202,14 @@ fn it_ends_with_its_control_socket_and_not_by_a_signal_and_waits_for_what_runs()
 }
 
 #[test]
-fn an_idle_helper_has_less_than_a_mebibyte_of_its_own() {
+fn an_idle_helper_uses_less_than_a_mebibyte_of_its_own() {
     let helper = Helper::start();
     helper.write_hook("exit 0");
     helper.ask(&[], b"A: b\r\n");
     let statm = format!("/proc/{}/statm", helper.process.id());
     let statm = fs::read_to_string(statm).expect("memory");
-    // Pages: all that is mapped, those in memory, and those of them that are of files, which it shares with the relay.
+    // In pages: all mapped memory, resident memory, and the part of it that belongs to files, which it shares with the
+    // relay.
     let pages: Vec<usize> = statm
         .split(' ')
         .map_while(|word| word.parse().ok())
@@ -221,7 +223,7 @@ fn an_idle_helper_has_less_than_a_mebibyte_of_its_own() {
 }
 
 #[test]
-fn nobody_else_can_start_it() {
+fn only_the_daemon_can_start_it() {
     let output = Command::new(env!("CARGO_BIN_EXE_chopar"))
         .arg("helper")
         .arg(Path::new("/"))

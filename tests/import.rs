@@ -1,5 +1,5 @@
-//! `chopar import` on the configuration that Debian's packages bring, and on examples whose reports are files beside
-//! them.
+//! `chopar import` with the configuration of Debian's packages, and with examples whose expected reports are files
+//! beside them.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -35,7 +35,7 @@ impl Place {
         self.0.path().join(name)
     }
 
-    /// Imports; gives what was said.
+    /// Imports a configuration; returns the output.
     fn import(&self, words: &[&str]) -> String {
         let into = self.at("new");
         let into = into.to_str().expect("UTF-8");
@@ -44,7 +44,8 @@ impl Place {
         output
     }
 
-    /// What `check` says of what was imported, on a machine that has the ports and folders free, and the programs.
+    /// The result of `check` for an imported configuration, on a machine with free ports and folders, and with the
+    /// programs.
     fn check(&self) -> (i32, String, String) {
         let path = self.at("new/chopar.toml");
         let text = fs::read_to_string(&path).expect("a file");
@@ -82,8 +83,8 @@ fn data(name: &str) -> String {
     path.join(name).to_str().expect("UTF-8").to_owned()
 }
 
-/// Each line of an example is in its report, as the file beside it says. After a change of wording,
-/// CHOPAR_REPORTS=write writes these files anew.
+/// The report lists each line of an example, as in the file beside it. After a change of wording, CHOPAR_REPORTS=write
+/// writes these files anew.
 #[track_caller]
 fn assert_reported(place: &Place, name: &str) {
     let report = fs::read_to_string(place.at("new/import.report")).expect("a report");
@@ -95,7 +96,7 @@ fn assert_reported(place: &Place, name: &str) {
 }
 
 #[test]
-fn the_example_of_chasquid_becomes_a_configuration_in_order_with_each_line_accounted_for() {
+fn the_example_of_chasquid_becomes_a_valid_configuration_with_every_line_reported() {
     let place = Place::new();
     let said = place.import(&["chasquid", &data("chasquid")]);
     assert_reported(&place, "chasquid.report");
@@ -119,11 +120,11 @@ fn the_example_of_chasquid_becomes_a_configuration_in_order_with_each_line_accou
 }
 
 #[test]
-fn the_example_of_postfix_becomes_a_configuration_in_order_with_each_line_accounted_for() {
+fn the_example_of_postfix_becomes_a_valid_configuration_with_every_line_reported() {
     let place = Place::new();
     place.import(&["postfix", &data("root/etc/postfix")]);
     assert_reported(&place, "postfix.report");
-    // Each line that sets something is named.
+    // Each line with a setting is named.
     let main = fs::read_to_string(data("root/etc/postfix/main.cf")).expect("a file");
     let report = fs::read_to_string(place.at("new/import.report")).expect("a report");
     for (number, line) in (1..).zip(main.lines()) {
@@ -143,7 +144,7 @@ fn the_example_of_postfix_becomes_a_configuration_in_order_with_each_line_accoun
 }
 
 #[test]
-fn what_is_written_is_read_by_the_daemon_and_by_nobody_else() {
+fn only_the_daemon_can_read_the_written_files() {
     let place = Place::new();
     place.import(&["postfix", &data("root/etc/postfix")]);
     for (path, mode) in [
@@ -162,7 +163,7 @@ fn what_is_written_is_read_by_the_daemon_and_by_nobody_else() {
 }
 
 #[test]
-fn who_may_not_relay_there_may_not_here_and_files_of_this_machine_are_not_another_ones() {
+fn an_import_grants_no_new_relay_permission_and_uses_no_files_of_this_machine_for_another() {
     let place = Place::new();
     let folder = place.at("copied");
     fs::create_dir(&folder).expect("a folder");
@@ -229,7 +230,7 @@ fn the_configuration_that_debian_gives_chasquid_is_understood() {
     );
     let (code, said, errors) = place.check();
     assert_eq!(code, 0, "{said}{errors}");
-    // With every setting that it shows as a comment.
+    // With all settings that it shows as comments.
     let copy = place.at("taken");
     fs::create_dir(&copy).expect("a folder");
     let text = fs::read_to_string(folder.join("chasquid.conf")).expect("a file");
@@ -262,7 +263,7 @@ fn the_configuration_that_debian_gives_postfix_and_opendkim_is_understood() {
     let place = Place::new();
     let folder = place.at("etc/postfix");
     fs::create_dir_all(&folder).expect("a folder");
-    // As the package's own script puts it together.
+    // As the package's own script creates it.
     let main =
         fs::read_to_string("/usr/share/postfix/main.cf.debian").expect("the package postfix");
     let set = "myhostname = vps.example.com\nalias_maps = hash:/etc/aliases\nmyorigin = /etc/mailname\n\
@@ -288,7 +289,7 @@ fn the_configuration_that_debian_gives_postfix_and_opendkim_is_understood() {
         "{said}"
     );
 
-    // The long list of the package, and the machine's own.
+    // The long list of the package, and the machine's own file.
     for main in [
         "/usr/share/postfix/main.cf.dist",
         "/usr/share/postfix/main.cf.tls",

@@ -1,6 +1,8 @@
-//! `chopar init` as on a new machine: into a folder of the user's, and as root on a whole system, which is a temporary
-//! overlay over this one.
+//! `chopar init` on a new machine: for a user's folder, and as root for a whole system, which is a temporary overlay
+//! over this one.
 
+#[path = "init/host.rs"]
+mod host;
 mod machine;
 #[path = "machine/script.rs"]
 mod script;
@@ -24,7 +26,7 @@ fn chopar(folder: &Path, words: &[&str]) -> Ended {
     end(Command::new(CHOPAR).arg("-C").arg(folder).args(words), "")
 }
 
-/// With `umask` as the caller's.
+/// Runs `chopar` with `umask` as the caller's.
 fn chopar_under(umask: &str, folder: &Path, words: &[&str]) -> Ended {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\""), CHOPAR]);
@@ -58,14 +60,14 @@ fn tree(folder: &Path) -> BTreeMap<PathBuf, (u32, u32, u32, i64, Vec<u8>)> {
     found
 }
 
-/// The password that was shown.
+/// The password in the output.
 fn password(output: &str) -> &str {
     let (_, rest) = output.split_once("The password of ").expect("a password");
     rest.lines().nth(1).expect("a line").trim()
 }
 
 #[test]
-fn a_folder_is_ready_after_one_command_under_every_mask_and_the_next_changes_nothing() {
+fn a_folder_is_ready_after_one_command_with_any_umask_and_the_next_changes_nothing() {
     let place = place();
     let mut modes = Vec::new();
     for umask in ["022", "077", "000"] {
@@ -121,7 +123,7 @@ fn a_folder_is_ready_after_one_command_under_every_mask_and_the_next_changes_not
 }
 
 #[test]
-fn a_dry_run_shows_the_steps_and_makes_nothing() {
+fn a_dry_run_shows_the_steps_and_changes_nothing() {
     let place = place();
     let folder = place.path().join("etc");
     let output = ok(chopar(
@@ -143,7 +145,7 @@ fn a_dry_run_shows_the_steps_and_makes_nothing() {
 }
 
 #[test]
-fn who_reads_the_mail_is_asked_for_and_can_be_said_later() {
+fn init_asks_for_the_address_that_gets_the_mail_and_it_can_be_given_later() {
     let place = place();
     let folder = place.path().join("etc");
     let output = ok(chopar(&folder, &["init", "example.com"]));
@@ -177,7 +179,7 @@ fn who_reads_the_mail_is_asked_for_and_can_be_said_later() {
     assert!(errors.contains("chopar.toml:1:"), "{errors}");
 }
 
-/// A relay of such a folder, on ports that are free.
+/// A relay for such a folder, on free ports.
 struct Running(Child);
 
 impl Running {
@@ -229,7 +231,7 @@ fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
-/// What the relay says to a recipient.
+/// The relay's reply to a recipient.
 fn reply_to_recipient(folder: &Path, recipient: &str) -> String {
     let text = fs::read_to_string(folder.join("chopar.toml")).expect("a file");
     let line = text.lines().find(|line| line.starts_with("smtp = "));
@@ -266,7 +268,7 @@ fn reply_to_recipient(folder: &Path, recipient: &str) -> String {
 }
 
 #[test]
-fn what_was_set_up_runs_and_serves_a_domain_that_is_added_then() {
+fn the_new_folder_runs_and_serves_a_domain_that_is_added_later() {
     let place = place();
     let folder = place.path().join("etc");
     ok(chopar(&folder, &INIT));
@@ -297,7 +299,7 @@ fn what_was_set_up_runs_and_serves_a_domain_that_is_added_then() {
 }
 
 #[test]
-fn a_repository_has_no_secret_or_all_and_a_clone_is_told_which_modes_it_lost() {
+fn a_repository_has_no_secrets_or_all_and_a_clone_reports_lost_modes() {
     let place = place();
     let git = |folder: &Path, words: &[&str]| {
         let mut command = Command::new("git");
@@ -314,8 +316,7 @@ fn a_repository_has_no_secret_or_all_and_a_clone_is_told_which_modes_it_lost() {
     let mode = fs::metadata(public.join(".git")).expect("a folder").mode();
     assert_eq!(mode & 0o077, 0, "{mode:o}");
 
-    // A .gitignore of one's own is added to, and a run that was to commit everything and ended halfway is not gone on
-    // with.
+    // `init` adds to an existing .gitignore, and does not continue an interrupted run that was to commit everything.
     let half = place.path().join("half");
     fs::create_dir(&half).expect("a folder");
     fs::write(half.join(".gitignore"), "*.swp").expect("a file");
@@ -340,7 +341,7 @@ fn a_repository_has_no_secret_or_all_and_a_clone_is_told_which_modes_it_lost() {
         files.contains("/users\n") && files.contains("/dkim/202"),
         "{files}"
     );
-    // Commands that change the folder leave one that git understands, and nothing beside what they changed.
+    // Commands that change the folder keep its repository valid, and commit only their own changes.
     ok(chopar(
         &private,
         &["alias", "add", "info@example.com", "you@gmail.example"],
@@ -379,7 +380,7 @@ fn a_repository_has_no_secret_or_all_and_a_clone_is_told_which_modes_it_lost() {
     }
 }
 
-/// The words of a command, run as nobody where this is root.
+/// A command that runs as nobody if the tests run as root.
 fn as_nobody(program: &Path) -> Command {
     if !rustix::process::geteuid().is_root() {
         return Command::new(program);
@@ -391,7 +392,7 @@ fn as_nobody(program: &Path) -> Command {
 }
 
 #[test]
-fn without_root_it_works_in_a_folder_of_ones_own_and_says_where_it_may_not_write() {
+fn without_root_it_works_in_an_own_folder_and_reports_where_it_may_not_write() {
     let place = place();
     let program = place.path().join("chopar");
     fs::copy(CHOPAR, &program).expect("a copy");
@@ -420,312 +421,9 @@ fn without_root_it_works_in_a_folder_of_ones_own_and_says_where_it_may_not_write
     assert!(errors.contains("run the same command again"), "{errors}");
     fs::set_permissions(&home, Permissions::from_mode(0o755)).expect("a mode");
 
-    // The machine itself is root's.
+    // Only root may set up the machine itself.
     let mut command = as_nobody(&program);
     let (code, _, errors) = end(command.args(["-C", "/etc/chopar"]).args(INIT), "");
     assert_eq!(code, 77, "{errors}");
     assert!(errors.contains("sudo"), "{errors}");
-}
-
-/// A script on a machine that has the binary and nothing else of chopar.
-fn on_a_machine(script: &str) -> Ended {
-    script::on_a_machine(script, &[(Path::new(CHOPAR), "chopar")])
-}
-
-/// A machine without a mail server or an account, on which systemd seems to run: its systemctl writes down what it was
-/// asked.
-const BARE: &str = "
-    set -e
-    umask 077
-    rm -rf /usr/sbin/sendmail /usr/lib/sendmail /usr/bin/mailq /usr/bin/newaliases /etc/chopar /usr/bin/chopar
-    sed -i '/^chopar:/d' /etc/passwd /etc/group
-    mkdir -p /run/systemd/system /usr/local/sbin
-    printf '#!/bin/sh\\necho \"$@\" >> /root/systemctl.log\\n' > /usr/local/sbin/systemctl
-    chmod 755 /usr/local/sbin/systemctl /run /run/systemd /run/systemd/system
-    ";
-
-#[test]
-fn root_gets_a_machine_that_relays_and_the_second_time_nothing_changes() {
-    if !rustix::process::geteuid().is_root() {
-        return; // only root can set up a machine
-    }
-    let script = format!(
-        "{BARE}
-        /root/chopar init example.com --forward-to you@gmail.example > /root/first
-        cat /root/first
-        modes() {{
-            stat -c '%a %U:%G %n' /etc/chopar /etc/chopar/chopar.toml /etc/chopar/domains/example.com \
-                /etc/chopar/domains/example.com/users /etc/chopar/domains/example.com/dkim/*e.pem \
-                /etc/systemd/system/chopar.service /usr/local/bin/chopar
-        }}
-        echo == modes
-        modes
-        echo == links
-        readlink -f /usr/sbin/sendmail /usr/lib/sendmail /usr/bin/mailq /usr/bin/newaliases
-        echo == account
-        id chopar
-        echo == systemctl
-        cat /root/systemctl.log
-        echo == check
-        chopar check 2>&1
-        echo == run
-        chopar run 2>/root/log & pid=$!
-        n=0; until chopar queue stats >/dev/null 2>&1; do n=$((n+1)); [ $n -lt 300 ] || {{ cat /root/log; exit 1; }}; sleep 0.1; done
-        stat -c '%U' /proc/$pid
-        chopar queue hold --all >/dev/null 2>&1 || true
-        printf 'To: x@example.net\\nSubject: hello\\n\\nhi\\n' | sendmail -t -f app@example.com
-        mailq
-        chown -R chopar /etc/chopar
-        chmod 600 /etc/chopar/domains/example.com/users
-        /usr/local/bin/chopar init example.com | grep -c '^done   give /etc/chopar to root'
-        echo == taken back
-        modes
-        echo == again
-        find /etc /usr/local /usr/sbin /usr/bin /usr/lib/sendmail -printf '%p %m %U %G %s %C@\\n' | sort > /root/before
-        /usr/local/bin/chopar init example.com --forward-to you@gmail.example
-        find /etc /usr/local /usr/sbin /usr/bin /usr/lib/sendmail -printf '%p %m %U %G %s %C@\\n' | sort > /root/after
-        cmp /root/before /root/after && echo nothing has changed
-        kill $pid
-        "
-    );
-    let output = ok(on_a_machine(&script));
-    let part = |name: &str| {
-        let (_, rest) = output.split_once(&format!("== {name}\n")).expect("a part");
-        rest.split("== ").next().unwrap_or_default().to_owned()
-    };
-    assert!(output.contains("done   start the service"), "{output}");
-    let expected = "2755 root:chopar /etc/chopar\n644 root:chopar /etc/chopar/chopar.toml\n";
-    assert!(part("modes").starts_with(expected), "{}", part("modes"));
-    for expected in [
-        "755 root:chopar /etc/chopar/domains/example.com\n",
-        "640 root:chopar /etc/chopar/domains/example.com/users\n",
-        "640 root:chopar /etc/chopar/domains/example.com/dkim/20",
-        "644 root:root /etc/systemd/system/chopar.service\n",
-        "755 root:root /usr/local/bin/chopar\n",
-    ] {
-        assert!(
-            part("modes").contains(expected),
-            "{expected}: {}",
-            part("modes")
-        );
-    }
-    assert_eq!(part("taken back"), part("modes"));
-    assert_eq!(part("links"), "/usr/local/bin/chopar\n".repeat(4));
-    assert!(part("account").contains("(chopar)"), "{output}");
-    assert_eq!(part("systemctl"), "enable --now chopar\n");
-    assert!(
-        part("check").starts_with("ok: mail.example.com serves example.com"),
-        "{output}"
-    );
-    let run = part("run");
-    assert!(run.starts_with("chopar\n"), "{output}");
-    assert!(
-        run.contains("app@example.com") && run.contains("x@example.net"),
-        "{run}"
-    );
-    let again = part("again");
-    assert!(again.contains("nothing has changed"), "{again}");
-    assert!(!again.contains("done "), "{again}");
-}
-
-#[test]
-fn a_machine_with_another_mail_server_moves_over_by_the_commands_that_are_shown() {
-    if !rustix::process::geteuid().is_root() {
-        return; // only root can set up a machine
-    }
-    // Whatever the machine has of its own, this one belongs to no package, and postfix's does.
-    let restore = BARE.replace(
-        "rm -rf /usr/sbin/sendmail /usr/lib/sendmail /usr/bin/mailq /usr/bin/newaliases",
-        "rm -rf",
-    );
-    let script = format!(
-        "{restore}
-        dpkg-query -S /usr/sbin/sendmail > /root/owner
-        mkdir -p /usr/share/man/man1
-        echo of another > /usr/share/man/man1/sendmail.1.gz
-        echo of chopar > /usr/share/man/man1/sendmail.1
-        /root/chopar init example.com --forward-to you@gmail.example > /root/first
-        cat /root/first
-        echo == kept
-        dpkg-query -S \"$(readlink -f /usr/sbin/sendmail)\"
-        echo == moved
-        sed -n 's/^to do .* as root: //p' /root/first > /root/commands
-        PATH=/root:$PATH sh -e /root/commands
-        readlink -f /usr/sbin/sendmail /usr/lib/sendmail /usr/bin/mailq /usr/bin/newaliases
-        cat /root/systemctl.log
-        echo == pages
-        cat /usr/share/man/man1/sendmail*
-        ls /usr/share/man/man1/ | grep sendmail
-        \"$(command -v chopar)\" init example.com | grep 'man sendmail' || echo nothing more about pages
-        "
-    );
-    let (code, output, errors) = on_a_machine(&script);
-    assert_eq!(code, 0, "{output}{errors}");
-    let (_, pages) = output.split_once("== pages\n").expect("a part");
-    assert!(
-        pages.contains("sendmail.1\nsendmail.other.1.gz\n"),
-        "{pages}"
-    );
-    assert!(pages.contains("nothing more about pages"), "{pages}");
-    let (first, rest) = output.split_once("== kept\n").expect("a part");
-    assert!(
-        first.contains("to do  /usr/sbin/sendmail, ")
-            && first.contains("belong to the package postfix"),
-        "{first}"
-    );
-    assert!(rest.starts_with("postfix: "), "{rest}");
-    assert!(
-        rest.contains(&"/usr/local/bin/chopar\n".repeat(4)),
-        "{rest}"
-    );
-    assert!(rest.contains("disable --now postfix\n"), "{rest}");
-}
-
-/// A package that lies unpacked beside the tests; `make packages` has put it there.
-fn unpacked(name: &str) -> PathBuf {
-    let beside = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("far-ends");
-    let folder = beside.join(name);
-    assert!(folder.is_dir(), "{}: run make packages", folder.display());
-    folder
-}
-
-/// The files of packages, put into the machine. /sbin, /bin and /lib may be links there.
-fn with_packages(names: &[&str]) -> String {
-    let copy = |name: &&str| {
-        let folder = unpacked(name).display().to_string();
-        format!(
-            "for part in bin sbin lib etc usr; do \
-             [ ! -d {folder}/$part ] || cp -a {folder}/$part/. /$part/; done\n"
-        )
-    };
-    names.iter().map(copy).collect()
-}
-
-/// A bare machine on which another than systemd starts the services.
-fn without_systemd() -> String {
-    let bare = BARE.replace(
-        "mkdir -p /run/systemd/system /usr/local/sbin",
-        "mkdir -p /usr/local/sbin",
-    );
-    let bare = bare.replace(
-        "chmod 755 /usr/local/sbin/systemctl /run /run/systemd /run/systemd/system",
-        "chmod 755 /run",
-    );
-    format!("{bare}\nrm -rf /run/systemd /var/lib/chopar /run/chopar\n")
-}
-
-/// Waits until the daemon answers, for 30 seconds.
-const ANSWERS: &str = "n=0; until chopar queue stats >/dev/null 2>&1; do n=$((n+1)); \
-                       [ $n -lt 300 ] || { cat /root/log >&2; exit 1; }; sleep 0.1; done\n";
-/// The process of the daemon on this machine, which has a network of its own.
-const PID: &str = "for p in /proc/[0-9]*; do \
-                   if [ \"$({ tr '\\0' ' ' < $p/cmdline; } 2>/dev/null)\" = '/usr/local/bin/chopar run ' ] \
-                   && [ \"$(readlink $p/ns/net)\" = \"$(readlink /proc/self/ns/net)\" ]; then echo ${p#/proc/}; break; fi; done";
-
-#[test]
-fn runit_starts_what_init_has_set_up_and_starts_it_again_when_it_was_killed() {
-    if !rustix::process::geteuid().is_root() {
-        return; // only root can set up a machine
-    }
-    let script = format!(
-        "{}{}
-        mkdir -p /etc/runit/runsvdir/current
-        /root/chopar init example.com --forward-to you@gmail.example --no-certificate
-        runsvdir -P /etc/service > /root/log 2>&1 & dir=$!
-        trap 'sv force-stop /etc/service/chopar >/dev/null 2>&1; kill -HUP $dir' EXIT
-        {ANSWERS}
-        first=$({PID})
-        stat -c 'runs as %U' /proc/$first
-        kill -9 $first
-        n=0; until [ \"$({PID})\" != \"$first\" ] && [ -n \"$({PID})\" ]; do n=$((n+1)); [ $n -lt 300 ] || exit 1; sleep 0.1; done
-        {ANSWERS}
-        echo it runs again
-        /usr/local/bin/chopar init example.com --forward-to you@gmail.example --no-certificate
-        sv stop /etc/service/chopar
-        [ -z \"$({PID})\" ] && echo it has stopped
-        ",
-        without_systemd(),
-        with_packages(&["runit"])
-    );
-    let output = ok(on_a_machine(&script));
-    for expected in [
-        "done   write /etc/sv/chopar/run",
-        "ln -s /etc/sv/chopar /etc/service/chopar",
-        "runs as chopar\n",
-        "it runs again\n",
-        "kept   /etc/sv/chopar/run",
-        "kept   the daemon, which runs",
-        "it has stopped\n",
-    ] {
-        assert!(output.contains(expected), "{expected}: {output}");
-    }
-}
-
-#[test]
-fn openrc_starts_reloads_and_stops_what_init_has_set_up() {
-    if !rustix::process::geteuid().is_root() {
-        return; // only root can set up a machine
-    }
-    let script = format!(
-        "{}{}
-        # As a start of the machine leaves it.
-        for name in starting started stopping inactive failed daemons options exclusive scheduled tmp; do
-            mkdir -p /run/openrc/$name
-        done
-        mkdir -p /etc/runlevels/default
-        echo default > /run/openrc/softlevel; : > /etc/insserv.conf; ldconfig
-        /root/chopar init example.com --forward-to you@gmail.example --no-certificate 2>&1
-        trap 'rc-service chopar stop >/dev/null 2>&1' EXIT
-        {ANSWERS}
-        first=$({PID})
-        stat -c 'runs as %U' /proc/$first
-        sh -n /etc/init.d/chopar
-        readlink /etc/runlevels/default/chopar
-        rc-service chopar status 2>&1
-        rc-service chopar reload 2>&1 && echo it was reloaded
-        kill -9 $first
-        n=0; until [ \"$({PID})\" != \"$first\" ] && [ -n \"$({PID})\" ]; do n=$((n+1)); [ $n -lt 300 ] || exit 1; sleep 0.1; done
-        {ANSWERS}
-        echo it runs again
-        /usr/local/bin/chopar init example.com --forward-to you@gmail.example --no-certificate
-        rc-service chopar stop 2>&1
-        [ -z \"$({PID})\" ] && echo it has stopped
-        ",
-        without_systemd(),
-        with_packages(&["libeinfo1", "librc1", "openrc"])
-    );
-    let output = ok(on_a_machine(&script));
-    for expected in [
-        "done   write /etc/init.d/chopar",
-        "rc-update add chopar default && rc-service chopar start",
-        "runs as chopar\n",
-        "/etc/init.d/chopar\n",
-        "started",
-        "it was reloaded\n",
-        "it runs again\n",
-        "kept   /etc/init.d/chopar",
-        "kept   the daemon, which runs",
-        "it has stopped\n",
-    ] {
-        assert!(output.contains(expected), "{expected}: {output}");
-    }
-}
-
-#[test]
-fn a_system_that_is_read_only_is_left_with_a_sentence() {
-    if !rustix::process::geteuid().is_root() {
-        return; // only root can set up a machine
-    }
-    let script = format!(
-        "{BARE}
-        mount --bind /etc /etc; mount -o remount,bind,ro /etc
-        set +e
-        /root/chopar init example.com --forward-to you@gmail.example
-        echo code=$?
-        "
-    );
-    let (_, output, errors) = on_a_machine(&script);
-    assert!(output.ends_with("code=73\n"), "{output}{errors}");
-    assert!(errors.contains("Read-only file system"), "{errors}");
-    assert!(errors.contains("run the same command again"), "{errors}");
 }

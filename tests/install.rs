@@ -13,7 +13,7 @@ struct Place {
 }
 
 impl Place {
-    /// With a cargo and a rustc that say when they are called.
+    /// A place with a cargo and a rustc that record their calls.
     fn new() -> Self {
         let place = Self {
             folder: tempfile::tempdir().expect("a folder"),
@@ -62,7 +62,7 @@ fn said(output: &Output) -> String {
 }
 
 #[test]
-fn what_was_built_is_installed_without_a_compiler() {
+fn built_files_are_installed_without_a_compiler() {
     let place = Place::new();
     let output = place.install();
     assert!(!output.status.success());
@@ -86,7 +86,7 @@ fn what_was_built_is_installed_without_a_compiler() {
     }
     let unit = place.at("root/usr/lib/systemd/system/chopar.service");
     assert!(unit.exists());
-    // Once more, over itself.
+    // Once more, over the existing installation.
     let output = place.install();
     assert!(
         output.status.success() && said(&output).is_empty(),
@@ -96,7 +96,7 @@ fn what_was_built_is_installed_without_a_compiler() {
 }
 
 #[test]
-fn what_belongs_to_another_mail_system_stays_and_it_is_said_who_gets_the_mail() {
+fn files_of_another_mail_system_stay_and_the_output_says_which_gets_the_mail() {
     let place = Place::new();
     fs::create_dir(place.at("target")).expect("a folder");
     write_executable(&place.at("target/chopar"), "#!/bin/sh\n");
@@ -124,7 +124,7 @@ fn what_belongs_to_another_mail_system_stays_and_it_is_said_who_gets_the_mail() 
 }
 
 #[test]
-fn pages_of_another_mail_system_stay_when_ours_come_and_go() {
+fn manual_pages_of_another_mail_system_stay_when_ours_are_installed_and_removed() {
     let place = Place::new();
     fs::create_dir(place.at("target")).expect("a folder");
     write_executable(&place.at("target/chopar"), "#!/bin/sh\n");
@@ -165,11 +165,11 @@ fn all_below(folder: &Path) -> BTreeSet<PathBuf> {
 }
 
 #[test]
-fn what_install_has_put_there_is_removed_and_nothing_else() {
+fn uninstall_removes_only_installed_files() {
     let place = Place::new();
     fs::create_dir(place.at("target")).expect("a folder");
     write_executable(&place.at("target/chopar"), "#!/bin/sh\n");
-    // A machine in use: of another mail system, of the operator, of init.
+    // Files that must stay: of another mail system, of the operator, of init.
     let theirs = [
         "root/usr/bin/mailq",
         "root/usr/share/man/man1/sendmail.1.gz",
@@ -187,7 +187,7 @@ fn what_install_has_put_there_is_removed_and_nothing_else() {
     assert!(place.install().status.success());
     assert!(all_below(&place.at("root")).len() > before.len() + 10);
 
-    // Not while it starts with the machine.
+    // Not while the service is enabled.
     let wants = place.at("root/etc/systemd/system/multi-user.target.wants");
     fs::create_dir_all(&wants).expect("a folder");
     let enabled = wants.join("chopar.service");
@@ -207,14 +207,14 @@ fn what_install_has_put_there_is_removed_and_nothing_else() {
     for stays in ["/etc/chopar", "/var/lib/chopar", "the account chopar"] {
         assert!(text.contains(stays), "{stays}: {text}");
     }
-    // Once more there is nothing to do; and no compiler was asked.
+    // A second run has nothing to do, and no compiler was called.
     assert!(place.make("uninstall").status.success());
     assert_eq!(all_below(&place.at("root")), before);
     assert!(!place.at("called").exists(), "a compiler was asked");
 }
 
 #[test]
-fn a_unit_that_was_changed_and_a_link_of_init_stay_and_are_named() {
+fn a_changed_unit_and_a_link_of_init_stay_and_are_named() {
     let place = Place::new();
     fs::create_dir(place.at("target")).expect("a folder");
     write_executable(&place.at("target/chopar"), "#!/bin/sh\n");
@@ -232,7 +232,7 @@ fn a_unit_that_was_changed_and_a_link_of_init_stay_and_are_named() {
     assert!(text.contains("usr/sbin/sendmail"), "{text}");
 }
 
-/// `make binary` with tools of these versions, for this kind of machine; none where there is none.
+/// Runs `make binary` with tools of these versions (`None`: not installed), for this target.
 fn build(versions: Option<&str>, target: Option<&str>) -> (Output, bool) {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
@@ -266,7 +266,7 @@ fn build(versions: Option<&str>, target: Option<&str>) -> (Output, bool) {
 }
 
 #[test]
-fn a_toolchain_that_is_missing_or_too_old_is_named_with_the_way_to_one_before_anything_is_built() {
+fn a_missing_or_old_toolchain_is_reported_with_a_remedy_before_the_build() {
     let wanted = env!("CARGO_PKG_RUST_VERSION");
     for (version, expected) in [
         (None, "cargo or rustc is missing"),
@@ -291,7 +291,7 @@ fn a_toolchain_that_is_missing_or_too_old_is_named_with_the_way_to_one_before_an
 }
 
 #[test]
-fn what_is_missing_to_build_for_another_kind_of_machine_is_said_in_one_sentence() {
+fn missing_tools_for_another_target_are_reported_in_one_sentence() {
     let (output, built) = build(
         Some(env!("CARGO_PKG_RUST_VERSION")),
         Some("armv7-unknown-linux-gnueabihf"),
@@ -309,13 +309,13 @@ fn what_is_missing_to_build_for_another_kind_of_machine_is_said_in_one_sentence(
 }
 
 #[test]
-fn a_reload_by_systemd_is_the_command_that_waits_for_the_answer() {
+fn systemd_reloads_with_the_command_that_waits_for_the_answer() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let unit = fs::read_to_string(root.join("src/setup/chopar.service")).expect("a file");
     let reload = unit
         .lines()
         .find_map(|line| line.strip_prefix("ExecReload="));
-    // That it fails where the configuration is broken is tested with a relay, in tests/e2e.
+    // tests/e2e checks with a relay that it fails if the configuration is broken.
     assert_eq!(reload, Some("/usr/bin/chopar reload"));
 }
 
@@ -344,6 +344,6 @@ fn the_unit_has_the_mode_that_init_gives_the_configuration_folder() {
         .expect("a folder")
         .permissions()
         .mode();
-    // systemd warns at each start where they differ.
+    // systemd warns at each start if they differ.
     assert_eq!(Some(format!("{:o}", made & 0o7777).as_str()), mode);
 }

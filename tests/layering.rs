@@ -47,8 +47,8 @@ const FLOORS: &[(&str, u8)] = &[
     ("report", 1),
 ];
 
-/// Who may import whom on one floor: signatures are about messages and have their keys in the DNS, policy is about
-/// the configuration, set-up and daemon share what they do to the machine.
+/// Permitted imports within one floor: signatures are about messages and have their keys in the DNS, policy depends on
+/// the configuration, and setup and daemon share their changes to the machine.
 const BESIDE: &[(&str, &str)] = &[
     ("auth", "mail"),
     ("auth", "dns"),
@@ -62,7 +62,7 @@ const BESIDE: &[(&str, &str)] = &[
 /// The lowest floor that may touch the world.
 const SHELL: u8 = 5;
 
-/// What touches the world: files, sockets, processes, threads, the environment, clocks, chance.
+/// Names that touch the world: files, sockets, processes, threads, the environment, clocks, randomness.
 const WORLD: &[&str] = &[
     "std::fs",
     "std::io::stdin",
@@ -100,22 +100,22 @@ const WORLD: &[&str] = &[
     "log::debug!",
 ];
 
-/// What is let through, and why.
+/// Permitted exceptions, with their reasons.
 const EXEMPT: &[(&str, &str)] = &[
-    // ring asks for it in order to sign with RSA, where PKCS #1 v1.5 draws nothing from it.
+    // ring needs it to sign with RSA, although PKCS #1 v1.5 uses no randomness.
     ("auth/dkim/key.rs", "SystemRandom"),
-    // A test, which says how much it has tried.
+    // A test that prints how much it has tried.
     ("queue/journal/tests/power_cuts.rs", "println!"),
 ];
 
-/// A place where the floors are not kept.
+/// A violation of the floors.
 #[derive(Debug, Eq, PartialEq)]
 enum Violation {
     /// A module imports another that is not below it.
     Upward { from: String, to: String },
     /// A module below the shell names a part of the world.
     World { word: &'static str },
-    /// A file does not begin with what it is for.
+    /// A file has no module doc.
     NoModuleDoc,
 }
 
@@ -184,7 +184,7 @@ fn module_path(path: &str) -> Vec<String> {
     path.split('/').map(str::to_owned).collect()
 }
 
-/// The text without comments. A `//` in a string takes the rest of its line with it, which hides nothing that counts
+/// The text without comments. A `//` in a string removes the rest of its line too, which hides nothing that matters
 /// here.
 fn without_comments(text: &str) -> String {
     let mut code = String::new();
@@ -197,7 +197,7 @@ fn without_comments(text: &str) -> String {
     code
 }
 
-/// The front of a file, up to the tests that stand in it; a file of tests that is declared ends nothing.
+/// A file up to its inline tests. A declared file of tests does not end it.
 fn before_tests(text: &str) -> &str {
     let mut places = text.match_indices("\n#[cfg(test)]\nmod ");
     let inline = places.find(|(at, found)| {
@@ -207,7 +207,7 @@ fn before_tests(text: &str) -> &str {
     inline.map_or(text, |(at, _)| &text[..at + 1])
 }
 
-/// The crate's modules that are named in paths: `crate::x`, `chopar::x`, and `super::` chains that reach the root.
+/// The crate's modules that paths name: `crate::x`, `chopar::x`, and `super::` chains that reach the root.
 fn imports(code: &str, depth: usize, modules: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     for root in ["crate::", "chopar::"] {
@@ -224,7 +224,7 @@ fn imports(code: &str, depth: usize, modules: &[String]) -> Vec<String> {
         let levels = climb / "super::".len() + 1;
         let next = word(&code[at + "super::".len()..]);
         if levels >= depth && modules.iter().any(|module| module == next) {
-            // From the root's children `super` is the root; inside `mod tests` it is one level more.
+            // In the root's children, `super` is the root; inside `mod tests` it takes one more.
             found.push(next.to_owned());
         }
     }
@@ -346,8 +346,8 @@ fn every_folder_of_the_source_has_a_floor() {
     }
 }
 
-/// What the engine wants has one interpreter: `Action` has no name outside of the engine, which the compiler holds for
-/// the shell and for every test, and inside of it nobody but the driver takes actions out.
+/// The engine's actions have one interpreter. The compiler keeps `Action` inside of the engine; this test checks that
+/// only the driver matches on actions there.
 #[test]
 fn only_the_driver_takes_actions_apart() {
     let files = source_files();
@@ -368,7 +368,7 @@ fn only_the_driver_takes_actions_apart() {
     assert!(engine.contains("\n    fn next_action(&mut self)"));
 }
 
-/// The checker itself, on violations that were planted.
+/// The checker itself, on planted violations.
 mod checker {
     use super::*;
 
@@ -460,7 +460,7 @@ mod checker {
     }
 
     #[test]
-    fn finds_an_import_in_a_list_or_by_way_of_super() {
+    fn finds_an_import_in_a_list_or_through_super() {
         assert_eq!(
             violations("dns/name.rs", "use crate::{limits::X, engine::{A, B}};"),
             upward("dns", "engine")
@@ -476,7 +476,7 @@ mod checker {
     }
 
     #[test]
-    fn finds_what_touches_the_world() {
+    fn finds_names_that_touch_the_world() {
         assert_eq!(
             violations("queue/journal.rs", "use std::fs::File;"),
             world("std::fs")

@@ -23,7 +23,7 @@ fn words<'a>(list: impl IntoIterator<Item = &'a str>) -> Words {
     list.into_iter().map(str::to_owned).collect()
 }
 
-/// What one side has and the other lacks.
+/// Fails with the names that one side has and the other lacks.
 fn assert_same(what: &str, there: &Words, in_manual: &Words) {
     let undocumented: Vec<_> = there.difference(in_manual).collect();
     let invented: Vec<_> = in_manual.difference(there).collect();
@@ -52,7 +52,7 @@ fn pages_are_clean_mdoc() {
 mod configuration {
     use super::*;
 
-    /// The keys that the parser knows in a section, out of what it says about one that it does not know.
+    /// The keys that the parser knows in a section, taken from its error about an unknown key.
     fn known(section: &str) -> Words {
         let text = match section {
             "" => "no-such-key = 1".to_owned(),
@@ -193,7 +193,7 @@ mod sudo;
 mod commands {
     use super::*;
 
-    /// Runs `chopar WORDS --help` and gives the words of its list of commands and of its options.
+    /// Runs `chopar WORDS --help`; returns the listed commands and options.
     pub(super) fn help(command: &[&str]) -> (Words, Words) {
         let output = Command::new(env!("CARGO_BIN_EXE_chopar"))
             .args(command)
@@ -224,7 +224,7 @@ mod commands {
         (commands, options)
     }
 
-    /// Every command that takes no further one, with its options.
+    /// Every command without subcommands, with its options.
     fn there(command: &[&str], found: &mut BTreeMap<String, Words>) {
         let (commands, options) = help(command);
         if commands.is_empty() {
@@ -247,7 +247,7 @@ mod commands {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
-    /// Checks the example of a command, here and in the manual, and those of the commands below it.
+    /// Checks the examples of a command and its subcommands, in the help and in the manual.
     fn check_example(command: &[&str]) {
         let text = help_text(command);
         let (_, example) = text
@@ -284,7 +284,7 @@ mod commands {
     }
 
     #[test]
-    fn every_help_has_an_example_that_is_in_order() {
+    fn every_help_has_a_valid_example() {
         check_example(&[]);
     }
 
@@ -406,7 +406,7 @@ mod sendmail {
 mod limits {
     use super::*;
 
-    /// A bound as a number: bytes, milliseconds or a count.
+    /// Each bound as a number: bytes, milliseconds or a count.
     fn constants() -> BTreeMap<String, u64> {
         let text = fs::read_to_string(root().join("src/limits.rs")).expect("the bounds");
         let mut found = BTreeMap::new();
@@ -434,7 +434,7 @@ mod limits {
         found
     }
 
-    /// The number with which a value begins.
+    /// The number at the start of a value.
     fn amount(text: &str) -> u64 {
         let mut parts = text.split([' ', ':', '.']);
         let number: u64 = parts.next().unwrap_or_default().parse().expect("a number");
@@ -487,7 +487,7 @@ mod checks {
     use chopar::setup::doctor::checks::ALL;
 
     #[test]
-    fn every_check_of_doctor_is_in_the_manual_and_every_check_of_the_manual_is_made() {
+    fn every_check_of_doctor_is_in_the_manual_and_the_reverse() {
         let text = page("chopar.8");
         let (_, text) = text.split_once("\n.Sh DOCTOR\n").expect("the checks");
         let (text, _) = text.split_once("\n.Sh ").expect("another section");

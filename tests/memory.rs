@@ -1,5 +1,5 @@
-//! The ceiling of all buffers together: past it new mail is deferred with 452, no message that was begun is lost, and
-//! freed memory is used again. Driven without sockets: forty clients send messages that never end.
+//! The limit for all buffers together: when it is reached, new mail is deferred with 452, no message in progress is
+//! lost, and freed memory is used again. Runs without sockets: forty clients send messages that never end.
 
 #[allow(
     dead_code,
@@ -15,14 +15,14 @@ use chopar::queue::{JournalCommand, JournalCompletion};
 
 use stage::{Scene, Stage, act};
 
-/// Less than what is streamed to a file of its own.
+/// Less than the size at which a message is streamed to a file of its own.
 const HELD_BYTES: usize = 200 * 1024;
 
-/// Forty clients and a disk that is slow: what goes there is on its way until [`Flood::write`].
+/// Forty clients and a slow disk: its writes wait for [`Flood::write`].
 struct Flood {
     stage: Stage,
     blocks: Vec<JournalCompletion>,
-    /// Who is listened to, and what it was answered.
+    /// The observed client, and its replies.
     client: Option<ConnId>,
     answer: String,
 }
@@ -51,7 +51,7 @@ impl Flood {
         self.stage.engine.load().0
     }
 
-    /// Sends bytes; gives what this connection was answered.
+    /// Sends bytes; returns the replies on this connection.
     fn say(&mut self, conn: ConnId, bytes: &[u8]) -> String {
         self.client = Some(conn);
         self.stage.handle(Event::Bytes { conn, bytes });
@@ -90,7 +90,7 @@ impl Scene for Flood {
 const ENVELOPE: &[u8] = b"EHLO c\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<x@y.example>\r\nDATA\r\n";
 
 #[test]
-fn past_max_memory_mail_is_put_off_and_taken_again_when_there_is_room() {
+fn mail_beyond_max_memory_is_deferred_and_accepted_again_when_memory_is_free() {
     let mut flood = Flood::new();
     let text = [
         b"Subject: x\r\n\r\n".as_slice(),

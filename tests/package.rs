@@ -1,5 +1,5 @@
-//! The Debian package and the tarball, made from a binary; the package is installed, used, upgraded, removed and purged
-//! on a temporary machine.
+//! The Debian package and the tarball, built from a binary. The package is installed, used, upgraded, removed and
+//! purged on a temporary machine.
 
 #[path = "machine/debian.rs"]
 mod debian;
@@ -19,15 +19,15 @@ use script::{end, ok, on_a_machine, place};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// A target folder, and the package that was made of what is in it.
+/// A target folder, and the package built from it.
 struct Target {
     folder: PathBuf,
-    /// Whether it has the release binary; else it has that of the tests, without what a debugger needs.
+    /// Whether it has the release binary; otherwise it has that of the tests, stripped.
     is_release: bool,
     package: PathBuf,
 }
 
-/// One for all tests: packing takes seconds.
+/// One for all tests, since packing takes seconds.
 fn target() -> &'static Target {
     static TARGET: OnceLock<Target> = OnceLock::new();
     TARGET.get_or_init(|| {
@@ -41,7 +41,7 @@ fn target() -> &'static Target {
 }
 
 #[test]
-fn lintian_finds_nothing_that_is_not_explained() {
+fn lintian_reports_only_explained_findings() {
     let target = target();
     let mut lintian = Command::new("lintian");
     lintian
@@ -57,7 +57,7 @@ fn lintian_finds_nothing_that_is_not_explained() {
 }
 
 #[test]
-fn what_is_packed_again_under_another_mask_is_the_same_byte_for_byte() {
+fn packing_again_with_another_umask_gives_the_same_bytes() {
     let target = target();
     let again = place();
     let mut copy = Command::new("cp");
@@ -77,7 +77,7 @@ fn what_is_packed_again_under_another_mask_is_the_same_byte_for_byte() {
 }
 
 #[test]
-fn the_tarball_installs_without_a_compiler_and_its_sums_and_its_list_of_crates_are_right() {
+fn the_tarball_installs_without_a_compiler_and_its_checksums_and_list_of_crates_are_right() {
     let target = target();
     let tarball = build("dist", &target.folder, "022");
     let place = place();
@@ -139,7 +139,7 @@ fn the_tarball_installs_without_a_compiler_and_its_sums_and_its_list_of_crates_a
             "{name}"
         );
         let license = &component["licenses"][0]["expression"];
-        // SPDX has no slash.
+        // SPDX expressions have no slash.
         let is_expression = |text: &str| !text.is_empty() && !text.contains('/');
         assert!(license.as_str().is_some_and(is_expression), "{name}");
     }
@@ -169,7 +169,7 @@ fn the_tarball_installs_without_a_compiler_and_its_sums_and_its_list_of_crates_a
 }
 
 #[test]
-fn an_empty_image_runs_it_as_a_number_without_an_account() {
+fn it_runs_in_an_empty_image_with_a_uid_without_an_account() {
     if !rustix::process::geteuid().is_root() {
         return; // only root can change the root of a process
     }
@@ -221,7 +221,7 @@ fn later(package: &Path, folder: &Path) -> PathBuf {
     later
 }
 
-/// What a script has said in a part of it.
+/// The output of one part of a script.
 fn part(output: &str, name: &str) -> String {
     let (_, rest) = output
         .split_once(&format!("== {name}\n"))
@@ -253,7 +253,7 @@ fn the_package_is_installed_used_upgraded_removed_and_purged() {
     let output = ok(on_a_machine(script, &files));
     let part = |name: &str| part(&output, name);
     let contains = |name: &str, all: &[&str]| contains(&output, name, all);
-    // The other mail server goes, and nothing is started before it is set up.
+    // The other mail server is removed, and nothing is started before the setup.
     contains(
         "installed",
         &[
@@ -309,7 +309,7 @@ fn the_package_is_installed_used_upgraded_removed_and_purged() {
         "the system account chopar stays, since what stays belongs to it",
     ];
     contains("purged", &stays);
-    // Then no daemon was there to ask.
+    // At that time no daemon answered.
     contains(
         "purged",
         &["How many messages wait in the queue is not known"],
@@ -334,7 +334,7 @@ fn the_package_is_installed_used_upgraded_removed_and_purged() {
 }
 
 #[test]
-fn what_administrators_have_done_neither_breaks_the_package_nor_is_lost_without_a_word() {
+fn changes_by_administrators_neither_break_the_package_nor_are_lost_silently() {
     if !rustix::process::geteuid().is_root() {
         return; // only root can install a package
     }

@@ -1,4 +1,4 @@
-//! The test suite of RFC 7208 (openspf.org, release 2014.04; `tests/data/rfc7208`), every case of it.
+//! The test suite of RFC 7208 (openspf.org, release 2014.04; `tests/data/rfc7208`), with every case.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,10 +12,10 @@ use chopar::dns::{Answer, Mx, NoRecords, Question, RecordKind, Records, Step};
 use yaml_rust2::{Yaml, YamlLoader};
 
 const SUITE: &str = include_str!("data/rfc7208/rfc7208-tests.yml");
-/// What the suite holds: one that was cut short would pass as well.
+/// Number of cases in the suite: a truncated suite would pass as well.
 const CASES: usize = 203;
 
-/// The DNS of a scenario: of each name, in lower case, the records with their kinds.
+/// The DNS of a scenario: for each name in lower case, the records with their types.
 struct Zone(HashMap<String, Vec<(String, Yaml)>>);
 
 impl Zone {
@@ -75,7 +75,7 @@ impl Zone {
             .map(|(_, value)| value)
             .collect();
         if values.is_empty() {
-            // Whatever a name has besides, all else at it is silence.
+            // Whatever other records a name has, look-ups of other types there time out.
             let silent = found.iter().any(|(kind, _)| kind == "TIMEOUT");
             return Err(if silent {
                 NoRecords::Timeout
@@ -131,7 +131,7 @@ impl Zone {
     }
 }
 
-/// Asks until there is a verdict.
+/// Answers questions until there is a verdict.
 fn verdict(sender: &Sender<'_>, zone: &Zone) -> SpfVerdict {
     let mut answers: Vec<(Question, Answer)> = Vec::new();
     loop {

@@ -1,7 +1,7 @@
 //! Every table of the relay is bounded, and no single peer can fill a table for all others.
 //!
-//! The tables are found in the source: each field of a map, a set or a queue under `engine`, `policy` and `dns`. A new
-//! one must be listed here with the reason why it is bounded.
+//! The test finds the tables in the source: each field of a map, a set or a queue under `engine`, `policy` and `dns`. A
+//! new one must be listed here with the reason why it is bounded.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,18 +9,18 @@ use std::path::{Path, PathBuf};
 
 use chopar::policy::shares::Resource;
 
-/// What keeps a table in bounds.
+/// Why a table is bounded.
 #[derive(Clone, Copy, Debug)]
 enum Bound {
-    /// Each entry takes a unit of this pool, or belongs to somebody who holds one.
+    /// Each entry takes a unit of this pool, or belongs to a holder of one.
     Share(&'static str),
-    /// Whoever has most in it makes room.
+    /// The holder of the most entries makes room.
     Owner,
-    /// It is as large as the queue, and what may be queued has shares.
+    /// It is as large as the queue, which has shares.
     Queue,
-    /// It is part of one session or message, and this bounds it there.
+    /// It is part of one session or message, and has this limit there.
     Each(&'static str),
-    /// It has this ceiling, and nobody can choose what is in it.
+    /// It has this limit, and no peer can choose its entries.
     Limit(&'static str),
     /// It is as large as the configuration.
     Configuration,
@@ -45,7 +45,7 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("engine/server/blocks.rs", "by_message", Share("memory")),
     ("engine/control/listing.rs", "left", Queue),
     ("engine/control/tools.rs", "left", Queue),
-    // What a peer says is in them, and only the newest stay.
+    // They contain input of peers, but only the newest stay.
     ("engine/following.rs", "lines", Limit("FOLLOWED_LINES_MAX")),
     (
         "engine/server/derivations.rs",
@@ -144,7 +144,7 @@ const TABLES: &[(&str, &str, Bound)] = &[
         "events",
         Limit("STATUS_EVENTS_MAX"),
     ),
-    // A document with a fixed set of names, which is sent and forgotten.
+    // A document with a fixed set of names, which is sent and dropped.
     ("engine/status/report.rs", "deferred", Turn),
     ("engine/status/report.rs", "dmarc", Turn),
     ("engine/status/report.rs", "received_with", Turn),
@@ -204,7 +204,7 @@ const CONTAINERS: [&str; 10] = [
 ];
 
 #[test]
-fn every_table_says_what_keeps_it_in_bounds() {
+fn every_table_has_a_reason_why_it_is_bounded() {
     let known: BTreeSet<(String, String)> = TABLES
         .iter()
         .map(|(file, field, _)| ((*file).to_owned(), (*field).to_owned()))
@@ -217,7 +217,7 @@ fn every_table_says_what_keeps_it_in_bounds() {
 }
 
 #[test]
-fn every_bound_is_one_that_there_is() {
+fn every_named_bound_exists() {
     let limits = fs::read_to_string(source().join("limits.rs")).expect("the limits");
     let manual =
         fs::read_to_string(source().with_file_name("man/chopar-limits.7")).expect("a page");

@@ -33,13 +33,13 @@ const TOML: &str = "hostname = \"mx.example.com\"\nadmin = \"a@far.example\"\n\
     dnsbl = [{ zone = \"a.bl.example\" }, { zone = \"b.bl.example\", weight = 2, replies = [\"127.0.0.2-9\"] }]\n";
 
 /// One unauthenticated client's session.
-struct Unauthenticated {
-    /// Commands that are awaiting their reply.
+struct Client {
+    /// Commands without a reply yet.
     awaited: u32,
     /// Commands that are to be sent.
     commands: VecDeque<&'static str>,
     heard: Vec<u8>,
-    /// Since when a reply has been awaited.
+    /// Start of the wait for a reply.
     since: Instant,
     last_code: u16,
 }
@@ -47,10 +47,10 @@ struct Unauthenticated {
 struct World {
     stage: Stage,
     chance: SeededEntropy,
-    sessions: BTreeMap<ConnId, Unauthenticated>,
+    sessions: BTreeMap<ConnId, Client>,
     /// Datagrams on their way back.
     answers: VecDeque<(Instant, SocketId, SocketAddr, Vec<u8>)>,
-    /// The sum of everything that was heard and when.
+    /// Hash of all replies and their times.
     history: u64,
     codes: BTreeMap<u16, u32>,
 }
@@ -79,7 +79,7 @@ impl World {
             let step = self.chance.below(3_000);
             self.pass(Duration::from_millis(step));
         }
-        // The patience of the last ones, and of the DNS.
+        // The timeouts of the last clients, and of the DNS.
         self.pass(Duration::from_secs(600) + COMMAND_TIMEOUT);
         let tables = self.stage.engine.tables();
         assert!(
@@ -122,14 +122,14 @@ impl World {
         };
         let behind: Vec<&str> = (0..self.chance.below(14)).map(|_| self.command()).collect();
         let commands = before.iter().copied().chain(behind).collect();
-        let unauthenticated = Unauthenticated {
+        let client = Client {
             awaited: 1, // the banner
             commands,
             heard: Vec::new(),
             since: self.stage.now.instant,
             last_code: 0,
         };
-        self.sessions.insert(conn, unauthenticated);
+        self.sessions.insert(conn, client);
         self.act();
         if proxied {
             let family = if address.is_ipv4() { 4 } else { 6 };
@@ -159,7 +159,7 @@ impl World {
         COMMANDS[self.chance.below(COMMANDS.len() as u64) as usize]
     }
 
-    /// Lets time pass, from one thing that happens to the next.
+    /// Lets time pass, from one event to the next.
     fn pass(&mut self, span: Duration) {
         let end = self.stage.now.instant.after(span);
         loop {
@@ -198,14 +198,10 @@ impl World {
             self.history = self.history.wrapping_mul(31).wrapping_add(byte.into());
         }
         self.history ^= self.stage.now.instant.as_millis();
-        let unauthenticated = self.sessions.get_mut(&conn).expect("a session");
-        unauthenticated.heard.extend_from_slice(bytes);
-        while let Some(end) = unauthenticated
-            .heard
-            .windows(2)
-            .position(|pair| pair == b"\r\n")
-        {
-            let line: Vec<u8> = unauthenticated.heard.drain(..end + 2).collect();
+        let client = self.sessions.get_mut(&conn).expect("a session");
+        client.heard.extend_from_slice(bytes);
+        while let Some(end) = client.heard.windows(2).position(|pair| pair == b"\r\n") {
+            let line: Vec<u8> = client.heard.drain(..end + 2).collect();
             if line[3] == b'-' {
                 continue;
             }
@@ -214,42 +210,40 @@ impl World {
                 .parse()
                 .expect("a code");
             *self.codes.entry(code).or_default() += 1;
-            unauthenticated.last_code = code;
-            // The last word is said unasked.
-            assert!(unauthenticated.awaited > 0 || code == 421, "{line:?}");
-            unauthenticated.awaited = unauthenticated.awaited.saturating_sub(1);
-            let waited = self.stage.now.instant.since(unauthenticated.since);
+            client.last_code = code;
+            // A final 421 needs no command.
+            assert!(client.awaited > 0 || code == 421, "{line:?}");
+            client.awaited = client.awaited.saturating_sub(1);
+            let waited = self.stage.now.instant.since(client.since);
             assert!(
                 code == 421
                     || waited <= DNS_QUESTION_TIMEOUT + TARPIT_DELAY_MAX + Duration::from_secs(1),
                 "{waited:?} for {line:?}"
             );
-            unauthenticated.since = self.stage.now.instant;
+            client.since = self.stage.now.instant;
         }
     }
 
-    /// Lets whoever has heard all replies go on, with several commands at once, or hang up.
+    /// Clients that have all their replies send more commands, several at once, or disconnect.
     fn speak(&mut self) {
-        let ready = |unauthenticated: &Unauthenticated| {
-            unauthenticated.awaited == 0 && !unauthenticated.commands.is_empty()
-        };
+        let ready = |client: &Client| client.awaited == 0 && !client.commands.is_empty();
         while let Some(conn) = self
             .sessions
             .iter()
-            .find(|(_, unauthenticated)| ready(unauthenticated))
+            .find(|(_, client)| ready(client))
             .map(|(conn, _)| *conn)
         {
             let many = 1 + self.chance.below(5) as usize;
             let hangs_up = self.chance.below(20) == 0;
-            let unauthenticated = self.sessions.get_mut(&conn).expect("a session");
-            let many = many.min(unauthenticated.commands.len());
+            let client = self.sessions.get_mut(&conn).expect("a session");
+            let many = many.min(client.commands.len());
             let mut wire = String::new();
-            for command in unauthenticated.commands.drain(..many) {
+            for command in client.commands.drain(..many) {
                 wire.push_str(command);
                 wire.push_str("\r\n");
             }
-            unauthenticated.awaited = many as u32;
-            unauthenticated.since = self.stage.now.instant;
+            client.awaited = many as u32;
+            client.since = self.stage.now.instant;
             let bytes = wire.as_bytes();
             self.stage.handle(Event::Bytes { conn, bytes });
             if hangs_up {
@@ -283,18 +277,18 @@ impl Scene for World {
     }
 
     fn on_send(&mut self, conn: ConnId, bytes: Vec<u8>) {
-        // One that has hung up hears nothing.
+        // A disconnected client gets no output.
         if self.sessions.contains_key(&conn) {
             self.hear(conn, &bytes);
         }
     }
 
     fn on_close(&mut self, conn: ConnId) {
-        if let Some(unauthenticated) = self.sessions.remove(&conn) {
+        if let Some(client) = self.sessions.remove(&conn) {
             assert!(
-                matches!(unauthenticated.last_code, 421 | 554 | 221),
+                matches!(client.last_code, 421 | 554 | 221),
                 "closed behind {}",
-                unauthenticated.last_code
+                client.last_code
             );
         }
     }
@@ -336,7 +330,7 @@ fn answer(query: &[u8], mood: u64) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn every_unauthenticated_is_answered_and_leaves_nothing_behind() {
+fn every_unauthenticated_client_gets_its_replies_and_leaves_nothing_behind() {
     let mut codes: BTreeMap<u16, u32> = BTreeMap::new();
     for seed in 0..100 {
         let run = || std::panic::catch_unwind(|| World::new(seed).run());
@@ -349,7 +343,7 @@ fn every_unauthenticated_is_answered_and_leaves_nothing_behind() {
             *codes.entry(code).or_default() += count;
         }
     }
-    // All of it has happened: let go, put off, too much, refused, listed.
+    // All of these must occur: closed, deferred, over a limit, refused, listed.
     for code in [421, 450, 451, 501, 550, 554] {
         assert!(codes.get(&code) >= Some(&20), "{code}: {codes:?}");
     }

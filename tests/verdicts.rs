@@ -1,6 +1,6 @@
-//! `chopar check` and a start come to the same verdict, whatever has happened to the configuration folder: modes,
-//! owners, contents, links, encodings, names. Each damaged folder is judged by `check` as root, by `check` as the
-//! daemon's account, and some of them by a real start. The seeds are fixed; the message of a failure names the seed.
+//! `chopar check` and a start reach the same verdict, whatever the state of the configuration folder: modes, owners,
+//! contents, links, encodings, names. `check` judges each damaged folder as root and as the daemon's account, and a
+//! real start judges some of them. The seeds are fixed; the message of a failure names the seed.
 
 use std::fs::{self, File, Permissions};
 use std::io::Read as _;
@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use chopar::cli::check::Check;
 use tempfile::TempDir;
 
-/// Damaged folders.
+/// Number of damaged folders.
 const SEEDS: u64 = 520;
-/// Every so many of them the daemon itself is started, too.
+/// For one folder in this many, the daemon itself is started, too.
 const STARTED: u64 = 13;
 const PATIENCE: Duration = Duration::from_secs(30);
 const CHOPAR: &str = env!("CARGO_BIN_EXE_chopar");
@@ -41,7 +41,7 @@ impl Chance {
     }
 }
 
-/// What all folders are made from.
+/// The files that all folders are made from.
 struct Template {
     files: Vec<(&'static str, Vec<u8>, u32)>,
 }
@@ -120,7 +120,7 @@ impl Place {
             let open = Permissions::from_mode(0o755);
             fs::set_permissions(place.root.path().join(part), open).expect("a mode");
         }
-        // As an earlier start has left them.
+        // As an earlier start left them.
         for folder in ["state", "run"] {
             let path = place.root.path().join(folder);
             fs::create_dir(&path).expect("a folder");
@@ -141,7 +141,8 @@ impl Place {
         self.at("chopar.toml")
     }
 
-    /// What no damage touches: a start must not make folders just anywhere, nor wait for the ports of this machine.
+    /// The keys that no damage changes: a start must not create folders at arbitrary places, nor use the ports of this
+    /// machine.
     fn kept(&self) -> String {
         format!(
             "user = \"nobody\"\nstate_dir = \"{0}/state\"\nruntime_dir = \"{0}/run\"\n\
@@ -165,7 +166,7 @@ fn own(path: &Path, user: u32, group: u32) {
     }
 }
 
-/// Does one thing to the folder; says what.
+/// Damages the folder in one way; returns a description.
 fn damage(place: &Place, chance: &mut Chance) -> String {
     let mut folders = vec![
         "domains",
@@ -293,7 +294,7 @@ fn remove(path: &Path) {
     }
 }
 
-/// The bytes as an editor, a copy or a bad disk may leave them; those in front of `from` are kept.
+/// The bytes as an editor, a copy or a bad disk may leave them; those before `from` stay.
 fn rewritten(mut bytes: Vec<u8>, from: usize, chance: &mut Chance) -> (&'static str, Vec<u8>) {
     let from = from.min(bytes.len());
     let at = from + chance.below(bytes.len() - from + 1);
@@ -358,7 +359,7 @@ fn rewritten(mut bytes: Vec<u8>, from: usize, chance: &mut Chance) -> (&'static 
     }
 }
 
-/// What somebody says of a folder: whether it is an error, and the sentences.
+/// A verdict on a folder: whether it is an error, and the sentences.
 #[derive(Debug, Eq, PartialEq)]
 struct Verdict {
     code: i32,
@@ -368,7 +369,7 @@ struct Verdict {
 impl Verdict {
     fn new(code: i32, text: &str) -> Self {
         let lines = text.lines().filter(|line| !line.starts_with("chopar: "));
-        // What clients are shown depends on what root could read in the account's stead.
+        // The certificate shown to clients depends on what root could read for the account.
         let shown = [
             "; the pair that was read before stays in force",
             "; clients that ask for its names are shown another certificate",
@@ -385,7 +386,7 @@ impl Verdict {
     }
 }
 
-/// `check` by this process: by root, where the tests run as root.
+/// `check` by this process: as root if the tests run as root.
 fn by_caller(place: &Place) -> Verdict {
     let (mut output, mut errors) = (Vec::new(), Vec::new());
     let result = Check {}.run(&place.etc(), &mut output, &mut errors);
@@ -406,7 +407,7 @@ fn by_account(place: &Place) -> Verdict {
     Verdict::new(output.status.code().unwrap_or(-1), &text)
 }
 
-/// A real start: what it wrote, and its exit code where it did not begin to serve. It is stopped again.
+/// A real start: its output, and its exit code if it did not begin to serve. It is stopped again.
 fn by_start(place: &Place) -> (Option<i32>, String) {
     let mut child = Command::new(CHOPAR)
         .arg("-C")
@@ -428,7 +429,7 @@ fn by_start(place: &Place) -> (Option<i32>, String) {
         if let Some(status) = child.try_wait().expect("a child") {
             break status.code();
         }
-        // The socket is there before what is read later; the answer comes from the loop, after all of it.
+        // The socket exists before the rest is read; the answer comes from the loop, after all of it.
         if UnixStream::connect(&control).is_ok_and(|stream| answers(&stream)) {
             break None;
         }
@@ -451,7 +452,7 @@ fn answers(mut stream: &UnixStream) -> bool {
     asked && stream.read(&mut [0; 64]).is_ok_and(|len| len > 0)
 }
 
-/// How the folders came out.
+/// Counts of the verdicts.
 #[derive(Default)]
 struct Tally {
     good: usize,
@@ -478,7 +479,7 @@ impl Tally {
         let (code, log) = by_start(&place);
         let lines = verdict.lines.iter();
         let errors = lines.filter(|line| !line.starts_with("warning: "));
-        // What check finds wrong although the daemon starts, the start has said, in the form of the log.
+        // If `check` finds an error although the daemon starts, the start has logged it.
         let said = |error: &str| match code {
             None => log.contains(error.split(['"', ';', '\\']).next().unwrap_or_default()),
             Some(_) => log.contains(error),
@@ -501,7 +502,7 @@ impl Tally {
 }
 
 #[test]
-fn check_as_root_check_as_the_account_and_a_start_come_to_the_same_verdict() {
+fn check_as_root_check_as_the_account_and_a_start_reach_the_same_verdict() {
     let template = Template::new();
     let untouched = Place::new(&template);
     assert_eq!(by_caller(&untouched).code, 0);

@@ -1,14 +1,14 @@
 """Measures chopar beside Postfix, on loopback, in one run.
 
-Both get the same load from smtp-source and deliver it into the same smtp-sink, in turn; the medians of the rounds are
-printed with their ratio, and beside smtp-source straight into smtp-sink. Mail of clients without authentication, which is
-examined and forwarded, has a row of its own (examined.py). Postfix runs from private folders, as it comes:
-it needs root, and is left out with a word where it cannot run. Rates on a shared machine vary by a factor of two; CPU
-time a message varies by much less and comes first.
+Both get the same load from smtp-source and deliver it to the same smtp-sink, in turn. The output has the medians of the
+rounds, their ratio, and the rate of smtp-source directly to smtp-sink. Mail of unauthenticated clients, which is verified
+and forwarded, has a row of its own (examined.py). Postfix runs from private folders with its default configuration. It
+needs root; if it cannot run, that is printed and it is left out. Rates on a shared machine vary by a factor of two. CPU
+time for each message varies by much less and comes first.
 
     bench.py [--binary PATH] [--messages N] [--rounds N] [--queued N] [--peer-queued N] [--no-peer] [--forwarded]
 
-Every wait has a deadline and every process that is started is ended by its own id.
+Every wait has a deadline, and every started process is ended by its own ID.
 """
 
 import argparse
@@ -33,18 +33,18 @@ from world import (BODY_BYTES, CORES, PATIENCE_S, SESSIONS, TLS_SESSIONS, TOOLS,
 
 
 class Figures:
-    """What was measured: by the name of the figure, then of who."""
+    """Measured values, by the name of the figure, then of the relay."""
 
     def __init__(self):
         self.values, self.units, self.turns = {}, {}, {}
 
     def add(self, what, unit, who, value):
-        """Notes a value; of several the median counts."""
+        """Adds a value; the median of several counts."""
         self.units[what] = unit
         self.values.setdefault(what, {}).setdefault(who, []).append(value)
 
     def add_turn(self, row, relay):
-        """Notes the longest turn of chopar's event loop since its start."""
+        """Adds the longest turn of chopar's event loop since its start."""
         if isinstance(relay, Chopar):
             self.turns.setdefault(row, []).append(relay.longest_turn_ms())
 
@@ -54,7 +54,7 @@ class Figures:
         return statistics.median(values) if values else None
 
     def print(self, relays):
-        """One line each."""
+        """Prints one line for each figure."""
         print(f"\n{'median':44} {'':4}", *(f"{name:>14}" for name in relays), f"{'ratio':>8} {'direct':>8} {'share':>7}")
         for what, unit in sorted(self.units.items(), key=lambda row: not row[0].startswith("CPU")):
             cells = [self.median(what, name) for name in relays]
@@ -68,14 +68,14 @@ class Figures:
 
 
 def shown(value):
-    """A number with three or four digits that mean something."""
+    """A number with three or four significant digits."""
     if value is None:
         return "-"
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.3f}"
 
 
 def load(relay, sink, count, reuse, mail=Mail()):
-    """Sends messages through a relay; returns accepted/s, delivered/s and CPU milliseconds a message."""
+    """Sends messages through a relay; returns accepted/s, delivered/s and CPU milliseconds for each message."""
     base, cpu, times = sink.at_rest(), cpu_s(relay.roots()), {}
 
     def watch():
@@ -90,13 +90,13 @@ def load(relay, sink, count, reuse, mail=Mail()):
     watcher.join()
     if "delivered" not in times:
         raise Missed(f"{relay.name} delivered {sink.count() - base} of {count}")
-    # What is done behind the last delivery belongs to it.
+    # The relay may still work on the last delivery.
     time.sleep(0.5)
     return count / accepted, count / (times["delivered"] - started), 1000 * (cpu_s(relay.roots()) - cpu) / count
 
 
 def begin_row(relay, sink, mail=Mail()):
-    """Starts chopar again, whose longest turn counts from its start, and sends what comes first."""
+    """Restarts chopar, since the longest turn counts from the start, and sends the first messages."""
     if isinstance(relay, Chopar):
         relay.stop()
         relay.start()
@@ -106,7 +106,7 @@ def begin_row(relay, sink, mail=Mail()):
 
 
 def rounds(figures, relays, sink, options):
-    """The load, in turn."""
+    """The load, for each relay in turn."""
     for number in range(options.rounds):
         for reuse in (False, True):
             mode = "sessions reused" if reuse else "a session a message"
@@ -126,7 +126,7 @@ def rounds(figures, relays, sink, options):
 
 
 def signed(figures, chopar, sink, options):
-    """The load with two signatures a message, and what one of them alone costs."""
+    """The load with two signatures for each message, and the cost of one of them alone."""
     words = run([TOOLS["openssl"], "speed", "-seconds", "1", "-multi", str(CORES), "rsa2048"], stderr=subprocess.DEVNULL)
     rate = float(re.search(r"rsa 2048 bits\s+\S+\s+\S+\s+([\d.]+)", words).group(1))
     chopar.keys("signed.test", "rsa", "ed25519")
@@ -148,7 +148,7 @@ def signed(figures, chopar, sink, options):
 
 
 def forwarded(figures, folder, options):
-    """Mail of clients without authentication: examined, forwarded under a rewritten sender, and by chopar sealed."""
+    """Mail of unauthenticated clients: verified, forwarded under a rewritten sender, and sealed by chopar."""
     why = examined.unavailable()
     if why:
         print(f"examined and forwarded: left out: {why}")
@@ -185,7 +185,7 @@ def forwarded(figures, folder, options):
 
 
 def memory(figures, relay):
-    """Resident memory idle and with TLS sessions that say nothing."""
+    """Resident memory, idle and with idle TLS sessions."""
     time.sleep(0.5)
     idle = memory_kib(relay.roots())
     figures.add("resident, idle", "MiB", relay.name, idle / 1024)
@@ -208,7 +208,7 @@ def memory(figures, relay):
 
 
 def start_and_sendmail(figures, relay):
-    """Start to greeting, and how long a program waits for sendmail."""
+    """Time from the start to the banner, and the time that a program waits for sendmail."""
     for _ in range(5):
         relay.stop()
         figures.add("start to greeting", "ms", relay.name, 1000 * relay.start())
@@ -221,7 +221,7 @@ def start_and_sendmail(figures, relay):
 
 
 def queued(figures, relay, sink, options):
-    """Memory, cost of a message and a restart with a long queue that has nowhere to go."""
+    """Memory, cost for each message, and a restart, with a long queue that cannot be delivered."""
     count = options.queued if relay.name == "chopar" else options.peer_queued
     if not count:
         return
@@ -240,7 +240,7 @@ def queued(figures, relay, sink, options):
 
 
 def unsynced():
-    """Names the relays here whose 250 promises less, so that nobody takes their rates for the same thing."""
+    """Names installed relays whose 250 promises less, so that their rates are not compared."""
     for package, program in (("opensmtpd", "/usr/sbin/smtpd"), ("chasquid", "/usr/bin/chasquid")):
         if os.path.exists(program):
             version = run(["dpkg-query", "-W", "-f", "${Version}", package]).strip()
@@ -253,14 +253,14 @@ def peers_are_here(options):
 
 
 def lacks_postfix():
-    """Why Postfix cannot run here, if it cannot."""
+    """Why Postfix cannot run here; None if it can."""
     if not TOOLS["postfix"] or not os.path.exists("/etc/postfix/master.cf.proto"):
         return "is not installed (Debian package postfix)"
     return None if os.geteuid() == 0 else "starts for root only"
 
 
 def servers(folder, sink, dead, options):
-    """chopar, and the servers to compare with that can run here."""
+    """chopar, and those of the compared servers that can run here."""
     chopar = Chopar(options.binary, os.path.join(folder, "chopar"),
                     '[relay]\nnetworks = ["127.0.0.0/8"]\n[dns]\nservers = ["127.0.0.1:9"]\n'
                     f'[[route]]\ndomain = "load.test"\nvia = ["smtp://127.0.0.1:{sink}"]\n'
@@ -273,7 +273,7 @@ def servers(folder, sink, dead, options):
 
 
 def measure(options, folder):
-    """Everything, in order."""
+    """All measurements, in order."""
     unsynced()
     figures, dead, sink, relays = Figures(), free_port(), Sink(folder), []
     try:
@@ -295,7 +295,7 @@ def measure(options, folder):
             relay.stop()
             relay.start()
             memory(figures, relay)
-            # A process a session, as Postfix has them, outlives the session.
+            # Postfix uses a process for each session, which outlives the session.
             relay.stop()
             relay.start()
         forwarded(figures, folder, options)
@@ -311,7 +311,7 @@ def measure(options, folder):
 
 
 def arguments():
-    """The command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description="Measures chopar beside Postfix, on loopback.")
     parser.add_argument("--binary", default=os.environ.get("CHOPAR_BINARY"), help="chopar (default: CHOPAR_BINARY)")
     parser.add_argument("--messages", type=int, default=5000, help="messages a round; Postfix gets three tenths")
@@ -329,14 +329,14 @@ def arguments():
 
 
 def main():
-    """Runs; 0 when everything was measured."""
+    """Runs the measurements; returns 0 if all of them succeeded."""
     options = arguments()
     missing = [name for name in ("openssl", "smtp-sink", "smtp-source") if not TOOLS[name]]
     if missing:
         sys.exit(f"missing: {' '.join(missing)}; the Debian packages postfix and openssl have them")
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(16384, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)
     folder = tempfile.mkdtemp(prefix="chopar-bench-", dir=options.dir)
-    # Postfix's processes change their account and have to pass through.
+    # Postfix's processes change their account and must be able to enter the folder.
     os.chmod(folder, 0o755)
     print(f"{time.strftime('%Y-%m-%d')}, {CORES} cores, load {os.getloadavg()[0]:.1f}; {SESSIONS} sessions, "
           f"{BODY_BYTES} bytes, {options.messages} messages, {options.rounds} rounds")

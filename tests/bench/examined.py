@@ -1,9 +1,9 @@
-"""Mail of a client without authentication: examined by SPF, DKIM and DMARC, and forwarded by an alias under a rewritten
-envelope sender. chopar seals it too; beside it Debian's Postfix with opendkim, opendmarc and postsrsd, which have nothing
-that seals (openarc is not packaged).
+"""Mail of an unauthenticated client: verified with SPF, DKIM and DMARC, and forwarded by an alias under a rewritten
+envelope sender. chopar also seals it. It is compared with Debian's Postfix, opendkim, opendmarc and postsrsd, which do
+not seal (openarc is not packaged).
 
-Names are answered by one unbound on a loopback address of its own. chopar is told where it is; the others look into
-/etc/resolv.conf, and get one of their own in a mount namespace. Every message that arrives is looked at.
+unbound on a loopback address of its own answers DNS queries. chopar has its address in the configuration; the others use
+/etc/resolv.conf, and get one of their own in a mount namespace. Every message that arrives is checked.
 """
 
 import contextlib
@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from relays import HOSTNAME, Chopar, Postfix
 from world import BODY_BYTES, TOOLS, Mail, Missed, end, end_tree, free_port, run, wait_for
 
-# Where names are answered, at port 53: resolv.conf knows no other.
+# The address of the name server, at port 53: resolv.conf cannot name another port.
 DNS_ADDRESS = "127.53.0.1"
 WRITER, FORWARDER, READER = "source.example", "forward.example", "load.example"
 MAIL = Mail(f"load@{WRITER}", f"box@{FORWARDER}", WRITER)
-# Debian's packages of the peers' side.
+# Debian packages for the compared relays.
 PEER_TOOLS = ("opendkim", "opendmarc", "postsrsd", "unshare")
 
 
 class Names:
-    """unbound, with the writer's records."""
+    """unbound, with the author's records."""
 
     def __init__(self, folder, records):
         path = os.path.join(folder, "unbound.conf")
@@ -49,14 +49,14 @@ class Names:
             raise Missed(f"unbound ended: {self.said()}")
 
     def said(self):
-        """What it logged."""
+        """The end of its log."""
         with open(self.log, encoding="utf-8", errors="replace") as file:
             return file.read()[-500:]
 
 
 @dataclass
 class Daemon:
-    """A daemon beside Postfix."""
+    """A daemon that Postfix uses."""
 
     name: str
     words: list
@@ -69,7 +69,7 @@ class Forwarder(Postfix):
 
     def __init__(self, folder, sink, names):
         self.prefix = self.with_names(names)
-        # postsrsd does not wait for its children: in a namespace of process ids they end with it, and are gone.
+        # postsrsd does not wait for its children. In a PID namespace of its own they end with it.
         self.beside = self.with_names(names, "--pid", "--fork")
         self.daemons, self.running = [], []
         os.makedirs(folder)
@@ -89,7 +89,7 @@ class Forwarder(Postfix):
 
     @staticmethod
     def with_names(names, *words):
-        """What stands in front of a command that is to ask our DNS."""
+        """Words before a command that must use our DNS."""
         return (TOOLS["unshare"], "--mount", *words, "sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"',
                 names.resolv_conf)
 
@@ -102,11 +102,11 @@ class Forwarder(Postfix):
         return path
 
     def milter(self, folder, name):
-        """Sets up a milter as Debian does, but for where it listens; gives its address."""
+        """Sets up a milter as Debian does, except for its address; returns the address."""
         home = os.path.join(folder, name)
         os.makedirs(home)
         shutil.chown(home, name)
-        # Both take 127.0.0.1 for a host of their own otherwise, and do not examine what it brings.
+        # Otherwise both treat 127.0.0.1 as a local host and do not verify its mail.
         hosts = self.file(home, "hosts", "192.0.2.1\n")
         address = f"local:{home}/socket"
         own = {
@@ -141,7 +141,7 @@ class Forwarder(Postfix):
 
 
 def write_message(chopar, folder):
-    """A message that the writer has signed, as smtp-source takes it; gives its path and the records of the key."""
+    """Writes a message signed by the author, for smtp-source; returns its path and the DNS records of the key."""
     records = chopar.keys(WRITER, "rsa")
     line = b"The quick brown fox jumps over the lazy dog, then once more for good measure.\n"
     text = (f"From: Load <load@{WRITER}>\nTo: Box <{MAIL.to}>\nSubject: measured\n"
@@ -151,13 +151,13 @@ def write_message(chopar, folder):
     signed = run([chopar.binary, "-C", chopar.config, "dkim", "sign"], input=text + b"\n")
     with open(path, "w", encoding="ascii", newline="") as file:
         file.write(signed.replace("\r\n", "\n"))
-    # The relay is to know the writer as everybody does, by the DNS.
+    # The relay must know the author as any other domain, through the DNS.
     shutil.rmtree(os.path.join(chopar.config, "domains", WRITER))
     return path, records
 
 
 def check(messages, count, sealed):
-    """Every message came, under a rewritten sender, with what was found out about it."""
+    """Checks that every message arrived, under a rewritten sender and with its results."""
     messages = list(messages)
     if len(messages) != count:
         raise Missed(f"{len(messages)} of {count} messages arrived")
@@ -174,7 +174,7 @@ def check(messages, count, sealed):
 
 
 def relays(binary, folder, sink, with_peers):
-    """chopar and the peers that are here, with the mail to send and the DNS; stops them all at the end."""
+    """chopar and the installed peers, with the mail to send and the DNS; stops them all at the end."""
     missing = [name for name in PEER_TOOLS if not TOOLS[name]]
     chopar = Chopar(binary, os.path.join(folder, "chopar-examined"),
                     f'[relay]\nnetworks = []\n[dns]\nservers = ["{DNS_ADDRESS}:53"]\n'
@@ -198,7 +198,7 @@ def relays(binary, folder, sink, with_peers):
 
 
 def unavailable():
-    """Why the row cannot be measured at all, if it cannot."""
+    """Why the row cannot be measured; None if it can."""
     if not TOOLS["unbound"]:
         return "unbound not found (Debian package of this name)"
     if os.geteuid() != 0:
@@ -207,7 +207,7 @@ def unavailable():
 
 
 def ended(names, found):
-    """Ends everything."""
+    """Stops all processes."""
     for relay in found:
         with contextlib.suppress(OSError):
             relay.stop()

@@ -1,4 +1,4 @@
-"""The servers that are measured, each in one folder."""
+"""The measured servers, each in one folder."""
 
 import contextlib
 import json
@@ -37,22 +37,22 @@ class Chopar:
                 f'{tables}')
 
     def keys(self, domain, *algorithms):
-        """Makes keys that sign for a domain; gives their records."""
+        """Creates keys that sign for a domain; returns their DNS records."""
         os.makedirs(os.path.join(self.config, "domains", domain), exist_ok=True)
         for algorithm in algorithms:
             self.command("dkim", "keygen", domain, "--selector", algorithm, "--algorithm", algorithm)
         return self.command("dkim", "record", domain)
 
     def longest_turn_ms(self):
-        """The longest turn of its event loop since it started, by the clock on the wall."""
+        """The longest turn of its event loop since its start, in wall-clock time."""
         return json.loads(self.command("queue", "stats", "--json"))["longest_turn_us"] / 1000
 
     def command(self, *words):
-        """Runs a command of chopar's."""
+        """Runs a chopar command."""
         return run([self.binary, "-C", self.config, *words])
 
     def start(self):
-        """Starts; returns the seconds until it greeted."""
+        """Starts it; returns the seconds until its banner."""
         with open(os.path.join(self.folder, "log"), "ab") as log:
             started = time.monotonic()
             self.process = subprocess.Popen([self.binary, "-C", self.config, "run"], stdin=subprocess.DEVNULL,
@@ -61,16 +61,16 @@ class Chopar:
         return time.monotonic() - started
 
     def roots(self):
-        """The processes that all others are below."""
+        """The root processes of its process tree."""
         return [self.process.pid]
 
     def kill(self):
-        """Ends it without a warning."""
+        """Kills it with SIGKILL."""
         self.process.kill()
         self.process.wait(10)
 
     def stop(self):
-        """Ends it."""
+        """Stops it."""
         if self.process:
             end(self.process)
 
@@ -83,7 +83,7 @@ class Postfix:
     """Postfix in one folder."""
 
     name = "Postfix " + (run(["/usr/sbin/postconf", "-dh", "mail_version"]).strip() if TOOLS["postfix"] else "")
-    # What stands in front of the commands that start it.
+    # Words before the commands that start it.
     prefix = ()
 
     def __init__(self, folder, sink, settings, transports=""):
@@ -111,40 +111,40 @@ class Postfix:
                           f"127.0.0.1:{self.port} inet n - n - - smtpd\n"
                           f"127.0.0.1:{self.tls_port} inet n - n - {TLS_SESSIONS + 20} smtpd\n"
                           f"  -o smtpd_tls_wrappermode=yes -o smtpd_client_connection_count_limit=0", services, flags=re.M)
-        # Nothing runs in a changed root: the folders are not furnished for one.
+        # No service runs in a chroot, since the folders are not prepared for one.
         services = re.sub(r"^(\S+ +\S+ +\S+ +\S+ +)y( .*)$", r"\1n\2", services, flags=re.M)
         with open(os.path.join(self.config, "master.cf"), "w", encoding="utf-8") as file:
             file.write(services)
-        # Packaged as it is, Postfix looks for these beside main.cf.
+        # Debian's Postfix expects these beside main.cf.
         for name in ("dynamicmaps.cf", "postfix-files"):
             shutil.copy(os.path.join("/etc/postfix", name), self.config)
         for name in ("dynamicmaps.cf.d", "postfix-files.d"):
             os.makedirs(os.path.join(self.config, name), exist_ok=True)
 
     def start(self):
-        """Starts; returns the seconds until it greeted."""
+        """Starts it; returns the seconds until its banner."""
         started = time.monotonic()
         run([*self.prefix, TOOLS["postfix"], "-c", self.config, "start"], stdin=subprocess.DEVNULL)
         wait_for("Postfix", lambda: greeted(self.port), pause=0.0005)
         return time.monotonic() - started
 
     def master(self):
-        """The process that all others are below."""
+        """The root process of its process tree."""
         with open(os.path.join(self.queue, "pid", "master.pid"), encoding="ascii") as file:
             return int(file.read())
 
     def roots(self):
-        """The same, as a list."""
+        """The same process, as a list."""
         return [self.master()]
 
     def kill(self):
-        """Ends it without a warning."""
+        """Kills it with SIGKILL."""
         root = self.master()
         end_tree(root)
         wait_for("Postfix to end", lambda: stat(root) is None or stat(root)[0] == "Z")
 
     def stop(self):
-        """Ends it."""
+        """Stops it."""
         with contextlib.suppress(OSError, Missed):
             self.kill()
 

@@ -1,4 +1,4 @@
-"""What a measurement needs: processes that are ended, waits that have a deadline, a source and a sink."""
+"""The tools of a measurement: processes that are ended, waits with a deadline, a source and a sink."""
 
 import contextlib
 import os
@@ -22,11 +22,11 @@ TOOLS = {name: shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin") for name
 
 
 class Missed(Exception):
-    """Something did not happen within its time."""
+    """A wait that exceeded its deadline, or a failed command."""
 
 
 def wait_for(what, look, limit=PATIENCE_S, pause=0.002):
-    """Looks until there is something."""
+    """Calls `look` until it returns a true value."""
     end = time.monotonic() + limit
     while True:
         found = look()
@@ -47,7 +47,7 @@ def run(command, limit=PATIENCE_S, **words):
 
 
 def end(process):
-    """Ends a child."""
+    """Ends a child process."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -74,7 +74,7 @@ def greeted(port):
 
 
 def stat(pid):
-    """The fields of /proc/PID/stat behind the name, or None when there is no such process."""
+    """The fields of /proc/PID/stat after the name, or None if there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             return file.read().rpartition(")")[2].split()
@@ -83,7 +83,7 @@ def stat(pid):
 
 
 def tree(root):
-    """A process and all below it."""
+    """A process and all of its descendants."""
     parents = {}
     for name in os.listdir("/proc"):
         fields = stat(name) if name.isdigit() else None
@@ -98,13 +98,13 @@ def tree(root):
 
 
 def cpu_s(roots):
-    """User and system time of processes and all below them, with those that have ended."""
+    """User and system time of processes and their descendants, including ended ones."""
     fields = [stat(pid) for root in roots for pid in tree(root)]
     return sum(sum(map(int, one[11:15])) for one in fields if one) / TICKS
 
 
 def memory_kib(roots):
-    """What processes and all below them hold, with what they share counted once."""
+    """Memory of processes and their descendants; shared memory counts once."""
     total = 0
     for pid in (pid for root in roots for pid in tree(root)):
         with contextlib.suppress(OSError), open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
@@ -113,14 +113,14 @@ def memory_kib(roots):
 
 
 def end_tree(root):
-    """Kills a process and all below it."""
+    """Kills a process and all of its descendants."""
     for pid in tree(root):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
 class Sink:
-    """smtp-sink, with its own count of messages read from a file; it may keep what comes, a file each."""
+    """smtp-sink, which writes its count of messages to a file; it may keep each message as a file."""
 
     def __init__(self, folder, keep=False):
         self.port = free_port()
@@ -138,14 +138,14 @@ class Sink:
         wait_for("smtp-sink", lambda: greeted(self.port))
 
     def count(self):
-        """How many messages have come."""
+        """Number of messages that have arrived."""
         with open(self.path, "rb") as file:
             file.seek(max(0, os.path.getsize(self.path) - 200))
             counts = re.findall(rb"mesg=(\d+)\s", file.read() + b" ")
             return int(counts[-1]) if counts else 0
 
     def take(self):
-        """The messages that were kept since the last time."""
+        """The messages kept since the last call."""
         for name in os.listdir(self.kept):
             path = os.path.join(self.kept, name)
             with open(path, encoding="utf-8", errors="replace") as file:
@@ -153,7 +153,7 @@ class Sink:
             os.unlink(path)
 
     def at_rest(self):
-        """How many messages have come, once no more do."""
+        """Number of messages, once no more arrive."""
         count = -1
         while count != self.count():
             count = self.count()
@@ -163,7 +163,7 @@ class Sink:
 
 @dataclass
 class Mail:
-    """What is sent: a body of BODY_BYTES, or what a file has."""
+    """The message to send: a body of BODY_BYTES, or the content of a file."""
 
     sender: str = "load@source.test"
     to: str = "sink@load.test"
@@ -172,7 +172,7 @@ class Mail:
 
 
 def source(port, count, reuse, mail=Mail(), limit=PATIENCE_S):
-    """Sends messages; returns the seconds that it took."""
+    """Sends messages; returns the seconds taken."""
     started = time.monotonic()
     text = ["-F", mail.file] if mail.file else ["-l", str(BODY_BYTES)]
     run([TOOLS["smtp-source"], *(["-d"] if reuse else []), "-s", str(SESSIONS), "-m", str(count), *text,

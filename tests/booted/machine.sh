@@ -1,5 +1,5 @@
-# Runs as a service of a system that systemd has started, on which chopar is installed and nothing set up. What it prints is
-# judged by the test; each part begins with "==".
+# Runs as a service of a system that systemd has started, with chopar installed but not set up. The test judges the
+# output; each part begins with "==".
 set -e
 export LC_ALL=C HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 wait_for() {
@@ -32,7 +32,7 @@ for p in $(cat /sys/fs/cgroup/systemd/system.slice/chopar.service/cgroup.procs /
 done
 journalctl -u chopar -o cat --no-pager | grep -E 'event=(listening|sandbox)'
 
-# A program, a maildir and a hook, all three behind the restrictions of the unit.
+# A program, a maildir and a hook, all under the restrictions of the unit.
 echo '== local'
 cat >> /etc/chopar/domains/example.com/aliases <<'ALIASES'
 program: | /usr/local/bin/note
@@ -61,7 +61,7 @@ echo nonsense >> /etc/chopar/chopar.toml
 systemctl reload chopar && echo 'it took it' || echo 'it has failed'
 cp /root/chopar.toml /etc/chopar/chopar.toml
 
-# A message that waits; then the daemon hangs.
+# A message waits, and then the daemon hangs.
 echo '== watchdog'
 printf 'From: app@example.com\nTo: joe@example.org\nSubject: waits\n\nhi\n' | sendmail -t -f app@example.com
 wait_for 'the line of the status' 'systemctl show -p StatusText chopar | grep -q "1 queued"'
@@ -89,7 +89,7 @@ systemctl stop chopar
 systemctl is-active chopar chopar-smtp.socket chopar-submission.socket || true
 ss -Hltn '( sport = :25 or sport = :587 or sport = :465 )' | wc -l
 
-# An error of the configuration: no start after the start, and check is not led astray by the ports, which systemd still has.
+# An error in the configuration: the daemon does not start, and `check` ignores the ports, which systemd still has open.
 echo '== error'
 echo nonsense >> /etc/chopar/chopar.toml
 systemctl start chopar || true
@@ -102,7 +102,7 @@ systemctl start chopar
 answers
 mailq | tail -n 1
 
-# Systemd's own way without any capability.
+# Start without any capability, by systemd's own means.
 echo '== no capability'
 printf '[Service]\nAmbientCapabilities=\nCapabilityBoundingSet=\n' > /etc/systemd/system/chopar.service.d/test.conf
 systemctl enable chopar-acme-http.socket chopar-status.socket 2>/dev/null

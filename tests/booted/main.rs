@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
-/// What comes before the start: nothing else of the machine runs there. The container may use Landlock.
+/// Prepares the machine, on which nothing else runs. The container may use Landlock.
 const PREPARE: &str = r#"
 for path in usr/sbin/sendmail usr/lib/sendmail usr/bin/mailq usr/bin/newaliases etc/chopar var/lib/chopar \
     etc/systemd/system/chopar.service; do rm -rf $root/$path; done
@@ -67,7 +67,7 @@ fn systemd_starts_watches_reloads_and_stops_it_and_the_daemon_is_never_root() {
             assert!(found, "{name}: no {line}: {said}");
         }
     };
-    // Nobody listens before it is set up.
+    // No port is open before the setup.
     has("bare", &["sudo chopar init DOMAIN"]);
     let bare = part("bare").ends_with("\ninactive\ninactive\n0\n");
     assert!(bare, "{said}");
@@ -88,7 +88,7 @@ fn systemd_starts_watches_reloads_and_stops_it_and_the_daemon_is_never_root() {
         ],
     );
     assert!(!start.contains("Uid:\t0"), "{start}");
-    // The daemon, its helper and what that will start.
+    // The daemon, its helper, and future children of the helper.
     let ambient = start.lines().filter(|line| line.starts_with("CapAmb:"));
     assert!(ambient.clone().count() >= 3, "{start}");
     assert!(
@@ -112,10 +112,10 @@ fn systemd_starts_watches_reloads_and_stops_it_and_the_daemon_is_never_root() {
             "1 message",
         ],
     );
-    // 6 is information, 4 a warning; no line has its priority or a date in its text.
+    // 6 is information, 4 a warning. No line has its priority or a date in its text.
     has("journal", &[" 6", "0"]);
     assert!(part("journal").ends_with("\n0\n"), "{said}");
-    // systemctl may warn before them: it looks at the sockets while they are being closed.
+    // systemctl may print a warning first, since the sockets are just being closed.
     let stopped = part("stop").ends_with("inactive\ninactive\ninactive\n0\n");
     assert!(stopped, "{said}");
     has(

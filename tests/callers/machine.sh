@@ -1,6 +1,6 @@
-# A machine on which Debian's programs are, and Postfix in whose place the package of chopar is installed; it is thrown away. Each
-# program that mails by calling sendmail does so once with the daemon up and once with it down. Prints the subject of each message
-# that has reached the host that everything is relayed to.
+# A temporary machine with Debian's programs, and with the package of chopar instead of Postfix. Each program that mails
+# by calling sendmail does so once with the daemon up and once with it down. Prints the subject of each message that has
+# reached the host to which everything is relayed.
 set -e
 umask 022
 export HOME=/root LC_ALL=C DEBIAN_FRONTEND=noninteractive
@@ -12,12 +12,12 @@ printf '127.0.0.1 localhost mail.example.com mail\n' > /etc/hosts
 rm -rf /etc/chopar /var/lib/chopar /run/chopar /run/systemd /var/lib/man-db/auto-update
 sed -i '/^chopar:/d' /etc/passwd /etc/group
 
-# Its sink is of use.
+# The test needs Postfix's smtp-sink.
 cp -r /usr/lib/postfix /root/postfix
 cp /usr/sbin/smtp-sink /root/smtp-sink
 apt-get install -y -q --no-install-recommends -o Dpkg::Use-Pty=0 /root/chopar.deb
 echo "== installed"
-# Nobody who needs a mail server misses one.
+# Every package that depends on a mail server is satisfied.
 apt-get check -q
 for name in postfix exim4-base bsd-mailx at mutt cron; do
     echo "$name $(dpkg-query -W -f '${db:Status-Status}' $name 2>/dev/null)"
@@ -49,7 +49,7 @@ wait_for() {
     done
 }
 
-# cron, whose @reboot is at each start here.
+# cron runs @reboot jobs at each of its starts here.
 useradd -m caller
 printf 'MAILTO=cron@example.net\n@reboot caller echo "from cron, $(cat /root-state)"\n' > /etc/cron.d/job
 # A patch for git.
@@ -78,7 +78,7 @@ cp /root/jail.local /etc/fail2ban/jail.local
 rm -f /etc/fail2ban/jail.d/*
 printf '[Definition]\nfailregex = ^from <HOST>$\n' > /etc/fail2ban/filter.d/chopar-test.conf
 
-# Their mail says $1; $2 is banned.
+# Their mail contains $1; $2 is banned.
 call() {
     echo "$1" > /root-state
     chmod 644 /root-state
@@ -106,7 +106,7 @@ call up 192.0.2.7
 wait_for 'an empty queue' '[ "$(mailq | tail -n 1)" = "Mail queue is empty" ]'
 cp /root/arrived /root/arrived.up
 stop
-# smtp-sink appends.
+# smtp-sink appends to the file.
 : > /root/arrived
 call down 192.0.2.8
 echo "== left"

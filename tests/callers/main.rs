@@ -1,5 +1,5 @@
-//! Debian's programs that send mail by calling sendmail, each started for real on a machine on which the package is
-//! installed and `chopar init` has run: with the daemon running, and with a daemon that starts only later.
+//! Debian's programs that send mail by calling sendmail, run on a machine with the package installed and `chopar init`
+//! done: with the daemon running, and with a daemon that starts only later.
 
 #[path = "../machine/debian.rs"]
 mod debian;
@@ -13,7 +13,7 @@ use std::path::Path;
 use debian::{build, folder};
 use script::{ok, on_a_machine};
 
-/// Programs and the Debian packages that have them.
+/// Programs and the Debian packages that contain them.
 const PROGRAMS: [(&str, &str); 9] = [
     ("/usr/sbin/cron", "cron"),
     ("/usr/sbin/atd", "at"),
@@ -26,7 +26,7 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("/usr/bin/pgrep", "procps"),
 ];
 
-/// Who gets the mail of each caller, and a line of it, by how the daemon was.
+/// The recipient of each caller's mail, and a line of the mail, which names the state of the daemon.
 fn expected(daemon: &str, banned: &str) -> [(&'static str, String); 9] {
     let says = |caller: &str| format!("Subject: {caller}, {daemon}");
     [
@@ -35,7 +35,7 @@ fn expected(daemon: &str, banned: &str) -> [(&'static str, String); 9] {
         ("git@example.net", says("git send-email")),
         ("mutt@example.net", says("mutt")),
         ("cron@example.net", format!("from cron, {daemon}")),
-        // at writes to the account that called it, whose mail goes to admin.
+        // at mails the account that called it, whose mail goes to admin.
         ("you@gmail.example", format!("from at, {daemon}")),
         ("fail2ban@example.net", "[Fail2Ban] mail: started on".into()),
         (
@@ -46,7 +46,7 @@ fn expected(daemon: &str, banned: &str) -> [(&'static str, String); 9] {
     ]
 }
 
-/// The messages that smtp-sink has written: recipient and text.
+/// The messages in the output of smtp-sink: recipient and text.
 fn arrived(text: &str) -> Vec<(&str, &str)> {
     let messages = text.split("X-Client-Addr: ").skip(1);
     let with_recipient = messages.map(|message| {
@@ -58,7 +58,7 @@ fn arrived(text: &str) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn each_caller_of_sendmail_gets_its_mail_through_with_the_daemon_up_and_down() {
+fn mail_of_each_caller_of_sendmail_is_delivered_with_the_daemon_up_and_down() {
     if !rustix::process::geteuid().is_root() {
         return; // only root can set up a machine
     }
@@ -90,7 +90,7 @@ fn each_caller_of_sendmail_gets_its_mail_through_with_the_daemon_up_and_down() {
                 .position(|(to, message)| *to == recipient && message.contains(&line));
             let found = found.unwrap_or_else(|| panic!("{recipient}: {line}: {text}"));
             let (_, message) = messages.remove(found);
-            // Whoever called, the mail is signed in the name of the machine's domain.
+            // Whatever the caller, the mail is signed for the domain of the machine.
             assert!(message.contains("\n\td=example.com;"), "{message}");
         }
         assert_eq!(messages, [], "more than one of each");

@@ -1,7 +1,7 @@
-//! SMTP dialogues as files, played without sockets against the whole engine: each once with all input of the client in
-//! one piece, and once one byte at a time. A new case is a new `.smtp` file; `script.rs` describes the form.
+//! SMTP dialogues in files, run without sockets against the whole engine: each once with the client's input in one
+//! piece, and once one byte at a time. A new case is a new `.smtp` file; `script.rs` describes the format.
 //!
-//! They cover the classes of faults that have hurt mail servers: smuggling, commands hidden in line ends, other
+//! They cover the classes of bugs that have hurt mail servers: smuggling, commands hidden in line ends, other
 //! protocols, injection around STARTTLS, addresses as code, open relays in disguise, AUTH in the wrong place, header
 //! injection, loops, limits, and malicious remote servers.
 
@@ -40,7 +40,7 @@ fn scripts() -> Vec<Script> {
         .collect()
 }
 
-/// Plays every dialogue, and says of all that failed what was wrong.
+/// Runs every dialogue; panics with the errors of all that failed.
 fn play_all(pieces: Pieces) {
     let scripts = scripts();
     assert!(scripts.len() > 20, "the dialogues were found");
@@ -61,11 +61,11 @@ fn play_all(pieces: Pieces) {
 }
 
 #[test]
-fn every_dialogue_goes_as_written() {
+fn every_dialogue_runs_as_written() {
     play_all(Pieces::Whole);
 }
 
 #[test]
-fn every_dialogue_goes_as_written_one_byte_at_a_time() {
+fn every_dialogue_runs_as_written_one_byte_at_a_time() {
     play_all(Pieces::Bytes);
 }

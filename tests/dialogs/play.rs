@@ -1,4 +1,4 @@
-//! Plays a dialogue: one connection, on a stage of its own.
+//! Runs a dialogue: one connection, on a stage of its own.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -15,9 +15,9 @@ use crate::stage::{PENCIL, ROUTE, Scene, Stage, act};
 /// How the other end's bytes arrive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Pieces {
-    /// All that is said in a row at once.
+    /// All consecutive lines at once.
     Whole,
-    /// One by one.
+    /// One byte at a time.
     Bytes,
 }
 
@@ -27,15 +27,15 @@ pub(crate) struct Play<'a> {
     stage: Stage,
     /// The connection of the dialogue.
     conn: Option<ConnId>,
-    /// Whether it is closed.
+    /// Whether chopar has closed it.
     closed: bool,
-    /// Whether a handshake is under way: what is sent in clear is lost.
+    /// Whether a TLS handshake is in progress: plaintext is lost.
     handshaking: bool,
-    /// What chopar said and nobody has read.
+    /// Output of chopar that no step has read.
     heard: Vec<u8>,
     /// The last reply.
     reply: Vec<String>,
-    /// What the other end said and chopar has not taken.
+    /// Input that chopar has not taken.
     unsent: Vec<u8>,
     /// Messages as they were stored.
     messages: Vec<u8>,
@@ -43,13 +43,13 @@ pub(crate) struct Play<'a> {
     /// Replies of 4xx and 5xx.
     refusals: Vec<String>,
     outcomes: Vec<DeliveryResult>,
-    /// The connection to the hook, and what it was told.
+    /// The connection to the hook, and its input.
     hook: Option<(ConnId, HookRequest, Vec<u8>)>,
 }
 
 const ALIASES: &str = "pencil: far@elsewhere.example\nbox: maildir:/var/mail/box\nteam: pencil, other@elsewhere.example\n";
 
-/// How long chopar is waited for in a dialogue.
+/// Time limit for chopar's output.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Bytes that arrive in one turn.
 const TURN_BYTES: usize = 64 * 1024;
@@ -95,7 +95,7 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// Plays the dialogue to its end and looks at what is left.
+    /// Runs the dialogue to its end and checks the final state.
     pub(crate) fn play(mut self) -> Result<(), String> {
         match self.script.side {
             Side::Server(listener) => self.accept(listener, self.script.peer),
@@ -121,7 +121,7 @@ impl<'a> Play<'a> {
         self.act();
     }
 
-    /// Puts a message into the queue, and waits for the connection that it leads to.
+    /// Queues a message, and waits for the connection of its delivery.
     fn submit(&mut self) -> Result<(), String> {
         self.accept(Listener::Submit, self.script.peer);
         let local = self.conn.ok_or("chopar takes no local session")?;
@@ -214,7 +214,7 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// Hands bytes to the engine, as the shell would: only while they are wanted, and none after the end.
+    /// Gives bytes to the engine like the shell: only while it wants them, and none after the close.
     fn feed(&mut self, bytes: &[u8], turn: usize) {
         for piece in bytes.chunks(turn) {
             let Some(conn) = self.conn else { return };
@@ -225,7 +225,7 @@ impl<'a> Play<'a> {
                 };
                 self.pass(PATIENCE, wants);
             }
-            // In clear while TLS is awaited: the handshake would fail on it, and no machine sees it.
+            // Plaintext during the handshake would make it fail, and no state machine sees it.
             if self.handshaking || self.conn.is_none() {
                 return;
             }
@@ -295,7 +295,7 @@ impl<'a> Play<'a> {
         act(self);
     }
 
-    /// The hook hears of a message, and answers once that is whole, unless it is silent.
+    /// The hook reads a message and, unless it is silent, answers when the message is complete.
     fn tell_hook(&mut self, conn: ConnId, bytes: &[u8]) {
         let Some((hook, request, body)) = &mut self.hook else {
             return;
@@ -352,8 +352,8 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// What holds after every dialogue: nothing was said that nobody expected, the queue has what was acknowledged,
-    /// no memory is held, and the next client gets its banner.
+    /// The checks after every dialogue: there was no unexpected output, the queue holds the acknowledged messages, no
+    /// memory is held, and the next client gets its banner.
     fn judge(mut self) -> Result<(), String> {
         if !self.heard.is_empty() {
             return Err(format!(
@@ -414,7 +414,7 @@ impl<'a> Play<'a> {
     }
 }
 
-/// Whether a line of the log says why a client got a refusal.
+/// Whether a line of the log explains a refusal.
 fn tells(line: &str, refusal: &str) -> bool {
     let events = [
         (Reply::AUTH_FAILED, "event=auth result=failed"),
@@ -460,7 +460,7 @@ fn contains(bytes: &[u8], text: &[u8]) -> bool {
     bytes.windows(text.len()).any(|window| window == text)
 }
 
-/// No name server answers, and no second host.
+/// No name server answers, and there is no second host.
 impl Scene for Play<'_> {
     fn stage(&mut self) -> &mut Stage {
         &mut self.stage

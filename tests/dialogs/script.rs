@@ -1,35 +1,35 @@
-//! The form of a dialogue.
+//! The format of a dialogue.
 //!
 //! ```text
-//! # What it shows.
-//! listener: smtp                  smtp, proxy, submission, submissions, submit, or outbound: there chopar is the client
-//! peer: 203.0.113.9               who connects; 198.51.100.0/24 may relay
-//! toml: [limits]                  a further line of chopar.toml
-//! queued: 1                       messages in the queue at the end; 0 if it is not said
-//! stored: Subject: x              what the message that was stored holds
-//! lacks: secret                   what neither a stored message nor a line of the log holds
-//! log: event=reject               what some line of the log holds
-//! pieces: whole                   only in one piece: the bytes have to come together
-//! hook: EXIT 0 0\r\n              what the hook answers; `silent`: nothing, `gone`: it is not there. What it is told is in the log
-//! from: a@example.com            outbound: the reverse-path of the message; the null one if it is not said
-//! outcome: deferred 4.4.2         outbound: what became of the recipients, in order
+//! # What the dialogue tests.
+//! listener: smtp                  smtp, proxy, submission, submissions, submit; outbound makes chopar the client
+//! peer: 203.0.113.9               address of the client; 198.51.100.0/24 may relay
+//! toml: [limits]                  an additional line of chopar.toml
+//! queued: 1                       messages in the queue at the end; default: 0
+//! stored: Subject: x              text that the stored message contains
+//! lacks: secret                   text that neither a stored message nor the log contains
+//! log: event=reject               text that a line of the log contains
+//! pieces: whole                   not one byte at a time: the bytes must arrive together
+//! hook: EXIT 0 0\r\n              the hook's answer; `silent`: none, `gone`: no hook runs. The log shows its input
+//! from: a@example.com            outbound: the reverse-path of the message; default: null
+//! outcome: deferred 4.4.2         outbound: delivery results of the recipients, in order
 //!
-//! S: 220*                         a reply as a whole; `*` at the end stands for any rest of its last line
+//! S: 220*                         a whole reply; `*` at the end matches any rest of its last line
 //! S+ STARTTLS                     the last reply has a line with this text
-//! S- AUTH                         it has none
-//! C: EHLO client                  a line, with CRLF
-//! c: .\n                          bytes, without
-//! C{3}: NOOP                      three times; S{3}: as well
-//! !tls                            the TLS handshake is done
-//! !wait 300                       so many seconds pass
-//! !close                          chopar has closed
-//! !hangup                         the other end does
+//! S- AUTH                         the last reply has no such line
+//! C: EHLO client                  a line of the client, with CRLF
+//! c: .\n                          bytes, without CRLF
+//! C{3}: NOOP                      three times; also S{3}:
+//! !tls                            the TLS handshake is complete
+//! !wait 300                       this many seconds pass
+//! !close                          chopar has closed the connection
+//! !hangup                         the other end closes the connection
 //! ```
 //!
 //! `\r`, `\n`, `\0`, `\\` and `\xNN` stand for bytes, `{998*x}` for 998 times `x`, `{base64:..}` for its base64. In an
-//! outbound dialogue `S` is what the remote server says, and a `C:` line is what chopar has to say.
+//! outbound dialogue, `S` is the remote server's input, and a `C:` line is chopar's expected output.
 
-/// What chopar is in a dialogue.
+/// The role of chopar in a dialogue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Side {
     /// It listens.
@@ -38,36 +38,35 @@ pub(crate) enum Side {
     Client,
 }
 
-/// One step.
+/// One step of a dialogue.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Step {
-    /// The other end says this.
+    /// The other end sends this.
     Say(Vec<u8>),
-    /// chopar says this: a reply where it is the server, a line where it is the client.
+    /// chopar sends this: a reply as the server, or a line as the client.
     Hear(Pattern),
     /// The last reply has a line with this text.
     Has(String),
-    /// It has none.
+    /// The last reply has no line with this text.
     HasNot(String),
-    /// The handshake is done.
+    /// The TLS handshake is complete.
     Tls,
-    /// Time passes.
+    /// This many seconds pass.
     Wait(u64),
-    /// chopar has closed.
+    /// chopar has closed the connection.
     Close,
-    /// The other end closes.
+    /// The other end closes the connection.
     HangUp,
 }
 
-/// What a line has to be.
+/// The expected form of a line.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Pattern {
     pub(crate) text: Vec<u8>,
-    /// Whether anything may follow.
+    /// Whether any text may follow.
     pub(crate) open: bool,
 }
 
-/// A dialogue.
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
     pub(crate) name: String,
@@ -84,12 +83,12 @@ pub(crate) struct Script {
     pub(crate) from: String,
     pub(crate) recipients: Vec<String>,
     pub(crate) message: Vec<u8>,
-    /// With the line of the file.
+    /// Each step with its line number.
     pub(crate) steps: Vec<(usize, Step)>,
 }
 
 impl Script {
-    /// Reads a dialogue; panics where it is not of the form, with its line.
+    /// Parses a dialogue; panics with the line of an error.
     pub(crate) fn parse(name: &str, text: &str) -> Self {
         use chopar::engine::event::Listener;
         let mut script = Self {
@@ -208,7 +207,7 @@ impl Script {
     }
 }
 
-/// The bytes that a text with escapes stands for.
+/// The bytes of a text with escapes.
 fn bytes(text: &str) -> Vec<u8> {
     let mut out = Vec::new();
     let mut rest = text;

@@ -25,7 +25,7 @@ const CHAINS: usize = 500;
 const VARIANTS: usize = 9;
 const CASES_MIN: usize = 4_000;
 
-/// A message with a chain, and what was said of it.
+/// A message with a chain, and both results.
 struct Case {
     fields: Vec<Vec<u8>>,
     body: Vec<u8>,
@@ -67,7 +67,7 @@ fn chains() {
     }
     for _ in 0..CHAINS {
         let mut message = ClientMessage::new(&mut chance);
-        // What mail-auth seals bears the time of the day, so that no alteration may hang on its bytes.
+        // A seal of mail-auth contains the current time, so no change may depend on its bytes.
         let mixed = chance.once_in(3);
         for _ in 0..chance.below(5) {
             let key = chance.of(&keys);
@@ -123,7 +123,7 @@ fn verdict(arrived: &Arrived, zone: &Zone) -> ArcVerdict {
     zone.drive(|answers| verification.resume(&arrived.header, answers))
 }
 
-/// Puts a set of ours on top.
+/// Adds a set of ours on top.
 fn seal(message: &mut ClientMessage, key: &Key, zone: &Zone) {
     let arrived = message.arrived().expect("a message");
     let verdict = verdict(&arrived, zone);
@@ -156,7 +156,7 @@ fn parts(message: &[u8]) -> ClientMessage {
     }
 }
 
-/// Changes that mean the same whatever the bytes of the signatures are.
+/// Changes whose meaning does not depend on the bytes of the signatures.
 fn rearrange(message: &mut ClientMessage, chance: &mut Chance) {
     let places = message.places(NAMES);
     if places.is_empty() {
@@ -222,7 +222,7 @@ impl Case {
         fields.any(|field| name_of(field).trim().eq_ignore_ascii_case(name))
     }
 
-    /// With the white space that theirs takes form feeds for.
+    /// The message with spaces instead of form feeds, which mail-auth treats as white space.
     fn without_form_feeds(&self) -> Option<Self> {
         let spaced = self.message().into_iter().map(|byte| match byte {
             b'\x0c' => b' ',
@@ -239,13 +239,13 @@ impl Case {
         })
     }
 
-    /// Whether a rule for signatures of DKIM is about the one that decided.
+    /// Whether a rule for DKIM signatures applies to the one that decided.
     fn is_as_in_dkim(&self) -> bool {
         let rules = |signature| dkim::RULES.iter().any(|rule| (rule.applies)(&signature));
         self.signature().is_some_and(rules)
     }
 
-    /// The signature that decided for ours, as if it were one of DKIM.
+    /// The signature that decided our result, as a DKIM case.
     fn signature(&self) -> Option<dkim::Case> {
         let (name, instance, why) = match self.ours {
             ArcResult::Fail(ArcFailure::Message { instance, why }) => {

@@ -13,7 +13,7 @@ impl Chance {
         self.0.below(bound as u64) as usize
     }
 
-    /// One time in `n`.
+    /// True one time in `n`.
     pub(crate) fn once_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }

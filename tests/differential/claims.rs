@@ -1,5 +1,5 @@
-//! Results that claim to be ours: an Authentication-Results field that stays in a message has an id that no mail reader
-//! takes for that of the host.
+//! Forged results in our name: no mail reader takes the authserv-id of an Authentication-Results field that stays in a
+//! message for that of this host.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::hostile;
 use crate::python::Python;
 
 #[test]
-fn no_reader_takes_findings_that_are_left_for_ours() {
+fn no_reader_takes_remaining_results_for_ours() {
     let inputs = inputs();
     let mut python = Python::new();
     let mut asked: Vec<Vec<u8>> = Vec::new();
@@ -48,9 +48,9 @@ fn no_reader_takes_findings_that_are_left_for_ours() {
     assert!(counts["left"] > inputs / 20 && counts["taken out"] > inputs / 20);
 }
 
-/// What the test makes is worth nothing if nothing of it is found.
+/// The test proves nothing unless its generator makes such fields.
 #[test]
-fn findings_in_our_name_are_seen() {
+fn forged_results_in_our_name_are_detected() {
     let mut python = Python::new();
     for value in [
         "mx.us.example; spf=pass",
@@ -79,7 +79,8 @@ fn note(value: &[u8], shown: &[String], escaped: &mut Vec<String>) {
     }
 }
 
-/// The ids that a reader could see that knows of comments and quotes, or of nothing: the first word, and all together.
+/// The IDs that a lenient reader could see, with or without knowledge of comments and quotes: the first word, and all
+/// text together.
 fn lenient(text: &str) -> Vec<String> {
     let mut shown = Vec::new();
     let head = text.split(';').next().unwrap_or_default();
@@ -106,7 +107,7 @@ fn lenient(text: &str) -> Vec<String> {
     shown
 }
 
-/// The value as mail-parser shows a text, its encoded words decoded.
+/// The value as mail-parser shows a text, with encoded words decoded.
 fn by_mail_parser(value: &[u8]) -> String {
     let message = [b"Subject: ", value, b"\r\n\r\n"].concat();
     let message = MessageParser::new()

@@ -23,13 +23,13 @@ use crate::tally::Tally;
 use crate::zone::{Texts, Zone};
 pub(crate) use rules::RULES;
 
-/// When chopar verifies: later than any clock that mail-auth reads will show.
+/// The time of verification: later than any clock that mail-auth reads.
 pub(crate) const AT: Timestamp = Timestamp::from_seconds(3_000_000_000);
-const LETTERS: usize = 700;
+const MESSAGES: usize = 700;
 const VARIANTS: usize = 8;
 const CASES_MIN: usize = 5_000;
 
-/// One signature and what was said of it.
+/// One signature and both verdicts.
 pub(crate) struct Case {
     pub(crate) value: Vec<u8>,
     pub(crate) tags: Vec<(String, String)>,
@@ -37,7 +37,7 @@ pub(crate) struct Case {
     pub(crate) texts: Texts,
     pub(crate) ours: Result<(), DkimFailure>,
     pub(crate) theirs: Judged,
-    /// All fields of the message, of which this is about the one at `own`.
+    /// All fields of the message; the case is about the one at `own`.
     pub(crate) fields: Vec<Vec<u8>>,
     pub(crate) own: usize,
 }
@@ -62,7 +62,7 @@ fn signatures() {
     let keys = [Key::rsa(), Key::ed25519()];
     let mut chance = Chance::new(6376);
     let mut tally = Tally::new("DKIM", RULES);
-    for _ in 0..LETTERS {
+    for _ in 0..MESSAGES {
         let mut message = ClientMessage::new(&mut chance);
         let mut zone = Zone::default();
         for nth in 0..1 + chance.below(3) {
@@ -130,7 +130,7 @@ fn verdicts(arrived: &Arrived, zone: &Zone) -> Vec<SignatureVerdict> {
     zone.drive(|answers| verification.resume(&arrived.header, answers))
 }
 
-/// RFC 8601 section 2.7.1 has neutral for what cannot be read, which mail-auth leaves out.
+/// RFC 8601 section 2.7.1 says neutral for a signature that cannot be parsed, which mail-auth omits.
 pub(crate) fn word(judged: &Judged) -> &'static str {
     match judged {
         Judged::Unread => "neutral",
@@ -145,7 +145,7 @@ pub(crate) fn word(judged: &Judged) -> &'static str {
     }
 }
 
-/// Publishes a key in another way.
+/// Publishes a key in another form.
 pub(crate) fn alter_key(zone: &mut Zone, keys: &[Key], chance: &mut Chance) {
     let names: Vec<String> = zone.texts.keys().cloned().collect();
     let name = chance.of(&names).clone();
@@ -218,7 +218,7 @@ impl Case {
         }
     }
 
-    /// Whether the referee finds the hash of the body right.
+    /// Whether the referee accepts the body hash.
     fn body_holds(&self) -> bool {
         let form = match self.tag("c").and_then(|c| c.split_once('/')) {
             Some((_, "relaxed")) => Canonicalization::Relaxed,
@@ -234,7 +234,7 @@ impl Case {
 }
 
 impl Case {
-    /// Whether the referee finds a key that the signature fits.
+    /// Whether the referee finds a key for which the signature is valid.
     fn signature_holds(&self) -> bool {
         let keys = self.texts.iter().flatten();
         let keys = keys.filter_map(|text| KeyRecord::parse(text).ok());
@@ -242,7 +242,7 @@ impl Case {
         keys.any(|key| referee::signature_holds(&self.fields, self.own, &key))
     }
 
-    /// Whether only one finds that the signature fits, and the referee sides with ours.
+    /// Whether only one side accepts the signature, and the referee agrees with ours.
     fn is_right_about_the_header(&self) -> bool {
         let theirs_holds = match self.theirs() {
             Some(DkimResult::Pass) => true,
@@ -257,7 +257,7 @@ impl Case {
         theirs_holds != ours_holds && ours_holds == self.signature_holds()
     }
 
-    /// Whether one finds the hash of the body right and the other wrong, and the referee sides with ours.
+    /// Whether only one side accepts the body hash, and the referee agrees with ours.
     fn is_right_about_the_body(&self) -> bool {
         let theirs_holds = match self.theirs() {
             Some(DkimResult::Neutral(Error::Dkim(DkimError::FailedBodyHashMatch))) => false,

@@ -32,7 +32,7 @@ fn policies() {
     tally.finish(MESSAGES);
 }
 
-/// What a message shows, and the DNS.
+/// A message's identifiers, and the DNS.
 struct Case {
     author: Domain,
     spf: Option<Domain>,
@@ -40,11 +40,11 @@ struct Case {
     zone: Zone,
 }
 
-/// What both can say.
+/// The result, in the terms of both implementations.
 #[derive(Eq, PartialEq)]
 struct Said {
     outcome: &'static str,
-    /// Where it failed.
+    /// The policy if it failed.
     policy: &'static str,
     spf: bool,
     dkim: bool,
@@ -156,7 +156,7 @@ impl Case {
         }
     }
 
-    /// Whether both agree on what chopar says, once the records are repaired.
+    /// Whether mail-auth agrees with chopar's result once the records are repaired.
     fn agrees_after(&self, repairs: &[Repair]) -> bool {
         let mut zone = self.zone.clone();
         for texts in zone.texts.values_mut().flatten() {
@@ -170,7 +170,7 @@ impl Case {
     }
 }
 
-/// The TXT records of a name as they are to be read.
+/// Rewrites the TXT records of a name as they should be read.
 type Repair = fn(Vec<Vec<u8>>) -> Vec<Vec<u8>>;
 
 fn record(chance: &mut Chance) -> Vec<u8> {
@@ -221,7 +221,7 @@ const NAMES: &[&str] = &[
     "a.other.test",
     "notexample.test",
 ];
-/// One time in so many, one of these.
+/// Values of tags; each entry is used one time in this many.
 const TAGS: &[(usize, &[&str])] = &[
     (
         1,

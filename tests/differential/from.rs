@@ -1,4 +1,4 @@
-//! The authors of a message: every domain that a mail reader displays for an accepted From is one that is judged.
+//! The authors of a message: chopar judges every domain that a mail reader displays for an accepted From.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::hostile;
 use crate::python::Python;
 
 #[test]
-fn no_reader_shows_an_author_that_is_not_judged() {
+fn chopar_judges_every_author_that_a_reader_shows() {
     let inputs = inputs();
     let mut python = Python::new();
     let mut asked: Vec<(Vec<u8>, Vec<Domain>)> = Vec::new();
@@ -48,7 +48,7 @@ fn no_reader_shows_an_author_that_is_not_judged() {
 }
 
 #[test]
-fn no_reader_shows_an_author_behind_the_end_of_a_header_that_is_not_judged() {
+fn chopar_judges_every_author_that_a_reader_shows_after_the_end_of_the_header() {
     const LINES: [&str; 14] = [
         "From: a@evil.test",
         "From: b@bank.test",
@@ -83,7 +83,7 @@ fn no_reader_shows_an_author_behind_the_end_of_a_header_that_is_not_judged() {
         match authors(&front.header) {
             Ok(judged) if !is_continued => {
                 *counts.entry("taken").or_default() += 1;
-                // As it goes on: without the envelope line, behind a field of ours.
+                // The message as chopar sends it on: without the envelope line, after a field of ours.
                 let rest = message.get(front.envelope_line..).unwrap_or_default();
                 let sent = [b"Received: by mx.test\r\n", rest].concat();
                 let parser = MessageParser::new().header_address(HeaderName::From);
@@ -110,9 +110,9 @@ fn no_reader_shows_an_author_behind_the_end_of_a_header_that_is_not_judged() {
     assert!(counts["taken"] > inputs / 20 && counts["shown"] > inputs / 20);
 }
 
-/// What the test makes is worth nothing if nothing of it is found.
+/// The test proves nothing unless it can see an author that is not judged.
 #[test]
-fn an_author_that_is_not_judged_is_seen() {
+fn an_author_that_is_not_judged_is_detected() {
     for value in [
         "x@evil.test, b@bank.test",
         "\"<b@bank.test>\" <x@evil.test>",
@@ -138,12 +138,12 @@ pub(crate) fn inputs() -> usize {
     std::env::var("CHOPAR_FUZZ_INPUTS").map_or(20_000, |count| count.parse().expect("a number"))
 }
 
-/// Of how many values one is shown to a reader that takes a thousand times as long as the others.
+/// One value in this many goes to a reader that takes a thousand times as long as the others.
 pub(crate) fn python_share(inputs: usize) -> usize {
     8 + inputs / 100_000
 }
 
-/// Compares what was shown with what is judged.
+/// Compares the displayed domains with the judged ones.
 fn note(
     value: &[u8],
     judged: &[Domain],
@@ -162,8 +162,8 @@ fn note(
     }
 }
 
-/// The domains that an address could be taken to have: what follows each at sign, up to the next one, up to what is no
-/// part of a name, and up to what is not ASCII.
+/// The domains that a reader could see in an address: the text after each at sign, up to the next at sign, up to the
+/// end of a domain name, and up to the first non-ASCII character.
 fn domains(address: &str) -> Vec<Domain> {
     let mut found = Vec::new();
     for behind in address.split('@').skip(1) {
@@ -194,11 +194,11 @@ fn by_mail_parser(value: &[u8]) -> Vec<String> {
     addresses.map(str::to_owned).collect()
 }
 
-/// What readers show that look for no more than brackets, or for no more than at signs outside quotes and comments, or
-/// that divide at commas first.
+/// The output of readers that look only for angle brackets, or only for at signs outside of quotes and comments, or
+/// that split at commas first.
 fn lenient(value: &[u8]) -> Vec<String> {
     let mut shown = Vec::new();
-    // What is UTF-8 is that (RFC 6532); a label that is none has no policy, however it is shown.
+    // Valid UTF-8 is UTF-8 (RFC 6532). An invalid label has no policy, however it is displayed.
     let mut texts = vec![String::from_utf8_lossy(value).into_owned()];
     if std::str::from_utf8(value).is_err() {
         texts.push(value.iter().copied().map(char::from).collect());
@@ -221,7 +221,7 @@ fn lenient(value: &[u8]) -> Vec<String> {
     shown
 }
 
-/// A text without its quoted strings; an open one is kept.
+/// A text without its quoted strings; an unclosed one stays.
 fn without_quotes(text: &str, escapes: bool) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -240,7 +240,7 @@ fn without_quotes(text: &str, escapes: bool) -> String {
     out + rest
 }
 
-/// A text without its comments; an open one is kept.
+/// A text without its comments; an unclosed one stays.
 fn without_comments(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;

@@ -1,9 +1,9 @@
-//! Values of header fields that are made so that mail readers disagree about them: pieces of a grammar, combined well
-//! or badly, and changed again.
+//! Values of header fields on which mail readers may disagree: pieces of a grammar, combined well or badly, and
+//! altered.
 
 use crate::chance::Chance;
 
-/// One From that is more or less a list of addresses.
+/// A From value that is more or less a list of addresses.
 pub(crate) fn from(chance: &mut Chance) -> Vec<u8> {
     let mut value = Vec::new();
     for number in 0..1 + chance.below(8) / 6 {
@@ -14,7 +14,7 @@ pub(crate) fn from(chance: &mut Chance) -> Vec<u8> {
             0..4 => angle(&mut value, chance),
             4..6 => value.extend(address(chance)),
             6 => {
-                // The address stands in for its display name.
+                // The display name repeats the address.
                 let address = address(chance);
                 value.extend_from_slice(&address);
                 value.extend_from_slice(b" <");
@@ -42,7 +42,7 @@ pub(crate) fn from(chance: &mut Chance) -> Vec<u8> {
     value
 }
 
-/// One Authentication-Results that is more or less one of the host `id`.
+/// An Authentication-Results value that is more or less one of the host `id`.
 pub(crate) fn results(id: &str, chance: &mut Chance) -> Vec<u8> {
     let mut value = piece(chance, SPACES).to_vec();
     let (front, back) = id.split_at(chance.below(id.len()));
@@ -105,7 +105,7 @@ fn word(value: &mut Vec<u8>, chance: &mut Chance) {
     }
 }
 
-/// Changes something, anywhere: a byte, a piece more, a part doubled, moved or gone.
+/// Changes the value anywhere: a byte, an added piece, a part doubled, moved or removed.
 fn alter(value: &mut Vec<u8>, pieces: &[&[u8]], chance: &mut Chance) {
     let at = chance.below(value.len() + 1);
     match chance.below(8) {
@@ -128,7 +128,7 @@ fn alter(value: &mut Vec<u8>, pieces: &[&[u8]], chance: &mut Chance) {
     }
 }
 
-/// One of the pieces; those in front, which are more ordinary, oftener.
+/// One of the pieces; the first ones, which are more ordinary, are chosen more often.
 fn piece<'a>(chance: &mut Chance, pieces: &[&'a [u8]]) -> &'a [u8] {
     let choices = match chance.below(4) {
         0 => pieces.len(),

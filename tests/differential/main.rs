@@ -1,5 +1,5 @@
-//! Compares chopar with the mail-auth crate: signatures, ARC chains and DMARC, over messages that are made and altered
-//! from fixed seeds.
+//! Compares chopar with the mail-auth crate: signatures, ARC chains and DMARC, over messages that are generated and
+//! altered from fixed seeds.
 //!
 //! If the two differ, one of the [`tally::Rule`]s of that part must say why chopar is right: it names a sentence of an
 //! RFC, and checks whether the sentence applies to this very message. A difference that no rule explains fails the
@@ -7,7 +7,7 @@
 //!
 //! The tests also compare what other mail readers display of From and Authentication-Results with what chopar judges
 //! and removes: mail-parser, Python's own `email`, authres, and readers that look only for brackets and at signs.
-//! Nothing that any of them displays may escape. `CHOPAR_FUZZ_INPUTS=` sets how many values are tried.
+//! chopar must judge or remove everything that any of them displays. `CHOPAR_FUZZ_INPUTS=` sets the number of values.
 
 mod arc;
 mod chance;

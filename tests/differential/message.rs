@@ -12,7 +12,7 @@ pub(crate) struct ClientMessage {
 }
 
 impl ClientMessage {
-    /// One with the oddities that are allowed: folding, white space, fields that repeat, a body that is none.
+    /// A message with permitted oddities: folding, white space, repeated fields, an empty body.
     pub(crate) fn new(chance: &mut Chance) -> Self {
         let mut fields: Vec<Vec<u8>> = vec![chance.word(FROM).as_bytes().to_vec()];
         for _ in 0..2 + chance.below(7) {
@@ -31,7 +31,7 @@ impl ClientMessage {
         [&self.fields.concat(), b"\r\n".as_slice(), &self.body].concat()
     }
 
-    /// The names of the fields, as they are written.
+    /// The names of the fields, as written.
     pub(crate) fn names(&self) -> Vec<String> {
         let names = self.fields.iter();
         names
@@ -39,7 +39,7 @@ impl ClientMessage {
             .collect()
     }
 
-    /// The places of the fields with these names, in lower case.
+    /// The indices of the fields with these names, in lower case.
     pub(crate) fn places(&self, wanted: &[&str]) -> Vec<usize> {
         let names = self.names().into_iter().enumerate();
         names
@@ -48,7 +48,7 @@ impl ClientMessage {
             .collect()
     }
 
-    /// Changes something, anywhere.
+    /// Changes the message at a random place.
     pub(crate) fn alter(&mut self, chance: &mut Chance) {
         let last = self.fields.len() - 1;
         let place = chance.below(self.fields.len());
@@ -125,8 +125,8 @@ impl ClientMessage {
         field.extend_from_slice(b"\r\n");
     }
 
-    /// As it arrives: no CR and no LF but in pairs, since SMTP lets no other through (RFC 5321 section 2.3.8). Nothing
-    /// where that is no message.
+    /// The message as it arrives: CR and LF only in pairs, since SMTP permits no others (RFC 5321 section 2.3.8).
+    /// `None` if it could not arrive.
     pub(crate) fn arrived(&self) -> Option<Arrived> {
         Self::split(&self.bytes())
     }
@@ -179,7 +179,7 @@ fn alter_bytes(bytes: &mut Vec<u8>, chance: &mut Chance) {
     }
 }
 
-/// Makes a space of a field a line end with white space behind it, more white space, or something that looks like it.
+/// Replaces a space of a field with a line end and white space, with more white space, or with similar characters.
 fn refold(field: &mut Vec<u8>, chance: &mut Chance) {
     let spaces: Vec<usize> = (0..field.len().saturating_sub(2))
         .filter(|&place| matches!(field[place], b' ' | b'\t'))

@@ -20,10 +20,10 @@ use crate::zone::Zone;
 
 pub(crate) struct Peer(MessageAuthenticator);
 
-/// What became of one DKIM-Signature field.
+/// mail-auth's verdict on one DKIM-Signature field.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Judged {
-    /// It could not be read.
+    /// It could not be parsed.
     Unread,
     Result(DkimResult),
 }
@@ -45,7 +45,7 @@ impl Peer {
             self.0
                 .verify_dkim(Parameters::new(&message).with_txt_cache(&texts)),
         );
-        // First come those that could not be read, and not all of them.
+        // mail-auth reports those that could not be parsed first, and not all of them.
         let errors = message.errors.iter();
         let errors = errors.filter(|error| matches!(error.header, Error::Dkim(_)));
         let results: Vec<&DkimResult> = outputs
@@ -81,7 +81,7 @@ impl Peer {
         output.result().clone()
     }
 
-    /// The message with one more set, unless its chain says that it is broken.
+    /// The message with one more set; `None` if its chain says that it is broken.
     pub(crate) fn sealed(&self, message: &[u8], zone: &Zone, key: &Key) -> Option<Vec<u8>> {
         let parsed = AuthenticatedMessage::parse_with_opts(message, None, false);
         let parsed = parsed.expect("a message");
@@ -149,7 +149,7 @@ impl Peer {
     }
 }
 
-/// The value of what is never waited for: every answer is in the caches.
+/// The value of a future that never waits: every answer is in the caches.
 fn ready<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,

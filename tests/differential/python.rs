@@ -15,7 +15,7 @@ pub(crate) struct Python {
 impl Python {
     pub(crate) fn new() -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/differential/readers.py");
-        // The one that Debian's packages of Python are for.
+        // Debian's Python packages are for this interpreter.
         let mut child = Command::new("/usr/bin/python3")
             .arg("-I")
             .arg(script)
@@ -43,7 +43,7 @@ impl Python {
         self.count += 1;
     }
 
-    /// What is shown of each value of the batch.
+    /// The text displayed for each value of the batch.
     pub(crate) fn answers(&mut self) -> Vec<Vec<String>> {
         let count = std::mem::take(&mut self.count);
         if count == 0 {

@@ -1,6 +1,6 @@
-"""Shows From and Authentication-Results as Python's own e-mail package and authres do.
+"""Displays From and Authentication-Results like Python's own email package and authres.
 
-Standard input holds batches: the number of values (4 bytes, big endian), then for each a kind (1 byte), its length (4
+Standard input has batches: the number of values (4 bytes, big endian), then for each a kind (1 byte), its length (4
 bytes) and its bytes. For each value of a batch standard output gets a length (4 bytes) and that many bytes: what was
 shown, one a line. Kinds: f, From by the old parser; F, by both parsers; a, the ids of Authentication-Results; m, From of a
 whole message.
@@ -22,7 +22,7 @@ def unfolded(text):
 
 
 def texts(value):
-    """The ways in which bytes are made text. What is UTF-8 is that (RFC 6532)."""
+    """The possible readings of bytes as text. Valid UTF-8 has only that one (RFC 6532)."""
     try:
         return [unfolded(value.decode())]
     except UnicodeDecodeError:
@@ -59,7 +59,7 @@ def message(value):
 
 
 def headers(value):
-    """The value of a field as text: by both policies, and with its encoded words decoded."""
+    """The value of a field as text: by both policies, and with encoded words decoded."""
     field = b"Authentication-Results: " + value + b"\r\n\r\n"
     shown = texts(value)
     for rules in (policy.compat32, policy.default):

@@ -1,5 +1,5 @@
-//! The canonical forms of RFC 6376 section 3.4 again, written for clarity rather than speed. The signatures here are
-//! made with them, and they decide if two implementations disagree about a body.
+//! A second implementation of the canonical forms of RFC 6376 section 3.4, written for clarity rather than speed. The
+//! signatures here use them, and they decide if two implementations disagree about a body.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,7 +17,7 @@ pub(crate) fn field(name: &str, value: &[u8], raw: &[u8], form: Canonicalization
     }
 }
 
-/// Without the line end.
+/// A field in relaxed form, without the line end.
 pub(crate) fn relaxed(name: &str, value: &[u8]) -> Vec<u8> {
     let unfolded: Vec<u8> = value
         .iter()
@@ -56,7 +56,7 @@ pub(crate) fn body(body: &[u8], form: Canonicalization) -> Vec<u8> {
     }
 }
 
-/// Each run of white space made one space.
+/// Replaces each run of white space with one space.
 fn squeezed(text: &[u8]) -> Vec<u8> {
     let mut out: Vec<u8> = Vec::new();
     for &byte in text {
@@ -98,7 +98,7 @@ pub(crate) fn selected(fields: &[Vec<u8>], names: &[String], form: Canonicalizat
     data
 }
 
-/// Whether the signature in the field at `own` fits the header and the key.
+/// Whether the signature in the field at `own` is valid for the header and the key.
 pub(crate) fn signature_holds(fields: &[Vec<u8>], own: usize, key: &KeyRecord) -> bool {
     let raw = fields[own].strip_suffix(b"\r\n").unwrap_or(&fields[own]);
     let written = name_of(raw);
@@ -143,7 +143,7 @@ pub(crate) fn signature_holds(fields: &[Vec<u8>], own: usize, key: &KeyRecord) -
     }
 }
 
-/// The tags of a list, as far as they can be told apart.
+/// The tags of a list, as far as they can be separated.
 pub(crate) fn tags(value: &[u8]) -> Vec<(String, String)> {
     String::from_utf8_lossy(value)
         .split(';')
@@ -176,7 +176,7 @@ pub(crate) fn is_tag_list(value: &[u8]) -> bool {
     })
 }
 
-/// White space that may be folded.
+/// Folding white space.
 const FOLDING: [char; 4] = [' ', '\t', '\r', '\n'];
 
 #[test]

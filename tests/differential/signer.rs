@@ -1,5 +1,5 @@
-//! Signatures of every allowed kind, with the canonical forms of [`crate::referee`]: neither chopar nor mail-auth signs
-//! in all of these ways.
+//! Signatures of every allowed kind, with the canonical forms of [`crate::referee`]: neither chopar nor mail-auth can
+//! sign in all of these ways.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +14,7 @@ use crate::chance::Chance;
 use crate::message::ClientMessage;
 use crate::referee;
 
-/// A key, and how it is published.
+/// A key, and its published form.
 pub(crate) struct Key {
     pub(crate) kind: KeyKind,
     pub(crate) signing: SigningKey,
@@ -55,7 +55,7 @@ impl Key {
     }
 }
 
-/// Puts a signature on top of a message.
+/// Adds a signature on top of a message.
 pub(crate) fn sign(message: &mut ClientMessage, key: &Key, selector: &str, chance: &mut Chance) {
     let forms = [Canonicalization::Simple, Canonicalization::Relaxed];
     let (header_form, body_form) = (*chance.of(&forms), *chance.of(&forms));
@@ -121,7 +121,7 @@ pub(crate) fn sign(message: &mut ClientMessage, key: &Key, selector: &str, chanc
     message.fields.insert(0, field.into_bytes());
 }
 
-/// From, and others: some of them once more than they are there, some that are not.
+/// Names for `h=`: From and others, some more often than they occur, some absent.
 fn signed_names(message: &ClientMessage, chance: &mut Chance) -> Vec<String> {
     let mut names = Vec::new();
     for name in message.names() {
@@ -152,7 +152,7 @@ fn limit(body: &[u8], chance: &mut Chance) -> Option<usize> {
     }
 }
 
-/// One time in so many, one of these.
+/// Optional tags; each entry is used one time in this many.
 const OPTIONAL: &[(usize, &[&str])] = &[
     (2, &["t=1000000000", "t=1600000000", "t=0001"]),
     (60, &["t=3100000000"]),

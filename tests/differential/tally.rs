@@ -1,15 +1,15 @@
-//! Counts agreement and explained differences, and fails for all others.
+//! Counts agreements and explained differences, and fails for all others.
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Display, Write as _};
 
 /// A sentence of an RFC that explains a difference.
 pub(crate) struct Rule<Case> {
-    /// What it is called in the counts.
+    /// Its name in the counts.
     pub(crate) name: &'static str,
-    /// Where it stands and what it says.
+    /// Its section and text.
     pub(crate) text: &'static str,
-    /// Whether the sentence is about this case and its verdicts.
+    /// Whether the sentence applies to this case and its verdicts.
     pub(crate) applies: fn(&Case) -> bool,
 }
 
@@ -37,17 +37,17 @@ impl<Case: Debug> Tally<Case> {
         }
     }
 
-    /// A message was judged by both.
+    /// Counts a message that both judged.
     pub(crate) fn case(&mut self) {
         self.cases += 1;
     }
 
-    /// A message is none that could arrive.
+    /// Counts a message that could not arrive.
     pub(crate) fn skip(&mut self) {
         self.skipped += 1;
     }
 
-    /// Takes two verdicts on the same thing.
+    /// Compares two verdicts on the same subject.
     pub(crate) fn compare<Verdict: Display + Eq>(
         &mut self,
         ours: &Verdict,
@@ -68,7 +68,7 @@ impl<Case: Debug> Tally<Case> {
         self.unexplained.len()
     }
 
-    /// Prints the counts and fails where a difference is left, a rule was of no use, or too little was seen.
+    /// Prints the counts. Fails for an unexplained difference, an unused rule, or too few cases.
     pub(crate) fn finish(self, cases_min: usize) {
         let mut out = format!(
             "{}: {} messages, {} skipped\n",

@@ -13,7 +13,7 @@ use mail_auth::dmarc::Dmarc;
 use mail_auth::hickory_resolver::proto::op::ResponseCode;
 use mail_auth::{DnsError, DnssecStatus, Error, RecordSet, ResolverCache, Txt};
 
-/// Names, in lower case and without a dot at their end, and what there is. All other names do not exist.
+/// Names in lower case, without a final dot, and their records. Other names do not exist.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Zone {
     pub(crate) texts: BTreeMap<String, Texts>,
@@ -25,7 +25,7 @@ pub(crate) struct Zone {
 pub(crate) type Texts = Result<Vec<Vec<u8>>, NoRecords>;
 
 impl Zone {
-    /// Drives a check of ours to its end.
+    /// Runs a check of ours to its verdict.
     pub(crate) fn drive<Verdict>(
         &self,
         mut check: impl FnMut(&[(Question, Answer)]) -> Step<Verdict>,
@@ -61,7 +61,7 @@ impl Zone {
         }
     }
 
-    /// The TXT records as mail-auth keeps them: parsed, by what their names say they are.
+    /// The TXT records as mail-auth stores them: parsed, with the type that their names imply.
     pub(crate) fn texts_of_theirs(&self) -> Cache<Txt> {
         Cache(
             self.texts
@@ -94,7 +94,8 @@ impl Zone {
     }
 }
 
-/// As `MessageAuthenticator::txt_lookup` chooses among several: the first that can be read, or the last error.
+/// Chooses among several records like `MessageAuthenticator::txt_lookup`: the first that can be parsed, or the last
+/// error.
 fn first<T: TxtRecordParser + Into<Txt>>(texts: &[Vec<u8>]) -> Txt {
     let mut result = Err(Error::Dns(DnsError::InvalidRecordType));
     for text in texts {
@@ -110,8 +111,8 @@ fn not_found(code: ResponseCode) -> Txt {
     Txt::Error(Error::Dns(DnsError::RecordNotFound(code)))
 }
 
-/// A cache of mail-auth's that is full from the beginning. What is not in it does not exist: that is how mail-auth
-/// built with its feature `test` answers, without any network.
+/// A cache for mail-auth that is filled in advance. Names that are not in it do not exist: with its feature `test`,
+/// mail-auth answers so without a network.
 pub(crate) struct Cache<T>(HashMap<Box<str>, T>);
 
 impl<T: Clone> ResolverCache<Box<str>, T> for Cache<T> {

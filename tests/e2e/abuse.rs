@@ -1,5 +1,5 @@
-//! Unauthenticated clients on port 25, and clients behind a proxy: the relay against unbound, swaks, and misbehaving
-//! clients.
+//! Abuse limits for unauthenticated clients on port 25 and for clients behind a proxy: the relay with unbound, swaks,
+//! and misbehaving clients.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
@@ -12,7 +12,7 @@ use crate::world::free_port;
 
 const MESSAGE: &[u8] = b"From: a@four.test\r\nTo: ann@relay.test\r\nSubject: x\r\n\r\nx\r\n";
 
-/// A relay with these keys of `[abuse]`, and these records in the DNS.
+/// A relay with these keys in `[abuse]`, and these DNS records.
 fn relay(keys: &str, zone: &str) -> Relay {
     Setup {
         tables: format!("[abuse]\n{keys}\n"),
@@ -22,7 +22,7 @@ fn relay(keys: &str, zone: &str) -> Relay {
     .start()
 }
 
-/// A connection from an address of 127.0.0.0/8.
+/// A connection from an address in 127.0.0.0/8.
 fn connect_from(address: [u8; 4], port: u16) -> Client {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
     let socket = socket.expect("a socket");
@@ -33,7 +33,7 @@ fn connect_from(address: [u8; 4], port: u16) -> Client {
     Client::over(TcpStream::from(socket)).expect("a client")
 }
 
-/// A greeted session from there.
+/// A session from such an address, after the banner.
 fn client_from(address: [u8; 4], port: u16) -> Client {
     let mut client = connect_from(address, port);
     assert_eq!(client.reply().code, 220);
@@ -41,13 +41,13 @@ fn client_from(address: [u8; 4], port: u16) -> Client {
     client
 }
 
-/// The answer to a first recipient.
+/// The reply to a first recipient.
 fn recipient(client: &mut Client, to: &str) -> Reply {
     assert_eq!(client.say("MAIL FROM:<a@four.test>").code, 250);
     client.say(&format!("RCPT TO:<{to}>"))
 }
 
-/// swaks to the relay from an address of 127.0.0.0/8; gives its exit code and what it said.
+/// Runs swaks from an address in 127.0.0.0/8; returns its exit code and output.
 fn swaks(relay: &Relay, from: &str, more: &[&str]) -> (i32, String) {
     let mut command = Command::new(program("swaks"));
     command.args(["--server", "127.0.0.1", "--local-interface", from]);
@@ -60,7 +60,7 @@ fn swaks(relay: &Relay, from: &str, more: &[&str]) -> (i32, String) {
 }
 
 #[test]
-fn who_is_listed_is_refused_and_told_where() {
+fn a_listed_client_is_refused_with_the_name_of_the_list() {
     let zone = "\
         2.0.0.127.bl.test. A 127.0.0.2\n\
         3.0.0.127.bl.test. A 127.0.0.9\n\
@@ -80,7 +80,7 @@ fn who_is_listed_is_refused_and_told_where() {
         said.contains("554 5.7.1 Your address 127.0.0.2 is listed by bl.test"),
         "{said}"
     );
-    // An answer that was not asked for, one that is an excuse, and too little weight.
+    // A result outside of `replies`, an error code of the list, too little weight, and no entry.
     for last in [3, 4, 6, 7] {
         let mut client = client_from([127, 0, 0, last], relay.smtp());
         assert_eq!(recipient(&mut client, "ann@relay.test").code, 250, "{last}");
@@ -99,7 +99,7 @@ fn who_is_listed_is_refused_and_told_where() {
 }
 
 #[test]
-fn a_name_that_leads_back_is_told_and_another_is_not() {
+fn received_names_the_client_only_if_its_reverse_name_leads_back() {
     let zone = "\
         2.0.0.127.in-addr.arpa. PTR host.client.test.\n\
         host.client.test. A 127.0.0.2\n\
@@ -123,7 +123,7 @@ fn a_name_that_leads_back_is_told_and_another_is_not() {
 }
 
 #[test]
-fn a_first_attempt_is_put_off_and_a_second_passes_even_after_a_restart() {
+fn greylisting_defers_a_first_attempt_and_accepts_a_second_even_after_a_restart() {
     let mut relay = relay("greylist = true\ngreylist_delay = \"2s\"", "");
     let (code, said) = swaks(&relay, "127.0.0.2", &[]);
     assert!(code != 0 && said.contains("451 4.7.1"), "{said}");
@@ -140,7 +140,7 @@ fn a_first_attempt_is_put_off_and_a_second_passes_even_after_a_restart() {
     assert_eq!(recipient(&mut again, "ann@relay.test").code, 250);
     assert_eq!(again.say("RCPT TO:<bob@relay.test>").code, 250);
     relay.stop();
-    // A file that cannot be read is as good as none.
+    // A file that cannot be read counts as missing.
     let file = relay.folder().join("state/greylist");
     let mut bytes = std::fs::read(&file).expect("a file");
     let middle = bytes.len() / 2;
@@ -153,7 +153,7 @@ fn a_first_attempt_is_put_off_and_a_second_passes_even_after_a_restart() {
 }
 
 #[test]
-fn who_tries_names_is_let_go_and_not_let_in_again() {
+fn a_client_that_guesses_recipients_is_disconnected_and_refused_afterwards() {
     let relay = relay("unknown_recipients = 4\ntarpit = false", "");
     for session in 0..5 {
         let mut client = client_from([127, 0, 0, 2], relay.smtp());
@@ -192,7 +192,7 @@ fn connections_have_a_rate() {
 }
 
 #[test]
-fn who_is_refused_again_and_again_waits_and_nobody_else() {
+fn only_a_client_with_many_refusals_is_tarpitted() {
     let relay = relay("unknown_recipients = 0", "");
     for _ in 0..3 {
         let mut client = client_from([127, 0, 0, 2], relay.smtp());
@@ -207,9 +207,9 @@ fn who_is_refused_again_and_again_waits_and_nobody_else() {
     assert_eq!(slow.say("EHLO client.test").code, 250);
     assert_eq!(recipient(&mut slow, "ann@relay.test").code, 250);
     let waited = began.elapsed();
-    // Three replies of half a second each.
+    // Three replies, each delayed by half a second.
     assert!(waited >= Duration::from_millis(1_500), "{waited:?}");
-    // More than one line does not wait behind an answer that is held back.
+    // Commands pipelined behind a delayed reply are not delayed one by one.
     slow.send(&b"RCPT TO:<x@four.test>\r\n".repeat(200));
     let said = slow.rest();
     assert!(said.ends_with("421 4.7.0 Too many errors\n"), "{said}");
@@ -248,25 +248,25 @@ fn through(port: u16, header: &[u8]) -> Client {
 }
 
 #[test]
-fn a_proxy_says_who_the_client_is() {
+fn a_trusted_proxy_gives_the_address_of_the_client() {
     let (relay, port) = behind_a_proxy();
     let mut known = through(port, b"PROXY TCP4 192.0.2.9 192.0.2.1 40000 25\r\n");
     assert_eq!(recipient(&mut known, "x@four.test").code, 250);
-    // Version 2, in two pieces, and TLS behind it.
+    // Version 2, in two pieces, followed by TLS.
     let mut binary = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0f".to_vec();
     binary.extend_from_slice(&[198, 51, 100, 9, 192, 0, 2, 1, 0x9C, 0x40, 0, 25, 4, 0, 0]);
-    let mut unauthenticated = connect_from([127, 0, 0, 2], port);
-    unauthenticated.send(&binary[..20]);
-    assert!(!unauthenticated.hears_within(Duration::from_millis(200)));
-    unauthenticated.send(&binary[20..]);
-    assert_eq!(unauthenticated.reply().code, 220);
-    assert_eq!(unauthenticated.say("EHLO client.test").code, 250);
-    assert_eq!(unauthenticated.say("STARTTLS").code, 220);
-    unauthenticated.start_tls();
-    assert_eq!(unauthenticated.say("EHLO client.test").code, 250);
-    assert_eq!(recipient(&mut unauthenticated, "x@four.test").code, 550);
-    assert_eq!(unauthenticated.say("RSET").code, 250);
-    let reply = unauthenticated.transaction("a@four.test", &["ann@relay.test"], MESSAGE);
+    let mut client = connect_from([127, 0, 0, 2], port);
+    client.send(&binary[..20]);
+    assert!(!client.hears_within(Duration::from_millis(200)));
+    client.send(&binary[20..]);
+    assert_eq!(client.reply().code, 220);
+    assert_eq!(client.say("EHLO client.test").code, 250);
+    assert_eq!(client.say("STARTTLS").code, 220);
+    client.start_tls();
+    assert_eq!(client.say("EHLO client.test").code, 250);
+    assert_eq!(recipient(&mut client, "x@four.test").code, 550);
+    assert_eq!(client.say("RSET").code, 250);
+    let reply = client.transaction("a@four.test", &["ann@relay.test"], MESSAGE);
     assert_eq!(reply.code, 250, "{reply:?}");
     let arrived = relay.sink.wait(1).remove(0).text();
     let unfolded = arrived.replace("\r\n\t", " ");
@@ -307,12 +307,12 @@ fn swaks_speaks_both_versions_of_the_proxy_protocol() {
 }
 
 #[test]
-fn nobody_else_says_who_a_client_is() {
+fn no_other_host_may_send_a_proxy_header() {
     let (relay, port) = behind_a_proxy();
     let header = b"PROXY TCP4 192.0.2.9 192.0.2.1 40000 25\r\n";
-    let mut unauthenticated = Client::open(port).expect("a client");
-    unauthenticated.send(header);
-    assert_eq!(unauthenticated.reply().code, 554);
+    let mut client = Client::open(port).expect("a client");
+    client.send(header);
+    assert_eq!(client.reply().code, 554);
     let mut listed = client_from([127, 0, 0, 2], relay.smtp());
     let line = String::from_utf8_lossy(header).trim_end().to_owned();
     assert_eq!(listed.say(&line).code, 500);

@@ -48,7 +48,7 @@ fn a_certificate_is_obtained_by_http_and_by_tls_and_served_at_once() {
         (0o700, 0o600)
     );
 
-    // The account is known by now. Two names by the other way.
+    // The account exists now. Two names, by the other challenge.
     let words = [
         "obtain",
         "b.relay.test",
@@ -60,7 +60,7 @@ fn a_certificate_is_obtained_by_http_and_by_tls_and_served_at_once() {
     assert_eq!(said.code, 0, "{said:?}");
     assert!(shown(&relay, "b.relay.test").contains("Pebble"));
 
-    // The key stays unless another is wanted; what is not due is left alone.
+    // The key stays unless the command asks for a new one, and a certificate that is not due stays too.
     let key = || fs::read_to_string(folder.join("privkey.pem")).expect("a key");
     let before = key();
     let said = cert(&relay, &["renew", "mail.relay.test"]);
@@ -107,7 +107,7 @@ fn a_certificate_is_obtained_by_http_and_by_tls_and_served_at_once() {
     assert_eq!(list(&relay).len(), 1);
     assert_eq!(cert(&relay, &["revoke", "b.relay.test"]).code, 66);
 
-    // The last one goes, too: what is revoked is not served, and nothing is left to be served after a restart.
+    // The last certificate can be revoked too. A revoked certificate is not served, and after a restart there is none.
     let said = cert(&relay, &["revoke", "mail.relay.test"]);
     assert_eq!(said.code, 0, "{said:?}");
     wait_for("another certificate", LONG, || {
@@ -117,7 +117,7 @@ fn a_certificate_is_obtained_by_http_and_by_tls_and_served_at_once() {
     let left = fs::read_dir(left).map_or(0, |left| left.count());
     assert_eq!(left, 0);
 
-    // Of an attempt that was broken off by a version before there is an order, and nothing to revoke.
+    // An earlier version was interrupted and left an order, but nothing to revoke.
     fs::create_dir(&folder).expect("a folder");
     fs::write(
         folder.join("order.json"),
@@ -131,7 +131,7 @@ fn a_certificate_is_obtained_by_http_and_by_tls_and_served_at_once() {
 }
 
 #[test]
-fn the_ca_may_be_down_look_elsewhere_or_refuse_and_each_is_said_with_what_to_do() {
+fn each_failure_of_the_ca_is_reported_with_a_remedy() {
     let (relay, mut pebble) =
         relay_with_ca(&[("domainBlocklist", json!(["bad.relay.test"]))], "", "");
     pebble.stop();
@@ -143,7 +143,7 @@ fn the_ca_may_be_down_look_elsewhere_or_refuse_and_each_is_said_with_what_to_do(
     );
     pebble.run();
 
-    // It looks at another port than the one where the proof is shown.
+    // The CA connects to another port than the one with the challenge.
     let right = relay.setup.tables.clone();
     let config = |table: &str| {
         let path = relay.config().join("chopar.toml");
@@ -171,7 +171,7 @@ fn the_ca_may_be_down_look_elsewhere_or_refuse_and_each_is_said_with_what_to_do(
         "{blocked:?}"
     );
 
-    // Somebody has the port.
+    // Another process has the port.
     let taken =
         std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, pebble.http_port)).expect("a port");
     let refused = cert(&relay, &["obtain", "--agree"]);
@@ -181,7 +181,7 @@ fn the_ca_may_be_down_look_elsewhere_or_refuse_and_each_is_said_with_what_to_do(
     );
     drop(taken);
 
-    // A CA whose certificate nobody vouches for.
+    // The certificate of the CA is not trusted.
     config(&right.replace("ca_file", "#"));
     let unknown = cert(&relay, &["obtain", "--agree"]);
     assert!(
@@ -192,7 +192,7 @@ fn the_ca_may_be_down_look_elsewhere_or_refuse_and_each_is_said_with_what_to_do(
 }
 
 #[test]
-fn an_account_is_bound_to_one_that_the_ca_knows() {
+fn external_account_binding_uses_an_account_that_the_ca_knows() {
     let mac = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
     let ca = [
         ("externalAccountBindingRequired", json!(true)),
@@ -215,8 +215,8 @@ fn an_account_is_bound_to_one_that_the_ca_knows() {
 }
 
 #[test]
-fn the_daemon_renews_and_no_session_fails_while_the_ca_goes_and_comes_back_without_its_memory() {
-    // Valid for so short a time that it is renewed every few seconds.
+fn the_daemon_renews_without_failed_sessions_while_the_ca_restarts_without_its_data() {
+    // A lifetime so short that the certificate is renewed every few seconds.
     let life = [("certificateValidityPeriod", json!(16))];
     let (mut relay, mut pebble) = relay_with_ca(&life, "enabled = true", "");
     relay.stop();
@@ -263,7 +263,7 @@ fn the_daemon_renews_and_no_session_fails_while_the_ca_goes_and_comes_back_witho
             .folder()
             .join("state/acme/certificates/mail.relay.test/privkey.pem"),
     );
-    // Down for longer than a certificate lasts; then up again, with no account of ours.
+    // The CA is down for longer than the lifetime of a certificate, and has lost our account when it returns.
     pebble.stop();
     wait_for("a failure", LONG, || (failures(&relay) > 0).then_some(()));
     pebble.run();
@@ -289,19 +289,19 @@ fn the_daemon_renews_and_no_session_fails_while_the_ca_goes_and_comes_back_witho
             .join("state/acme/certificates/mail.relay.test/privkey.pem"),
     );
     assert_eq!(after.expect("a key"), key.expect("a key"), "the key stays");
-    // The same cause is said once.
+    // The same cause is logged once.
     assert_eq!(failures(&relay), 1, "{}", relay.log());
     assert!(shown(&relay, "mail.relay.test").contains("Pebble"));
     relay.stop();
 }
 
 #[test]
-fn the_command_of_root_does_it_as_the_account_and_leaves_its_files_to_it() {
+fn a_command_of_root_works_as_the_account_and_leaves_its_files_to_it() {
     if !rustix::process::geteuid().is_root() {
-        return; // another account cannot be taken on
+        return; // the test cannot change to another account
     }
     let (relay, pebble) = relay_with_ca(&[], "", "");
-    // The account has to reach the roots of the CA, and root's folders are none that it may write to.
+    // The account must be able to read the roots of the CA, which are in a folder of root's.
     fs::set_permissions(pebble.folder.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
     let path = relay.config().join("chopar.toml");
     let text = fs::read_to_string(&path).expect("a file");

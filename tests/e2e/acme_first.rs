@@ -1,4 +1,4 @@
-//! The first certificate of a machine is obtained once its name leads there; a certificate that clients refuse replaces
+//! The first certificate of a machine is obtained once its name leads to it. A certificate that clients refuse replaces
 //! no better one.
 
 use std::fs;
@@ -11,7 +11,7 @@ use crate::world;
 use crate::zones::Zones;
 
 #[test]
-fn the_certificate_comes_by_itself_once_the_name_leads_here_and_no_order_is_spent_before() {
+fn the_certificate_is_ordered_once_the_name_leads_here_and_not_before() {
     let mut zones = Zones::start(&[("late.test", "")]);
     let mut relay = Relay::start();
     let pebble = Pebble::start(zones.port, &[]);
@@ -77,7 +77,7 @@ fn the_certificate_comes_by_itself_once_the_name_leads_here_and_no_order_is_spen
 }
 
 #[test]
-fn a_reload_says_that_a_file_which_is_closed_to_the_daemon_needs_a_restart() {
+fn a_reload_reports_that_an_unreadable_file_needs_a_restart() {
     let (mut relay, pebble) = relay_with_ca(&[], "", "");
     let reload = |relay: &Relay| {
         let mut command = Command::new(CHOPAR);
@@ -87,7 +87,7 @@ fn a_reload_says_that_a_file_which_is_closed_to_the_daemon_needs_a_restart() {
     };
     let needed = "acme.ca_file has changed: that takes effect at the next restart";
     let is_closed = !relay.log().contains("landlock=none");
-    // Outside of the configuration folder; in it; outside again, at the start.
+    // The file is outside of the configuration folder; inside; outside again, from the start.
     assert_eq!(reload(&relay).contains(needed), is_closed);
     fs::copy(pebble.file("cert.pem"), relay.config().join("ca.pem")).expect("a file");
     let outside = relay.setup.tables.clone();
@@ -103,10 +103,9 @@ fn a_reload_says_that_a_file_which_is_closed_to_the_daemon_needs_a_restart() {
 }
 
 #[test]
-fn a_certificate_that_nobody_trusts_takes_the_place_of_no_trusted_one_and_serves_where_there_is_none()
- {
+fn an_untrusted_certificate_replaces_no_trusted_one_and_is_served_if_there_is_none() {
     let (mut relay, trusted) = relay_with_ca(&[], "", "b.relay.test. A 127.0.0.1");
-    // The same ports for proofs: one order at a time.
+    // Both CAs use the same ports for challenges, so one order runs at a time.
     let staging = Pebble::start_beside(&trusted);
     let roots = relay.config().join("roots.pem");
     let text: String = [trusted.file("cert.pem"), staging.file("cert.pem")]
@@ -141,7 +140,7 @@ fn a_certificate_that_nobody_trusts_takes_the_place_of_no_trusted_one_and_serves
     assert_eq!(shown(&relay, "mail.relay.test"), good);
     assert_eq!(list(&relay).len(), 1);
 
-    // Put there by hand, under the same name and under another: it stays in reserve.
+    // A self-signed certificate installed by hand, under the same name and under another, is not served.
     let tls = relay.config().join("tls");
     for name in ["mail.relay.test", "by-hand"] {
         let folder = tls.join(name);
@@ -154,7 +153,7 @@ fn a_certificate_that_nobody_trusts_takes_the_place_of_no_trusted_one_and_serves
     run(command.arg("-C").arg(relay.config()).arg("reload"), b"").ok();
     assert_eq!(shown(&relay, "mail.relay.test"), good);
 
-    // Where there is nothing better it is kept and served, and it is said what it is worth.
+    // If there is no better certificate, it is kept and served, and the output says that clients refuse it.
     let words = [
         "obtain",
         "--agree",

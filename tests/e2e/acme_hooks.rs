@@ -1,8 +1,8 @@
 //! The two hooks for DNS-01 that chopar ships, each run by a command and by the daemon, with a name server (knot) that
 //! accepts only updates signed with a key (TSIG, RFC 8945).
 //!
-//! Debian has no acme.sh. A script takes its place that does what acme.sh's guide for DNS scripts promises: the
-//! functions, run without `set -u`, in a writable home. CHOPAR_ACME_SH= names the folder of a real one.
+//! Debian has no acme.sh. A script replaces it and does what acme.sh's guide for DNS scripts promises: it provides the
+//! functions, and runs them without `set -u` and with a writable home. CHOPAR_ACME_SH= names the folder of a real one.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -22,14 +22,14 @@ fn write(path: &Path, text: &str, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
 }
 
-/// Writes the hook that chopar prints, and the file that it reads.
+/// Writes the hook that chopar prints, and its settings file.
 fn write_hook(config: &Path, name: &str, file: &str, settings: &str) {
     let hook = run(Command::new(CHOPAR).args(["cert", "hook", name]), b"").ok();
     write(&config.join("hooks/dns-01"), &hook, 0o755);
     write(&config.join("secrets").join(file), settings, 0o640);
 }
 
-/// A chopar.toml with this table that asks the zones alone.
+/// Writes a chopar.toml with this table, which uses only these zones for DNS.
 fn configure(relay: &Relay, zones: &Zones, table: &str) {
     relay.write_config();
     let path = relay.config().join("chopar.toml");
@@ -39,7 +39,7 @@ fn configure(relay: &Relay, zones: &Zones, table: &str) {
     fs::write(path, format!("{text}{table}")).expect("a file");
 }
 
-/// A wildcard from the command line, then another name from the daemon, which has the helper run the hook.
+/// Obtains a wildcard by the command, then another name by the daemon, whose helper runs the hook.
 fn prove(zones: &Zones, relay: &mut Relay, pebble: &Pebble) {
     let more = format!("challenge = \"dns-01\"\nzone_port = {}\n", zones.port);
     configure(relay, zones, &pebble.table(&more));
@@ -66,7 +66,7 @@ fn prove(zones: &Zones, relay: &mut Relay, pebble: &Pebble) {
     assert_eq!(txt(zones, "_acme-challenge.own.zone.test"), "");
 }
 
-/// The TXT records of a name, as the name server has them.
+/// The TXT records of a name on the name server.
 fn txt(zones: &Zones, name: &str) -> String {
     let mut command = Command::new(program("dig"));
     command.args(["@127.0.0.1", "-p", &zones.port.to_string()]);
@@ -74,12 +74,12 @@ fn txt(zones: &Zones, name: &str) -> String {
 }
 
 #[test]
-fn a_wildcard_is_proven_by_the_shipped_hook_for_nsupdate_with_a_key() {
+fn the_shipped_nsupdate_hook_obtains_a_wildcard_with_a_key() {
     let zones = Zones::start_with_key(&[("zone.test", "")], "chopar", SECRET);
     let mut relay = Relay::start();
     let pebble = Pebble::start(zones.port, &[]);
     let settings = |key: &str| format!("SERVER=127.0.0.1\nPORT={}\nKEY={key}\n", zones.port);
-    // Without the key the server refuses, and that is what is said.
+    // Without the key the server refuses the update, and the error says so.
     write_hook(&relay.config(), "nsupdate", "nsupdate.conf", &settings(""));
     let more = format!("challenge = \"dns-01\"\nzone_port = {}\n", zones.port);
     configure(&relay, &zones, &pebble.table(&more));
@@ -103,7 +103,7 @@ fn a_wildcard_is_proven_by_the_shipped_hook_for_nsupdate_with_a_key() {
 }
 
 #[test]
-fn a_wildcard_is_proven_by_the_shipped_hook_for_the_scripts_of_acme_sh() {
+fn the_shipped_hook_for_acme_sh_scripts_obtains_a_wildcard() {
     let zones = Zones::start_with_key(&[("zone.test", "")], "chopar", SECRET);
     let mut relay = Relay::start();
     let pebble = Pebble::start(zones.port, &[]);
@@ -130,7 +130,8 @@ fn a_wildcard_is_proven_by_the_shipped_hook_for_the_scripts_of_acme_sh() {
     prove(&zones, &mut relay, &pebble);
 }
 
-/// What a script for a provider may rely on: variables that nobody has set are read, and the account's file is written.
+/// The environment that a provider's script may rely on: it reads unset variables, and saves settings to the account's
+/// file.
 const ACME_SH: &str = r#"#!/usr/bin/env sh
 _info() { echo "$1"; }
 _err() { echo "$1" >&2; }
@@ -148,7 +149,7 @@ main() {
 main "$@"
 "#;
 
-/// A provider, as its authors write them: `dns_NAME_add` and `dns_NAME_rm`, which end with 0 or 1.
+/// A provider's script in its usual form: `dns_NAME_add` and `dns_NAME_rm`, which return 0 or 1.
 const PROVIDER: &str = r#"#!/usr/bin/env sh
 dns_nsupdate_add() {
   NSUPDATE_SERVER="${NSUPDATE_SERVER:-$(_readaccountconf_mutable NSUPDATE_SERVER)}"

@@ -1,4 +1,4 @@
-//! Sockets for challenges that systemd's own tool passes to the daemon.
+//! Sockets for ACME challenges that systemd's own tool passes to the daemon.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Command;
@@ -13,11 +13,11 @@ use crate::relay::CHOPAR;
 use crate::world::free_port;
 
 #[test]
-fn sockets_that_systemd_passes_are_where_the_proof_is_shown() {
+fn challenges_are_answered_on_sockets_that_systemd_passes() {
     let zone = "b.relay.test. A 127.0.0.1";
     let (mut relay, pebble) = relay_with_ca(&[], "", zone);
     relay.stop();
-    // The ports that the daemon would bind itself are not those that the CA comes to.
+    // The daemon's own ports for challenges differ from those that the CA connects to.
     let table = |more: &str| {
         let table = pebble.table(&format!("enabled = true\n{more}"));
         table
@@ -39,7 +39,7 @@ fn sockets_that_systemd_passes_are_where_the_proof_is_shown() {
         listen(pebble.tls_port),
         "--fdname=acme-http:acme-tls".to_owned(),
     ];
-    // The tool starts the daemon for the first connection; the daemon has to bear one that says nothing.
+    // The tool starts the daemon at the first connection, and the daemon must tolerate a silent one.
     let started = Arc::new(AtomicBool::new(false));
     let knock = {
         let (started, port) = (Arc::clone(&started), pebble.http_port);
@@ -61,7 +61,7 @@ fn sockets_that_systemd_passes_are_where_the_proof_is_shown() {
         });
     };
     obtained("mail.relay.test");
-    // Between two challenges the socket is there, since it is systemd's, and nobody answers on it.
+    // Between two challenges the socket stays open, since it is systemd's, and nothing answers on it.
     assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, pebble.http_port)).is_err());
 
     let path = relay.config().join("chopar.toml");

@@ -1,4 +1,4 @@
-//! A CA that says when to renew (RFC 9773): pebble behind a proxy that answers for the renewal windows.
+//! A CA that suggests renewal windows (RFC 9773): pebble behind a proxy that answers for the windows.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
@@ -12,7 +12,7 @@ use crate::process::{Guard, program, python, run, wait_for};
 use crate::relay::Relay;
 use crate::world::free_port;
 
-/// The proxy.
+/// The proxy that answers for the windows.
 struct Windows {
     port: u16,
     folder: std::path::PathBuf,
@@ -45,7 +45,7 @@ impl Windows {
         started
     }
 
-    /// What it says from now on.
+    /// Sets the answer from now on.
     fn answer(&self, answer: Value) {
         let path = self.folder.join("answer.json");
         let beside = self.folder.join("next.json");
@@ -53,7 +53,7 @@ impl Windows {
         fs::rename(beside, path).expect("a file");
     }
 
-    /// The lines of its log with this word in front, without it; a request that came again for another nonce counts
+    /// The lines of its log that begin with this word, without the word. A request repeated for a new nonce counts
     /// once.
     fn noted(&self, word: &str) -> Vec<String> {
         let log = fs::read_to_string(self.folder.join("log")).expect("a file");
@@ -70,7 +70,7 @@ fn window(start: &str, end: &str) -> Value {
     json!({"suggestedWindow": {"start": start, "end": end}, "explanationURL": "https://ca.test/why"})
 }
 
-/// What RFC 9773 section 4.1 calls the certificate, by openssl's reading of it.
+/// The certificate identifier of RFC 9773 section 4.1, as read by openssl.
 fn id_of(relay: &Relay, name: &str) -> String {
     let path = relay.folder().join("state/acme/certificates").join(name);
     let ask = |words: &[&str]| {
@@ -89,7 +89,7 @@ fn id_of(relay: &Relay, name: &str) -> String {
     let authority = ask(&["-ext", "authorityKeyIdentifier"]);
     let authority = authority.lines().last().expect("a key").trim();
     let authority = authority.trim_start_matches("keyid:").replace(':', "");
-    // An INTEGER whose first bit is set has a zero in front.
+    // An INTEGER with the first bit set has a leading zero.
     let front = if serial.as_bytes()[0] >= b'8' {
         "00"
     } else {
@@ -118,7 +118,7 @@ fn serial(folder: &Path) -> String {
     run(&mut command, b"").ok()
 }
 
-/// A relay with a certificate of a CA that has windows.
+/// A relay with a certificate from a CA with renewal windows.
 fn world() -> (Relay, Pebble, Windows) {
     let (mut relay, pebble) = relay_with_ca(&[], "", "");
     let windows = Windows::start(&pebble);
@@ -133,7 +133,7 @@ fn world() -> (Relay, Pebble, Windows) {
 }
 
 #[test]
-fn the_window_of_the_ca_says_when_and_nonsense_leaves_it_to_the_lifetime() {
+fn the_window_of_the_ca_decides_the_renewal_and_an_invalid_one_leaves_it_to_the_lifetime() {
     let (relay, _pebble, windows) = world();
     assert_eq!(windows.noted("replaces "), Vec::<String>::new());
     let folder = relay
@@ -156,7 +156,7 @@ fn the_window_of_the_ca_says_when_and_nonsense_leaves_it_to_the_lifetime() {
     );
     assert_eq!(windows.noted("window ").last(), Some(&id));
 
-    // Five years are valid, a third of them is left in 2030.
+    // The certificate is valid for five years; a third of them is left in 2030.
     let own = |answer: Value| {
         windows.answer(answer.clone());
         let said = renew();
@@ -178,18 +178,18 @@ fn the_window_of_the_ca_says_when_and_nonsense_leaves_it_to_the_lifetime() {
     ] {
         own(json!({"headers": {"Retry-After": "soon"}, "body": body}));
     }
-    // A window beyond the end would leave the relay without a certificate.
+    // A window after the expiry would leave the relay without a certificate.
     windows.answer(json!({"body": window("2090-01-01T00:00:00Z", "2091-01-01T00:00:00Z")}));
     let late = renew();
     assert!(late.contains("to be renewed at 203"), "{late}");
     assert_eq!(serial(&folder), first);
 
-    // Revoked in masses: the window is past. The order says which certificate it replaces.
+    // Mass revocation: the window is in the past. The order names the certificate that it replaces.
     windows.answer(json!({"body": window("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z")}));
     assert!(renew().contains("obtained a certificate"));
     assert_ne!(serial(&folder), first);
     assert_eq!(windows.noted("replaces "), [id]);
-    // A CA that knows of another replacement refuses, and is asked for an order all the same.
+    // If the CA refuses because it knows another replacement, the order is repeated without it.
     let second = serial(&folder);
     let id = id_of(&relay, "mail.relay.test");
     windows.answer(json!({
@@ -202,7 +202,7 @@ fn the_window_of_the_ca_says_when_and_nonsense_leaves_it_to_the_lifetime() {
 }
 
 #[test]
-fn the_daemon_renews_when_the_ca_says_now_and_once_only() {
+fn the_daemon_renews_once_when_the_ca_asks_for_it() {
     let (mut relay, pebble, windows) = world();
     relay.stop();
     let folder = relay
@@ -221,7 +221,7 @@ fn the_daemon_renews_when_the_ca_says_now_and_once_only() {
     waits("event=certificate-renewal name=mail.relay.test until=");
     assert_ne!(serial(&folder), first);
     assert_eq!(windows.noted("replaces "), [id]);
-    // The new one would have to go, too: that is said, and left for a while, across a restart.
+    // The new certificate would be due at once, too. The relay logs that and waits, across a restart.
     waits("the certificate that was just obtained would be due for renewal already");
     let asked = windows.noted("window ").len();
     let second = serial(&folder);
@@ -236,7 +236,7 @@ fn the_daemon_renews_when_the_ca_says_now_and_once_only() {
     });
     assert_eq!(serial(&folder), second);
     assert_eq!(windows.noted("replaces ").len(), 1);
-    // However soon the CA wants to be asked again, it is not each second (RFC 9773 section 4.3).
+    // However soon the CA wants the next request, the relay does not send one each second (RFC 9773 section 4.3).
     assert!(
         windows.noted("window ").len() <= 4,
         "{:?}",

@@ -1,7 +1,7 @@
-"""Has dkimpy judge or extend the chain of the message FILE, with the DNS at 127.0.0.1:PORT.
+"""Verifies or extends the ARC chain of the message FILE with dkimpy, with the DNS at 127.0.0.1:PORT.
 
-arc.py verify PORT FILE: prints the status and why.
-arc.py seal PORT FILE DOMAIN SELECTOR KEY: prints the message with a set that says what dkimpy thinks of the chain.
+arc.py verify PORT FILE: prints the status and its reason.
+arc.py seal PORT FILE DOMAIN SELECTOR KEY: prints the message with a set that contains dkimpy's verdict on the chain.
 """
 
 import sys
@@ -29,13 +29,13 @@ def txt(name, timeout=5):
 with open(path, "rb") as file:
     message = file.read()
 status, results, reason = dkim.ARC(message).verify(dnsfunc=txt)
-# dkimpy has no word for a chain whose newest seal says that it is broken.
+# dkimpy returns no status for a chain whose newest seal has cv=fail.
 status = (status or b"fail").decode()
 if command == "verify":
     print(status, reason)
     sys.exit(status != "pass")
 domain, selector, key = (argument.encode() for argument in sys.argv[4:7])
-# A name for each set: dkimpy takes all results in its name for those of this hop.
+# Each set needs a name of its own: dkimpy treats all results with its name as those of this hop.
 identity = b"hop%d.%s" % (len(results) + 1, domain)
 message = b"Authentication-Results: %s; arc=%s\r\n%s" % (identity, status.encode(), message)
 with open(key, "rb") as file:

@@ -1,4 +1,4 @@
-//! Chains that chopar and dkimpy seal in turns, and that both must judge alike.
+//! ARC chains that chopar and dkimpy seal in turns. Both must judge them alike.
 
 use std::fs;
 use std::path::PathBuf;
@@ -77,7 +77,7 @@ impl Sealer {
         output.ok()
     }
 
-    /// Has both judge a message, and gives what chopar said and the word of dkimpy.
+    /// Verifies a message with both; returns chopar's exit code and output, and dkimpy's result.
     fn verify(&self, message: &str) -> (i32, String, String) {
         let ours = self.chopar(&["arc", "verify"], message.as_bytes());
         let theirs = self.dkimpy("verify", message.as_bytes());
@@ -109,14 +109,14 @@ impl Sealer {
     }
 }
 
-/// Replaces what stands at the first place, and sees that it did.
+/// Replaces the first occurrence, which must exist.
 #[track_caller]
 fn altered(message: &str, from: &str, to: &str) -> String {
     assert!(message.contains(from), "{from:?} in {message}");
     message.replacen(from, to, 1)
 }
 
-/// Without the field that begins like this.
+/// The message without the field that begins with `start`.
 #[track_caller]
 fn without(message: &str, start: &str) -> String {
     let at = message.find(start).expect("a field");
@@ -130,7 +130,7 @@ fn without(message: &str, start: &str) -> String {
 }
 
 #[test]
-fn a_message_without_a_chain_is_none_to_both() {
+fn both_report_none_for_a_message_without_a_chain() {
     let sealer = Sealer::start();
     let (code, text, theirs) = sealer.verify(MESSAGE);
     assert_eq!(
@@ -140,7 +140,7 @@ fn a_message_without_a_chain_is_none_to_both() {
 }
 
 #[test]
-fn chains_of_one_two_and_three_sets_that_both_seal_in_turns_pass_with_both() {
+fn chains_of_one_two_and_three_sets_sealed_in_turns_pass_with_both() {
     let sealer = Sealer::start();
     for order in [
         [By::Chopar, By::Dkimpy, By::Chopar],
@@ -175,7 +175,7 @@ fn broken_chains_fail_with_both() {
             ("cv=pass;", "cv=pass; h=from;"),
             ("s=s1;", "s=s2;"),
         ] {
-            // Authentication-Results is signed by nobody: what is altered has to stand in the set.
+            // Authentication-Results itself is not signed, so the change must be in the set's copy.
             let at = two.rfind("ARC-Authentication-Results").unwrap_or(0);
             let changed = if from == "arc=none" {
                 format!("{}{}", &two[..at], altered(&two[at..], from, to))
@@ -198,7 +198,7 @@ fn broken_chains_fail_with_both() {
 }
 
 #[test]
-fn a_chain_that_was_broken_is_sealed_as_such_and_not_again() {
+fn a_broken_chain_is_sealed_as_failed_and_not_sealed_again() {
     let sealer = Sealer::start();
     let broken = altered(
         &sealer.seal(By::Dkimpy, MESSAGE),

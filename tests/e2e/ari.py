@@ -1,8 +1,8 @@
-"""An ACME server with RFC 9773: stands before one without, adds renewalInfo to its directory and answers it.
+"""An ACME server with RFC 9773: a proxy for a server without it, which adds renewalInfo to the directory and answers it.
 
-Arguments: the port to listen on, the port of the server behind, a folder. In the folder: cert.pem and key.pem, answer.json
-(status, headers and body of the next windows; "refuse": true has an order with "replaces" refused once), and log, to which
-each question for a window and each "replaces" is written.
+Arguments: the port to listen on, the port of the server, a folder. In the folder: cert.pem and key.pem; answer.json with
+status, headers and body of the next windows ("refuse": true refuses one order with "replaces"); and log, with each request
+for a window and each "replaces".
 """
 
 import base64
@@ -64,7 +64,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 note("replaces " + replaces)
                 if answer().get("refuse"):
                     problem = {"type": "urn:ietf:params:acme:error:alreadyReplaced", "detail": "it is"}
-                    # The nonce is not used up, and the server behind gives another with each response.
+                    # The nonce is unused, and the CA behind the proxy returns another one with each response.
                     nonce = self.ask("HEAD", "/nonce-plz", b"").getheader("Replay-Nonce")
                     headers = [("Replay-Nonce", nonce), ("Content-Type", "application/problem+json")]
                     return self.reply(409, headers, json.dumps(problem).encode())

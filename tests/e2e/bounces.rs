@@ -1,4 +1,4 @@
-//! Mail that cannot be delivered.
+//! Undeliverable mail: failures, deferrals and their DSNs.
 
 use serde_json::Value;
 
@@ -37,13 +37,13 @@ fn send(client: &mut Client, from: &str, to: &[&str], mail: &str, rcpt: &str) {
     assert_eq!(client.body(MESSAGE).code, 250);
 }
 
-/// A notification as Python's email package reads it.
+/// A DSN as Python's email package reads it.
 fn parse(bounce: &Arrived) -> Value {
     serde_json::from_str(&run(&mut python("notification.py"), &bounce.bytes).ok()).expect("JSON")
 }
 
 #[test]
-fn a_refused_recipient_brings_a_signed_report_to_the_sender() {
+fn a_refused_recipient_causes_a_signed_dsn_to_the_sender() {
     let relay = relay();
     let mut client = relay.client();
     send(
@@ -54,7 +54,7 @@ fn a_refused_recipient_brings_a_signed_report_to_the_sender() {
         "ORCPT=rfc822;Gone@four.test",
     );
     let bounce = relay.sink.wait(1).remove(0);
-    // aiosmtpd writes the null reverse-path as nothing or as <>.
+    // aiosmtpd writes the null reverse-path as an empty string or as <>.
     assert!(matches!(bounce.from.as_str(), "" | "<>"), "{}", bounce.from);
     assert_eq!(bounce.to, ["ann@home.test"]);
     let report = parse(&bounce);
@@ -128,7 +128,7 @@ fn ret_hdrs_returns_the_header_alone() {
 }
 
 #[test]
-fn notify_never_and_the_null_sender_bring_nothing() {
+fn notify_never_and_the_null_sender_cause_no_dsn() {
     let relay = relay();
     let mut client = relay.client();
     send(
@@ -157,7 +157,7 @@ fn notify_never_and_the_null_sender_bring_nothing() {
 }
 
 #[test]
-fn of_two_recipients_each_has_its_own_result() {
+fn each_of_two_recipients_has_its_own_result() {
     let relay = relay();
     send(
         &mut relay.client(),
@@ -182,7 +182,7 @@ fn of_two_recipients_each_has_its_own_result() {
 }
 
 #[test]
-fn a_refusal_behind_the_final_dot_fails_exactly_that_message() {
+fn a_refusal_after_the_final_dot_fails_only_that_message() {
     let relay = relay();
     send(
         &mut relay.client(),
@@ -197,7 +197,7 @@ fn a_refusal_behind_the_final_dot_fails_exactly_that_message() {
 }
 
 #[test]
-fn a_domain_that_does_not_exist_and_one_that_takes_no_mail_fail_at_once() {
+fn a_nonexistent_domain_and_a_null_mx_fail_at_once() {
     let relay = relay();
     let mut client = relay.client();
     for (to, status) in [
@@ -213,7 +213,7 @@ fn a_domain_that_does_not_exist_and_one_that_takes_no_mail_fail_at_once() {
 }
 
 #[test]
-fn what_is_deferred_arrives_later_and_only_once() {
+fn a_deferred_message_arrives_later_and_only_once() {
     let relay = relay();
     send(
         &mut relay.client(),
@@ -237,7 +237,7 @@ fn what_is_deferred_arrives_later_and_only_once() {
 }
 
 #[test]
-fn what_is_not_delivered_in_time_is_given_up_with_a_report() {
+fn a_message_not_delivered_in_time_is_given_up_with_a_dsn() {
     let relay = Setup {
         delivery: "give_up_after = \"1s\"\n".to_owned(),
         ..Setup::default()
@@ -261,7 +261,7 @@ fn what_is_not_delivered_in_time_is_given_up_with_a_report() {
 }
 
 #[test]
-fn a_sender_is_told_of_a_delay_once_and_the_message_is_tried_on() {
+fn a_sender_gets_one_delay_dsn_and_attempts_go_on() {
     let relay = Setup {
         delivery: "warn_after = \"1s\"\n".to_owned(),
         ..Setup::default()
@@ -286,7 +286,7 @@ fn a_sender_is_told_of_a_delay_once_and_the_message_is_tried_on() {
         "{report}"
     );
     assert!(recipient["will-retry-until"].is_string(), "{report}");
-    // It is told over a restart too, and not told again.
+    // The delay DSN is sent once, even across a restart.
     let mut relay = relay;
     relay.kill();
     relay.run();

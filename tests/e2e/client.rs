@@ -1,4 +1,4 @@
-//! A plain SMTP client that sends exactly what the test says, right or wrong.
+//! A plain SMTP client that sends exactly what the test says, valid or not.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -14,7 +14,7 @@ use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
 };
 
-/// The one socket of a session, which is read, written and asked about.
+/// The one socket of a session, shared by its reader, its writer and the session.
 #[derive(Clone)]
 struct Shared(Arc<TcpStream>);
 
@@ -37,14 +37,14 @@ impl Write for Shared {
 trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
 
-/// A session.
+/// An SMTP session.
 pub(crate) struct Client {
     stream: Option<Box<dyn Stream>>,
     socket: Arc<TcpStream>,
     unread: Vec<u8>,
-    /// The beginning of what was sent last, for whoever waits in vain.
+    /// The beginning of the last input, for error messages.
     sent: String,
-    /// The error that the connection ended with.
+    /// The error that ended the connection.
     end: Option<String>,
 }
 
@@ -70,12 +70,11 @@ impl Client {
         Self::open_to((Ipv4Addr::LOCALHOST, port).into())
     }
 
-    /// Connects.
     pub(crate) fn open_to(address: SocketAddr) -> std::io::Result<Self> {
         Self::over(TcpStream::connect(address)?)
     }
 
-    /// Takes a connection over.
+    /// Uses an existing connection.
     pub(crate) fn over(socket: TcpStream) -> std::io::Result<Self> {
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(REPLY_TIMEOUT))?;
@@ -101,7 +100,7 @@ impl Client {
         client
     }
 
-    /// Starts TLS on what is connected; nothing is verified.
+    /// Starts TLS on the connection, without verification.
     pub(crate) fn start_tls(&mut self) {
         let stream = self.stream.take().expect("a stream");
         let provider = Arc::new(ring::default_provider());
@@ -109,7 +108,7 @@ impl Client {
             .with_safe_default_protocol_versions()
             .expect("versions")
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
             .with_no_client_auth();
         let name = ServerName::try_from("mail.relay.test").expect("a name");
         let connection = ClientConnection::new(Arc::new(config), name).expect("TLS");
@@ -122,19 +121,18 @@ impl Client {
         self.reply()
     }
 
-    /// Sends bytes; that the peer is gone shows when its reply is read.
+    /// Sends bytes. A failure shows when the reply is read.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.sent = String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).into_owned();
         let stream = self.stream.as_mut().expect("a stream");
         drop(stream.write_all(bytes).and_then(|()| stream.flush()));
     }
 
-    /// Reads a reply.
     pub(crate) fn reply(&mut self) -> Reply {
         let mut text = String::new();
         loop {
             let Some(line) = self.line() else {
-                // Whoever expects a reply here wants to know why there is none.
+                // A test that expects a reply needs to know why there is none.
                 let why = self
                     .end
                     .as_deref()
@@ -188,7 +186,7 @@ impl Client {
         }
     }
 
-    /// Everything that comes until the connection ends.
+    /// All output until the connection ends.
     pub(crate) fn rest(&mut self) -> String {
         let mut text = String::new();
         while let Some(line) = self.line() {
@@ -198,7 +196,7 @@ impl Client {
         text
     }
 
-    /// Whether anything comes within `limit`.
+    /// Whether output arrives within `limit`.
     pub(crate) fn hears_within(&self, limit: Duration) -> bool {
         self.socket
             .set_read_timeout(Some(limit))
@@ -215,19 +213,18 @@ impl Client {
         heard
     }
 
-    /// Resets the connection (RFC 9293 section 3.5): nothing that was sent is sure to arrive.
+    /// Resets the connection (RFC 9293 section 3.5): sent data may be lost.
     pub(crate) fn abort(self) {
         let socket = socket2::SockRef::from(&*self.socket);
         socket.set_linger(Some(Duration::ZERO)).expect("an option");
     }
 
-    /// Logs in.
     pub(crate) fn auth_plain(&mut self, login: &str, password: &str) -> Reply {
         let response = STANDARD.encode(format!("\0{login}\0{password}"));
         self.say(&format!("AUTH PLAIN {response}"))
     }
 
-    /// Sends a message in one transaction, and gives the first reply that is negative or the last.
+    /// Sends a message in one transaction; returns the first negative reply, or the last.
     pub(crate) fn transaction(&mut self, from: &str, to: &[&str], message: &[u8]) -> Reply {
         let reply = self.say(&format!("MAIL FROM:<{from}>"));
         if reply.code != 250 {
@@ -246,14 +243,14 @@ impl Client {
         self.body(message)
     }
 
-    /// Sends a body with its dots stuffed and its end, and gives the reply.
+    /// Sends a body, dot-stuffed and with its final dot; returns the reply.
     pub(crate) fn body(&mut self, message: &[u8]) -> Reply {
         self.send(&stuffed(message));
         self.reply()
     }
 }
 
-/// A body as it goes over the wire, with its end.
+/// A body in its dot-stuffed form, with its final dot.
 pub(crate) fn stuffed(message: &[u8]) -> Vec<u8> {
     let mut wire = Vec::with_capacity(message.len() + 16);
     for line in message.split_inclusive(|&byte| byte == b'\n') {
@@ -266,11 +263,11 @@ pub(crate) fn stuffed(message: &[u8]) -> Vec<u8> {
     wire
 }
 
-/// Takes every certificate: what is tested here is the relay, not who it is.
+/// Accepts every certificate: these tests are not about the identity of the relay.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::process::{PATIENCE, wait_for};
 use crate::relay::{Relay, Setup};
 
-/// What the clients share.
+/// The state that all clients share.
 #[derive(Default)]
 struct Load {
     acknowledged: Mutex<BTreeSet<usize>>,
@@ -23,15 +23,15 @@ impl Load {
         self.acknowledged.lock().expect("a lock").len()
     }
 
-    /// Sends message after message, and notes which were acknowledged; connects again when the relay is gone.
+    /// Sends message after message and records which were acknowledged; reconnects when the relay is gone.
     fn send(&self, port: u16) {
         while !self.stop.load(Ordering::Relaxed) {
             let Ok(mut client) = Client::open(port) else {
                 thread::yield_now();
                 continue;
             };
-            // A connection that was made while the kernel closed the port of a killed relay may be answered by nobody,
-            // not even with a reset.
+            // A connection made while the kernel closes the port of a killed relay may never get an answer, not even a
+            // reset.
             if !client.hears_within(Duration::from_secs(1)) {
                 continue;
             }
@@ -40,7 +40,7 @@ impl Load {
             }
             while !self.stop.load(Ordering::Relaxed) {
                 let number = self.next.fetch_add(1, Ordering::Relaxed);
-                // Every thirtieth is large enough for a file of its own.
+                // Every thirtieth message is large enough for a file of its own.
                 let lines = if number.is_multiple_of(30) { 6_000 } else { 20 };
                 let mut message = format!("From: a@src.test\r\nX-Number: {number}\r\n\r\n");
                 message.push_str(
@@ -85,7 +85,7 @@ fn every_acknowledged_message_survives_twenty_kills() {
         })
         .collect();
     for kill in 0..KILLS {
-        // Another number each time, so that the kills fall on other moments.
+        // A different number each time, so that the kills hit different moments.
         let enough = load.count() + 1 + kill * 7 % 23;
         wait_for("mail to flow", PATIENCE, || {
             (load.count() >= enough).then_some(())
@@ -98,7 +98,7 @@ fn every_acknowledged_message_survives_twenty_kills() {
         client.join().expect("a client");
     }
     relay.wait_for_log("event=recovered");
-    // What was being sent to a dead session is tried again by itself.
+    // Messages in sessions that broke are retried by themselves.
     relay.flush_all();
     check(&relay, &load, sessions);
 }
@@ -120,10 +120,10 @@ fn check(relay: &Relay, load: &Load, sessions: usize) {
         .filter(|number| !copies.contains_key(number))
         .collect();
     assert!(lost.is_empty(), "lost of {}: {lost:?}", acknowledged.len());
-    // A second copy is owed to a kill between the last dot and the record of its answer: at most one for each session.
+    // A kill between the final dot and the record of the reply may cause a second copy, at most one for each session.
     let extra: usize = copies.values().map(|copies| copies - 1).sum();
     assert!(extra <= KILLS * sessions, "{extra} copies too many");
-    // What was not acknowledged may have arrived, if it was on the disk and only the answer was lost.
+    // A message that was not acknowledged may have arrived, if it was on the disk and only the reply was lost.
     let unknown = copies
         .keys()
         .filter(|number| !acknowledged.contains(number))

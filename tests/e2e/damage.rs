@@ -7,10 +7,10 @@ use crate::process::{PATIENCE, wait_for};
 use crate::relay::{Relay, Setup};
 use crate::world::Arrived;
 
-/// Stands in the body of the message that is damaged, and nowhere else in the segment.
+/// A line of the body of the message that is damaged, which appears nowhere else in the segment.
 const MARK: &[u8] = b"this line rots on the disk";
 
-/// A relay with two messages that wait for a host which is not there.
+/// A relay with two messages that wait for an unreachable host.
 fn relay() -> Relay {
     let relay = Setup {
         keys: "admin = \"boss@four.test\"\n".to_owned(),
@@ -37,7 +37,7 @@ fn segments(relay: &Relay) -> Vec<PathBuf> {
     segments
 }
 
-/// What `admin` was told of damage so far.
+/// Messages to `admin` about damage so far.
 fn told(relay: &Relay) -> Vec<Arrived> {
     let messages = relay.sink.messages().into_iter();
     messages
@@ -49,7 +49,7 @@ fn wait_to_be_told(relay: &Relay) -> Arrived {
     wait_for("admin to be told", PATIENCE, || told(relay).pop())
 }
 
-/// Mail that is sent now arrives: whatever a start had to say before has been said.
+/// A message sent now arrives, so all reports of the start have been sent before.
 fn passes_mail(relay: &Relay) {
     let before = relay.sink.messages().len();
     let message = b"From: a@src.test\r\n\r\nlater\r\n";
@@ -62,7 +62,7 @@ fn passes_mail(relay: &Relay) {
 }
 
 #[test]
-fn admin_is_told_once_of_a_message_that_rotted_and_it_is_kept() {
+fn admin_is_informed_once_of_a_damaged_message_and_it_is_kept() {
     let mut relay = relay();
     relay.kill();
     let segment = segments(&relay).pop().expect("a segment");
@@ -84,12 +84,12 @@ fn admin_is_told_once_of_a_message_that_rotted_and_it_is_kept() {
     let kept = fs::read(relay.spool().join("damaged").join(&name)).expect("what was set aside");
     let rotted = &bytes[at..at + MARK.len()];
     assert!(kept.windows(MARK.len()).any(|window| window == rotted));
-    // What arrived may not be written down as delivered yet.
+    // The journal may not have recorded the delivery yet.
     wait_for("the other message alone to be queued", PATIENCE, || {
         (relay.list().len() == 1).then_some(())
     });
 
-    // The journal has to know of it before the next kill.
+    // The journal must record it before the next kill.
     wait_for("the note of it", PATIENCE, || {
         relay.spool().join("damaged/told").exists().then_some(())
     });
@@ -100,7 +100,7 @@ fn admin_is_told_once_of_a_message_that_rotted_and_it_is_kept() {
 }
 
 #[test]
-fn a_segment_that_is_missing_is_named_and_put_back_without_a_loss() {
+fn a_missing_segment_is_reported_and_restored_without_loss() {
     let mut relay = relay();
     relay.kill();
     let segment = segments(&relay).pop().expect("a segment");

@@ -1,4 +1,4 @@
-//! Signatures, verified by other software: dkimpy, OpenDKIM, and our own verifier over the DNS.
+//! DKIM signatures, verified by other software: dkimpy, OpenDKIM, and our own verifier over the DNS.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ fn signing() -> Relay {
     .start()
 }
 
-/// Has dkimpy verify both signatures of messages.
+/// Verifies both signatures of messages with dkimpy.
 pub(crate) fn dkimpy(relay: &Relay, files: &[PathBuf]) -> Output {
     let mut command = python("verify.py");
     run_within(
@@ -26,7 +26,8 @@ pub(crate) fn dkimpy(relay: &Relay, files: &[PathBuf]) -> Output {
     )
 }
 
-/// Has OpenDKIM verify messages. It asks the resolver of the system, so it gets a network and a resolv.conf of its own.
+/// Verifies messages with OpenDKIM. It uses the resolver of the system, so it gets a network namespace and a
+/// resolv.conf of its own.
 fn opendkim(relay: &Relay, files: &[PathBuf]) -> Output {
     let configuration = relay.folder().join("opendkim-unbound.conf");
     fs::write(
@@ -51,7 +52,7 @@ const FIELDS: &str = "From: Ann <ann@relay.test>\r\nTo: b@four.test\r\nDate: Tue
                       Message-ID: <1@relay.test>\r\nSubject: signed\r\n";
 
 #[test]
-fn every_message_is_signed_twice_and_dkimpy_opendkim_and_chopar_agree() {
+fn every_message_is_signed_twice_and_verified_by_dkimpy_opendkim_and_chopar() {
     let relay = signing();
     let long = "x".repeat(998);
     let messages: Vec<Vec<u8>> = vec![
@@ -66,7 +67,7 @@ fn every_message_is_signed_twice_and_dkimpy_opendkim_and_chopar_agree() {
         format!("{FIELDS}MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n \t \r\na  b\t c \r\n\r\n").into(),
         format!("{FIELDS}X-Name: Привет\r\n\r\nSalom, дунё ☕\r\n").into(),
         [FIELDS.as_bytes(), b"\r\n\x80\xff\xfe\r\n"].concat(),
-        [FIELDS.as_bytes(), b"\r\n", &b"0123456789abcdef\r\n".repeat(60_000)].concat(), // through a file
+        [FIELDS.as_bytes(), b"\r\n", &b"0123456789abcdef\r\n".repeat(60_000)].concat(), // stored in a file
     ];
     let mut client = relay.client();
     for (message, number) in messages.iter().zip(1..) {
@@ -130,7 +131,7 @@ fn every_message_is_signed_twice_and_dkimpy_opendkim_and_chopar_agree() {
 }
 
 #[test]
-fn a_changed_message_passes_nowhere() {
+fn a_changed_message_fails_with_every_verifier() {
     let relay = signing();
     let mut client = relay.client();
     let message = format!("{FIELDS}\r\nhello\r\n");

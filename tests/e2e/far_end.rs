@@ -1,5 +1,5 @@
-//! Real mail servers, as next hops and as senders: Debian's Postfix, Exim and OpenSMTPD, each relaying all mail of this
-//! machine to one port.
+//! Real mail servers, as next hops and as senders: Debian's Postfix, Exim and OpenSMTPD, each of which relays all local
+//! mail to one port.
 //!
 //! They cannot be installed side by side, so the files of two of them are stored beside the tests (`make packages` puts
 //! them there) and overlaid on `/usr` in a mount namespace of their own. Missing accounts are added in the same way.
@@ -16,7 +16,6 @@ use crate::client::Client;
 use crate::process::{Guard, PATIENCE, program, run, wait_for};
 use crate::world::{certificate, free_port};
 
-/// Whose.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
     Postfix,
@@ -24,7 +23,7 @@ pub(crate) enum Kind {
     OpenSmtpd,
 }
 
-/// A mail server that runs.
+/// A running mail server.
 pub(crate) struct FarEnd {
     /// Its port, on 127.0.0.1.
     pub(crate) port: u16,
@@ -32,7 +31,7 @@ pub(crate) struct FarEnd {
     _process: Guard,
 }
 
-/// Whether they can be started here.
+/// Whether the servers can be started here.
 pub(crate) fn may_start() -> bool {
     let may = rustix::process::geteuid().is_root();
     if !may {
@@ -41,14 +40,14 @@ pub(crate) fn may_start() -> bool {
     may
 }
 
-/// Accounts that their packages would make.
+/// Accounts that their packages would create.
 const ACCOUNTS: [(&str, u32); 3] = [
     ("Debian-exim", 60_901),
     ("opensmtpd", 60_902),
     ("opensmtpq", 60_903),
 ];
 
-/// Lays files over the system's that only this process and those below it see, and becomes the server.
+/// Overlays files on the system's in a mount namespace of its own, then executes the server.
 const STAGE: &str = r#"
 set -e
 folder=$1 files=$2; shift 2
@@ -65,7 +64,7 @@ wait $!
 "#;
 
 impl FarEnd {
-    /// Starts one that sends all on to a port of 127.0.0.1, and takes no message that is longer than this.
+    /// Starts a server that sends all mail to a port of 127.0.0.1, and accepts messages up to this size.
     pub(crate) fn start(kind: Kind, next: u16, bytes_max: u64) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
@@ -108,7 +107,6 @@ impl FarEnd {
         }
     }
 
-    /// What it has logged.
     pub(crate) fn log(&self) -> String {
         let logs = ["log", "spool/log/main", "spool/log/panic"];
         logs.iter()
@@ -117,7 +115,7 @@ impl FarEnd {
     }
 }
 
-/// Those of the system, and those that are missing.
+/// Writes the accounts of the system and the missing ones.
 fn write_accounts(folder: &Path) {
     for (file, pattern) in [
         ("passwd", "NAME:x:ID:ID::/nonexistent:/usr/sbin/nologin\n"),
@@ -134,8 +132,8 @@ fn write_accounts(folder: &Path) {
     }
 }
 
-/// The command line of a Postfix with these further lines of main.cf that listens at these places; `unshare` is how
-/// that program is run there.
+/// The command line of a Postfix that listens at these addresses, with these additional lines of main.cf. `unshare` is
+/// the command that runs that program here.
 pub(crate) fn postfix_at(unshare: Command, folder: &Path, listen: &[&str], main: &str) -> Command {
     write_accounts(folder);
     certificate(folder, "mx.far.test");
@@ -143,7 +141,7 @@ pub(crate) fn postfix_at(unshare: Command, folder: &Path, listen: &[&str], main:
     staged(unshare, folder, None, &words)
 }
 
-/// The command line that runs these words where a package's files are laid over the system's.
+/// The command line that runs these words with a package's files overlaid on the system's.
 fn staged(mut command: Command, folder: &Path, package: Option<&str>, words: &[String]) -> Command {
     let files = package.map_or_else(PathBuf::new, |package| {
         let beside = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("far-ends");
@@ -212,7 +210,7 @@ fn postfix_words(folder: &Path, listen: &[&str], main: &str) -> Vec<String> {
                     .iter()
                     .map(|place| format!("{place} inet n - n - - smtpd\n"))
                     .collect(),
-                // Nothing runs in a changed root: the folders are not furnished for one.
+                // No service runs in a chroot, since the folders are not prepared for one.
                 [name, kind, private, unprivileged, "y", rest @ ..]
                     if !line.starts_with(['#', ' ']) =>
                 {

@@ -1,5 +1,4 @@
-//! With Postfix, Exim and OpenSMTPD: they accept mail of the relay, and it accepts theirs, over STARTTLS and byte for
-//! byte.
+//! The relay with Postfix, Exim and OpenSMTPD: mail in both directions, over STARTTLS and byte for byte.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -12,13 +11,13 @@ use crate::world::{Manners, Sink};
 
 const KINDS: [Kind; 3] = [Kind::Postfix, Kind::Exim, Kind::OpenSmtpd];
 const LIMIT: Duration = Duration::from_secs(60);
-/// What the servers beside the relay take, and what it takes.
+/// Maximum message size of the other servers and of the relay.
 const FAR_BYTES_MAX: u64 = 600_000;
 
 const FIELDS: &str = "From: a@src.test\r\nTo: b@far.test\r\nDate: Tue, 24 Nov 2026 14:00:00 +0000\r\n\
                       Message-ID: <1@src.test>\r\nSubject: shapes\r\n";
 
-/// Nine shapes of bodies.
+/// Nine forms of bodies.
 fn shapes() -> Vec<Vec<u8>> {
     let long = "x".repeat(990);
     vec![
@@ -34,7 +33,7 @@ fn shapes() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Sends a message in a new session of a port; gives the reply to its dot.
+/// Sends a message in a new session to a port; returns the reply to its final dot.
 fn send(port: u16, to: &[&str], message: &[u8]) -> Reply {
     let mut client = Client::connect(port);
     assert_eq!(client.say("EHLO client.test").code, 250);
@@ -55,7 +54,7 @@ fn send(port: u16, to: &[&str], message: &[u8]) -> Reply {
     client.body(message)
 }
 
-/// A relay whose mail to far.test goes to a server, which sends it on to a sink.
+/// A relay that sends mail for far.test to a server, which sends it on to a sink.
 fn towards(kind: Kind) -> (Relay, FarEnd, Sink) {
     let sink = Sink::start(Manners::StartTls);
     let far = FarEnd::start(kind, sink.port, FAR_BYTES_MAX);
@@ -70,7 +69,7 @@ fn towards(kind: Kind) -> (Relay, FarEnd, Sink) {
     (relay.start(), far, sink)
 }
 
-/// A server that sends all on to a relay, whose mail goes to a sink.
+/// A server that sends all mail to a relay, which sends it to a sink.
 fn from(kind: Kind, setup: Setup) -> (Relay, FarEnd) {
     let zone = "far.test. MX 10 mx.sink.test.\nsrc.test. MX 10 mx.sink.test.\n".to_owned();
     let relay = Setup { zone, ..setup }.start();
@@ -78,7 +77,7 @@ fn from(kind: Kind, setup: Setup) -> (Relay, FarEnd) {
     (relay, far)
 }
 
-/// Runs a test for each of them at once.
+/// Runs a test for all servers at once.
 fn each(test: impl Fn(Kind) + Sync) {
     if !may_start() {
         return;
@@ -95,7 +94,7 @@ fn each(test: impl Fn(Kind) + Sync) {
 }
 
 #[test]
-fn what_the_relay_sends_arrives_behind_each_of_them_as_it_was() {
+fn mail_from_the_relay_arrives_unchanged_through_each_server() {
     each(|kind| {
         let (relay, far, sink) = towards(kind);
         for (message, number) in shapes().iter().zip(1..) {
@@ -107,8 +106,8 @@ fn what_the_relay_sends_arrives_behind_each_of_them_as_it_was() {
             assert!(trace.contains("mx.far.test"), "{trace}");
         }
         relay.wait_for_empty_queue(LIMIT);
-        // OpenSMTPD as Debian 12 has it offers STARTTLS, and every handshake fails (its keys and OpenSSL 3): it gets
-        // its mail in clear.
+        // OpenSMTPD of Debian 12 offers STARTTLS, but every handshake fails (its keys and OpenSSL 3), so it gets its
+        // mail in cleartext.
         let log = relay.log();
         let tls = log
             .lines()
@@ -124,7 +123,7 @@ fn what_the_relay_sends_arrives_behind_each_of_them_as_it_was() {
 }
 
 #[test]
-fn what_each_of_them_sends_arrives_behind_the_relay_as_it_was() {
+fn mail_from_each_server_arrives_unchanged_through_the_relay() {
     each(|kind| {
         let (relay, far) = from(kind, Setup::default());
         for (message, number) in shapes().iter().zip(1..) {
@@ -141,7 +140,7 @@ fn what_each_of_them_sends_arrives_behind_the_relay_as_it_was() {
 }
 
 #[test]
-fn five_hundred_recipients_get_one_message_each_through_each_of_them() {
+fn five_hundred_recipients_get_one_message_each_through_each_server() {
     let names: Vec<String> = (0..500)
         .map(|number| format!("r{number}@far.test"))
         .collect();
@@ -179,7 +178,7 @@ fn five_hundred_recipients_get_one_message_each_through_each_of_them() {
 }
 
 #[test]
-fn a_message_that_is_too_long_for_one_of_them_comes_back_as_a_dsn() {
+fn a_message_too_large_for_a_server_causes_a_dsn() {
     let long = [
         FIELDS.as_bytes(),
         b"\r\n",
@@ -193,7 +192,7 @@ fn a_message_that_is_too_long_for_one_of_them_comes_back_as_a_dsn() {
     ]
     .concat();
     each(|kind| {
-        // By the server's SIZE, before a byte of it is sent.
+        // Refused by the server's SIZE, before any byte is sent.
         let (relay, _far, _sink) = towards(kind);
         assert_eq!(send(relay.smtp(), &["b@far.test"], &long).code, 250);
         relay.sink.wait_within(1, LIMIT);
@@ -203,7 +202,7 @@ fn a_message_that_is_too_long_for_one_of_them_comes_back_as_a_dsn() {
             ("<>", "a@src.test")
         );
         assert!(dsn.text().contains("Status: 5.3.4"), "{}", dsn.text());
-        // By ours: the other server tells the sender, and its DSN goes through us.
+        // Refused by ours: the other server sends its sender a DSN, through us.
         let setup = Setup {
             keys: "max_message_size = \"200 KiB\"".to_owned(),
             ..Setup::default()
@@ -211,7 +210,7 @@ fn a_message_that_is_too_long_for_one_of_them_comes_back_as_a_dsn() {
         let (relay, far) = from(kind, setup);
         assert_eq!(send(far.port, &["b@far.test"], &fits).code, 250);
         if kind == Kind::OpenSmtpd {
-            // Its DSN has the whole message in it, and is too long for us as well.
+            // The DSN contains the whole message, so it is too large for us as well.
             crate::process::wait_for("its word", LIMIT, || {
                 far.log()
                     .contains("message too large for peer")
@@ -236,7 +235,7 @@ fn a_message_that_is_too_long_for_one_of_them_comes_back_as_a_dsn() {
 }
 
 #[test]
-fn whom_the_other_side_refuses_is_told_of_in_a_dsn() {
+fn a_recipient_that_the_other_side_refuses_is_reported_in_a_dsn() {
     each(|kind| {
         let (relay, far) = from(kind, Setup::default());
         let message = format!("{FIELDS}\r\nhello\r\n");
@@ -261,7 +260,7 @@ fn whom_the_other_side_refuses_is_told_of_in_a_dsn() {
 }
 
 #[test]
-fn greylisting_puts_each_of_them_off_once_and_then_takes_the_message() {
+fn greylisting_defers_each_server_once_and_then_accepts_the_message() {
     each(|kind| {
         let setup = Setup {
             tables: "[abuse]\nptr = false\ngreylist = true\ngreylist_delay = \"1s\"\n".to_owned(),
@@ -275,7 +274,7 @@ fn greylisting_puts_each_of_them_off_once_and_then_takes_the_message() {
             250
         );
         if kind == Kind::OpenSmtpd {
-            // Its own schedule begins with minutes: that it was put off is all there is to see.
+            // Its retry schedule begins with minutes, so the test checks only that it defers the message.
             crate::process::wait_for("a recipient that is put off", LIMIT, || {
                 (relay.stats()["greylisted"] == 1).then_some(())
             });

@@ -1,8 +1,8 @@
-"""Signs a message as its writer does, and judges one as the next receiver does.
+"""Signs a message like its author, or verifies one like the next receiver.
 
-forward.py sign FILE DOMAIN SELECTOR KEY: prints the message with a signature that dkimpy made.
-forward.py judge PORT FILE SENDER HELO: prints what authheaders (SPF by pyspf, DKIM and ARC by dkimpy) finds, with the
-DNS at 127.0.0.1:PORT, for a message that came from 127.0.0.1.
+forward.py sign FILE DOMAIN SELECTOR KEY: prints the message with a signature by dkimpy.
+forward.py judge PORT FILE SENDER HELO: prints the results of authheaders (SPF by pyspf, DKIM and ARC by dkimpy) for a
+message from 127.0.0.1, with the DNS at 127.0.0.1:PORT.
 """
 
 import sys

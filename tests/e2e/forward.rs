@@ -1,4 +1,4 @@
-//! Forwarded mail of unauthenticated clients: what the next receiver finds, what comes back, and what is refused.
+//! Forwarded mail of unauthenticated clients: the results of the next receiver, returned mail, and refusals.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::process::{program, python, run, wait_for};
 use crate::relay::{CHOPAR, Relay, Setup, Signing};
 use crate::world::Arrived;
 
-/// Names of the writer, of the relay as a sender, and of a host that may send for nobody.
+/// Names of the author, of the relay as a sender, and of a host without permission to send.
 const ZONE: &str = "
 writer.test. MX 10 mx.four.test.
 writer.test. TXT \"v=spf1 ip4:127.0.0.5 -all\"
@@ -24,7 +24,7 @@ const MESSAGE: &str = "Authentication-Results: MAIL.relay.test (old); spf=pass s
     Subject: a message\r\nDate: Tue, 24 Nov 2026 14:00:00 +0000\r\nMessage-ID: <message@writer.test>\r\n\r\n\
     Hello,\r\n\r\n  this goes  far.\r\n";
 
-/// Somebody with a key of her own.
+/// An author with her own DKIM key.
 struct Writer {
     folder: TempDir,
     zone: String,
@@ -46,7 +46,7 @@ impl Writer {
         Self { folder, zone }
     }
 
-    /// The message under her signature, by dkimpy.
+    /// The message with her signature, made by dkimpy.
     fn signed(&self, message: &str) -> PathBuf {
         let path = self.folder.path().join("plain");
         fs::write(&path, message).expect("a file");
@@ -69,7 +69,7 @@ fn relay(writer: &Writer) -> Relay {
     .start()
 }
 
-/// swaks from an address of 127.0.0.0/8; gives its exit code and what it said.
+/// Runs swaks from an address in 127.0.0.0/8; returns its exit code and output.
 fn swaks(relay: &Relay, client: &str, sender: &str, to: &str, message: &Path) -> (i32, String) {
     let mut command = Command::new(program("swaks"));
     let server = format!("127.0.0.1:{}", relay.smtp());
@@ -80,7 +80,7 @@ fn swaks(relay: &Relay, client: &str, sender: &str, to: &str, message: &Path) ->
     (output.code, output.stdout)
 }
 
-/// What authheaders thinks of a message that arrived.
+/// The results of authheaders for a message that arrived.
 fn judged(relay: &Relay, number: usize, arrived: &Arrived) -> String {
     let mut judge = python("forward.py");
     judge
@@ -91,7 +91,7 @@ fn judged(relay: &Relay, number: usize, arrived: &Arrived) -> String {
 }
 
 #[test]
-fn what_is_forwarded_passes_everything_at_the_next_receiver_and_its_bounce_finds_the_writer() {
+fn forwarded_mail_passes_all_checks_at_the_next_receiver_and_its_bounce_reaches_the_author() {
     let writer = Writer::new();
     let relay = relay(&writer);
     let signed = writer.signed(MESSAGE);
@@ -113,8 +113,8 @@ fn what_is_forwarded_passes_everything_at_the_next_receiver_and_its_bounce_finds
         found.contains("smtp.mailfrom=relay.test") || found.contains(&arrived.from),
         "{found}"
     );
-    // What claimed to be ours is gone, the rest is as it came, and ours is true.
-    // swaks ends what it sends with an empty line.
+    // The forged results are gone, the rest is unchanged, and our results are true. swaks ends its input with an empty
+    // line.
     let sent = fs::read_to_string(&signed).expect("a file") + "\r\n";
     let forged = MESSAGE.lines().next().expect("a field").to_owned() + "\r\n";
     let added = arrived.added_to(sent.replace(&forged, "").as_bytes());
@@ -126,7 +126,7 @@ fn what_is_forwarded_passes_everything_at_the_next_receiver_and_its_bounce_finds
         assert!(ours.contains(result), "{result}: {added}");
     }
     assert!(added.starts_with("ARC-Seal: i=1;"), "{added}");
-    // A bounce, whose case somebody has changed.
+    // A bounce to the address in another case.
     let bounce = writer.folder.path().join("bounce");
     fs::write(
         &bounce,
@@ -147,7 +147,7 @@ fn what_is_forwarded_passes_everything_at_the_next_receiver_and_its_bounce_finds
 }
 
 #[test]
-fn what_its_authors_domain_refuses_is_refused_in_the_session() {
+fn mail_that_the_policy_of_its_author_rejects_is_refused_in_the_session() {
     let writer = Writer::new();
     let relay = relay(&writer);
     let plain = writer.folder.path().join("spoof");
@@ -163,10 +163,10 @@ fn what_its_authors_domain_refuses_is_refused_in_the_session() {
         code != 0 && said.contains("550 5.7.1") && said.contains("writer.test"),
         "{said}"
     );
-    // Not signed, and from a host that SPF names: taken.
+    // Unsigned, from a host that SPF names: accepted.
     let (code, said) = swaks(&relay, "127.0.0.5", SENDER, "anything@relay.test", &plain);
     assert_eq!(code, 0, "{said}");
-    // Signed and changed on its way.
+    // Signed, and changed in transit.
     let changed = fs::read_to_string(writer.signed(MESSAGE)).expect("a file");
     fs::write(&plain, changed.replace("this goes", "this went")).expect("a file");
     let (code, said) = swaks(
@@ -177,7 +177,7 @@ fn what_its_authors_domain_refuses_is_refused_in_the_session() {
         &plain,
     );
     assert!(code != 0 && said.contains("550 5.7.1"), "{said}");
-    // Signed, from anywhere.
+    // Signed, from any host.
     let signed = writer.signed(MESSAGE);
     let (code, said) = swaks(
         &relay,
@@ -191,7 +191,7 @@ fn what_its_authors_domain_refuses_is_refused_in_the_session() {
 }
 
 #[test]
-fn mail_of_own_users_is_forwarded_under_their_own_names_signed_and_sealed() {
+fn mail_of_local_users_is_forwarded_with_their_own_addresses_signed_and_sealed() {
     let writer = Writer::new();
     let relay = relay(&writer);
     let plain = b"From: ann@relay.test\r\nSubject: x\r\n\r\nx\r\n";
@@ -224,14 +224,14 @@ fn mail_of_own_users_is_forwarded_under_their_own_names_signed_and_sealed() {
 const MESSAGES: usize = 100;
 
 #[test]
-fn a_hundred_messages_in_a_loop_of_two_relays_end_in_one_notification_each() {
+fn a_hundred_messages_in_a_loop_of_two_relays_cause_one_dsn_each() {
     let lifted = "[abuse]\ntarpit = false\nconnections_per_minute = 0\nmessages_per_minute = 0\nrecipients_per_minute = 0\n";
     let zone = "writer.test. MX 10 mx.four.test.\n";
     let mut first = Setup {
         zone: zone.to_owned(),
         tables: lifted.to_owned(),
         aliases: "loop: loop@loop.test\n".to_owned(),
-        // Its own notifications come round to it, and nobody may write in its name without showing it.
+        // Its own DSNs return to it, and own-domain spoofing needs authentication.
         signing: Signing::Both,
         ..Setup::unauthenticated_clients()
     }
@@ -246,7 +246,7 @@ fn a_hundred_messages_in_a_loop_of_two_relays_end_in_one_notification_each() {
         ..Setup::unauthenticated_clients()
     }
     .start();
-    // Who has one's own name is oneself.
+    // A relay takes a host with its own name for itself, so the second relay gets another name.
     let toml = second.config().join("chopar.toml");
     let text = fs::read_to_string(&toml).expect("a file");
     fs::write(&toml, text.replace("mail.relay.test", "mail.loop.test")).expect("a file");
@@ -262,7 +262,7 @@ fn a_hundred_messages_in_a_loop_of_two_relays_end_in_one_notification_each() {
         second.smtp()
     );
     first.write_config();
-    // The other key signs its notifications; seals of fifty rounds are another matter.
+    // Without the RSA key, messages are not sealed in each of fifty rounds. The Ed25519 key still signs DSNs.
     fs::remove_file(first.config().join("domains/relay.test/dkim/rsa.pem")).expect("a key");
     first.cli(&["reload"]).ok();
     let mut client = first.client();

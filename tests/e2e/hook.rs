@@ -1,4 +1,4 @@
-//! The post-data hook, with SpamAssassin behind it.
+//! The post-data hook, with SpamAssassin as the filter.
 
 use std::fs::{self, File, Permissions};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use crate::process::{Guard, PATIENCE, program, wait_for};
 use crate::relay::{Relay, Setup, Signing};
 use crate::world::free_port;
 
-/// Puts a hook into the configuration folder and has it read.
+/// Installs a hook in the configuration folder and reloads.
 fn install(relay: &Relay, script: &str) {
     let folder = relay.config().join("hooks");
     fs::create_dir_all(&folder).expect("a folder");
@@ -104,7 +104,7 @@ fn spamassassin_refuses_spam_and_marks_the_rest() {
         .transaction("eve@four.test", &["ann@relay.test"], &spam);
     assert_eq!(reply.code, 550, "{reply:?}");
     assert_eq!(reply.text, "550 5.7.1 This looks like spam\n");
-    // Nobody is there: nothing is lost.
+    // spamd is down: no mail is lost.
     drop(spamd);
     let reply = relay
         .client()
@@ -115,7 +115,7 @@ fn spamassassin_refuses_spam_and_marks_the_rest() {
 }
 
 #[test]
-fn a_hook_gets_all_of_a_large_message_and_the_facts_and_what_it_adds_is_signed() {
+fn a_hook_gets_a_large_message_with_its_facts_and_its_added_fields_are_signed() {
     let relay = Setup {
         signing: Signing::Both,
         ..Setup::default()
@@ -139,7 +139,7 @@ fn a_hook_gets_all_of_a_large_message_and_the_facts_and_what_it_adds_is_signed()
     assert!(added.contains(&length), "{length}: {added}");
     let facts = format!("X-Facts: {from} 1 1 {from} x@four.test bob@relay.test\r\n");
     assert!(added.contains(&facts), "{added}");
-    // Two signatures, and the seal, since an alias sends it on.
+    // Two signatures, and a seal, since an alias forwards the message.
     assert_eq!(
         added.to_lowercase().matches(":list-id;").count(),
         3,
@@ -149,7 +149,7 @@ fn a_hook_gets_all_of_a_large_message_and_the_facts_and_what_it_adds_is_signed()
 }
 
 #[test]
-fn a_hook_that_fails_puts_off_and_one_that_is_gone_is_not_asked() {
+fn a_failing_hook_defers_messages_and_a_removed_one_is_not_run() {
     let relay = Relay::start();
     let (to, text) = (&["x@four.test"], message("x"));
     install(&relay, "echo out of order >&2\nkill -9 $$\n");

@@ -1,4 +1,4 @@
-//! Malicious peers: the relay survives, keeps nothing of theirs, and serves the next client.
+//! Malicious peers: the relay survives, keeps no resources of theirs, and serves the next client.
 
 use std::net::Ipv6Addr;
 
@@ -6,7 +6,7 @@ use crate::client::Client;
 use crate::process::PATIENCE;
 use crate::relay::{Relay, Setup};
 
-/// That it is all right: the same process, an empty queue, the next session greeted.
+/// Checks that the relay is the same process, has an empty queue, and greets the next session.
 #[track_caller]
 fn check(relay: &mut Relay) {
     assert!(relay.is_alive(), "{}", relay.log());
@@ -16,7 +16,7 @@ fn check(relay: &mut Relay) {
     assert_eq!(relay.sink.count(), 0);
 }
 
-/// A session in front of DATA, its 354 read.
+/// A session after the 354 reply to DATA.
 fn in_data(relay: &Relay) -> Client {
     let mut client = relay.client();
     assert_eq!(client.say("MAIL FROM:<a@four.test>").code, 250);
@@ -26,7 +26,7 @@ fn in_data(relay: &Relay) -> Client {
 }
 
 #[test]
-fn who_talks_before_the_banner_is_turned_away() {
+fn a_client_that_sends_before_the_banner_is_refused() {
     let mut relay = Setup::unauthenticated_clients().start();
     for hello in [
         &b"EHLO spammer.test\r\nMAIL FROM:<a@four.test>\r\nRCPT TO:<ann@relay.test>\r\nDATA\r\n"[..],
@@ -111,7 +111,7 @@ fn headers_without_end_are_refused() {
 }
 
 #[test]
-fn no_end_but_the_true_one_ends_a_message() {
+fn only_the_correct_final_dot_ends_a_message() {
     let mut relay = Setup::unauthenticated_clients().start();
     let hidden = "MAIL FROM:<evil@four.test>\r\nRCPT TO:<ann@relay.test>\r\nDATA\r\nFrom: evil@four.test\r\n\r\nevil\r\n.\r\nQUIT\r\n";
     for end in [
@@ -140,7 +140,7 @@ fn no_end_but_the_true_one_ends_a_message() {
 }
 
 #[test]
-fn sessions_that_break_off_anywhere_leave_nothing() {
+fn sessions_that_break_at_any_point_leave_nothing_behind() {
     let mut relay = Setup::unauthenticated_clients().start();
     let steps = [
         "EHLO x\r\n",
@@ -165,7 +165,7 @@ fn sessions_that_break_off_anywhere_leave_nothing() {
     check(&mut relay);
 }
 
-/// Kilobytes of memory that the relay has.
+/// Resident memory of the relay, in kilobytes.
 fn resident(relay: &mut Relay) -> u64 {
     let status =
         std::fs::read_to_string(format!("/proc/{}/status", relay.pid())).expect("a process");
@@ -200,7 +200,7 @@ fn a_hundred_megabytes_in_one_line_flow_at_constant_memory() {
 }
 
 #[test]
-fn hundreds_of_idle_sessions_cost_little_and_keep_nobody_waiting() {
+fn hundreds_of_idle_sessions_use_little_memory_and_delay_no_client() {
     let tables =
         "[limits]\nsessions_per_address = 2000\n[abuse]\nconnections_per_minute = 0\n".to_owned();
     let mut relay = Setup {
@@ -226,7 +226,7 @@ fn hundreds_of_idle_sessions_cost_little_and_keep_nobody_waiting() {
 }
 
 #[test]
-fn so_many_sessions_from_one_address_and_no_more() {
+fn one_address_may_open_only_a_limited_number_of_sessions() {
     let tables = "[limits]\nsessions_per_address = 5\n".to_owned();
     let relay = Setup {
         tables,

@@ -1,4 +1,4 @@
-//! A day of the journal, as chopar-service(7) shows it.
+//! The sample of the log in chopar-service(7), compared with a real log.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::process::{PATIENCE, wait_for};
 use crate::relay::{Setup, Signing};
 
-/// What the relay says on a day on which a bit of everything happens, to a standard error that is the journal.
+/// The log of a relay with events of all common kinds, written to a standard error that is the journal.
 fn day() -> String {
     let mut relay = Setup {
         signing: Signing::Both,
@@ -49,7 +49,7 @@ fn day() -> String {
         }
     }
     drop(user);
-    // Of the message that failed and of the DSN about it.
+    // Two more: the failed message, and its DSN.
     done(3);
     let mut guest = relay.client();
     let reply = guest.transaction(kim, &["bob@relay.test"], message(kim).as_bytes());
@@ -67,7 +67,7 @@ fn day() -> String {
     relay.log().split_off(before)
 }
 
-/// The sample of the manual: each entry one line, without what journalctl puts in front of it.
+/// The sample of the manual: each entry as one line, without the prefix of journalctl.
 fn sample() -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("man/chopar-service.7");
     let page = fs::read_to_string(path).expect("a manual page");
@@ -82,7 +82,7 @@ fn sample() -> Vec<String> {
     entries.collect()
 }
 
-/// Without what is another thing on each machine and in each run.
+/// A line without the parts that differ between machines and runs.
 fn comparable(line: &str) -> String {
     let words = line.split(' ').filter(|word| *word != "from=systemd");
     let words = words.map(|word| match word.split_once('=') {
@@ -96,7 +96,7 @@ fn comparable(line: &str) -> String {
 }
 
 #[test]
-fn the_manual_shows_a_day_of_the_journal_as_it_is() {
+fn the_sample_in_the_manual_matches_a_real_log() {
     let said = day();
     let mut lines = said.lines().map(|line| {
         let (priority, line) = line.split_once('>').unwrap_or_else(|| panic!("{line}"));

@@ -9,7 +9,7 @@ use crate::process::{Guard, PATIENCE, program, run_within, wait_for};
 use crate::relay::{Relay, Setup};
 use crate::world::free_port;
 
-/// Has smtp-source send messages with `sessions` sessions at a time.
+/// Runs smtp-source to send messages over `sessions` concurrent sessions.
 pub(crate) fn smtp_source(relay: &Relay, words: &[&str], to: &str, count: usize, sessions: usize) {
     let mut source = Command::new(program("smtp-source"));
     source.args(words).args([
@@ -33,7 +33,7 @@ pub(crate) fn smtp_source(relay: &Relay, words: &[&str], to: &str, count: usize,
     assert_eq!(output.code, 0, "{}{}", output.stdout, output.stderr);
 }
 
-/// How many files are in a folder.
+/// The number of files in a folder.
 fn files(folder: &Path) -> usize {
     fs::read_dir(folder).expect("a folder").count()
 }
@@ -44,7 +44,7 @@ fn five_hundred_messages_go_from_smtp_source_to_smtp_sink_with_and_without_reuse
     let port = free_port();
     let mut sink = Command::new(program("smtp-sink"));
     sink.current_dir(dumped.path()).args(["-d", "message."]);
-    // It wants to be told to stay root.
+    // smtp-sink stays root only if a flag says so.
     if rustix::process::getuid().is_root() {
         sink.args(["-u", "root"]);
     }

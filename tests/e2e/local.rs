@@ -1,4 +1,4 @@
-//! Mail for this machine: maildirs, programs, LMTP, each received or read by other software.
+//! Local mail: maildirs, programs and LMTP, each received or read by other software.
 
 use std::fs::{self, File, Permissions};
 use std::net::TcpStream;
@@ -13,7 +13,7 @@ use crate::process::{Guard, PATIENCE, program, run, wait_for};
 use crate::relay::{Relay, Setup};
 use crate::world::free_port;
 
-/// A folder for what aliases lead to. Not for everybody to write: procmail would trust nothing in it.
+/// A folder for the targets of aliases. It is not world-writable, since procmail would not trust files in it.
 fn place() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("a mode");
@@ -54,7 +54,7 @@ fn read_maildir(path: &Path) -> Vec<Vec<String>> {
     serde_json::from_str(&run(&mut command, b"").ok()).expect("JSON")
 }
 
-/// The text of the only file in a folder, once it is there.
+/// Waits for the only file in a folder; returns its text.
 #[track_caller]
 fn only_file(folder: &Path) -> String {
     wait_for(&format!("a file in {}", folder.display()), PATIENCE, || {
@@ -64,7 +64,7 @@ fn only_file(folder: &Path) -> String {
 }
 
 #[test]
-fn a_maildir_that_cannot_be_written_is_named_in_the_log() {
+fn an_unwritable_maildir_is_named_in_the_log() {
     let place = place();
     let file = place.path().join("plain");
     fs::write(&file, "a file, and no folder").expect("a file");
@@ -76,7 +76,7 @@ fn a_maildir_that_cannot_be_written_is_named_in_the_log() {
 }
 
 #[test]
-fn a_maildir_is_made_and_read_by_others() {
+fn a_maildir_is_created_and_other_software_reads_it() {
     let place = place();
     let maildir = place.path().join("Mail dir");
     let relay = relay(&format!("box: maildir:{}\n", maildir.display()));
@@ -101,7 +101,7 @@ fn a_maildir_is_made_and_read_by_others() {
 }
 
 #[test]
-fn procmail_and_maildrop_sort_what_is_piped_into_them() {
+fn procmail_and_maildrop_sort_piped_messages() {
     let place = place();
     let at = place.path();
     fs::write(
@@ -146,7 +146,7 @@ fn procmail_and_maildrop_sort_what_is_piped_into_them() {
 }
 
 #[test]
-fn the_exit_code_of_a_program_decides_what_becomes_of_the_mail() {
+fn the_exit_code_of_a_program_decides_the_delivery_result() {
     let place = place();
     let script = place.path().join("script");
     fs::write(
@@ -173,7 +173,7 @@ fn the_exit_code_of_a_program_decides_what_becomes_of_the_mail() {
 }
 
 #[test]
-fn what_waits_for_a_program_is_delivered_once_that_is_mended() {
+fn mail_deferred_by_a_program_is_delivered_once_the_program_works() {
     let place = place();
     let script = place.path().join("script");
     let relay = relay(&format!("x: | {}\n", script.display()));
@@ -191,7 +191,7 @@ fn what_waits_for_a_program_is_delivered_once_that_is_mended() {
 }
 
 #[test]
-fn a_target_of_a_new_configuration_is_known_to_the_helper() {
+fn the_helper_knows_the_targets_of_a_new_configuration() {
     let place = place();
     let relay = relay("");
     let maildir = place.path().join("box");
@@ -203,7 +203,7 @@ fn a_target_of_a_new_configuration_is_known_to_the_helper() {
     assert_eq!(read_maildir(&maildir).len(), 1);
 }
 
-/// The process that this one has started as its helper.
+/// The helper process of this daemon.
 fn helper_of(pid: u32) -> Pid {
     let parent = format!("PPid:\t{pid}");
     let processes = fs::read_dir("/proc").expect("processes").flatten();
@@ -220,7 +220,7 @@ fn helper_of(pid: u32) -> Pid {
 }
 
 #[test]
-fn a_relay_without_its_helper_ends_so_that_both_are_started_again() {
+fn a_daemon_without_its_helper_exits_so_that_both_restart() {
     let place = place();
     let maildir = place.path().join("box");
     let mut relay = relay(&format!("box: maildir:{}\n", maildir.display()));
@@ -240,11 +240,11 @@ fn a_relay_without_its_helper_ends_so_that_both_are_started_again() {
     send(&relay, &["box"], &message("x"));
     relay.wait_for_empty_queue(PATIENCE);
     assert_eq!(read_maildir(&maildir).len(), 2);
-    // One that is asked to end closes its helper, and that is no failure.
+    // A requested stop ends the helper too, which is not a failure.
     relay.stop();
 }
 
-/// Dovecot, with its LMTP service only, which takes mail for everybody.
+/// Dovecot with only its LMTP service, which accepts mail for all users.
 struct Dovecot {
     _server: Guard,
     folder: TempDir,
@@ -255,7 +255,7 @@ impl Dovecot {
     fn start() -> Self {
         let (folder, port) = (place(), free_port());
         let root = folder.path().display();
-        // Its processes must not be root's; for root they take on an account that every machine has.
+        // Its processes must not run as root; if root starts it, they use an account that every machine has.
         let (user, group) = if rustix::process::geteuid().is_root() {
             ("nobody".to_owned(), "nogroup".to_owned())
         } else {
@@ -295,7 +295,7 @@ impl Dovecot {
 }
 
 #[test]
-fn dovecot_takes_mail_over_lmtp_by_socket_and_by_port() {
+fn dovecot_accepts_mail_over_lmtp_by_socket_and_by_port() {
     let dovecot = Dovecot::start();
     let relay = relay(&format!(
         "here: lmtp:{}\nthere: lmtp:127.0.0.1:{}\n",
@@ -308,7 +308,7 @@ fn dovecot_takes_mail_over_lmtp_by_socket_and_by_port() {
         &message("over LMTP"),
     );
     relay.wait_for_empty_queue(PATIENCE);
-    // Dovecot takes the detail off.
+    // Dovecot removes the detail of the address.
     for (name, count) in [("here", 2), ("there", 1)] {
         let folder = dovecot.folder.path().join("mail").join(name).join("new");
         let texts: Vec<String> = fs::read_dir(&folder)
@@ -325,7 +325,7 @@ fn dovecot_takes_mail_over_lmtp_by_socket_and_by_port() {
 }
 
 #[test]
-fn routes_lead_into_a_maildir_and_to_dovecot_and_a_success_is_told_as_delivered() {
+fn routes_deliver_to_a_maildir_and_to_dovecot_and_a_success_dsn_says_delivered() {
     let (dovecot, place) = (Dovecot::start(), place());
     let maildir = place.path().join("all");
     let relay = Setup {

@@ -1,11 +1,11 @@
-//! End to end: the binary that users run, against software that they run.
+//! End to end: the binary that users run, with the software that users run.
 //!
 //! Everything is on loopback and in temporary folders, and all tests can run at once. Parts that only root can run (a
-//! start as root, Postfix, Exim and OpenSMTPD as servers) are skipped for other users. Messages are submitted by swaks,
-//! msmtp, curl, Python and Postfix's smtp-source; delivered mail arrives at aiosmtpd or smtp-sink; unbound answers
-//! names; dkimpy and OpenDKIM verify signatures; local mail goes to Dovecot, procmail and maildrop; SpamAssassin judges
-//! it; fail2ban reads the log; pebble issues certificates; Prometheus and Chromium read the status. If one of them is
-//! missing, the test says which Debian package has it.
+//! start as root, Postfix, Exim and OpenSMTPD as servers) are skipped for other users. swaks, msmtp, curl, Python and
+//! Postfix's smtp-source submit messages; aiosmtpd or smtp-sink accepts delivered mail; unbound answers DNS queries;
+//! dkimpy and OpenDKIM verify signatures; Dovecot, procmail and maildrop get local mail; SpamAssassin filters it;
+//! fail2ban reads the log; pebble issues certificates; Prometheus and Chromium read the status. If a program is
+//! missing, the test names the Debian package that has it.
 
 mod abuse;
 mod acme;

@@ -1,4 +1,4 @@
-//! Odd messages arrive byte for byte.
+//! Unusual messages arrive byte for byte.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::client::Client;
 use crate::process::PATIENCE;
 use crate::relay::Relay;
 
-/// Sends a message to a sink over a socket, and gives the fields that were put in front of it.
+/// Sends a message to a sink over a socket; returns the fields that the relay added before it.
 fn through(relay: &Relay, message: &[u8], number: usize) -> String {
     let mut client = relay.client();
     let reply = client.transaction("a@src.test", &["b@four.test"], message);
@@ -19,7 +19,7 @@ const FIELDS: &str = "From: a@src.test\r\nTo: b@four.test\r\nDate: Tue, 24 Nov 2
                       Message-ID: <1@src.test>\r\nSubject: odd\r\n";
 
 #[test]
-fn odd_messages_arrive_byte_for_byte_behind_a_trace() {
+fn unusual_messages_arrive_byte_for_byte_after_the_trace_fields() {
     let relay = Relay::start();
     let long = "x".repeat(998);
     let longer = "x".repeat(5_000);
@@ -31,7 +31,7 @@ fn odd_messages_arrive_byte_for_byte_behind_a_trace() {
         format!("{FIELDS}\r\ntext\r\n\r\n\r\n").into(),       // empty lines at the end
         format!("{FIELDS}\r\n.\r\n..\r\n...\r\n.x\r\n").into(), // leading dots
         format!("{FIELDS}\r\n{long}\r\n.{}\r\n", &long[1..]).into(),
-        format!("{FIELDS}\r\n{longer}\r\n.{longer}\r\n").into(), // longer than a line should be
+        format!("{FIELDS}\r\n{longer}\r\n.{longer}\r\n").into(), // beyond the line limit
         format!("{FIELDS}X-Long: {}\r\n\r\nx\r\n", &long[8..]).into(),
         format!("{FIELDS}X-Fold: one\r\n two\r\n\t three  \r\n \r\nx-FOLD : again\r\nX-Fold: one\r\n\r\nx\r\n").into(),
         format!("{FIELDS}\r\n \t \r\ntrailing  \t\r\n\tleading\r\n").into(),
@@ -70,7 +70,7 @@ fn odd_messages_arrive_byte_for_byte_behind_a_trace() {
 }
 
 #[test]
-fn a_message_of_five_megabytes_goes_through_a_file_and_arrives_whole() {
+fn a_message_of_five_megabytes_is_stored_in_a_file_and_arrives_whole() {
     let relay = Relay::start();
     let line: Vec<u8> = (0..76).map(|at| b'!' + at).chain(*b"\r\n").collect();
     let message = [
@@ -89,7 +89,7 @@ fn a_message_of_five_megabytes_goes_through_a_file_and_arrives_whole() {
 }
 
 #[test]
-fn a_message_in_chunks_of_bdat_arrives_as_it_was() {
+fn a_message_in_bdat_chunks_arrives_unchanged() {
     let relay = Relay::start();
     let message = format!("{FIELDS}\r\n.\r\n..two\r\nno dot is doubled\r\n");
     let mut client = relay.client();
@@ -122,7 +122,7 @@ fn a_message_in_single_bytes_is_the_same_message() {
 }
 
 #[test]
-fn a_message_over_the_size_is_refused_early_and_late() {
+fn a_message_over_the_maximum_size_is_refused_at_mail_and_after_the_final_dot() {
     let setup = crate::relay::Setup {
         keys: "max_message_size = \"100 KiB\"".to_owned(),
         ..Default::default()

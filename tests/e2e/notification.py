@@ -1,4 +1,4 @@
-"""Reads a delivery status notification with Python's email package and prints what is in it as JSON."""
+"""Parses a delivery status notification with Python's email package and prints its content as JSON."""
 
 import email
 import email.policy

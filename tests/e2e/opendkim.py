@@ -1,7 +1,7 @@
-"""Has opendkim-testmsg verify every FILE: UNBOUND CONFIGURATION OPENDKIM-TESTMSG FILE...
+"""Verifies every FILE with opendkim-testmsg: UNBOUND CONFIGURATION OPENDKIM-TESTMSG FILE...
 
-It asks the resolver of the system on port 53, so this runs in name spaces of its own (unshare --mount --net).
-OpenDKIM knows no Ed25519 and judges the RSA signature: so the other is taken out, which lies above what is signed.
+It uses the resolver of the system on port 53, so this script runs in namespaces of its own (unshare --mount --net).
+OpenDKIM does not support Ed25519, so the script removes that signature, which precedes the signed fields.
 """
 
 import fcntl

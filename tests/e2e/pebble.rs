@@ -1,4 +1,4 @@
-//! Pebble, Let's Encrypt's ACME server for tests, which refuses half of all nonces; and its set-up.
+//! Pebble, Let's Encrypt's ACME server for tests, which refuses half of all nonces; and its setup.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpStream};
@@ -13,10 +13,9 @@ use crate::process::{Guard, Output, program, run, run_within, wait_for};
 use crate::relay::{CHOPAR, Relay, Setup};
 use crate::world::{certificate, free_port};
 
-/// What a slow machine is given for an order, half of whose requests have to be repeated.
+/// Time limit for an order on a slow machine, with half of the requests repeated.
 pub(crate) const LONG: Duration = Duration::from_secs(90);
 
-/// The CA.
 pub(crate) struct Pebble {
     pub(crate) folder: TempDir,
     pub(crate) port: u16,
@@ -28,12 +27,13 @@ pub(crate) struct Pebble {
 }
 
 impl Pebble {
-    /// Looks names up here, and for proofs at ports of its own. `more` are keys of its configuration.
+    /// Starts a CA that resolves names with this DNS server and validates challenges at ports of its own. `more` are
+    /// keys of its configuration.
     pub(crate) fn start(dns_port: u16, more: &[(&str, Value)]) -> Self {
         Self::start_at([dns_port, free_port(), free_port()], more)
     }
 
-    /// Another CA, which asks the same name server and looks for proofs where the first does.
+    /// Starts another CA with the same name server and the same ports for challenges.
     pub(crate) fn start_beside(first: &Self) -> Self {
         Self::start_at([first.dns_port, first.http_port, first.tls_port], &[])
     }
@@ -74,7 +74,7 @@ impl Pebble {
         self.folder.path().join(name)
     }
 
-    /// Starts it; it remembers nothing of a run before.
+    /// Starts it; it keeps no data of earlier runs.
     pub(crate) fn run(&mut self) {
         let log = File::create(self.file("log")).expect("a file");
         let mut command = Command::new(program("pebble"));
@@ -97,7 +97,7 @@ impl Pebble {
         self.server = None;
     }
 
-    /// The root of what it issues in this run, in PEM.
+    /// Its root certificate in this run, in PEM.
     pub(crate) fn root(&self) -> String {
         let mut command = Command::new(program("curl"));
         command.args([
@@ -111,12 +111,11 @@ impl Pebble {
         fs::read_to_string(self.file("log")).unwrap_or_default()
     }
 
-    /// The URL of its directory.
     pub(crate) fn directory(&self) -> String {
         format!("https://localhost:{}/dir", self.port)
     }
 
-    /// The table of chopar.toml that leads to it.
+    /// The table of chopar.toml that uses this CA.
     pub(crate) fn table(&self, more: &str) -> String {
         format!(
             "[acme]\ndirectory = \"https://localhost:{}/dir\"\nca_file = \"{}\"\nhttp_port = {}\ntls_port = {}\n{more}\n",
@@ -128,7 +127,7 @@ impl Pebble {
     }
 }
 
-/// `chopar cert` and these words.
+/// Runs `chopar cert` with these words.
 pub(crate) fn cert(relay: &Relay, words: &[&str]) -> Output {
     let mut command = Command::new(CHOPAR);
     command
@@ -139,7 +138,7 @@ pub(crate) fn cert(relay: &Relay, words: &[&str]) -> Output {
     run_within(&mut command, b"", LONG)
 }
 
-/// A relay, then a CA that uses its names, then the table that leads from one to the other.
+/// A relay and a CA that resolves the relay's names. The relay uses the CA.
 pub(crate) fn relay_with_ca(ca: &[(&str, Value)], table: &str, zone: &str) -> (Relay, Pebble) {
     let mut relay = Setup {
         zone: zone.to_owned(),
@@ -152,7 +151,7 @@ pub(crate) fn relay_with_ca(ca: &[(&str, Value)], table: &str, zone: &str) -> (R
     (relay, pebble)
 }
 
-/// The serial number of the certificate that is shown for this name, and its issuer.
+/// The serial number and issuer of the certificate that the relay shows for this name.
 pub(crate) fn shown(relay: &Relay, name: &str) -> String {
     let mut command = Command::new(program("openssl"));
     command.args([

@@ -12,7 +12,7 @@ fn message(from: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_user_sends_as_nobody_else() {
+fn a_user_cannot_send_as_another_user() {
     let users = format!(
         "ann:{CREDENTIAL}\nbob:{CREDENTIAL}\napp:{CREDENTIAL}:send_as=*@shop.test,noreply@relay.test\n"
     );
@@ -45,7 +45,7 @@ fn a_user_sends_as_nobody_else() {
                 reply.text.contains("5.7.1") && reply.text.contains("send_as"),
                 "{reply:?}"
             );
-            // The same in From, with a reverse-path that is right.
+            // The same address in From, with an allowed reverse-path.
             let reply = client.transaction(login, to, &message(from));
             assert_eq!(reply.code, 553, "{login} with From {from}: {reply:?}");
             let both = format!("{login}, {from}");
@@ -61,7 +61,7 @@ fn a_user_sends_as_nobody_else() {
 }
 
 #[test]
-fn a_unauthenticated_relays_through_no_disguise() {
+fn an_unauthenticated_client_cannot_relay_in_any_spelling() {
     let relay = Setup::unauthenticated_clients().start();
     let mut refused = 0;
     for to in [
@@ -106,7 +106,7 @@ fn a_unauthenticated_relays_through_no_disguise() {
 }
 
 #[test]
-fn aliases_lead_outside_and_the_catch_all_takes_the_rest() {
+fn aliases_forward_to_other_hosts_and_the_catch_all_gets_the_rest() {
     let deep: String = (0..20).map(|n| format!("d{n}: d{}\n", n + 1)).collect();
     let aliases = format!(
         "ann: ann@home.test, ann2@home.test\ninfo: ann\n{deep}d20: ann\n*: rest@home.test\n"
@@ -141,7 +141,7 @@ fn aliases_lead_outside_and_the_catch_all_takes_the_rest() {
     assert_eq!(client.say("MAIL FROM:<>").code, 250);
     assert_eq!(client.say("RCPT TO:<d0@relay.test>").code, 550);
 
-    // All come from an unauthenticated client, and went on under another name.
+    // All of them came from an unauthenticated client and were forwarded with a rewritten sender.
     assert_eq!(relay.stats()["forwarded"], 10);
     let text = relay.cli(&["queue", "stats"]).ok();
     for line in [
@@ -155,7 +155,7 @@ fn aliases_lead_outside_and_the_catch_all_takes_the_rest() {
 }
 
 #[test]
-fn aliases_in_a_circle_are_refused_at_a_reload_and_the_old_ones_go_on() {
+fn a_reload_refuses_an_alias_loop_and_the_old_aliases_stay() {
     let relay = Setup::unauthenticated_clients().start();
     let path = relay.config().join("domains/relay.test/aliases");
     fs::write(&path, "ann: a@home.test\nloop: loop2\nloop2: loop\n").expect("a file");
@@ -171,7 +171,7 @@ fn aliases_in_a_circle_are_refused_at_a_reload_and_the_old_ones_go_on() {
 }
 
 #[test]
-fn a_domain_whose_mail_is_elsewhere_is_sent_to_by_mx() {
+fn mail_for_a_domain_with_receive_false_is_sent_to_its_mx() {
     let mut relay = Relay::start();
     relay.cli(&["domain", "add", "--bare", "four.test"]).ok();
     let mut client = relay.client();
@@ -187,7 +187,7 @@ fn a_domain_whose_mail_is_elsewhere_is_sent_to_by_mx() {
 }
 
 #[test]
-fn a_login_goes_over_tls_or_not_at_all_and_never_on_port_25() {
+fn auth_needs_tls_and_is_never_offered_on_port_25() {
     let relay = Setup::unauthenticated_clients().start();
     let mut client = Client::connect(relay.submission());
     let hello = client.say("EHLO client.test");
@@ -239,7 +239,7 @@ fn three_failures_end_a_session() {
     assert!(!relay.log().contains("wrong"), "{}", relay.log());
 }
 
-/// The reply to a first failure, and how long it took.
+/// The reply to a first failure, and its delay.
 fn first_failure(relay: &Relay, login: &str) -> (String, Duration) {
     let mut client = Client::connect_tls(relay.submissions());
     client.say("EHLO client.test");
@@ -249,7 +249,7 @@ fn first_failure(relay: &Relay, login: &str) -> (String, Duration) {
 }
 
 #[test]
-fn an_unknown_user_and_a_wrong_password_look_and_last_the_same() {
+fn an_unknown_user_and_a_wrong_password_get_the_same_reply_after_the_same_time() {
     let relays = [
         Setup::unauthenticated_clients().start(),
         Setup::unauthenticated_clients().start(),
@@ -289,7 +289,7 @@ fn an_unknown_user_and_a_wrong_password_look_and_last_the_same() {
 }
 
 #[test]
-fn users_come_and_go_while_the_relay_runs() {
+fn users_can_be_added_and_removed_while_the_relay_runs() {
     let relay = Setup::unauthenticated_clients().start();
     let mut client = Client::connect_tls(relay.submissions());
     client.say("EHLO client.test");
@@ -343,7 +343,7 @@ fn users_come_and_go_while_the_relay_runs() {
     );
 
     relay.cli(&["user", "remove", "eve@relay.test"]).ok();
-    // Who is logged in and no longer there sends nothing more.
+    // A user removed during a session may send no more.
     assert_eq!(client.say("MAIL FROM:<eve@relay.test>").code, 553);
     assert_eq!(relay.cli(&["user", "remove", "eve@relay.test"]).code, 67);
 
@@ -358,7 +358,7 @@ fn users_come_and_go_while_the_relay_runs() {
 }
 
 #[test]
-fn a_user_sends_so_many_messages_an_hour() {
+fn messages_per_hour_of_a_user_are_limited() {
     let tables = "[limits]\nmessages_per_user_hour = 3\n".to_owned();
     let relay = Setup {
         tables,

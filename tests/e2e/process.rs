@@ -1,4 +1,4 @@
-//! Foreign programs: found, or missed with a sentence; ended by their own process id; waited for with a deadline.
+//! Programs of the system: found or reported as missing, ended by their own process ID, awaited with a deadline.
 
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt as _;
@@ -7,10 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What most things are given; they take a small part of it.
+/// Time limit for most waits, which usually need a small part of it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A program of the system, or a sentence that names the Debian package.
+/// A program of the system; panics with the name of its Debian package if it is missing.
 pub(crate) fn program(name: &str) -> PathBuf {
     let (_, package) = PACKAGES
         .iter()
@@ -67,17 +67,15 @@ pub(crate) fn python(script: &str) -> Command {
     command
 }
 
-/// A process that ends when this goes.
+/// A process that is killed when this is dropped.
 pub(crate) struct Guard(pub(crate) Child);
 
 impl Guard {
-    /// Starts it.
     pub(crate) fn spawn(command: &mut Command) -> Self {
         let child = command.spawn();
         Self(child.unwrap_or_else(|error| panic!("{:?}: {error}", command.get_program())))
     }
 
-    /// Whether it runs.
     pub(crate) fn is_alive(&mut self) -> bool {
         self.0.try_wait().expect("a child").is_none()
     }
@@ -100,19 +98,17 @@ impl Drop for Guard {
     }
 }
 
-/// What a process left.
+/// The result of a process.
 #[derive(Debug)]
 pub(crate) struct Output {
     /// Its exit code, or minus the signal that ended it.
     pub(crate) code: i32,
-    /// Standard output.
     pub(crate) stdout: String,
-    /// Standard error.
     pub(crate) stderr: String,
 }
 
 impl Output {
-    /// Its standard output, if it exited 0.
+    /// Its standard output; panics unless the exit code is 0.
     #[track_caller]
     pub(crate) fn ok(self) -> String {
         assert_eq!(
@@ -129,7 +125,7 @@ pub(crate) fn run(command: &mut Command, input: &[u8]) -> Output {
     run_within(command, input, PATIENCE)
 }
 
-/// Runs a command to its end, or kills it and panics.
+/// Runs a command to its end; kills it after `limit` and panics.
 pub(crate) fn run_within(command: &mut Command, input: &[u8], limit: Duration) -> Output {
     command
         .stdin(Stdio::piped())
@@ -139,7 +135,7 @@ pub(crate) fn run_within(command: &mut Command, input: &[u8], limit: Duration) -
     let mut guard = Guard::spawn(command);
     let mut stdin = guard.0.stdin.take().expect("a pipe");
     let input = input.to_vec();
-    // A program may end without having read everything.
+    // A program may exit before it has read all of its input.
     let writer = thread::spawn(move || drop(stdin.write_all(&input)));
     let stdout = read_all(guard.0.stdout.take().expect("a pipe"));
     let stderr = read_all(guard.0.stderr.take().expect("a pipe"));
@@ -181,7 +177,7 @@ fn read_all(mut from: impl Read + Send + 'static) -> thread::JoinHandle<String> 
     })
 }
 
-/// Looks until there is something, or panics with what was waited for.
+/// Calls `look` until it returns a value; panics with `what` after `limit`.
 #[track_caller]
 pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + limit;

@@ -14,7 +14,7 @@ use crate::process::{Output, program, run};
 use crate::relay::{Relay, Setup};
 use crate::world::free_port;
 
-/// A relay that publishes what relay.test has, and the port.
+/// A relay that publishes the pages of relay.test, and its port.
 fn relay() -> (Relay, u16) {
     let port = free_port();
     let setup = Setup {
@@ -31,7 +31,7 @@ fn relay() -> (Relay, u16) {
     (relay, port)
 }
 
-/// Asks under a name, as somebody who trusts the pair of that name.
+/// Requests a page under a host name, trusting the certificate for that name.
 fn curl(relay: &Relay, port: u16, host: &str, words: &[&str], path: &str) -> Output {
     let pair = relay.config().join("tls").join(host).join("fullchain.pem");
     let mut curl = Command::new(program("curl"));
@@ -54,7 +54,7 @@ fn the_policy_is_served_under_its_name_with_a_certificate_for_it() {
         policy,
         "version: STSv1\r\nmode: enforce\r\nmx: mail.relay.test\r\nmax_age: 2419200\r\n"
     );
-    // A client that would rather speak HTTP/2 finds a protocol too.
+    // A client that prefers HTTP/2 also finds a common protocol.
     let head = curl(&relay, port, "mta-sts.relay.test", &["--http2", "-I"], path).ok();
     assert!(
         head.starts_with("HTTP/1.1 200") && head.contains("Content-Type: text/plain"),
@@ -72,7 +72,7 @@ fn the_policy_is_served_under_its_name_with_a_certificate_for_it() {
 }
 
 #[test]
-fn thunderbird_and_outlook_find_their_settings() {
+fn thunderbird_and_outlook_get_their_settings() {
     let (relay, port) = relay();
     let host = "autoconfig.relay.test";
     let text = curl(
@@ -119,7 +119,7 @@ fn thunderbird_and_outlook_find_their_settings() {
 }
 
 #[test]
-fn one_client_does_not_keep_the_others_out_nor_mail_back() {
+fn one_client_blocks_neither_other_clients_nor_mail() {
     let (relay, port) = relay();
     let idle: Vec<TcpStream> = (0..200)
         .map(|_| TcpStream::connect(("127.0.0.1", port)).expect("connected"))
@@ -138,7 +138,7 @@ fn one_client_does_not_keep_the_others_out_nor_mail_back() {
 }
 
 #[test]
-fn many_clients_of_few_sites_do_not_send_another_away() {
+fn many_clients_of_few_networks_do_not_displace_another() {
     let (_relay, port) = relay();
     let connect = |from: [u8; 4]| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
@@ -154,7 +154,7 @@ fn many_clients_of_few_sites_do_not_send_another_away() {
     let clients: Vec<TcpStream> = (0..30)
         .flat_map(|_| (1..=9).map(|site| connect([127, 1, site, 1])))
         .collect();
-    // Whoever was sent away hears of it at once, the reader would too.
+    // A displaced client is closed at once. The reader is not, so its read times out.
     reader
         .set_read_timeout(Some(Duration::from_millis(500)))
         .expect("set");
@@ -164,13 +164,13 @@ fn many_clients_of_few_sites_do_not_send_another_away() {
 }
 
 #[test]
-fn mail_that_is_stored_is_answered_while_clients_are_being_closed() {
+fn stored_mail_is_acknowledged_while_clients_are_being_closed() {
     let (relay, port) = relay();
     let limit = getrlimit(Resource::Nofile);
     let current = limit.maximum;
     setrlimit(Resource::Nofile, Rlimit { current, ..limit }).expect("a limit");
     let (is_over, opened) = (AtomicBool::new(false), AtomicUsize::new(0));
-    // Each fails its handshake, hears why, and does not go.
+    // Each fails its handshake, gets the alert, and stays connected.
     let flood = || {
         let mut open = Vec::new();
         while !is_over.load(Ordering::Relaxed) && open.len() < 2_000 {

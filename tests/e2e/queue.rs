@@ -13,7 +13,7 @@ fn a_reload_of_a_broken_configuration_fails_and_the_old_one_goes_on() {
     let toml = relay.config().join("chopar.toml");
     let good = fs::read_to_string(&toml).expect("a file");
     fs::write(&toml, format!("{good}\n[nonsense]\n")).expect("a file");
-    // What the unit runs on `systemctl reload`.
+    // The command that the unit runs on `systemctl reload`.
     let reloaded = relay.cli(&["reload"]);
     assert_eq!(reloaded.code, 78, "{reloaded:?}");
     assert!(reloaded.stderr.contains("chopar.toml"), "{reloaded:?}");
@@ -24,7 +24,7 @@ fn a_reload_of_a_broken_configuration_fails_and_the_old_one_goes_on() {
 }
 
 #[test]
-fn ten_thousand_queued_messages_are_back_at_once_after_a_kill() {
+fn ten_thousand_queued_messages_are_recovered_at_once_after_a_kill() {
     let mut relay = Relay::start();
     smtp_source(&relay, &["-d"], "b@dead.test", 10_000, 8);
     assert_eq!(relay.stats()["queued"], 10_000);
@@ -34,10 +34,10 @@ fn ten_thousand_queued_messages_are_back_at_once_after_a_kill() {
     let ready = start.elapsed();
     assert!(ready < Duration::from_secs(5), "{ready:?}");
     assert_eq!(relay.list().len(), 10_000);
-    // A dead host costs an attempt, not ten thousand.
+    // An unreachable host costs one attempt, not ten thousand.
     let log = relay.log();
     assert!(log.matches("next-hop-paused").count() < 20 && log.matches("deferred").count() < 100);
-    // Another domain is not kept waiting by it.
+    // It does not delay another domain.
     let mut client = relay.client();
     assert_eq!(
         client
@@ -50,7 +50,7 @@ fn ten_thousand_queued_messages_are_back_at_once_after_a_kill() {
         250
     );
     relay.sink.wait(1);
-    // It is there before its outcome is on the disk here.
+    // The message arrives before its delivery result is on the disk here.
     wait_for("the delivered message to leave the queue", PATIENCE, || {
         (relay.stats()["queued"] == 10_000).then_some(())
     });
@@ -62,7 +62,7 @@ fn ten_thousand_queued_messages_are_back_at_once_after_a_kill() {
 }
 
 #[test]
-fn stats_name_the_longest_turn_of_the_event_loop_and_when_it_began() {
+fn stats_show_the_longest_turn_of_the_event_loop_and_its_time() {
     let (began, started) = (SystemTime::now(), Instant::now());
     let relay = Relay::start();
     smtp_source(&relay, &[], "b@dead.test", 20, 2);
@@ -179,7 +179,7 @@ fn messages_are_listed_shown_held_released_flushed_and_removed() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_a_list_without_a_word() {
+fn a_list_ends_silently_when_its_reader_exits() {
     let relay = Relay::start();
     smtp_source(&relay, &["-d"], "b@dead.test", 2_000, 8);
     let mailq = relay.folder().join("bin/mailq");
@@ -188,7 +188,7 @@ fn a_reader_that_goes_away_ends_a_list_without_a_word() {
     command.arg(mailq).env("CHOPAR_CONFIG", relay.config());
     let output = run(&mut command, b"");
     assert_eq!(output.stdout.lines().count(), 1, "{output:?}");
-    // 128 and SIGPIPE.
+    // 128 plus the number of SIGPIPE.
     assert_eq!(output.stderr, "141\n", "{output:?}");
 }
 
@@ -224,7 +224,7 @@ fn a_held_message_stays_held_over_a_kill() {
 }
 
 #[test]
-fn without_a_daemon_the_tools_say_what_to_do() {
+fn without_a_daemon_the_tools_explain_what_to_do() {
     let mut relay = Relay::start();
     relay.stop();
     for words in [&["queue", "list"][..], &["queue", "stats"], &["reload"]] {
@@ -243,7 +243,7 @@ fn without_a_daemon_the_tools_say_what_to_do() {
 }
 
 #[test]
-fn a_reload_says_what_needs_a_restart_and_succeeds() {
+fn a_reload_reports_what_needs_a_restart_and_succeeds() {
     let relay = Relay::start();
     let path = relay.config().join("chopar.toml");
     let before = std::fs::read_to_string(&path).expect("a file");

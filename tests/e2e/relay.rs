@@ -1,4 +1,4 @@
-//! The relay itself: `chopar run` in a temporary folder, and the commands for it.
+//! The relay itself: `chopar run` in a temporary folder, and its commands.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -14,24 +14,24 @@ use crate::client::Client;
 use crate::process::{Guard, Output, PATIENCE, program, run, run_within, wait_for};
 use crate::world::{Dns, Manners, Sink, certificate, free_port};
 
-/// The binary.
+/// The path of the binary.
 pub(crate) const CHOPAR: &str = env!("CARGO_BIN_EXE_chopar");
 /// The password of `ann` and `bob`: that of RFC 7677 section 3.
 pub(crate) const PASSWORD: &str = "pencil";
-/// The credential for it.
+/// The SCRAM credential of that password.
 pub(crate) const CREDENTIAL: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,\
                                      WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,\
                                      wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
 
-/// What a relay is started with.
+/// The setup of a relay before its start.
 pub(crate) struct Setup {
-    /// Hosts that may relay.
+    /// Value of `relay.networks`.
     pub(crate) networks: &'static str,
-    /// Keys of chopar.toml in front of the first table.
+    /// Keys of chopar.toml before the first table.
     pub(crate) keys: String,
     /// Keys of `[listen]`.
     pub(crate) listen: String,
-    /// Records of the DNS, beside those that all tests have.
+    /// DNS records in addition to those of all tests.
     pub(crate) zone: String,
     /// Keys of `[delivery]`.
     pub(crate) delivery: String,
@@ -41,20 +41,18 @@ pub(crate) struct Setup {
     pub(crate) users: String,
     /// `domains/relay.test/aliases`.
     pub(crate) aliases: String,
-    /// Whether there are keys that sign.
     pub(crate) signing: Signing,
-    /// What stands in front of the command line.
+    /// Command that runs the relay, with its arguments.
     pub(crate) wrapper: Vec<String>,
     /// Variables of its environment.
     pub(crate) environment: Vec<(&'static str, PathBuf)>,
-    /// A file under `secrets/`.
+    /// A file under `secrets/`: name and content.
     pub(crate) secret: Option<(&'static str, &'static str)>,
 }
 
-/// Whether mail from relay.test is signed.
+/// Whether the relay signs mail from relay.test.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(crate) enum Signing {
-    /// Not.
     Off,
     /// With an RSA-2048 and an Ed25519 key.
     Both,
@@ -80,7 +78,7 @@ impl Default for Setup {
 }
 
 impl Setup {
-    /// A relay that trusts nobody by address, with names around it and a sink that its mail goes to.
+    /// A relay without trusted networks, with DNS records and with a sink for its outgoing mail.
     pub(crate) fn unauthenticated_clients() -> Self {
         Self {
             networks: "",
@@ -88,15 +86,15 @@ impl Setup {
         }
     }
 
-    /// Starts everything.
+    /// Starts the name server, the sink and the relay.
     pub(crate) fn start(self) -> Relay {
         self.start_with(Manners::Clear)
     }
 
-    /// Starts everything, with such a sink.
+    /// The same, with a sink of this kind.
     pub(crate) fn start_with(self, manners: Manners) -> Relay {
         let folder = tempfile::tempdir().expect("a folder");
-        // Others must be able to pass, as they can through /var/lib.
+        // Other accounts must be able to enter the folder, as they can enter /var/lib.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
         let config = folder.path().join("config");
         let domain = config.join("domains/relay.test");
@@ -149,10 +147,10 @@ impl Setup {
     }
 }
 
-/// A relay that runs.
+/// A running relay.
 pub(crate) struct Relay {
     pub(crate) setup: Setup,
-    /// The records of its keys.
+    /// The DNS records of its keys.
     pub(crate) zone: String,
     pub(crate) dns: Dns,
     pub(crate) sink: Sink,
@@ -162,42 +160,40 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// With a host in `networks` and a plain sink.
+    /// A relay that trusts a network, with a plain sink.
     pub(crate) fn start() -> Self {
         Setup::default().start()
     }
 
-    /// The port of SMTP, on 127.0.0.1 and ::1.
+    /// The SMTP port, on 127.0.0.1 and ::1.
     pub(crate) fn smtp(&self) -> u16 {
         self.ports[0]
     }
 
-    /// The port of submission by STARTTLS.
+    /// The port of submission with STARTTLS.
     pub(crate) fn submission(&self) -> u16 {
         self.ports[1]
     }
 
-    /// The port of submission by TLS.
+    /// The port of submission with implicit TLS.
     pub(crate) fn submissions(&self) -> u16 {
         self.ports[2]
     }
 
-    /// The folder that everything is in.
+    /// The folder that contains all files of the relay.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The configuration folder.
     pub(crate) fn config(&self) -> PathBuf {
         self.folder.path().join("config")
     }
 
-    /// The spool.
     pub(crate) fn spool(&self) -> PathBuf {
         self.folder.path().join("state/spool")
     }
 
-    /// What the relay has logged, in all its runs.
+    /// The log of all its runs.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
@@ -237,7 +233,7 @@ impl Relay {
         assert!(self.try_run(), "the relay does not start: {}", self.log());
     }
 
-    /// A command line that runs a relay here, with its log at the end of the others.
+    /// A command that runs a relay here and appends to its log.
     pub(crate) fn command(&self) -> Command {
         let log = self.folder.path().join("log");
         let log = OpenOptions::new()
@@ -266,7 +262,7 @@ impl Relay {
         self.process = None;
         let port = self.smtp();
         let process = self.process.insert(Guard::spawn(&mut self.command()));
-        // Its sockets are there before it is: connections wait in them while the spool is read.
+        // Its sockets exist before it is ready: connections wait in them while it reads the spool.
         wait_for("the relay to answer", PATIENCE, || {
             match Client::open(port) {
                 _ if !process.is_alive() => Some(false),
@@ -280,38 +276,35 @@ impl Relay {
         self.process.as_mut().expect("the relay runs")
     }
 
-    /// Its process id.
     pub(crate) fn pid(&mut self) -> u32 {
         self.process().0.id()
     }
 
-    /// Sends a signal.
     pub(crate) fn signal(&mut self, signal: Signal) {
         let pid = Pid::from_child(&self.process().0);
         kill_process(pid, signal).expect("the relay runs");
     }
 
-    /// Kills it without a warning.
+    /// Kills it with SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.signal(Signal::KILL);
         assert_eq!(self.process().wait(PATIENCE), -9);
         self.process = None;
     }
 
-    /// Waits for it to end by itself.
+    /// Waits until it exits by itself.
     pub(crate) fn wait(&mut self, limit: Duration) -> i32 {
         let code = self.process().wait(limit);
         self.process = None;
         code
     }
 
-    /// Asks it to end, and waits.
+    /// Asks it to stop, and waits.
     pub(crate) fn stop(&mut self) {
         self.signal(Signal::TERM);
         assert_eq!(self.wait(Duration::from_secs(12)), 0, "{}", self.log());
     }
 
-    /// Whether it runs.
     pub(crate) fn is_alive(&mut self) -> bool {
         self.process().is_alive()
     }
@@ -321,7 +314,7 @@ impl Relay {
         self.cli_with(words, b"")
     }
 
-    /// Runs `chopar -C DIR` with these words and input.
+    /// Runs `chopar -C DIR` with these words and this input.
     pub(crate) fn cli_with(&self, words: &[&str], input: &[u8]) -> Output {
         run_within(
             Command::new(CHOPAR)
@@ -342,14 +335,14 @@ impl Relay {
         command
     }
 
-    /// A session on the SMTP port, greeted.
+    /// A session on the SMTP port, after EHLO.
     pub(crate) fn client(&self) -> Client {
         let mut client = Client::connect(self.smtp());
         assert_eq!(client.say("EHLO client.test").code, 250);
         client
     }
 
-    /// A session on the TLS port, greeted and logged in.
+    /// A session on the TLS port, after EHLO and AUTH.
     pub(crate) fn user(&self, login: &str) -> Client {
         let mut client = Client::connect_tls(self.submissions());
         assert_eq!(client.say("EHLO client.test").code, 250);
@@ -357,18 +350,18 @@ impl Relay {
         client
     }
 
-    /// The numbers of `queue stats`.
+    /// The figures of `queue stats`.
     pub(crate) fn stats(&self) -> serde_json::Value {
         serde_json::from_str(&self.cli(&["queue", "stats", "--json"]).ok()).expect("JSON")
     }
 
-    /// The queue as `queue list` has it.
+    /// The queue as `queue list` prints it.
     pub(crate) fn list(&self) -> Vec<serde_json::Value> {
         let text = self.cli(&["queue", "list", "--json"]).ok();
         serde_json::from_str(&text).expect("JSON")
     }
 
-    /// Waits until so many recipients have been tried and wait for another attempt.
+    /// Waits until this many recipients have been tried and deferred.
     #[track_caller]
     pub(crate) fn wait_for_deferred(&self, count: usize) {
         wait_for(&format!("{count} deferred recipients"), PATIENCE, || {
@@ -383,8 +376,8 @@ impl Relay {
         });
     }
 
-    /// Has everything tried now, and again, until nothing is queued: a message whose last outcome is still on its way
-    /// to the disk is not tried.
+    /// Flushes the queue until it is empty. One flush is not enough: it does not try a message whose last result is
+    /// still on its way to the disk.
     #[track_caller]
     pub(crate) fn flush_all(&self) {
         wait_for("the queue to be empty", 2 * PATIENCE, || {
@@ -393,7 +386,7 @@ impl Relay {
         });
     }
 
-    /// Waits until nothing is queued.
+    /// Waits until the queue is empty.
     #[track_caller]
     pub(crate) fn wait_for_empty_queue(&self, limit: Duration) {
         wait_for("the queue to be empty", limit, || {
@@ -401,7 +394,7 @@ impl Relay {
         });
     }
 
-    /// Waits for a line of the log with this in it.
+    /// Waits for a line of the log that contains this text.
     #[track_caller]
     pub(crate) fn wait_for_log(&self, text: &str) -> String {
         wait_for(&format!("{text} in the log"), PATIENCE, || {
@@ -412,7 +405,7 @@ impl Relay {
         })
     }
 
-    /// Puts a certificate for `name` under `tls/`.
+    /// Installs a certificate for `name` under `tls/`.
     pub(crate) fn install_certificate(&self, name: &str) {
         let folder = self.config().join("tls").join(name);
         fs::create_dir_all(&folder).expect("a folder");
@@ -424,7 +417,7 @@ impl Relay {
 }
 
 impl Drop for Relay {
-    /// What the relay has said helps whoever looks at a failed test.
+    /// Prints the log of the relay, which helps after a failed test.
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = self.log();
@@ -437,7 +430,7 @@ impl Drop for Relay {
     }
 }
 
-/// The login of who runs the tests.
+/// The login name of the account that runs the tests.
 pub(crate) fn login() -> String {
     run(Command::new(program("id")).arg("-un"), b"")
         .ok()
@@ -445,7 +438,7 @@ pub(crate) fn login() -> String {
         .to_owned()
 }
 
-/// An RSA-2048 and an Ed25519 key, made once for all tests.
+/// Copies an RSA-2048 and an Ed25519 key, which are created once for all tests.
 fn copy_keys(to: &Path) {
     static KEYS: OnceLock<TempDir> = OnceLock::new();
     let made = KEYS.get_or_init(|| {

@@ -25,7 +25,7 @@ mail25.atl.mcsv.net. A 198.51.100.25
 77.113.0.203.in-addr.arpa. PTR mail.google.com.
 mail.google.com. A 192.0.2.99
 ";
-/// What a report says: our host, a service that is not set up for the domain, a spoofer.
+/// The rows of a report: our host, a service that is not set up for the domain, and a spoofer.
 const ROWS: &str = "<record><row><source_ip>192.0.2.10</source_ip><count>12</count><policy_evaluated>\
     <disposition>none</disposition><dkim>pass</dkim><spf>pass</spf></policy_evaluated></row>\
     <identifiers><header_from>relay.test</header_from></identifiers><auth_results><dkim><domain>relay.test</domain>\
@@ -38,7 +38,7 @@ const ROWS: &str = "<record><row><source_ip>192.0.2.10</source_ip><count>12</cou
     <dkim>fail</dkim><spf>fail</spf></policy_evaluated></row><identifiers><header_from>relay.test</header_from>\
     </identifiers><auth_results><spf><domain>relay.test</domain><result>fail</result></spf></auth_results></record>";
 
-/// Mail of a host that only its name tells.
+/// Mail of a host that only its reverse name identifies.
 const NAMED: &str = "<record><row><source_ip>198.51.100.25</source_ip><count>7</count><policy_evaluated>\
     <disposition>none</disposition><dkim>fail</dkim><spf>fail</spf></policy_evaluated></row><identifiers>\
     <header_from>relay.test</header_from></identifiers><auth_results><spf><domain>relay.test</domain>\
@@ -74,7 +74,7 @@ impl Reporter {
     }
 }
 
-/// The message in which a report comes, with this attachment.
+/// A message with a report as its attachment.
 fn message(attachment: &[u8]) -> Vec<u8> {
     let text = STANDARD.encode(attachment);
     let lines = text.as_bytes().chunks(76).map(String::from_utf8_lossy);
@@ -126,13 +126,13 @@ fn send(relay: &Relay, message: &[u8]) {
     relay.wait_for_empty_queue(PATIENCE);
 }
 
-/// What the page is told.
+/// The reports as the status page gets them.
 fn kept(at: SocketAddr) -> Value {
     serde_json::from_str(&get(at, "/reports.json")).expect("JSON")
 }
 
 #[test]
-fn a_report_is_counted_once_and_told_by_the_command_and_on_the_page() {
+fn a_report_is_counted_once_and_shown_by_the_command_and_on_the_page() {
     let reporter = Reporter::new();
     let port = free_port();
     let mut relay = Setup {
@@ -153,7 +153,7 @@ fn a_report_is_counted_once_and_told_by_the_command_and_on_the_page() {
     relay.kill();
     relay.run();
     send(&relay, &signed);
-    // Whose sender cannot be shown, and what is no report but a trap.
+    // A report with an unauthenticated sender, and an attachment that is a trap.
     let second = String::from_utf8(report("second")).expect("text");
     let unsigned = second.replace("From: reporter@writer.test", "From: reporter@four.test");
     send(&relay, unsigned.as_bytes());
@@ -220,7 +220,7 @@ fn a_report_is_counted_once_and_told_by_the_command_and_on_the_page() {
 }
 
 #[test]
-fn a_source_is_called_by_a_name_that_leads_back_to_it() {
+fn a_source_is_named_only_if_its_reverse_name_leads_back_to_it() {
     let reporter = Reporter::new();
     let relay = Setup {
         zone: reporter.zone.clone(),
@@ -234,7 +234,7 @@ fn a_source_is_called_by_a_name_that_leads_back_to_it() {
         &reporter.signed(&report_of("first", &format!("{ROWS}{NAMED}"))),
     );
     let text = relay.cli(&["report", "relay.test"]).ok();
-    // Two hosts of one service, of which receivers have known one; what calls itself Google's leads elsewhere.
+    // Two hosts of one service, of which receivers identified one, and a host with a false reverse name at Google.
     for words in [
         "0 ok       37 failed  Mailchimp (198.2.128.9 and others)",
         "0 ok        5 failed  203.0.113.77\n",
@@ -242,7 +242,7 @@ fn a_source_is_called_by_a_name_that_leads_back_to_it() {
         assert!(text.contains(words), "{words}: {text}");
     }
     assert!(!text.contains("Google"), "{text}");
-    // Where nobody answers it takes no longer than it may, and says what it knows.
+    // If no name server answers, the command ends within its time limit and prints what it knows.
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let server = silent.local_addr().expect("an address").to_string();
     let begin = std::time::Instant::now();
@@ -255,7 +255,7 @@ fn a_source_is_called_by_a_name_that_leads_back_to_it() {
 }
 
 #[test]
-fn what_a_person_writes_to_the_address_of_reports_reaches_the_admin() {
+fn mail_of_a_person_to_the_address_for_reports_reaches_the_admin() {
     let relay = Setup {
         zone: ZONE.replace("p=reject", "p=none"),
         keys: "admin = \"boss@home.test\"\n".to_owned(),
@@ -275,11 +275,11 @@ fn what_a_person_writes_to_the_address_of_reports_reaches_the_admin() {
         "{text}"
     );
     assert!(text.contains("What is this?\r\n.dots\r\n"), "{text}");
-    // From here it would pass as our own.
+    // Sent from here, it would pass as our own.
     let spoofed = b"From: boss@relay.test\r\nSubject: x\r\n\r\nx\r\n";
     let reply = client.transaction("ann@writer.test", &["reports@relay.test"], spoofed);
     assert_eq!(reply.code, 550, "{reply:?}");
-    // It comes back, and goes round no second time: its sender is told.
+    // A message that the relay has forwarded before is a loop: its sender gets a DSN.
     let mut client = relay.client();
     let again = text.as_bytes();
     let reply = client.transaction("ann@writer.test", &["reports@relay.test"], again);

@@ -1,4 +1,4 @@
-//! A start as root, when the account owns the folders and may have put anything into them.
+//! A start as root while the account owns the folders and may have put anything into them.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
@@ -11,7 +11,7 @@ use crate::world::certificate;
 
 const NOBODY: u32 = 65_534;
 
-/// A relay that starts as root and runs as nobody, and does not run now.
+/// A stopped relay that starts as root and runs as nobody.
 fn relay() -> Relay {
     let mut relay = Relay::start();
     relay.stop();
@@ -19,7 +19,7 @@ fn relay() -> Relay {
     let text = fs::read_to_string(&path).expect("a configuration");
     let text = text.replace("user = \"root\"", "user = \"nobody\"");
     fs::write(&path, text).expect("a file");
-    // What it made as root it could not read.
+    // The account could not read the files that root created.
     fs::remove_dir_all(relay.folder().join("state")).expect("a folder");
     relay
 }
@@ -29,7 +29,7 @@ fn owner_and_mode(path: &Path) -> (u32, u32) {
     (about.uid(), about.permissions().mode() & 0o7777)
 }
 
-/// Starts it in vain; gives what it said.
+/// Starts the relay, which must refuse; returns its output.
 fn refusal(relay: &Relay) -> String {
     let before = relay.log().len();
     assert_eq!(Guard::spawn(&mut relay.command()).wait(PATIENCE), 73);
@@ -37,9 +37,9 @@ fn refusal(relay: &Relay) -> String {
 }
 
 #[test]
-fn root_gives_nothing_away_through_a_link_that_the_account_has_left() {
+fn root_follows_no_link_that_the_account_has_left() {
     if !rustix::process::geteuid().is_root() {
-        return; // only root gives something away
+        return; // only root could be misled
     }
     let mut relay = relay();
     relay.run();
@@ -65,7 +65,7 @@ fn root_gives_nothing_away_through_a_link_that_the_account_has_left() {
     fs::remove_file(at("state/spool")).expect("a link");
     fs::rename(at("state/other"), at("state/spool")).expect("a folder");
 
-    // The same for runtime_dir, where its folder is not root's alone.
+    // The same for runtime_dir, if the account owns its parent folder.
     chown(relay.folder(), Some(NOBODY), None).expect("an owner");
     fs::remove_dir_all(at("run")).expect("a folder");
     symlink(at("victim"), at("run")).expect("a link");
@@ -79,7 +79,7 @@ fn root_gives_nothing_away_through_a_link_that_the_account_has_left() {
     relay.stop();
 }
 
-/// The certificate that is shown.
+/// The certificate that the relay shows.
 fn shown(relay: &Relay) -> String {
     let port = relay.submissions();
     let mut command = Command::new(program("openssl"));
@@ -91,7 +91,7 @@ fn shown(relay: &Relay) -> String {
     text.to_owned()
 }
 
-/// What certbot does: a new pair in archive/, and live/ leads to it. The key keeps its group and what it may read.
+/// Renews like certbot: a new pair in archive/, and a link to it in live/. The key keeps its group and mode.
 fn certbot(place: &Path, number: usize) {
     let name = "mail.relay.test";
     let (live, archive) = (
@@ -120,9 +120,9 @@ fn certbot(place: &Path, number: usize) {
 }
 
 #[test]
-fn certbot_files_work_after_the_command_that_check_and_the_log_say_and_the_last_good_pair_stays() {
+fn certbot_files_work_after_the_suggested_command_and_the_last_good_pair_stays() {
     if !rustix::process::geteuid().is_root() {
-        return; // another account cannot be taken on
+        return; // the test cannot change to another account
     }
     let mut relay = relay();
     let place = relay.folder().join("letsencrypt");
@@ -135,7 +135,7 @@ fn certbot_files_work_after_the_command_that_check_and_the_log_say_and_the_last_
     fs::create_dir(&tls).expect("a folder");
     symlink(place.join("live/mail.relay.test"), tls.join("mail")).expect("a link");
 
-    // Root may read it at the start; it would be lost when it is renewed, and both say so.
+    // Root can read it at the start, but the account cannot at a renewal. Both `check` and the log report that.
     let checked = relay.cli(&["check"]);
     assert_eq!(checked.code, 78, "{checked:?}");
     relay.run();
@@ -165,7 +165,7 @@ fn certbot_files_work_after_the_command_that_check_and_the_log_say_and_the_last_
     let third = shown(&relay);
     assert_ne!(third, second);
 
-    // Cut short, mismatched, gone: none of it takes the good pair away.
+    // Truncated, mismatched or missing files do not replace the good pair.
     let live = place.join("live/mail.relay.test");
     fs::remove_file(live.join("privkey.pem")).expect("a link");
     for key in [
@@ -191,15 +191,15 @@ fn certbot_files_work_after_the_command_that_check_and_the_log_say_and_the_last_
     ] {
         assert!(log.contains(cause), "{log}");
     }
-    // Only the first start, without any pair, made one.
+    // Only the first start, without any pair, created one.
     assert_eq!(log.matches("event=self-signed").count(), 1, "{log}");
     relay.stop();
 }
 
 #[test]
-fn what_the_account_may_not_read_stops_check_and_start_with_the_same_sentence() {
+fn an_unreadable_file_stops_check_and_start_with_the_same_sentence() {
     if !rustix::process::geteuid().is_root() {
-        return; // another account cannot be taken on
+        return; // the test cannot change to another account
     }
     let relay = relay();
     let users = relay.config().join("domains/relay.test/users");
@@ -224,7 +224,7 @@ fn what_the_account_may_not_read_stops_check_and_start_with_the_same_sentence() 
     assert!(!checked.stderr.contains("permission denied"), "{checked:?}");
 }
 
-/// Whether a thread may still do something that its account may not: the capabilities that it has, or could take.
+/// The capabilities that a thread has or could gain.
 fn capabilities(status: &str) -> u64 {
     let lines = ["CapPrm:", "CapEff:", "CapInh:", "CapAmb:"];
     let found = status
@@ -237,14 +237,14 @@ fn capabilities(status: &str) -> u64 {
 }
 
 #[test]
-fn of_the_rights_of_root_the_thread_that_renews_keeps_that_to_bind_ports_and_no_other_keeps_any() {
+fn only_the_renewal_thread_keeps_a_capability_of_root_and_only_that_to_bind_ports() {
     if !rustix::process::geteuid().is_root() {
-        return; // there is nothing to keep
+        return; // there are no capabilities to keep
     }
     let mut relay = relay();
     let threads = |relay: &mut Relay| -> Vec<(String, u64)> {
         let pid = relay.pid();
-        // A thread gives itself its name, which can be after the relay answers.
+        // A thread sets its own name, possibly after the relay answers.
         wait_for("threads with their names", PATIENCE, || {
             let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
             let mut found: Vec<(String, u64)> = tasks
@@ -284,12 +284,12 @@ fn of_the_rights_of_root_the_thread_that_renews_keeps_that_to_bind_ports_and_no_
 }
 
 #[test]
-fn of_the_right_that_the_unit_gives_the_thread_that_renews_keeps_it_and_no_other_nor_the_helper() {
+fn only_the_renewal_thread_keeps_the_capability_of_the_unit() {
     if !rustix::process::geteuid().is_root() {
-        return; // there is nothing to give
+        return; // there are no capabilities to give
     }
     let mut relay = relay();
-    // Its folders are made, and are the account's.
+    // Its folders are created and belong to the account.
     relay.run();
     relay.stop();
     fs::remove_dir_all(relay.folder().join("run")).expect("a folder");
@@ -321,9 +321,9 @@ fn of_the_right_that_the_unit_gives_the_thread_that_renews_keeps_it_and_no_other
 }
 
 #[test]
-fn a_filter_that_refuses_to_set_capabilities_keeps_no_relay_from_starting() {
+fn a_relay_starts_under_a_filter_that_refuses_capset() {
     if !rustix::process::geteuid().is_root() {
-        return; // there is nothing to keep
+        return; // there are no capabilities to keep
     }
     let mut relay = relay();
     // The tracer is not the parent, so that the signals of this test reach the relay.

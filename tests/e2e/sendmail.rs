@@ -33,7 +33,7 @@ fn sendmail(relay: &Relay, words: &[&str], input: &str) -> Output {
     run(relay.program("sendmail").args(words), input.as_bytes())
 }
 
-/// Waits until so many messages are queued and it is known when they are tried again.
+/// Waits until this many messages are queued and their next attempts are known.
 fn wait_for_next_attempt(relay: &Relay, count: usize) {
     wait_for("a plan for the next attempt", PATIENCE, || {
         let list = relay.list();
@@ -44,7 +44,7 @@ fn wait_for_next_attempt(relay: &Relay, count: usize) {
     });
 }
 
-/// A call, and what has to come of it.
+/// A call of `sendmail`, and its expected result.
 struct Call {
     who: &'static str,
     words: &'static [&'static str],
@@ -54,7 +54,7 @@ struct Call {
     has: &'static [&'static str],
 }
 
-/// `LOGIN` stands for who runs the tests.
+/// `LOGIN` stands for the account that runs the tests.
 const CALLS: &[Call] = &[
     Call {
         who: "Debian's cron",
@@ -281,7 +281,7 @@ const CALLS: &[Call] = &[
 ];
 
 #[test]
-fn every_caller_gets_its_mail_through_with_the_right_envelope() {
+fn mail_of_every_caller_is_delivered_with_the_right_envelope() {
     let relay = relay();
     let login = login();
     for (call, number) in CALLS.iter().zip(1..) {
@@ -317,14 +317,14 @@ fn every_caller_gets_its_mail_through_with_the_right_envelope() {
 }
 
 #[test]
-fn the_names_of_this_machine_are_its_own_to_local_programs_by_pipe_and_by_smtp() {
+fn host_names_of_the_machine_are_local_for_programs_by_pipe_and_by_smtp() {
     let relay = Setup {
         keys: "admin = \"admin@home.test\"\n".to_owned(),
         ..Setup::default()
     }
     .start();
     let mut number = 0;
-    // Every system has an account daemon; ann has an alias.
+    // Every system has a `daemon` account; ann has an alias.
     for (name, owner) in [
         ("root", "admin@home.test"),
         ("daemon", "admin@home.test"),
@@ -356,8 +356,8 @@ fn the_names_of_this_machine_are_its_own_to_local_programs_by_pipe_and_by_smtp()
     assert_eq!(client.say("RCPT TO:<nobody-here@localhost>").code, 550);
 }
 
-/// Runs `sendmail` on a terminal, writes these lines to it one by one, and gives how it ended; `None` where it waits
-/// for more.
+/// Runs `sendmail` on a terminal and types these lines one by one; returns its exit code, or `None` if it waits for
+/// more input.
 fn on_a_terminal(relay: &Relay, words: &[&str], lines: &str) -> Option<i32> {
     let script = "import os, pty, select, sys, time\n\
         pid, terminal = pty.fork()\n\
@@ -377,14 +377,14 @@ fn on_a_terminal(relay: &Relay, words: &[&str], lines: &str) -> Option<i32> {
 }
 
 #[test]
-fn a_lone_dot_ends_a_message_on_a_terminal_unless_it_may_not() {
+fn a_lone_dot_ends_a_message_on_a_terminal_unless_a_flag_forbids_it() {
     let relay = relay();
     let lines = "Subject: typed\n\nhello\n.\n";
     assert_eq!(on_a_terminal(&relay, &["a@four.test"], lines), Some(0));
     let arrived = relay.sink.wait(1).remove(0).text();
     assert!(arrived.ends_with("\r\n\r\nhello\r\n"), "{arrived}");
     assert_eq!(on_a_terminal(&relay, &["-i", "a@four.test"], lines), None);
-    // Control-D does in any case.
+    // Control-D always ends the message.
     let more = lines.to_owned() + "\u{4}";
     assert_eq!(
         on_a_terminal(&relay, &["-i", "a@four.test"], &more),
@@ -423,7 +423,7 @@ fn laravel_and_swift_speak_smtp_through_the_pipe() {
     }
 }
 
-/// Memory that a process had at most so far, in KiB.
+/// Peak memory of a process so far, in KiB.
 fn memory_peak(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status
@@ -433,7 +433,7 @@ fn memory_peak(pid: u32) -> Option<u64> {
 }
 
 #[test]
-fn two_gigabytes_end_at_the_limit_and_never_in_memory() {
+fn two_gigabytes_stop_at_the_limit_and_are_never_held_in_memory() {
     let keys = "max_message_size = \"1 MiB\"\n".to_owned();
     let mut relay = Setup {
         keys,
@@ -441,7 +441,7 @@ fn two_gigabytes_end_at_the_limit_and_never_in_memory() {
     }
     .start();
     let nowhere = relay.folder().join("nowhere");
-    // What chopar.toml says, and what no command exceeds where there is neither that nor a daemon.
+    // The limit of chopar.toml, and the limit of a command without chopar.toml and daemon.
     for (config, limit) in [(relay.config(), 1 << 20), (nowhere, 256 << 20)] {
         let mut command = relay.program("sendmail");
         command
@@ -481,7 +481,7 @@ fn two_gigabytes_end_at_the_limit_and_never_in_memory() {
 }
 
 #[test]
-fn a_message_that_is_longer_than_memory_arrives_whole() {
+fn a_message_larger_than_the_memory_limit_arrives_whole() {
     let relay = relay();
     let mut text = String::from("To: a@four.test\nSubject: long\n\n");
     for number in 0..200_000 {
@@ -494,7 +494,7 @@ fn a_message_that_is_longer_than_memory_arrives_whole() {
 }
 
 #[test]
-fn eight_thousand_recipients_are_several_messages() {
+fn eight_thousand_recipients_are_split_into_several_messages() {
     let mut relay = relay();
     let recipients: BTreeSet<String> = (0..8_000).map(|at| format!("r{at}@four.test")).collect();
     let list: Vec<&str> = recipients.iter().map(String::as_str).collect();
@@ -526,7 +526,7 @@ fn eight_thousand_recipients_are_several_messages() {
 }
 
 #[test]
-fn what_people_read_is_utf8_where_their_locale_is() {
+fn output_is_utf8_in_a_utf8_locale() {
     let relay = relay();
     let words = ["-f", "jörg@relay.test", "b@dead.test"];
     sendmail(&relay, &words, "Subject: x\n\nit's für\n").ok();

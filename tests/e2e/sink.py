@@ -1,7 +1,7 @@
-"""Takes mail and writes it down: NUMBER.eml has the bytes, NUMBER.json the envelope (which comes last).
+"""Accepts mail and stores it: NUMBER.eml has the bytes, then NUMBER.json the envelope.
 
-A recipient's local part says what happens to it: gone* is refused for good, later* for now until the file `open`
-exists, full* refuses the message behind its final dot.
+The local part of a recipient decides: gone* is refused permanently, later* is deferred until the file `open` exists, and
+full* refuses the message after its final dot.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def authenticate(server, session, envelope, mechanism, data):
     return AuthResult(success=True)
 
 
-# Longer lines than RFC 5321 section 4.5.3.1.6 asks a server to take: chopar passes them on.
+# Longer lines than RFC 5321 section 4.5.3.1.6 requires of a server, since chopar passes them on.
 SMTP.line_length_limit = 64 * 1024
 
 

@@ -1,4 +1,4 @@
-//! `chopar spf` over a real name server.
+//! `chopar spf` with a real name server.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use crate::process::run;
 use crate::relay::CHOPAR;
 use crate::world::Dns;
 
-/// Policies, one of them longer than a character-string, one over a chain of includes, one with macros.
+/// Policies, including one longer than a character-string, a chain of includes, and macros.
 const ZONE: &str = r#"
 plain.test. TXT "v=spf1 ip4:192.0.2.0/24 ip6:2001:db8::/32 mx -all"
 plain.test. MX 10 mx.four.test.
@@ -20,7 +20,7 @@ long.test. TXT "v=spf1 ip4:198.51.100.1 ip4:198.51.100.2 ip4:198.51.100.3 ip4:19
 "#;
 
 #[test]
-fn a_sender_is_checked_over_the_dns() {
+fn a_sender_is_checked_with_dns_lookups() {
     let dns = Dns::start(ZONE);
     let server = format!("127.0.0.1:{}", dns.port);
     let folder = tempfile::tempdir().expect("a folder");

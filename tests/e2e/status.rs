@@ -13,7 +13,7 @@ use crate::process::{Guard, PATIENCE, program, run, run_within, wait_for};
 use crate::relay::{Relay, Setup};
 use crate::world::free_port;
 
-/// A relay with a status page, and where it is.
+/// A relay with a status page, and its address.
 fn relay() -> (Relay, SocketAddr) {
     let port = free_port();
     let setup = Setup {
@@ -24,13 +24,13 @@ fn relay() -> (Relay, SocketAddr) {
     (relay, SocketAddr::from(([127, 0, 0, 1], port)))
 }
 
-/// What is answered to these bytes, until the end.
+/// The whole response to these bytes.
 fn ask(at: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(at).expect("connected");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
     stream.write_all(request.as_bytes()).expect("sent");
     let mut response = Vec::new();
-    // A reset behind the response is as good an end.
+    // A reset after the response is also a valid end.
     drop(stream.read_to_end(&mut response));
     String::from_utf8(response).expect("text")
 }
@@ -42,7 +42,7 @@ pub(crate) fn get(at: SocketAddr, path: &str) -> String {
     body.to_owned()
 }
 
-/// The figures without labels, and those with.
+/// The figures, with and without labels, by name.
 fn figures(at: SocketAddr) -> BTreeMap<String, f64> {
     let text = get(at, "/metrics");
     let lines = text.lines().filter(|line| !line.starts_with('#'));
@@ -53,7 +53,7 @@ fn figures(at: SocketAddr) -> BTreeMap<String, f64> {
     figures.collect()
 }
 
-/// Mail that arrives, mail that waits for a host that is not there, mail that is refused for good.
+/// Mail that arrives, mail that waits for an unreachable host, and mail that is refused permanently.
 fn make_busy(relay: &Relay) {
     let mut client = relay.client();
     let message = b"From: ann@src.test\r\nSubject: busy\r\n\r\nx\r\n";
@@ -129,7 +129,7 @@ impl Prometheus {
 }
 
 #[test]
-fn prometheus_scrapes_what_promtool_finds_nothing_against() {
+fn prometheus_scrapes_figures_that_pass_promtool() {
     let (relay, at) = relay();
     make_busy(&relay);
     let mut check = Command::new(program("promtool"));
@@ -147,7 +147,7 @@ fn prometheus_scrapes_what_promtool_finds_nothing_against() {
         prometheus.value("chopar_accepted_total")
     });
     assert!((accepted - 4.0).abs() < f64::EPSILON, "{accepted}");
-    // What the manual suggests to be woken for is understood, and nothing is wrong here.
+    // Prometheus understands the alerts that the manual suggests, and none of them fires here.
     for alert in [
         "chopar_disk_takes_records == 0",
         "rate(chopar_failed_total[1h]) > 10 * rate(chopar_delivered_total[1h])",
@@ -189,7 +189,7 @@ fn the_dashboard_draws_two_hosts_from_one_prometheus() {
             .replace("$instance", ".*");
         let answer = prometheus.ask(&query).expect("an answer");
         assert_eq!(answer["status"], "success", "{query}: {answer}");
-        // Every figure that it names is there.
+        // Every figure in the query exists.
         let names = query.split(|c: char| !c.is_alphanumeric() && c != '_');
         for name in names.filter(|word| word.starts_with("chopar_")) {
             assert!(
@@ -220,7 +220,7 @@ fn the_dashboard_draws_two_hosts_from_one_prometheus() {
     assert_eq!(queued[second.to_string().as_str()], "0");
 }
 
-/// What a browser makes of the page: its text, and what it complained about.
+/// The page in a browser: its text, and the browser's complaints.
 pub(crate) fn browse(at: SocketAddr, size: &str, scheme: &str) -> (String, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut chromium = Command::new(program("chromium"));
@@ -242,7 +242,7 @@ pub(crate) fn browse(at: SocketAddr, size: &str, scheme: &str) -> (String, Strin
             "--dump-dom",
         ])
         .arg(format!("--user-data-dir={}", folder.path().display()))
-        // The browser itself would ask its makers for this and that.
+        // The browser itself would contact its vendor.
         .arg("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
         .arg(format!("--window-size={size}"))
         .arg(format!("--blink-settings=preferredColorScheme={scheme}"))
@@ -253,7 +253,7 @@ pub(crate) fn browse(at: SocketAddr, size: &str, scheme: &str) -> (String, Strin
     (said.ok(), complaints)
 }
 
-/// The text of a page without its markup, blanks and line ends as one blank.
+/// The text of a page without markup, with each run of white space as one blank.
 pub(crate) fn text_of(dom: &str) -> String {
     let mut text = String::new();
     let mut is_markup = false;
@@ -272,7 +272,7 @@ pub(crate) fn text_of(dom: &str) -> String {
 }
 
 #[test]
-fn the_page_shows_in_a_browser_what_the_figures_say() {
+fn the_page_in_a_browser_shows_the_figures() {
     let (relay, at) = relay();
     let (empty, complaints) = browse(at, "1280,1500", "1");
     assert_eq!(complaints, "");
@@ -287,7 +287,7 @@ fn the_page_shows_in_a_browser_what_the_figures_say() {
     );
 
     make_busy(&relay);
-    // Who asks twice in a second is shown the same.
+    // Two requests within a second show the same figures.
     let figures = wait_for("the figures", PATIENCE, || {
         let figures = figures(at);
         let is_new =
@@ -321,12 +321,12 @@ fn the_page_shows_in_a_browser_what_the_figures_say() {
         ] {
             assert!(text.contains(&shown), "{shown}: {text}");
         }
-        // Whoever is on this machine may read it.
+        // Every local user may read it.
         assert!(
             !text.contains("ann@") && !text.contains("d@dead") && text.contains("…@dead.test"),
             "{text}"
         );
-        // The policy of the page would have made the browser complain of anything else.
+        // If the page loaded anything else, its policy would make the browser complain.
         let loads = dom
             .split(" src=\"")
             .chain(dom.split(" href=\""))
@@ -339,7 +339,7 @@ fn the_page_shows_in_a_browser_what_the_figures_say() {
 }
 
 #[test]
-fn who_runs_no_script_is_told_where_the_same_stands_as_text() {
+fn a_browser_without_scripts_gets_a_link_to_the_text() {
     let (_relay, at) = relay();
     let page = get(at, "/");
     let (_, rest) = page.split_once("<noscript>").expect("a part for them");
@@ -351,7 +351,7 @@ fn who_runs_no_script_is_told_where_the_same_stands_as_text() {
 }
 
 #[test]
-fn top_says_the_same_in_a_terminal() {
+fn top_shows_the_same_in_a_terminal() {
     let (relay, at) = relay();
     make_busy(&relay);
     let json: Value = serde_json::from_str(&relay.cli(&["top", "--json"]).ok()).expect("JSON");
@@ -365,7 +365,7 @@ fn top_says_the_same_in_a_terminal() {
         "hour",
         "providers",
     ] {
-        // What has been measured since is another.
+        // Measurements may have changed in between.
         let (mut one, mut other) = (json[key].clone(), page[key].clone());
         for side in [&mut one, &mut other] {
             if let Some(stats) = side.as_object_mut() {
@@ -381,7 +381,7 @@ fn top_says_the_same_in_a_terminal() {
 }
 
 #[test]
-fn who_means_no_good_gets_nothing_and_keeps_nobody_out() {
+fn malicious_clients_get_nothing_and_block_no_one() {
     let (relay, at) = relay();
     for (request, status) in [
         (
@@ -423,7 +423,7 @@ fn who_means_no_good_gets_nothing_and_keeps_nobody_out() {
         head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"),
         "{head}"
     );
-    // More than are served at a time, none of which says anything.
+    // More connections than the page serves at a time, all of them silent.
     let idle: Vec<TcpStream> = (0..100)
         .map(|_| TcpStream::connect(at).expect("connected"))
         .collect();
@@ -433,7 +433,7 @@ fn who_means_no_good_gets_nothing_and_keeps_nobody_out() {
 }
 
 #[test]
-fn what_the_doctor_found_is_on_the_page() {
+fn findings_of_the_doctor_are_on_the_page() {
     let (relay, at) = relay();
     let said = relay.cli(&["doctor", "relay.test", "--json"]);
     let found: Value = serde_json::from_str(&said.stdout).expect("JSON");
@@ -457,7 +457,7 @@ fn what_the_doctor_found_is_on_the_page() {
 }
 
 #[test]
-fn a_port_that_is_taken_keeps_no_mail_back() {
+fn a_status_port_in_use_does_not_stop_mail() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let at = taken.local_addr().expect("an address");
     let setup = Setup {

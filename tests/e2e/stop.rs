@@ -1,4 +1,4 @@
-//! How the relay ends, and how it behaves when its disk fails.
+//! How the relay stops, and how it behaves when its disk fails.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ use crate::world::free_port;
 const FIELDS: &str = "From: a@src.test\r\nTo: b@four.test\r\n";
 
 #[test]
-fn a_message_that_is_being_sent_is_finished_before_the_end() {
+fn a_stop_waits_for_a_message_that_is_being_sent() {
     let mut relay = Relay::start();
     let (mut busy, mut idle) = (relay.client(), relay.client());
     assert_eq!(busy.say("MAIL FROM:<a@src.test>").code, 250);
@@ -53,7 +53,7 @@ fn a_message_that_is_being_sent_is_finished_before_the_end() {
     );
 }
 
-/// A server that takes MAIL and then says nothing; tells when it has come so far.
+/// A server that accepts MAIL and then stays silent; reports when it has got there.
 fn silent_behind_mail() -> (u16, Receiver<()>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -74,7 +74,7 @@ fn silent_behind_mail() -> (u16, Receiver<()>) {
 }
 
 #[test]
-fn a_next_hop_that_is_silent_before_the_dot_does_not_hold_up_the_end() {
+fn a_next_hop_that_is_silent_before_the_final_dot_does_not_delay_a_stop() {
     let (port, told) = silent_behind_mail();
     let mut relay = Setup {
         tables: format!(
@@ -101,7 +101,7 @@ fn a_next_hop_that_is_silent_before_the_dot_does_not_hold_up_the_end() {
 }
 
 #[test]
-fn a_client_that_stalls_does_not_keep_the_relay_for_more_than_ten_seconds() {
+fn a_stalled_client_delays_a_stop_by_ten_seconds_at_most() {
     let mut relay = Relay::start();
     let mut client = relay.client();
     assert_eq!(client.say("MAIL FROM:<a@src.test>").code, 250);
@@ -131,7 +131,7 @@ fn a_second_relay_on_the_same_spool_is_refused_with_a_sentence() {
         output.stderr.contains("in use by another chopar"),
         "{output:?}"
     );
-    // And the same ports are as clear.
+    // A conflict of ports is reported as clearly.
     let output = run(
         Command::new(CHOPAR)
             .arg("-C")
@@ -151,7 +151,7 @@ fn a_second_relay_on_the_same_spool_is_refused_with_a_sentence() {
     relay.sink.wait(1);
 }
 
-/// Starts a relay whose system calls fail now and then, sends, and holds what was said against what arrives.
+/// Starts a relay with occasional failures of system calls, sends messages, and compares the replies with what arrives.
 fn through_a_failing_disk(inject: &str, refusal: u16) {
     let strace = program("strace").display().to_string();
     let call = inject.split(':').next().unwrap_or_default();
@@ -204,7 +204,7 @@ fn through_a_failing_disk(inject: &str, refusal: u16) {
             .expect("a number");
         *copies.entry(number).or_default() += 1;
     }
-    // What was refused did not arrive, and what was taken arrived once.
+    // Refused messages did not arrive, and accepted ones arrived once.
     for (number, code) in &replies {
         let expected = usize::from(*code == 250);
         assert_eq!(
@@ -213,7 +213,7 @@ fn through_a_failing_disk(inject: &str, refusal: u16) {
             "message {number}: {code}"
         );
     }
-    // A kill shows what is on the disk.
+    // After a kill, only the data on the disk is left.
     relay.kill();
     relay.setup.wrapper.clear();
     relay.run();
@@ -221,11 +221,11 @@ fn through_a_failing_disk(inject: &str, refusal: u16) {
 }
 
 #[test]
-fn a_sync_that_fails_is_answered_451_and_loses_nothing() {
+fn a_failed_sync_gets_451_and_loses_nothing() {
     through_a_failing_disk("fdatasync:error=EIO:when=5+7", 451);
 }
 
 #[test]
-fn a_full_disk_is_answered_452_and_loses_nothing() {
+fn a_full_disk_gets_452_and_loses_nothing() {
     through_a_failing_disk("pwrite64:error=ENOSPC:when=9+11", 452);
 }

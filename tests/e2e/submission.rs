@@ -1,4 +1,4 @@
-//! Every listener for submission, used by real mail programs; and the routes to the next hop.
+//! Every listener for submission, used by real mail programs; and routes to the next hop.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::world::{Arrived, Manners, Sink};
 const MESSAGE: &str = "From: Ann <ann@relay.test>\nTo: bob@four.test\nSubject: hello\n\
                        Date: Tue, 24 Nov 2026 14:00:00 +0000\nMessage-ID: <1@relay.test>\n\nHello\n.\nBob\n";
 
-/// The message as it has to arrive.
+/// The message as it must arrive.
 fn wire() -> String {
     MESSAGE.replace('\n', "\r\n")
 }
@@ -31,7 +31,7 @@ fn check(arrived: &Arrived) {
         added.contains("Received:") && added.contains("with ESMTPSA"),
         "{added}"
     );
-    // Where a user sits is nobody's business.
+    // The address of a user stays private.
     assert!(
         !added.contains("127.0.0.1") && !added.contains("client.test"),
         "{added}"
@@ -42,7 +42,7 @@ fn check(arrived: &Arrived) {
 fn swaks_submits_by_starttls_and_by_tls_with_plain_and_login() {
     let relay = Setup::unauthenticated_clients().start();
     let file = relay.folder().join("message");
-    // swaks puts a line end behind what it reads.
+    // swaks appends a line end to its input.
     fs::write(&file, MESSAGE.trim_end()).expect("a file");
     let mut count = 0;
     for (port, tls) in [
@@ -186,7 +186,7 @@ fn python_submits_with_every_mechanism() {
 }
 
 #[test]
-fn a_submission_without_date_and_message_id_gets_them_and_goes_without_bcc() {
+fn a_submission_gets_a_missing_date_and_message_id_and_loses_its_bcc() {
     let relay = Setup::unauthenticated_clients().start();
     let mut client = relay.user("ann@relay.test");
     let [top, bcc, rest] = [
@@ -217,7 +217,7 @@ fn a_submission_without_date_and_message_id_gets_them_and_goes_without_bcc() {
 }
 
 #[test]
-fn delivery_goes_by_mx_over_ipv4_and_ipv6_and_past_a_dead_host() {
+fn delivery_uses_mx_over_ipv4_and_ipv6_and_skips_an_unreachable_host() {
     let relay = Relay::start();
     let message = b"From: a@src.test\r\n\r\nx\r\n";
     let mut client = relay.client();
@@ -240,7 +240,7 @@ fn delivery_goes_by_mx_over_ipv4_and_ipv6_and_past_a_dead_host() {
 }
 
 #[test]
-fn delivery_takes_starttls_where_it_is_offered_even_with_an_unknown_certificate() {
+fn delivery_uses_starttls_if_offered_even_with_an_unknown_certificate() {
     let relay = Setup::default().start_with(Manners::StartTls);
     let mut client = relay.client();
     for to in ["b@four.test", "b@six.test"] {
@@ -259,7 +259,7 @@ fn delivery_takes_starttls_where_it_is_offered_even_with_an_unknown_certificate(
     );
 }
 
-/// A relay whose mail for elsewhere.test goes to a smarthost that wants a login.
+/// A relay that sends mail for elsewhere.test to a smarthost that requires a login.
 fn with_smarthost(smarthost: &Sink, environment: Vec<(&'static str, PathBuf)>) -> Relay {
     let tables = format!(
         "[[route]]\ndomain = \"elsewhere.test\"\nvia = [\"smtp+starttls://mx.sink.test:{}\"]\nauth = \"secrets/ses\"\n",
@@ -275,7 +275,7 @@ fn with_smarthost(smarthost: &Sink, environment: Vec<(&'static str, PathBuf)>) -
 }
 
 #[test]
-fn a_route_with_starttls_and_a_login_takes_the_place_of_the_mx() {
+fn a_route_with_starttls_and_a_login_replaces_the_mx() {
     let smarthost = Sink::start(Manners::Login("key:hunter-2"));
     let relay = with_smarthost(&smarthost, vec![("SSL_CERT_FILE", smarthost.certificate())]);
     let mut client = relay.client();
@@ -297,7 +297,7 @@ fn a_route_with_starttls_and_a_login_takes_the_place_of_the_mx() {
 }
 
 #[test]
-fn a_login_is_not_shown_to_a_host_that_cannot_prove_its_name() {
+fn a_login_is_not_sent_to_a_host_without_a_valid_certificate() {
     let smarthost = Sink::start(Manners::Login("key:hunter-2"));
     let relay = with_smarthost(&smarthost, Vec::new());
     let mut client = relay.client();
@@ -316,7 +316,7 @@ fn a_login_is_not_shown_to_a_host_that_cannot_prove_its_name() {
 }
 
 #[test]
-fn a_login_that_the_smarthost_refuses_keeps_the_mail_and_bounces_nothing() {
+fn a_refused_login_at_the_smarthost_defers_the_mail() {
     let smarthost = Sink::start(Manners::Login("key:another"));
     let relay = with_smarthost(&smarthost, vec![("SSL_CERT_FILE", smarthost.certificate())]);
     let reply = relay.client().transaction(
@@ -334,7 +334,7 @@ fn a_login_that_the_smarthost_refuses_keeps_the_mail_and_bounces_nothing() {
     );
 }
 
-/// Lines of a log that the filter finds, as Debian's fail2ban reads it.
+/// Number of lines of a log that the filter finds, as Debian's fail2ban reads it.
 fn found_by_fail2ban(folder: &Path, log: &str) -> usize {
     // common.conf stands beside it.
     let filters = folder.join("filter.d");
@@ -362,7 +362,7 @@ fn found_by_fail2ban(folder: &Path, log: &str) -> usize {
 #[test]
 fn the_filter_of_fail2ban_finds_wrong_passwords_and_nothing_else() {
     let relay = Relay::start();
-    // Names with which a client would like to have somebody else shut out.
+    // Login names with which an attacker tries to get another host banned.
     let names = [
         "ann@relay.test",
         "x peer=192.0.2.1",
@@ -380,7 +380,7 @@ fn the_filter_of_fail2ban_finds_wrong_passwords_and_nothing_else() {
     let failed = log.matches(" event=auth result=failed ").count();
     assert!((2..=names.len()).contains(&failed), "{log}");
     assert_eq!(found_by_fail2ban(relay.folder(), &log), failed, "{log}");
-    // As the journal has it, with one that is told of by its number.
+    // As in the journal, including lines that count repetitions.
     let line = log
         .lines()
         .find(|line| line.contains("result=failed user=\""))
@@ -400,7 +400,7 @@ fn the_filter_of_fail2ban_finds_wrong_passwords_and_nothing_else() {
 }
 
 #[test]
-fn a_login_that_users_of_several_domains_have_is_refused_and_the_log_says_why() {
+fn an_ambiguous_login_without_domain_is_refused_and_the_log_says_why() {
     let relay = Setup::unauthenticated_clients().start();
     let log_in = |name: &str| {
         let mut client = Client::connect_tls(relay.submissions());

@@ -1,6 +1,6 @@
-"""Submits a message by smtplib: DOOR PORT MECHANISM LOGIN PASSWORD FROM TO, the message on standard input.
+"""Submits a message with smtplib: DOOR PORT MECHANISM LOGIN PASSWORD FROM TO, the message on standard input.
 
-SCRAM-SHA-256 is done here, from RFC 5802 and RFC 7677, since smtplib lacks it; the server's signature is checked.
+SCRAM-SHA-256 is implemented here, from RFC 5802 and RFC 7677, since smtplib lacks it; the server's signature is checked.
 """
 
 import base64

@@ -1,4 +1,4 @@
-//! `chopar send`: a test message through the running daemon, followed to the reply of the server that takes it.
+//! `chopar send`: a test message through the running daemon, followed until a server accepts or refuses it.
 
 use crate::relay::{PASSWORD, Setup, Signing};
 use crate::world::Manners;
@@ -11,7 +11,7 @@ fn signing() -> Setup {
 }
 
 #[test]
-fn a_test_message_is_followed_to_the_reply_of_the_server_that_takes_it() {
+fn a_test_message_is_followed_to_the_reply_of_the_accepting_server() {
     let relay = signing().start_with(Manners::StartTls);
     let output = relay.cli(&["send", "you@four.test"]);
     let told = output.ok();
@@ -36,7 +36,7 @@ fn a_test_message_is_followed_to_the_reply_of_the_server_that_takes_it() {
 }
 
 #[test]
-fn a_test_message_of_a_user_goes_over_the_network_port() {
+fn a_test_message_of_a_user_uses_the_network_port() {
     let relay = signing().start();
     let words = ["send", "--user", "ann@relay.test", "you@four.test"];
     let told = relay
@@ -58,7 +58,7 @@ fn a_test_message_of_a_user_goes_over_the_network_port() {
 }
 
 #[test]
-fn a_refusal_is_told_with_its_meaning_and_a_deferral_with_what_comes_next() {
+fn a_refusal_is_explained_and_a_deferral_says_what_comes_next() {
     let relay = Setup::default().start();
     let gone = relay.cli(&["send", "gone@four.test"]);
     assert_eq!(gone.code, 69, "{}", gone.stderr);

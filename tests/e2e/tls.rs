@@ -1,4 +1,4 @@
-//! TLS as OpenSSL and testssl.sh see it, and certificates that come and go.
+//! TLS as OpenSSL and testssl.sh see it, and certificates that change at run time.
 
 use std::fs;
 use std::process::Command;
@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::process::{Output, PATIENCE, program, run, run_within, wait_for};
 use crate::relay::{PASSWORD, Relay, Setup};
 
-/// Connects with OpenSSL and says QUIT.
+/// Connects with OpenSSL and sends QUIT.
 fn s_client(port: u16, words: &[&str]) -> Output {
     let mut command = Command::new(program("openssl"));
     command.args([
@@ -23,7 +23,7 @@ fn s_client(port: u16, words: &[&str]) -> Output {
 }
 
 #[test]
-fn tls_1_2_and_1_3_are_spoken_without_tickets_and_nothing_older() {
+fn only_tls_1_2_and_1_3_are_offered_and_without_tickets() {
     let relay = Setup::unauthenticated_clients().start();
     let doors = [
         (relay.submissions(), &[][..]),
@@ -96,7 +96,7 @@ fn testssl_finds_nothing_older_than_tls_1_2() {
 }
 
 #[test]
-fn of_alpn_only_smtp_is_taken() {
+fn only_smtp_is_accepted_in_alpn() {
     let relay = Setup::unauthenticated_clients().start();
     let said = s_client(relay.submissions(), &["-alpn", "smtp"]).ok();
     assert!(said.contains("ALPN protocol: smtp"), "{said}");
@@ -107,7 +107,7 @@ fn of_alpn_only_smtp_is_taken() {
     }
 }
 
-/// The name in the certificate that is shown to who asks for `name`.
+/// The subject of the certificate that a client gets for `name`.
 fn subject(relay: &Relay, name: &str) -> String {
     let said = s_client(relay.submissions(), &["-servername", name]).ok();
     let line = said.lines().find(|line| line.starts_with("subject="));
@@ -115,7 +115,7 @@ fn subject(relay: &Relay, name: &str) -> String {
 }
 
 #[test]
-fn the_certificate_is_chosen_by_the_name_and_changes_without_dropping_anybody() {
+fn the_certificate_is_chosen_by_name_and_changes_without_dropping_sessions() {
     let mut relay = Setup::unauthenticated_clients().start();
     relay.wait_for_log("event=self-signed");
     let mut client = relay.user("ann@relay.test");
@@ -145,7 +145,7 @@ fn the_certificate_is_chosen_by_the_name_and_changes_without_dropping_anybody() 
     relay.cli(&["reload"]).ok();
     assert_ne!(fingerprint(&relay), old);
 
-    // A certificate that cannot be used does not take the others away.
+    // An unusable certificate does not affect the others.
     fs::write(
         relay.config().join("tls/smtp.other.test/privkey.pem"),
         "no key\n",
@@ -170,7 +170,7 @@ fn the_certificate_is_chosen_by_the_name_and_changes_without_dropping_anybody() 
     relay.sink.wait(1);
 }
 
-/// A pair of openssl's making for mail.relay.test, with this kind of key.
+/// A pair made by openssl for mail.relay.test, with this kind of key.
 fn make_pair(relay: &Relay, folder: &str, kind: &[&str]) {
     let folder = relay.config().join("tls").join(folder);
     fs::create_dir_all(&folder).expect("a folder");
@@ -193,7 +193,7 @@ fn make_pair(relay: &Relay, folder: &str, kind: &[&str]) {
 }
 
 #[test]
-fn of_two_pairs_of_a_name_a_client_is_shown_the_one_whose_signature_it_can_verify() {
+fn of_two_pairs_for_a_name_a_client_gets_the_one_that_it_can_verify() {
     let relay = Setup::unauthenticated_clients().start();
     make_pair(&relay, "ec", &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
     make_pair(&relay, "rsa", &["rsa:2048"]);
@@ -224,7 +224,7 @@ fn of_two_pairs_of_a_name_a_client_is_shown_the_one_whose_signature_it_can_verif
             "{version}"
         );
     }
-    // Of TLS 1.2 the suites count as well.
+    // In TLS 1.2 the cipher suites count as well.
     assert_eq!(
         bits(&["-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256"]),
         "2048"
@@ -232,7 +232,7 @@ fn of_two_pairs_of_a_name_a_client_is_shown_the_one_whose_signature_it_can_verif
 }
 
 #[test]
-fn a_pair_that_has_ended_makes_way_for_another_of_its_name() {
+fn an_expired_pair_yields_to_another_of_its_name() {
     let relay = Setup::unauthenticated_clients().start();
     let write = |folder: &str, organization: &str, year: i32| {
         let key = rcgen::KeyPair::generate().expect("a key");
@@ -258,7 +258,7 @@ fn a_pair_that_has_ended_makes_way_for_another_of_its_name() {
 }
 
 #[test]
-fn a_restart_shows_the_certificate_that_was_shown_before_it() {
+fn a_restart_keeps_the_certificate_that_was_shown_before() {
     let mut relay = Setup::unauthenticated_clients().start();
     let shown = |relay: &Relay| {
         let said = s_client(relay.submissions(), &["-servername", "mail.relay.test"]).ok();
@@ -268,7 +268,7 @@ fn a_restart_shows_the_certificate_that_was_shown_before_it() {
             .expect("its text")
             .to_owned()
     };
-    // One that the relay has made is the same after a reload and a restart.
+    // A pair that the relay generated stays the same after a reload and a restart.
     let made = shown(&relay);
     assert_eq!(
         subject(&relay, "mail.relay.test"),
@@ -279,7 +279,7 @@ fn a_restart_shows_the_certificate_that_was_shown_before_it() {
     relay.stop();
     relay.run();
     assert_eq!(shown(&relay), made);
-    // So is a pair whose renewal went wrong meanwhile.
+    // So does a pair whose renewal failed in between.
     relay.install_certificate("mail.relay.test");
     relay.cli(&["reload"]).ok();
     let good = shown(&relay);
@@ -302,7 +302,7 @@ fn a_restart_shows_the_certificate_that_was_shown_before_it() {
 }
 
 #[test]
-fn what_lies_in_the_state_folder_is_in_the_manual() {
+fn the_manual_lists_the_files_of_the_state_folder() {
     let relay = Setup::unauthenticated_clients().start();
     relay.install_certificate("mail.relay.test");
     relay.cli(&["reload"]).ok();
@@ -327,7 +327,7 @@ fn what_lies_in_the_state_folder_is_in_the_manual() {
 }
 
 #[test]
-fn bytes_behind_starttls_are_forgotten() {
+fn bytes_after_starttls_are_discarded() {
     let relay = Setup::unauthenticated_clients().start();
     for port in [relay.smtp(), relay.submission()] {
         let mut client = Client::connect(port);
@@ -335,7 +335,7 @@ fn bytes_behind_starttls_are_forgotten() {
         client.send(b"STARTTLS\r\nEHLO injected.test\r\nMAIL FROM:<injected@four.test>\r\nRCPT TO:<ann@relay.test>\r\n");
         assert_eq!(client.reply().code, 220);
         client.start_tls();
-        // One command, one reply; and nothing that was said in clear is known.
+        // One command gets one reply, and the relay has forgotten all plaintext input.
         let reply = client.say("RCPT TO:<ann@relay.test>");
         assert_eq!(reply.code / 100, 5, "{reply:?}");
         let hello = client.say("EHLO after.test");
@@ -351,7 +351,7 @@ fn bytes_behind_starttls_are_forgotten() {
 }
 
 #[test]
-fn a_wrong_configuration_is_refused_with_its_place_and_the_old_one_goes_on() {
+fn an_invalid_configuration_is_refused_with_its_place_and_the_old_one_stays() {
     let mut relay = Setup::unauthenticated_clients().start();
     let mut client = relay.user("ann@relay.test");
     let path = relay.config().join("chopar.toml");

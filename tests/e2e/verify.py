@@ -1,4 +1,4 @@
-"""Has dkimpy verify every signature of every FILE, with the DNS at 127.0.0.1:PORT. Prints a line for each."""
+"""Verifies every signature of every FILE with dkimpy, with the DNS at 127.0.0.1:PORT. Prints a line for each."""
 
 import sys
 

@@ -1,4 +1,4 @@
-//! The surroundings of the relay: names (unbound) and a host that receives mail (aiosmtpd).
+//! The surroundings of the relay: a name server (unbound) and a host that receives mail (aiosmtpd).
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::process::{Guard, PATIENCE, program, python, run, wait_for};
 
-/// A port that is free on both loopback addresses and that nobody else here was given.
+/// A port that is free on both loopback addresses and that no other test has been given.
 pub(crate) fn free_port() -> u16 {
     static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
     for _ in 0..100 {
@@ -34,7 +34,7 @@ pub(crate) fn free_port() -> u16 {
     panic!("no port is free on both 127.0.0.1 and ::1");
 }
 
-/// Starts a server that has to have a port for itself: another, when that one was taken in the meantime.
+/// Starts a server that needs a port for itself; tries another port if that one was taken in the meantime.
 fn with_port(
     what: &str,
     mut start: impl FnMut(u16) -> (Guard, PathBuf),
@@ -57,9 +57,9 @@ fn with_port(
     panic!("{what} finds no port");
 }
 
-/// unbound, with a few zones of its own and nothing else.
+/// unbound with only its own zones.
 pub(crate) struct Dns {
-    /// Where it answers, on 127.0.0.1.
+    /// Its port, on 127.0.0.1.
     pub(crate) port: u16,
     _server: Guard,
     _folder: TempDir,
@@ -86,7 +86,7 @@ mx.sink.test. A 127.0.0.1
 hostless.test. TXT neither-host-nor-exchanger
 ";
 
-/// The text of a configuration for unbound that answers for `.test` on this port.
+/// A configuration of unbound that answers for `.test` on this port.
 pub(crate) fn unbound_configuration(folder: &Path, port: u16, more: &str) -> String {
     let mut text = format!(
         "server:\n interface: 127.0.0.1@{port}\n do-daemonize: no\n username: \"\"\n chroot: \"\"\n directory: \"{0}\"\n \
@@ -94,7 +94,7 @@ pub(crate) fn unbound_configuration(folder: &Path, port: u16, more: &str) -> Str
          local-zone: \"test.\" static\n",
         folder.display()
     );
-    // unbound wants a record on one line; a zone file has long ones in parentheses.
+    // unbound requires each record on one line; a zone file has long ones in parentheses.
     let more = more
         .replace("(\n", "")
         .replace("\n)", "")
@@ -112,7 +112,7 @@ pub(crate) fn unbound_configuration(folder: &Path, port: u16, more: &str) -> Str
 }
 
 impl Dns {
-    /// Answers for the zones above and `more`, lines of a zone file with full names.
+    /// Answers for the zones above and for `more`, lines of a zone file with full names.
     pub(crate) fn start(more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let start = |port| {
@@ -150,18 +150,18 @@ impl Dns {
     }
 }
 
-/// What a sink does.
+/// The behaviour of a sink.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(crate) enum Manners {
-    /// Takes mail in clear.
+    /// Accepts mail in cleartext.
     Clear,
-    /// Offers STARTTLS with a certificate that nobody knows.
+    /// Offers STARTTLS with an untrusted certificate.
     StartTls,
-    /// Insists on STARTTLS and on a login.
+    /// Requires STARTTLS and a login.
     Login(&'static str),
 }
 
-/// aiosmtpd, writing down what it gets.
+/// aiosmtpd, which stores the messages that it gets.
 pub(crate) struct Sink {
     /// Its port, on 127.0.0.1 and ::1.
     pub(crate) port: u16,
@@ -184,12 +184,12 @@ pub(crate) struct Arrived {
 }
 
 impl Arrived {
-    /// The message, where it is UTF-8.
+    /// The message, if it is UTF-8.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 
-    /// What was put in front of the message that was sent: whole fields, or the message was changed.
+    /// The fields added before the sent message; panics if anything else changed.
     #[track_caller]
     pub(crate) fn added_to(&self, sent: &[u8]) -> String {
         let front = self.bytes.strip_suffix(sent).unwrap_or_else(|| {
@@ -208,7 +208,6 @@ impl Arrived {
 }
 
 impl Sink {
-    /// Starts it.
     pub(crate) fn start(manners: Manners) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let certificate =
@@ -246,12 +245,12 @@ impl Sink {
         }
     }
 
-    /// From now on takes mail for `later*`.
+    /// From now on accepts mail for `later*`.
     pub(crate) fn open(&self) {
         File::create(self.folder.path().join("open")).expect("a file");
     }
 
-    /// How many messages have arrived.
+    /// Number of messages that have arrived.
     pub(crate) fn count(&self) -> usize {
         let entries = fs::read_dir(self.folder.path()).expect("a folder");
         let is_json = |path: &Path| {
@@ -263,19 +262,18 @@ impl Sink {
             .count()
     }
 
-    /// All messages that have arrived, in their order.
+    /// All messages that have arrived, in order.
     pub(crate) fn messages(&self) -> Vec<Arrived> {
         (1..=self.count())
             .map(|number| self.message(number))
             .collect()
     }
 
-    /// Where the bytes of a message lie; the first is 1.
+    /// The file with the bytes of a message; the first is 1.
     pub(crate) fn path(&self, number: usize) -> PathBuf {
         self.folder.path().join(format!("{number:06}.eml"))
     }
 
-    /// Its certificate.
     pub(crate) fn certificate(&self) -> PathBuf {
         self.folder.path().join("cert.pem")
     }
@@ -289,14 +287,14 @@ impl Sink {
         arrived
     }
 
-    /// Waits for so many messages.
+    /// Waits for this many messages.
     #[track_caller]
     pub(crate) fn wait(&self, count: usize) -> Vec<Arrived> {
         self.wait_within(count, PATIENCE);
         self.messages()
     }
 
-    /// Waits for so many messages, longer.
+    /// Waits for this many messages until `limit`.
     #[track_caller]
     pub(crate) fn wait_within(&self, count: usize, limit: Duration) {
         wait_for(&format!("{count} messages"), limit, || {

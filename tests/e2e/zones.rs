@@ -12,13 +12,13 @@ use crate::process::{Guard, Output, PATIENCE, program, run, run_within, wait_for
 use crate::relay::CHOPAR;
 use crate::world::free_port;
 
-/// Zones, each with its file's text behind the start of authority.
+/// Authoritative zones, each with the records that follow its SOA.
 pub(crate) struct Zones {
-    /// Where it answers, on 127.0.0.1.
+    /// Its port, on 127.0.0.1.
     pub(crate) port: u16,
     folder: TempDir,
     server: Option<Guard>,
-    /// Who may change the zones, in knot's words.
+    /// The access rules for updates, in knot's syntax.
     updates: String,
 }
 
@@ -29,7 +29,7 @@ impl Zones {
         Self::start_for(zones, here.to_owned())
     }
 
-    /// The same, and changes are taken from whoever has this key alone.
+    /// The same, and accepts updates signed with this key only.
     pub(crate) fn start_with_key(zones: &[(&str, &str)], name: &str, secret: &str) -> Self {
         let keyed = format!(
             "key:\n  - id: {name}\n    algorithm: hmac-sha256\n    secret: {secret}\nacl:\n  - id: writers\n    key: {name}\n    \
@@ -49,11 +49,11 @@ impl Zones {
         started
     }
 
-    /// Answers for these from now on.
+    /// Answers for these zones from now on.
     pub(crate) fn serve(&mut self, zones: &[(&str, &str)]) {
         self.server = None;
         let folder = self.folder.path();
-        // Without it no zone can be changed.
+        // knot needs this folder to change zones.
         fs::create_dir_all(folder.join("db")).expect("a folder");
         let mut text = format!(
             "server:\n    listen: 127.0.0.1@{}\n    rundir: {folder}\n\
@@ -127,7 +127,7 @@ fn configure(folder: &Path) {
     keygen.ok();
 }
 
-/// `chopar dns`, asking nobody but these zones.
+/// Runs `chopar dns` with only these zones for DNS.
 fn dns(folder: &Path, zones: &Zones, words: &[&str]) -> Output {
     let mut command = Command::new(CHOPAR);
     command.arg("-C").arg(folder).args(["dns", "example.test"]);
@@ -142,7 +142,7 @@ fn dns(folder: &Path, zones: &Zones, words: &[&str]) -> Output {
 const V6: &str = "0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa";
 
 #[test]
-fn an_empty_zone_becomes_complete_with_what_is_printed_for_it() {
+fn an_empty_zone_becomes_complete_with_the_printed_records() {
     let folder = tempfile::tempdir().expect("a folder");
     configure(folder.path());
     let mut zones = Zones::start(&[("example.test", ""), ("2.0.192.in-addr.arpa", ""), (V6, "")]);
@@ -192,7 +192,7 @@ fn an_empty_zone_becomes_complete_with_what_is_printed_for_it() {
 }
 
 #[test]
-fn nobody_answers_is_said_and_is_no_success() {
+fn a_silent_name_server_is_reported_as_a_failure() {
     let folder = tempfile::tempdir().expect("a folder");
     configure(folder.path());
     let mut command = Command::new(CHOPAR);
@@ -208,7 +208,7 @@ fn nobody_answers_is_said_and_is_no_success() {
 }
 
 #[test]
-fn a_domain_that_is_not_served_is_said_in_one_sentence() {
+fn a_domain_that_is_not_served_is_reported_in_one_sentence() {
     let folder = tempfile::tempdir().expect("a folder");
     configure(folder.path());
     for command in ["dns", "doctor"] {

@@ -1,4 +1,4 @@
-//! A relay in a folder of its own, with one fault to be injected.
+//! A relay in a folder of its own, with one injected fault.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -14,14 +14,14 @@ use crate::process::{Guard, Output, PATIENCE, program, run, wait_for};
 use crate::sink::Sink;
 use crate::world::{Dns, free_port};
 
-/// The binary.
+/// The path of the binary.
 const CHOPAR: &str = env!("CARGO_BIN_EXE_chopar");
 
 /// A relay, its sink and its spool.
 pub(crate) struct Bed {
     pub(crate) sink: Sink,
     folder: TempDir,
-    /// Its hostname, which no other relay of this machine has: while this one is down, its port may be another's.
+    /// Its hostname, which no other relay of this machine has. While this relay is down, another may have its port.
     name: String,
     port: u16,
     dns: u16,
@@ -29,26 +29,26 @@ pub(crate) struct Bed {
     process: Option<Guard>,
 }
 
-/// Which threads are traced from the start.
+/// The threads that are traced from the start.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Threads {
-    /// The first.
+    /// Only the main thread.
     Main,
-    /// All that there will be.
+    /// All threads.
     All,
 }
 
-/// How a start went.
+/// The result of a start.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Start {
-    /// It answers.
+    /// The relay answers.
     Up,
-    /// It ended, with this code or minus the signal.
+    /// The relay ended, with this exit code or minus the signal.
     Ended(i32),
 }
 
 impl Bed {
-    /// Prepares one whose state is a copy of `state`, where there is any.
+    /// Prepares a relay whose state is a copy of `state`, if that is given.
     pub(crate) fn new(dns: &Dns, state: Option<&Path>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let (sink, port) = (Sink::start(), free_port());
@@ -83,7 +83,7 @@ impl Bed {
         fs::write(self.folder.path().join("config/chopar.toml"), text).expect("a file");
     }
 
-    /// What survives a kill.
+    /// The data that survives a kill.
     pub(crate) fn state(&self) -> PathBuf {
         self.folder.path().join("state")
     }
@@ -93,16 +93,16 @@ impl Bed {
         self.state().join("spool")
     }
 
-    /// What the relay has said in all its runs.
+    /// The log of all runs.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// Starts the relay with nothing in its way, which must work.
+    /// Starts the relay without a fault; panics if it does not run.
     #[track_caller]
     pub(crate) fn start(&mut self) {
         let mut outcome = self.start_as(Command::new(CHOPAR));
-        // While it was down its port was anybody's.
+        // While it was down, any process could take its port.
         for _ in 0..3 {
             if outcome == Start::Up || !self.log().contains("already in use") {
                 break;
@@ -119,11 +119,11 @@ impl Bed {
         );
     }
 
-    /// Starts the relay traced from the first call on: its first thread alone, or all.
+    /// Starts the relay, traced from its first call: only its main thread, or all threads.
     pub(crate) fn start_traced(&mut self, threads: Threads, expressions: &[String]) -> Start {
         drop(fs::remove_file(self.trace_path()));
         let mut command = Command::new(program("strace"));
-        // With -D the relay is the child here, not strace.
+        // With -D, the relay is the child of this process, and strace is not.
         command
             .args(["-D", "-qq", "-Y", "-o"])
             .arg(self.trace_path());
@@ -159,14 +159,14 @@ impl Bed {
                 return Some(Start::Ended(code));
             }
             let mut client = Client::open(self.port).ok()?;
-            // The kernel may take a connection for a relay that has just ended, and nobody answers.
+            // The kernel may accept a connection for a relay that has just ended, which nobody answers.
             let is_up = client.hears_within(Duration::from_millis(500))
                 && is_greeting(&mut client, &self.name);
             is_up.then_some(Start::Up)
         })
     }
 
-    /// Traces one thread, by its name, or all, from here on.
+    /// Traces one thread, by its name, or all threads, from now on.
     pub(crate) fn attach(&mut self, thread: Option<&str>, expressions: &[String]) {
         drop(fs::remove_file(self.trace_path()));
         let mut command = Command::new(program("strace"));
@@ -198,12 +198,12 @@ impl Bed {
         });
     }
 
-    /// What strace has written down.
+    /// The output of strace.
     pub(crate) fn trace(&self) -> String {
         fs::read_to_string(self.trace_path()).unwrap_or_default()
     }
 
-    /// What strace has written down at the end of a process that was killed.
+    /// The output of strace after the process was killed.
     pub(crate) fn trace_of_the_dead(&mut self) -> String {
         let path = self.trace_path();
         wait_for("strace to write down the end", PATIENCE, || {
@@ -220,7 +220,7 @@ impl Bed {
         self.process.as_ref().expect("the relay runs").0.id()
     }
 
-    /// The id of a thread.
+    /// The ID of a thread.
     fn thread(&self, name: &str) -> u32 {
         let pid = self.pid();
         if name == "main" {
@@ -230,7 +230,7 @@ impl Bed {
             let its = fs::read_to_string(format!("/proc/{pid}/task/{id}/comm"));
             its.is_ok_and(|its| its.trim() == name)
         };
-        // A thread gives itself its name, which can be after the relay answers.
+        // A thread sets its own name, possibly after the relay answers.
         wait_for(&format!("a thread called {name}"), PATIENCE, || {
             let entries = fs::read_dir(format!("/proc/{pid}/task"))
                 .expect("threads")
@@ -240,17 +240,16 @@ impl Bed {
         })
     }
 
-    /// The code that it ended with, if it has.
+    /// Its exit code, if it has ended.
     pub(crate) fn ended(&mut self) -> Option<i32> {
         ended(self.process.as_mut()?)
     }
 
-    /// Kills it.
     pub(crate) fn kill(&mut self) {
         (self.process, self.tracer) = (None, None);
     }
 
-    /// Asks it to end; the code that it ends with.
+    /// Asks it to stop; returns its exit code.
     pub(crate) fn stop(&mut self) -> i32 {
         let mut process = self.process.take().expect("the relay runs");
         // It may have ended already.
@@ -260,7 +259,7 @@ impl Bed {
         code
     }
 
-    /// Runs a command of chopar's on this one.
+    /// Runs a chopar command for this relay.
     pub(crate) fn cli(&self, words: &[&str]) -> Output {
         let mut command = Command::new(CHOPAR);
         run(
@@ -272,7 +271,7 @@ impl Bed {
         )
     }
 
-    /// Hands a message to `sendmail`; its exit code.
+    /// Gives a message to `sendmail`; returns its exit code.
     pub(crate) fn sendmail(&self, words: &[&str], message: &[u8]) -> i32 {
         let mut command = Command::new(CHOPAR);
         command
@@ -282,7 +281,7 @@ impl Bed {
         run(command.args(words), message).code
     }
 
-    /// The same with strace at it; its exit code, or minus the signal.
+    /// The same under strace; returns the exit code, or minus the signal.
     pub(crate) fn sendmail_traced(
         &self,
         words: &[&str],
@@ -303,7 +302,7 @@ impl Bed {
         run(command.args(words), message).code
     }
 
-    /// Leaves a message in the drop folder as `sendmail` of another time did, whatever the limits are now.
+    /// Leaves a message in the drop folder like an earlier `sendmail`, whatever the current limits are.
     pub(crate) fn leave(&self, from: &str, to: &[String], message: &[u8]) {
         let mut text = format!("chopar-drop 1\nMAIL FROM:<{from}>\n");
         for to in to {
@@ -322,7 +321,7 @@ impl Bed {
         .expect("a file");
     }
 
-    /// Gives the relay a hook that refuses what has this Subject.
+    /// Installs a hook that refuses messages with this Subject.
     pub(crate) fn refuse_by_hook(&self, subject: &str) {
         use std::os::unix::fs::PermissionsExt as _;
         let hook = self.folder.path().join("config/hooks/post-data");
@@ -332,7 +331,7 @@ impl Bed {
         fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("a mode");
     }
 
-    /// Whether a message with this in it lies in the drop folder.
+    /// Whether the drop folder has a message that contains this text.
     pub(crate) fn has_dropped(&self, text: &[u8]) -> bool {
         let entries = fs::read_dir(self.spool().join("drop"))
             .into_iter()
@@ -342,15 +341,15 @@ impl Bed {
             .any(|entry| fs::read(entry.path()).is_ok_and(|bytes| bytes.ends_with(text)))
     }
 
-    /// How many messages are queued, where the relay can say it.
+    /// The number of queued messages, if the relay can answer.
     pub(crate) fn queued(&self) -> Option<u64> {
         let output = self.cli(&["queue", "stats", "--json"]);
         let stats: serde_json::Value = serde_json::from_str(&output.stdout).ok()?;
         stats["queued"].as_u64()
     }
 
-    /// A session, if the relay greets. One that is dead does not answer at all; one that lives on a busy machine is
-    /// waited for, as for every other reply.
+    /// A session, if the relay greets. A dead relay does not answer at all; a live one on a busy machine is given time,
+    /// as for every other reply.
     pub(crate) fn client(&self) -> Option<Client> {
         let opened = Client::open(self.port);
         let mut client = opened
@@ -370,19 +369,19 @@ impl Drop for Bed {
         if std::thread::panicking() {
             eprintln!("the log:\n{}", self.log());
         }
-        // The relay goes first: a tracer that goes would let it run on.
+        // Ends the relay first: without its tracer it would run on.
         self.process = None;
         self.tracer = None;
     }
 }
 
-/// Whether it is the relay of this name that greets.
+/// Whether the banner has this hostname.
 fn is_greeting(client: &mut Client, name: &str) -> bool {
     let banner = client.reply();
     banner.code == 220 && banner.text.contains(name)
 }
 
-/// A hostname for one relay: of no other of this process or of another one.
+/// A hostname that is unique across this process and others.
 fn unique_name() -> String {
     static NAMES: AtomicUsize = AtomicUsize::new(0);
     let number = NAMES.fetch_add(1, Ordering::Relaxed);
@@ -397,7 +396,7 @@ fn ended(process: &mut Guard) -> Option<i32> {
         .or_else(|| status.signal().map(|signal| -signal))
 }
 
-/// Copies a folder, leaving out the room that a file only keeps.
+/// Copies a folder, without preallocated space.
 pub(crate) fn copy(from: &Path, to: &Path) {
     let mut command = Command::new("cp");
     run(

@@ -3,40 +3,39 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// What goes on when the fault comes.
+/// The work during which the fault occurs.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Scene {
-    /// A message is accepted, delivered to one recipient and notified for another; an older one is delivered, and its
-    /// segment removed.
+    /// The relay accepts a message, delivers it to one recipient and sends a DSN about another. It also delivers an
+    /// older message and removes its segment.
     Relay,
     /// The same with a message that is large enough for a file of its own.
     Large,
-    /// The relay starts on a spool that a kill left, with mail in every part of it; the fault comes twice in a row.
+    /// The relay starts on a spool that a kill left, with mail in every part of it. The fault occurs twice in a row.
     Start,
     /// `chopar reload` while mail is queued.
     Reload,
-    /// The relay takes in what `sendmail` left: a message, one with a recipient that the relay refuses, one that is too
-    /// long by now, one that the hook refuses.
+    /// The relay submits the drop folder: a message, one with a recipient that the relay refuses, one that is too large
+    /// by now, one that the hook refuses.
     Drop,
-    /// `sendmail` is called while the relay is down, and the fault comes in `sendmail`.
+    /// `sendmail` is called while the relay is down, and the fault occurs in `sendmail`.
     Leave,
     /// The same while the relay is up.
     Submit,
 }
 
-/// What the fault is.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Fault {
-    /// SIGKILL in place of the call.
+    /// SIGKILL instead of the call.
     Kill,
-    /// The call fails, once.
+    /// The call fails once with this error.
     Once(&'static str),
-    /// The call and all later ones of its kind fail.
+    /// The call and all later ones of its kind fail with this error.
     Always(&'static str),
 }
 
-/// A fault at the `number`th call of a kind, counted from 1 within the thread: from the first system call on in
-/// [`Scene::Start`] and of `sendmail`, else from the moment when the relay is up.
+/// A fault at the `number`th call of a kind in a thread, counted from 1: in [`Scene::Start`] and in `sendmail` from the
+/// first system call, otherwise from the moment when the relay is up.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Case {
     pub(crate) scene: Scene,
@@ -57,7 +56,7 @@ const SCENES: [(&str, Scene); 7] = [
     ("submit", Scene::Submit),
 ];
 
-/// The errors that are injected.
+/// Injected errors.
 const ERRORS: [&str; 6] = [
     "EIO",
     "ENOSPC",
@@ -136,7 +135,7 @@ impl FromStr for Case {
 }
 
 impl Case {
-    /// What strace is told.
+    /// The argument of strace.
     pub(crate) fn inject(&self) -> String {
         let Self { call, number, .. } = self;
         match self.fault {
@@ -146,12 +145,12 @@ impl Case {
         }
     }
 
-    /// The command that runs this one alone.
+    /// The command that runs this case alone.
     pub(crate) fn replay(&self) -> String {
         format!("CHOPAR_FAULTS={self} cargo test --locked --test faults a_fault_at -- --nocapture")
     }
 
-    /// Whether the fault may cut off an exchange with a peer, which can leave both sides of two minds.
+    /// Whether the fault may interrupt an exchange with a peer, after which both sides may disagree.
     pub(crate) fn is_of_network(&self) -> bool {
         NETWORK_CALLS.contains(&self.call.as_str())
     }

@@ -4,63 +4,63 @@
 //! - Without a 250: nothing arrives (I2), unless the message was on the disk and only the reply was lost; then once.
 //! - A second copy needs a reason of its own (I3): a fault between the final dot and the record of the delivery result.
 //! - A second DSN needs one too (I4); nothing excuses a missing one.
-//! - The received message is the sent one, byte for byte, behind the fields that a relay adds.
+//! - The received message is the sent one, byte for byte, after the fields that a relay adds.
 
 use std::fmt;
 
-/// What is known of one message at the end.
+/// The final state of one message.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
-    /// Its name, for the finding.
+    /// Its name in findings.
     pub(crate) name: String,
-    /// Whether its sender was told that it is accepted.
+    /// Whether its sender got an acknowledgement.
     pub(crate) told: bool,
-    /// Whether it stood in the spool when a fault ended the session of its sender.
+    /// Whether it was in the spool when a fault ended its sender's session.
     pub(crate) written: bool,
-    /// What is owed for it.
+    /// What the relay owes for it.
     pub(crate) due: Due,
     /// Copies that its recipient got.
     pub(crate) copies: usize,
-    /// Copies that differ from what was sent.
+    /// Copies that differ from the sent message.
     pub(crate) altered: usize,
-    /// Notifications that its sender got.
+    /// DSNs that its sender got.
     pub(crate) dsns: usize,
     /// Faults that excuse a second copy.
     pub(crate) excused_copies: usize,
-    /// Faults that excuse a second notification.
+    /// Faults that excuse a second DSN.
     pub(crate) excused_dsns: usize,
 }
 
-/// What is owed for a message that was accepted.
+/// What the relay owes for an accepted message.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Due {
-    /// It arrives.
+    /// Delivery.
     #[default]
     Copy,
-    /// It arrives, and its sender is told of a recipient that was refused.
+    /// Delivery, and a DSN about a refused recipient.
     CopyAndDsn,
-    /// It is refused as a whole: it arrives nowhere, and its sender is told.
+    /// No delivery, and a DSN: the message is refused as a whole.
     Dsn,
 }
 
 impl Due {
-    /// Whether its sender is to be told.
+    /// Whether its sender must get a DSN.
     pub(crate) fn has_dsn(self) -> bool {
         self != Self::Copy
     }
 
-    /// Whether it is to arrive.
+    /// Whether it must be delivered.
     pub(crate) fn has_copy(self) -> bool {
         self != Self::Dsn
     }
 }
 
-/// What must not be.
+/// A violated invariant.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Finding {
     /// It was accepted and did not arrive.
     Lost(String),
-    /// Nobody was told that it is accepted, it was not on the disk, and it arrived.
+    /// It was neither acknowledged nor on the disk, and it arrived.
     Invented(String),
     /// More copies than faults excuse.
     Copies {
@@ -68,17 +68,17 @@ pub(crate) enum Finding {
         got: usize,
         most: usize,
     },
-    /// It was accepted, a recipient was refused, and the sender was not told.
+    /// It was accepted, a recipient was refused, and the sender got no DSN.
     DsnMissing(String),
-    /// More notifications than faults excuse.
+    /// More DSNs than faults excuse.
     Dsns {
         name: String,
         got: usize,
         most: usize,
     },
-    /// It arrived other than it was sent.
+    /// It arrived altered.
     Altered(String),
-    /// Something else, in words: the relay died of an error, a queue that does not empty.
+    /// Another error, in words: the relay exited with an error, or the queue does not become empty.
     Other(String),
 }
 
@@ -116,7 +116,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Everything that is wrong with a history.
+/// All violations in a history.
 pub(crate) fn judge(history: &History) -> Vec<Finding> {
     let mut findings = Vec::new();
     let name = || history.name.clone();
@@ -158,7 +158,7 @@ pub(crate) fn judge(history: &History) -> Vec<Finding> {
 mod tests {
     use super::*;
 
-    /// A message that was accepted, arrived once, and was notified once.
+    /// A message that was accepted, arrived once, and caused one DSN.
     fn good() -> History {
         History {
             name: "B".to_owned(),
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_too_many_is_found_and_an_excused_one_is_not() {
+    fn an_extra_copy_is_found_unless_a_fault_excuses_it() {
         let forged = History {
             copies: 2,
             ..good()
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invention_is_found_and_a_lost_answer_is_not() {
+    fn an_invented_message_is_found_and_a_lost_reply_is_excused() {
         let forged = History {
             told: false,
             written: false,
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_dsn_and_one_too_many_are_found() {
+    fn a_missing_dsn_and_an_extra_one_are_found() {
         let forged = History { dsns: 0, ..good() };
         assert_eq!(judge(&forged), [Finding::DsnMissing("B".to_owned())]);
         let forged = History { dsns: 2, ..good() };
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_was_to_be_returned_and_is_delivered_is_found() {
+    fn a_delivered_message_that_should_be_returned_is_found() {
         let returned = History {
             due: Due::Dsn,
             copies: 0,
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_message_is_found() {
+    fn an_altered_message_is_found() {
         let forged = History {
             altered: 1,
             ..good()

@@ -6,13 +6,13 @@ use crate::judge::{Due, History};
 use crate::sink::Arrived;
 use crate::spool::{self, Standing};
 
-/// A message, and what is known of it so far.
+/// A message, and its state so far.
 #[derive(Clone, Debug)]
 pub(crate) struct Mail {
     name: &'static str,
     pub(crate) to: Vec<String>,
     pub(crate) bytes: Vec<u8>,
-    /// What its sender was answered; 0 for nothing.
+    /// The reply code that its sender got; 0 for none.
     pub(crate) answer: u16,
     written: bool,
     due: Due,
@@ -20,11 +20,11 @@ pub(crate) struct Mail {
     excused_dsns: usize,
 }
 
-/// Who sends all of them.
+/// The sender of all messages.
 pub(crate) const SENDER: &str = "a@src.test";
 
 impl Mail {
-    /// To one recipient that lives, by the message's name.
+    /// To one recipient that exists, with the message's name.
     pub(crate) fn new(name: &'static str, body_bytes: usize) -> Self {
         let to = format!("{}@four.test", name.to_lowercase());
         let line = "sixty bytes of text that say nothing at all, one line of it\r\n";
@@ -45,7 +45,7 @@ impl Mail {
         }
     }
 
-    /// And to one that is refused.
+    /// Also to a recipient that the sink refuses.
     pub(crate) fn and_to_nobody(mut self) -> Self {
         self.to
             .push(format!("gone-{}@four.test", self.name.to_lowercase()));
@@ -53,45 +53,45 @@ impl Mail {
         self
     }
 
-    /// And to one that the relay itself refuses.
-    pub(crate) fn and_to_a_unauthenticated(mut self) -> Self {
+    /// Also to a recipient that the relay itself refuses.
+    pub(crate) fn and_to_a_refused_recipient(mut self) -> Self {
         self.to
             .push(format!("gone-{}@relay.test", self.name.to_lowercase()));
         self.due = Due::CopyAndDsn;
         self
     }
 
-    /// The relay refuses it as a whole.
+    /// The relay refuses the whole message.
     pub(crate) fn refused(mut self) -> Self {
         self.due = Due::Dsn;
         self
     }
 
-    /// It was accepted, and that is on the disk.
+    /// The message was accepted and is on the disk.
     pub(crate) fn accepted(mut self) -> Self {
         (self.answer, self.written) = (250, true);
         self
     }
 
-    /// Whether its sender was told that it is accepted.
+    /// Whether its sender got an acknowledgement.
     pub(crate) fn is_accepted(&self) -> bool {
         self.answer == 250
     }
 
-    /// What the spool knows of it.
+    /// Its state in the spool.
     pub(crate) fn standing(&self, spool: &Path) -> Standing {
         spool::standing(spool, &self.to[0])
     }
 
-    /// The relay has ended: the disk shows what it can still know.
+    /// The relay has ended: records what the disk still says about the message.
     pub(crate) fn after_fault(&mut self, spool: &Path, arrived: &[Arrived]) {
         let standing = self.standing(spool);
-        // What was refused is void, even where its bytes are still to be seen.
+        // A refused message is void, even if its bytes are still in the journal.
         self.written |= standing.written && matches!(self.answer, 0 | 250);
         let is_open = standing.written && !standing.recorded;
         self.excused_copies += usize::from(is_open && self.copies(arrived) > 0);
-        // A notification that is on the disk while what it tells of is not is made once more; and it is a message of
-        // its own, with a window of its own.
+        // A DSN on the disk without the record of the failure that it reports is made once more. It is also a message
+        // of its own, and may be duplicated like any other.
         let dsns = spool::dsns(spool, SENDER);
         let is_made_again = is_open && dsns.written;
         let is_sent_again = self.dsns(arrived) > 0 && !dsns.recorded;
@@ -100,20 +100,20 @@ impl Mail {
         }
     }
 
-    /// It was taken out of the drop folder and its file is still there: it will be taken once more.
+    /// The relay submitted it and its file is still in the drop folder: it will be submitted once more.
     pub(crate) fn left_in_drop(&mut self) {
         self.excused_copies += usize::from(self.written);
-        // Whether its DSN is on the disk already cannot be told from the file.
+        // The file does not show whether its DSN is on the disk already.
         self.excused_dsns += usize::from(self.due.has_dsn());
         self.written = true;
     }
 
-    /// The disk took nothing any more, not even that it was refused.
+    /// The disk took no more writes, not even of the refusal.
     pub(crate) fn excuse_arrival(&mut self) {
         self.written = true;
     }
 
-    /// What the relay learnt about it could not be kept, or its peer was cut off: it may be sent once more.
+    /// The relay could not store the result, or lost its peer: it may send the message once more.
     pub(crate) fn excuse_another(&mut self) {
         self.excused_copies += 1;
         self.excused_dsns += usize::from(self.due.has_dsn());
@@ -127,9 +127,9 @@ impl Mail {
             .count()
     }
 
-    /// Notifications of it that have arrived.
+    /// DSNs about it that have arrived.
     pub(crate) fn dsns(&self, arrived: &[Arrived]) -> usize {
-        // Not by its Message-ID: of a message that the disk does not give any more, the recipient is still named.
+        // Not by Message-ID: if the disk lost the message, the DSN still names the recipient.
         let is_one = |one: &&Arrived| {
             let is_about = |to: &String| {
                 let field = format!("rfc822; {to}\r\n");
@@ -141,13 +141,12 @@ impl Mail {
         arrived.iter().filter(is_one).count()
     }
 
-    /// Whether everything that it leads to has arrived.
+    /// Whether everything that the relay owes for it has arrived.
     pub(crate) fn is_complete(&self, arrived: &[Arrived]) -> bool {
         (!self.due.has_copy() || self.copies(arrived) > 0)
             && (!self.due.has_dsn() || self.dsns(arrived) > 0)
     }
 
-    /// What became of it.
     pub(crate) fn history(&self, arrived: &[Arrived]) -> History {
         let is_altered =
             |one: &&Arrived| one.to.contains(&self.to[0]) && !one.bytes.ends_with(&self.bytes);

@@ -50,7 +50,7 @@ mod sink;
 mod spool;
 
 #[test]
-fn a_fault_at_any_call_loses_nothing_and_doubles_nothing_without_excuse() {
+fn a_fault_at_any_call_loses_no_mail_and_duplicates_none_without_excuse() {
     if let Some(reason) = cannot_attach() {
         eprintln!("no faults are injected: {reason}");
         return;
@@ -85,7 +85,7 @@ fn a_fault_at_any_call_loses_nothing_and_doubles_nothing_without_excuse() {
         }
     }
     assert!(failures.is_empty(), "{failures}");
-    // The number of a call differs a little from run to run, so that the last of a kind may not come; most do.
+    // The number of calls differs a little between runs, so the last fault of a kind may not occur; most do.
     let came = results.iter().filter(|(_, outcome)| outcome.fired).count();
     assert!(
         came * 10 >= results.len() * 8,
@@ -94,13 +94,13 @@ fn a_fault_at_any_call_loses_nothing_and_doubles_nothing_without_excuse() {
     );
 }
 
-/// How often one case is run: what shows only under load shows in one run of many.
+/// The number of runs of one case. A failure that needs load may show in one run of many.
 fn times() -> usize {
     let times = std::env::var("CHOPAR_TIMES").ok();
     times.map_or(1, |times| times.parse().expect("a number"))
 }
 
-/// Why strace may not attach to a process beside it, where that is so.
+/// Why strace may not attach to another process; `None` if it may.
 fn cannot_attach() -> Option<String> {
     let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
     let is_closed = !matches!(scope.trim(), "" | "0") && !rustix::process::geteuid().is_root();
@@ -131,7 +131,7 @@ fn run_all(stage: &Stage, cases: Vec<Case>) -> Vec<(Case, Outcome)> {
     results.into_inner().expect("a lock")
 }
 
-/// One row for each scene, thread and fault.
+/// Prints one row for each scene, thread and fault.
 fn print_table(results: &[(Case, Outcome)]) {
     let mut rows: BTreeMap<(Scene, &str, Fault), [usize; 3]> = BTreeMap::new();
     for (case, outcome) in results {
@@ -155,5 +155,5 @@ fn print_table(results: &[(Case, Outcome)]) {
     }
 }
 
-/// Most of a case is waiting.
+/// Cases that run at the same time; most of a case is waiting.
 const SIDE_BY_SIDE: usize = 6;

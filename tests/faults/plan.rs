@@ -3,12 +3,12 @@
 use crate::case::{Case, Fault, NETWORK_CALLS, Scene};
 use crate::scene::Stage;
 
-/// How much is run.
+/// The extent of a run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Form {
     /// The calls that change the spool or talk to a peer.
     Short,
-    /// All.
+    /// All calls except those that only wait.
     Long,
 }
 
@@ -42,11 +42,11 @@ pub(crate) fn cases(stage: &Stage, form: Form) -> Vec<Case> {
     cases
 }
 
-/// What may happen to a call of a thread.
+/// The faults for a call of a thread.
 fn faults(form: Form, scene: Scene, thread: &str, call: &str) -> Vec<Fault> {
     let (is_disk, is_network) = (SPOOL_CALLS.contains(&call), NETWORK_CALLS.contains(&call));
     let mut faults = Vec::new();
-    // The threads that sign have nothing to do here, and that of the drop folder is met in its own scene.
+    // The threads that sign do nothing here, and that of the drop folder has its own scene.
     if !matches!(
         (scene, thread),
         (Scene::Drop, "drop") | (_, "main" | "journal")
@@ -116,11 +116,11 @@ const SPOOL_CALLS: [&str; 13] = [
     "unlink",
     "unlinkat",
 ];
-/// Calls that read it.
+/// Calls that read the spool.
 const READ_CALLS: [&str; 3] = ["pread64", "getdents64", "newfstatat"];
-/// Calls that take a descriptor.
+/// Calls that create a descriptor.
 const OPEN_CALLS: [&str; 3] = ["accept4", "openat", "socket"];
-/// Calls that wait, as often as it happens to be.
+/// Calls that wait, whose number differs between runs.
 const WAITS: [&str; 9] = [
     "epoll_wait",
     "ppoll",

@@ -15,38 +15,38 @@ use crate::process::{PATIENCE, wait_for};
 use crate::spool;
 use crate::world::Dns;
 
-/// What came of a case.
+/// The result of a case.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outcome {
-    /// Whether the fault came at all.
+    /// Whether the fault occurred.
     pub(crate) fired: bool,
-    /// What was wrong.
+    /// Violated invariants.
     pub(crate) findings: Vec<Finding>,
 }
 
-/// How often a thread makes a call in a scene.
+/// Number of calls of each kind in each thread.
 pub(crate) type Counts = BTreeMap<(String, String), usize>;
 
-/// What all scenes share: names, and two spools to begin with.
+/// The resources of all scenes: a name server, and two initial spools.
 pub(crate) struct Stage {
     dns: Dns,
     folder: TempDir,
 }
 
-/// What a relay that is driven came to.
+/// The final state of a relay.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum End {
-    /// It died.
+    /// It died with this status.
     Died(i32),
     /// Its queue is empty.
     Empty,
-    /// Neither, in all the time that it was given.
+    /// It neither died nor emptied its queue in time.
     Stuck,
 }
 
 impl Stage {
-    /// Makes the spools: `owed` is of a relay that ended well with a message queued; `crashed` is of a relay that was
-    /// killed, with a large one besides, one in the drop folder, and a torn tail.
+    /// Creates the spools. `owed`: the relay stopped normally with a message queued. `crashed`: the relay was killed,
+    /// and left also a large message, one in the drop folder, and a torn tail.
     pub(crate) fn set_up() -> Self {
         let stage = Self {
             dns: Dns::start("src.test. MX 10 mx.four.test."),
@@ -70,7 +70,7 @@ impl Stage {
         stage
     }
 
-    /// Sends a message that nobody takes yet.
+    /// Sends a message that the sink defers.
     fn defer(&self, bed: &mut Bed, mail: &Mail) {
         assert_eq!(submit(bed, mail), 250, "{}", bed.log());
         let line = format!("event=attempt to=<{}>", mail.to[0]);
@@ -96,7 +96,7 @@ impl Stage {
         bed
     }
 
-    /// How often each thread makes each call, with nothing in its way.
+    /// Counts the calls of each thread in a run without a fault.
     pub(crate) fn count(&self, scene: Scene) -> Counts {
         let (mut bed, all) = (self.bed(scene), ["trace=all".to_owned()]);
         match scene {
@@ -131,7 +131,7 @@ impl Stage {
         counts(&bed.trace())
     }
 
-    /// Plays a scene with a fault, mends it, and judges what became of the mail.
+    /// Runs a scene with a fault, starts the relay again without it, and judges the mail.
     pub(crate) fn run(&self, case: &Case) -> Outcome {
         let mut bed = self.bed(case.scene);
         let mut outcome = Outcome::default();
@@ -153,7 +153,7 @@ impl Stage {
                 self.fail_at_work(&mut bed, case, &mut mails, &mut outcome);
             }
         }
-        // Whatever happened: a relay that is started again owes nobody anything in the end.
+        // Whatever happened, a relay that is started again must deliver everything that it owes.
         bed.sink.open();
         bed.start();
         match drive(&mut bed, &mut mails, PATIENCE) {
@@ -177,7 +177,7 @@ impl Stage {
         outcome
     }
 
-    /// The fault comes in the start, twice in a row where it kills.
+    /// The fault occurs during the start, twice in a row if it kills.
     fn fail_at_start(&self, bed: &mut Bed, case: &Case, mails: &mut [Mail], outcome: &mut Outcome) {
         let expressions = [format!("trace={}", case.call), case.inject()];
         let rounds = if case.fault == Fault::Kill { 2 } else { 1 };
@@ -187,7 +187,7 @@ impl Stage {
                 (Start::Ended(-9), Fault::Kill) => {
                     outcome.fired |= bed.trace_of_the_dead().contains("+++ killed by SIGKILL");
                 }
-                // It may refuse to run on such a system, and says why in its log.
+                // The relay may refuse to run on such a system, and logs the reason.
                 (Start::Ended(code), _) if code > 0 => outcome.fired |= was_injected(bed),
                 (Start::Ended(code), _) => {
                     let text = format!("ended with {code} in its start");
@@ -205,7 +205,7 @@ impl Stage {
         }
     }
 
-    /// The fault comes while the relay works: it has been played to, and is driven until its queue is empty.
+    /// The fault occurs while the relay works. It runs until its queue is empty.
     fn fail_at_work(
         &self,
         bed: &mut Bed,
@@ -234,7 +234,7 @@ impl Stage {
             later.answer = submit(bed, &later);
             let is_clean = match case.fault {
                 Fault::Always(_) => matches!(later.answer, 250 | 451 | 452),
-                // The number of a call differs a little from run to run: the fault may come only now.
+                // The number of calls differs a little between runs: the fault may occur only now.
                 _ if !outcome.fired => matches!(later.answer, 250 | 451 | 452),
                 _ => later.is_accepted(),
             };
@@ -253,7 +253,7 @@ impl Stage {
         note(bed, case, mails);
     }
 
-    /// The fault came in `sendmail`, whose exit code is what its caller knows.
+    /// The fault occurs in `sendmail`, whose caller sees only the exit code.
     fn fail_in_sendmail(
         &self,
         bed: &mut Bed,
@@ -265,7 +265,7 @@ impl Stage {
         outcome.fired = trace.contains("(INJECTED)") || trace.contains("+++ killed by SIGKILL");
         let is_dropped = |mail: &Mail| bed.has_dropped(&mail.bytes);
         for mail in mails.iter().filter(|mail| !mail.is_accepted()) {
-            // Its caller will try again.
+            // The caller will retry.
             if matches!(case.fault, Fault::Once(_)) && is_dropped(mail) {
                 let text = "sendmail failed, and left the message all the same".to_owned();
                 outcome.findings.push(Finding::Other(text));
@@ -278,7 +278,7 @@ impl Stage {
         note(bed, case, mails);
     }
 
-    /// A relay that lives through its fault empties its queue and can be asked to end.
+    /// A relay that survives its fault must empty its queue and stop on request.
     fn end(&self, bed: &mut Bed, case: &Case, end: End, outcome: &mut Outcome) {
         let other = |text: String| Finding::Other(text);
         match end {
@@ -291,7 +291,7 @@ impl Stage {
         }
         match bed.stop() {
             0 => {}
-            // It came on the way out.
+            // The fault occurred during the stop.
             -9 if case.fault == Fault::Kill => outcome.fired = true,
             code => {
                 let text = format!("ended with {code} when asked to end");
@@ -301,7 +301,7 @@ impl Stage {
     }
 }
 
-/// Notes for each message what the disk and the sink say at the end of a run.
+/// Records the state of each message on the disk and in the sink at the end of a run.
 fn note(bed: &Bed, case: &Case, mails: &mut [Mail]) {
     let arrived = bed.sink.arrived();
     for mail in mails {
@@ -325,7 +325,7 @@ fn was_injected(bed: &Bed) -> bool {
     bed.trace().contains("(INJECTED)")
 }
 
-/// What the spools hold: a message, one that is large, one that `sendmail` left.
+/// A message in the initial spools.
 fn first() -> Mail {
     Mail::new("A", 2_000)
 }
@@ -338,17 +338,17 @@ fn dropped() -> Mail {
     Mail::new("C", 100)
 }
 
-/// What else was left in the drop folder: a recipient that the relay refuses, a message that is longer than it takes,
-/// one that the hook refuses.
+/// Other messages in the drop folder: one with a recipient that the relay refuses, one that is too large, and one that
+/// the hook refuses.
 fn dropped_and_refused() -> [Mail; 3] {
     [
-        Mail::new("D", 100).and_to_a_unauthenticated(),
+        Mail::new("D", 100).and_to_a_refused_recipient(),
         Mail::new("T", 500_000).refused(),
         Mail::new("H", 100).refused(),
     ]
 }
 
-/// Calls `sendmail` under strace, with the relay down or up, and notes what it said.
+/// Calls `sendmail` under strace, with the relay down or up, and records its exit code.
 fn call_sendmail(bed: &mut Bed, scene: Scene, expressions: &[String]) -> Vec<Mail> {
     if scene == Scene::Submit {
         bed.start();
@@ -361,11 +361,11 @@ fn call_sendmail(bed: &mut Bed, scene: Scene, expressions: &[String]) -> Vec<Mai
     vec![first().accepted(), mail]
 }
 
-/// Plays the part of the world until the fault comes or all is delivered.
+/// Acts as the clients of a scene until the fault occurs or everything is delivered.
 fn play(bed: &mut Bed, scene: Scene) -> Vec<Mail> {
     let mut mails = vec![first().accepted()];
     if scene == Scene::Reload {
-        // The tool returns when the relay has answered, or is no more.
+        // The command returns when the relay has answered or is gone.
         bed.cli(&["reload"]);
         bed.sink.open();
         return mails;
@@ -377,7 +377,7 @@ fn play(bed: &mut Bed, scene: Scene) -> Vec<Mail> {
         for mail in &mails[1..] {
             bed.leave(SENDER, &mail.to, &mail.bytes);
         }
-        // They were left with exit 0; the relay looks at once, and need not live to say so.
+        // `sendmail` left them with exit 0. The relay submits them at once, and may die before it logs that.
         mails = mails.into_iter().map(Mail::accepted).collect();
         bed.cli(&["reload"]);
         return mails;
@@ -389,7 +389,7 @@ fn play(bed: &mut Bed, scene: Scene) -> Vec<Mail> {
     };
     let mut mail = Mail::new("B", body).and_to_nobody();
     mail.answer = submit(bed, &mail);
-    // The older message comes after it, so that calls have the same numbers each time.
+    // The older message is sent after it, so that the calls have the same numbers in each run.
     let end = Instant::now() + Duration::from_secs(2);
     while mail.is_accepted() && Instant::now() < end && bed.ended().is_none() {
         if mail.is_complete(&bed.sink.arrived()) {
@@ -401,7 +401,7 @@ fn play(bed: &mut Bed, scene: Scene) -> Vec<Mail> {
     mails
 }
 
-/// Sends a message; the code that it is answered with, 0 for none.
+/// Sends a message; returns the reply code, or 0 for none.
 fn submit(bed: &Bed, mail: &Mail) -> u16 {
     let to: Vec<&str> = mail.to.iter().map(String::as_str).collect();
     bed.client().map_or(0, |mut client| {
@@ -409,7 +409,7 @@ fn submit(bed: &Bed, mail: &Mail) -> u16 {
     })
 }
 
-/// Has everything tried until nothing is queued.
+/// Flushes the queue until it is empty.
 fn drive(bed: &mut Bed, mails: &mut [Mail], limit: Duration) -> End {
     let end = Instant::now() + limit;
     let mut flush = Instant::now();
@@ -437,7 +437,7 @@ fn drive(bed: &mut Bed, mails: &mut [Mail], limit: Duration) -> End {
     }
 }
 
-/// Counts the calls of a trace; a line of many threads begins with the number of one and its name.
+/// Counts the calls of a trace. With several threads, each line begins with the ID and name of one.
 fn counts(trace: &str) -> Counts {
     let mut counts = Counts::new();
     for line in trace.lines() {
@@ -467,11 +467,11 @@ fn counts(trace: &str) -> Counts {
     counts
 }
 
-/// How long a relay with a fault in it is given: it need not get far with a disk that goes on failing.
+/// Time limit for a relay with a fault. It need not finish if the disk fails permanently.
 fn patience(case: &Case) -> Duration {
     match case.fault {
         Fault::Always(_) => Duration::from_secs(2),
-        // A file that could not be read or sent is looked at again after a while.
+        // The relay visits a file that it could not read or send again after a while.
         Fault::Once(_) if matches!(case.scene, Scene::Drop | Scene::Submit) => {
             Duration::from_secs(40)
         }

@@ -1,4 +1,4 @@
-//! The host that receives the mail: it accepts everything or nothing, and records each message at its final dot.
+//! The host that receives the mail. It accepts everything or nothing, and records each message at its final dot.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// A message, as it arrived; it counts from its final dot on, before anybody is told.
+/// A message as it arrived. It counts from its final dot on, before the reply.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrived {
     pub(crate) from: String,
@@ -21,7 +21,7 @@ struct Shared {
     arrived: Mutex<Vec<Arrived>>,
 }
 
-/// A sink on 127.0.0.1. Closed, it answers 451 to every recipient; open, it takes all but `gone*`.
+/// A sink on 127.0.0.1. Closed, it replies 451 to every recipient; open, it accepts all but `gone*`.
 #[derive(Debug)]
 pub(crate) struct Sink {
     pub(crate) port: u16,
@@ -48,12 +48,12 @@ impl Sink {
         Self { port, shared }
     }
 
-    /// From now on takes mail.
+    /// Accepts mail from now on.
     pub(crate) fn open(&self) {
         self.shared.is_open.store(true, Ordering::Relaxed);
     }
 
-    /// Everything that has arrived, in its order.
+    /// All messages that have arrived, in order.
     pub(crate) fn arrived(&self) -> Vec<Arrived> {
         self.shared.arrived.lock().expect("a lock").clone()
     }
@@ -108,7 +108,7 @@ fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What stands between the angle brackets.
+/// The text between the angle brackets.
 fn path(text: &str) -> String {
     let inner = text
         .split_once('<')
@@ -116,7 +116,7 @@ fn path(text: &str) -> String {
     inner.map_or_else(String::new, |(inner, _)| inner.to_owned())
 }
 
-/// A message with its dots taken off; one that ends without a dot is an error.
+/// A message without dot-stuffing; an error if it has no final dot.
 fn body(reader: &mut BufReader<&TcpStream>) -> std::io::Result<Vec<u8>> {
     let (mut bytes, mut line) = (Vec::new(), Vec::new());
     loop {

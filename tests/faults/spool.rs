@@ -1,9 +1,9 @@
-//! Reads the spool without the code under test: it knows only the frozen front of a record.
+//! Reads the spool without the code under test: it knows only the frozen header of a record.
 
 use std::fs;
 use std::path::Path;
 
-/// A record, as its header has it.
+/// A record, as its header describes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Record {
     kind: u8,
@@ -11,16 +11,16 @@ struct Record {
     envelope: Vec<u8>,
 }
 
-/// How far a message has come on the disk.
+/// The state of a message on the disk.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Standing {
-    /// Its record is there.
+    /// Its record exists.
     pub(crate) written: bool,
-    /// The record that nothing is owed for it any more is there.
+    /// A record exists that says that the relay is done with it.
     pub(crate) recorded: bool,
 }
 
-/// Looks for the message to this recipient in the whole journal.
+/// Searches the whole journal for the message to this recipient.
 pub(crate) fn standing(spool: &Path, recipient: &str) -> Standing {
     let records = records(spool);
     let is_it = |record: &&Record| {
@@ -36,7 +36,7 @@ pub(crate) fn standing(spool: &Path, recipient: &str) -> Standing {
     }
 }
 
-/// The same of the notifications to this sender: whether there are any, and whether all of them are done.
+/// The same for DSNs to this sender: whether there are any, and whether the relay is done with all of them.
 pub(crate) fn dsns(spool: &Path, sender: &str) -> Standing {
     let records = records(spool);
     let is_dsn = |record: &&Record| {
@@ -59,14 +59,15 @@ pub(crate) fn dsns(spool: &Path, sender: &str) -> Standing {
     }
 }
 
-/// Whether nothing is owed for a message behind this record.
+/// Whether this record says that the relay is done with a message.
 fn is_last(record: &Record) -> bool {
-    // Behind the time of an outcome stand its flags.
+    // The flags of an outcome record follow its time.
     let flags = record.envelope.get(8).copied().unwrap_or_default();
     record.kind == DONE || record.kind == OUTCOME && flags & 2 != 0
 }
 
-/// What a kill can leave: the front of a record behind the last one, and the file of a message that never was.
+/// Adds what a kill can leave: the front of a record after the last one, and the file of a message that was never
+/// recorded.
 pub(crate) fn tear(spool: &Path) {
     let last = segments(spool).pop().expect("a segment");
     let mut bytes = fs::read(&last).expect("a segment");
@@ -89,7 +90,7 @@ pub(crate) fn tear(spool: &Path) {
 fn segments(spool: &Path) -> Vec<std::path::PathBuf> {
     let entries = fs::read_dir(spool.join("journal")).into_iter().flatten();
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-    // Beside them stands the note of the newest.
+    // The folder also has a note that names the newest segment.
     paths.retain(|path| path.extension().is_some_and(|end| end == "seg"));
     paths.sort();
     paths
@@ -98,7 +99,7 @@ fn segments(spool: &Path) -> Vec<std::path::PathBuf> {
 fn records(spool: &Path) -> Vec<Record> {
     let mut found = Vec::new();
     for path in segments(spool) {
-        // It may be removed meanwhile.
+        // The relay may remove it in between.
         let bytes = fs::read(path).unwrap_or_default();
         let mut at = 0;
         while let Some(len) = record_len(&bytes[at..]) {
@@ -117,7 +118,7 @@ fn records(spool: &Path) -> Vec<Record> {
     found
 }
 
-/// Bytes of the record at the front, if one begins here.
+/// The length of the record at the front, if one begins here.
 fn record_len(bytes: &[u8]) -> Option<usize> {
     let is_record = bytes.len() >= HEADER && bytes.starts_with(&[0xC4, 0x00, 0x0D, 0x01]);
     let in_file = bytes.get(6)? & 1 == 1;

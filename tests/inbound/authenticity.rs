@@ -1,4 +1,4 @@
-//! SPF, DKIM and DMARC, and the results that are written into a message.
+//! SPF, DKIM and DMARC of messages from unauthenticated clients, and the results in the header.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use chopar::date::Timestamp;
 use chopar::engine::event::{ConnId, Listener};
 use chopar::engine::log::Level;
 
-use crate::world::{KEY, STRANGER, Saying, World, divide, text};
+use crate::world::{CLIENT, KEY, Saying, World, divide, text};
 
-/// A message that claims to come from a bank.
+/// A message with a spoofed author at a bank.
 const SPOOF: &[u8] = b"From: Your Bank <service@bank.example>\r\nSubject: urgent\r\n\r\nclick\r\n";
 
-/// A zone in which the bank has a policy.
+/// Publishes a DMARC policy for the bank.
 fn bank(world: &mut World, policy: &str) {
     world.say_at("_dmarc.bank.example", &format!("v=DMARC1; p={policy}"));
     world.say_at("bank.example", "v=spf1 -all");
 }
 
-/// A message of `author.example`, signed.
+/// The message with a DKIM signature of `author.example`.
 pub(crate) fn signed(message: &[u8]) -> Vec<u8> {
     let (header, body) = divide(message);
     let mut hasher = BodyHasher::new(Canonicalization::Relaxed);
@@ -41,7 +41,7 @@ pub(crate) fn signed(message: &[u8]) -> Vec<u8> {
     signed
 }
 
-/// A client that offers a message up to its final dot, and leaves the stage.
+/// A client sends a message with its final dot and is put aside before the reply.
 fn offered(world: &mut World, message: &[u8]) -> ConnId {
     world.connect(Listener::Smtp);
     world.offer("x@evil.example", &["ann@us.example"], message);
@@ -83,7 +83,7 @@ fn signatures_are_verified_by_workers_a_few_at_a_time_while_clients_come_and_go(
 }
 
 #[test]
-fn what_was_found_out_of_a_message_that_was_lost_says_nothing_of_the_next_one() {
+fn results_for_a_lost_message_do_not_apply_to_the_next_one() {
     let mut world = World::with("max_memory = \"8 MiB\"\n", "");
     world.say_at("_dmarc.author.example", "v=DMARC1; p=reject");
     let long = |lines: usize| format!("X-Long: {}\r\n", "x".repeat(900)).repeat(lines);
@@ -95,7 +95,8 @@ fn what_was_found_out_of_a_message_that_was_lost_says_nothing_of_the_next_one() 
     world.is_slow = true;
     let client = offered(&mut world, &right);
     assert_eq!(world.stage.engine.tables().jobs, 1);
-    // Others take up the memory, until whoever holds most loses the message while a worker has its signature.
+    // Other clients use up the memory, until the largest holder loses its message while a worker verifies its
+    // signature.
     for number in 0..60 {
         world.connect_from(Listener::Smtp, Ipv4Addr::new(10, number, 0, 1));
         world.say("MAIL FROM:<x@evil.example>");
@@ -116,7 +117,7 @@ fn what_was_found_out_of_a_message_that_was_lost_says_nothing_of_the_next_one() 
 }
 
 #[test]
-fn a_message_of_many_signatures_is_verified_once_however_many_answers_spf_takes() {
+fn a_message_with_many_signatures_is_verified_once_however_many_answers_spf_needs() {
     let mut world = World::new();
     world.stage.engine.set_log_level(Level::Debug);
     world.say_at("evil.example", "v=spf1 include:p1.evil.example -all");
@@ -152,7 +153,7 @@ fn a_message_of_many_signatures_is_verified_once_however_many_answers_spf_takes(
 }
 
 #[test]
-fn a_spoof_is_refused_behind_its_dot_where_its_author_says_so() {
+fn a_spoofed_author_is_refused_after_the_final_dot_if_dmarc_says_reject() {
     let mut world = World::new();
     bank(&mut world, "reject");
     let reply = world.bring("x@evil.example", &["ann@us.example"], SPOOF);
@@ -167,7 +168,7 @@ fn a_spoof_is_refused_behind_its_dot_where_its_author_says_so() {
 }
 
 #[test]
-fn a_spoof_is_refused_however_its_author_is_spelled() {
+fn a_spoofed_author_is_refused_in_every_spelling() {
     let long = format!("From: {}@bank.example", "b".repeat(65));
     let spellings: [&[u8]; 11] = [
         b"From: B\xF6ss <boss@bank.example>",
@@ -197,7 +198,7 @@ fn a_spoof_is_refused_however_its_author_is_spelled() {
 }
 
 #[test]
-fn no_shape_of_a_header_hides_an_author_that_a_reader_would_show() {
+fn no_form_of_a_header_hides_an_author_that_a_mail_reader_would_show() {
     let headers: [&[u8]; 29] = [
         b"From\t \t: boss@bank.example",
         b"FROM:boss@bank.example",
@@ -234,7 +235,7 @@ fn no_shape_of_a_header_hides_an_author_that_a_reader_would_show() {
             let mut world = World::new();
             bank(&mut world, "reject");
             let reply = if is_chunked {
-                // In chunks of one byte, the last of which ends the header without an empty line.
+                // Chunks of one byte, the last of which ends the header without an empty line.
                 world.connect(Listener::Smtp);
                 for line in ["MAIL FROM:<x@evil.example>", "RCPT TO:<ann@us.example>"] {
                     assert!(world.say(line).starts_with("250 "));
@@ -264,7 +265,7 @@ fn no_shape_of_a_header_hides_an_author_that_a_reader_would_show() {
 }
 
 #[test]
-fn an_oddly_spelled_author_of_our_own_domain_has_to_show_it_too() {
+fn an_oddly_spelled_author_in_a_local_domain_is_refused_without_authentication() {
     for from in [
         &b"B\xF6ss <boss@us.example>"[..],
         b"Boss, The <b..ss@us.example>",
@@ -281,7 +282,7 @@ fn an_oddly_spelled_author_of_our_own_domain_has_to_show_it_too() {
 }
 
 #[test]
-fn an_oddly_spelled_author_without_a_policy_is_taken() {
+fn an_oddly_spelled_author_without_a_policy_is_accepted() {
     for from in [
         &b"B\xF6ss <a@far.example>"[..],
         b"[Boss] <a@far.example>",
@@ -299,7 +300,7 @@ fn an_oddly_spelled_author_without_a_policy_is_taken() {
 }
 
 #[test]
-fn a_from_that_cannot_be_judged_is_refused_where_dmarc_is_enforced_or_it_is_forwarded() {
+fn an_unreadable_from_is_refused_if_dmarc_is_enforced_or_the_message_is_forwarded() {
     for mode in ["enforce", "report", "off"] {
         let table = format!("[domain.\"us.example\"]\ndmarc = \"{mode}\"\n");
         let mut world = World::with("", &table);
@@ -313,7 +314,7 @@ fn a_from_that_cannot_be_judged_is_refused_where_dmarc_is_enforced_or_it_is_forw
 }
 
 #[test]
-fn what_is_only_to_be_reported_or_is_not_asked_for_is_taken() {
+fn dmarc_report_and_off_accept_the_message() {
     for (mode, said) in [("report", true), ("off", false)] {
         let table = format!("[domain.\"us.example\"]\ndmarc = \"{mode}\"\n");
         let mut world = World::with("", &table);
@@ -327,7 +328,7 @@ fn what_is_only_to_be_reported_or_is_not_asked_for_is_taken() {
 }
 
 #[test]
-fn the_strictest_of_the_domains_that_are_written_to_decides() {
+fn the_strictest_recipient_domain_decides() {
     let table = "[domain.\"us.example\"]\ndmarc = \"off\"\n";
     let mut world = World::with("", table);
     bank(&mut world, "reject");
@@ -337,7 +338,7 @@ fn the_strictest_of_the_domains_that_are_written_to_decides() {
             .bring("x@evil.example", &both, SPOOF)
             .starts_with("550 5.7.1 ")
     );
-    // The transaction before does not count.
+    // The recipients of the previous transaction do not count.
     world.connect(Listener::Smtp);
     world.say("MAIL FROM:<x@evil.example>");
     world.say("RCPT TO:<bob@two.example>");
@@ -369,7 +370,7 @@ fn quarantine_is_a_mark_or_a_refusal() {
 }
 
 #[test]
-fn none_is_taken_and_told() {
+fn policy_none_accepts_and_records_the_failure() {
     let mut world = World::new();
     bank(&mut world, "none");
     let sent = world.forward("x@evil.example", &["ann@us.example"], SPOOF);
@@ -384,7 +385,7 @@ fn none_is_taken_and_told() {
 }
 
 #[test]
-fn what_the_dns_may_still_show_is_put_off() {
+fn a_temporary_dns_failure_defers_the_message() {
     for saying in [Saying::ServFail, Saying::Silence] {
         let mut world = World::new();
         bank(&mut world, "reject");
@@ -397,7 +398,7 @@ fn what_the_dns_may_still_show_is_put_off() {
 }
 
 #[test]
-fn where_there_is_no_policy_the_message_is_taken() {
+fn a_message_without_a_policy_is_accepted() {
     let mut world = World::new();
     let sent = world.forward("x@evil.example", &["ann@us.example"], SPOOF);
     assert!(sent[0].text.ends_with(SPOOF));
@@ -405,18 +406,18 @@ fn where_there_is_no_policy_the_message_is_taken() {
 }
 
 #[test]
-fn a_policy_that_cannot_be_looked_up_is_waited_for_before_anything_is_forwarded() {
+fn a_failed_policy_lookup_defers_a_message_that_would_be_forwarded() {
     for saying in [Saying::ServFail, Saying::Silence] {
         let mut world = World::new();
         world.zone.insert("_dmarc.bank.example".into(), saying);
         let reply = world.bring("x@evil.example", &["ann@us.example"], SPOOF);
         assert!(reply.starts_with("451 4.7.0 "), "{reply}");
-        // What the author's domain has shown to be its own needs no policy.
-        world.say_at("bank.example", &format!("v=spf1 ip4:{STRANGER} -all"));
+        // SPF pass for the author's domain makes a policy unnecessary.
+        world.say_at("bank.example", &format!("v=spf1 ip4:{CLIENT} -all"));
         let sent = world.forward("x@bank.example", &["ann@us.example"], SPOOF);
         assert_eq!(sent.len(), 1);
     }
-    // What stays here is not in our name.
+    // A message for a local mailbox is not sent under a name of this host.
     let mut world = World::new();
     world
         .zone
@@ -426,7 +427,7 @@ fn a_policy_that_cannot_be_looked_up_is_waited_for_before_anything_is_forwarded(
 }
 
 #[test]
-fn several_authors_make_a_message_nobodys() {
+fn a_message_with_two_from_fields_is_refused() {
     let mut world = World::new();
     let message = b"From: a@one.example\r\nFrom: service@bank.example\r\n\r\nx\r\n";
     let reply = world.bring("x@evil.example", &["ann@us.example"], message);
@@ -435,7 +436,7 @@ fn several_authors_make_a_message_nobodys() {
 }
 
 #[test]
-fn findings_that_claim_to_be_ours_are_taken_out_and_nothing_else_is_touched() {
+fn forged_results_in_our_name_are_removed_and_nothing_else_changes() {
     const KEPT: [&str; 5] = [
         "Received: from a by b;\r\n\tMon, 1 Jan 2024 00:00:00 +0000\r\n",
         "authentication-results: other.example; spf=pass\r\n",
@@ -489,9 +490,9 @@ fn findings_that_claim_to_be_ours_are_taken_out_and_nothing_else_is_touched() {
 }
 
 #[test]
-fn what_was_found_out_is_written() {
+fn results_are_written_to_the_header() {
     let mut world = World::new();
-    world.say_at("author.example", &format!("v=spf1 ip4:{STRANGER} -all"));
+    world.say_at("author.example", &format!("v=spf1 ip4:{CLIENT} -all"));
     world.say_at("_dmarc.author.example", "v=DMARC1; p=reject");
     let message = signed(b"From: a@author.example\r\nSubject: x\r\n\r\nbody\r\n");
     let sent = world.forward("a@author.example", &["box@us.example"], &message);
@@ -514,7 +515,7 @@ fn what_was_found_out_is_written() {
 }
 
 #[test]
-fn who_is_gone_before_the_dns_answers_leaves_nothing_behind() {
+fn a_client_that_leaves_before_the_dns_answers_leaves_nothing_behind() {
     let long: Vec<u8> = [SPOOF, &b"x".repeat(70), b"\r\n"].concat();
     let long = [long, b"0123456789abcdef\r\n".repeat(30_000)].concat();
     for (message, discarded) in [(SPOOF, 0), (&long, 1)] {
@@ -540,7 +541,7 @@ fn spf_asks_for_the_a_labels_of_a_sender_in_u_labels() {
     let mut world = World::new();
     world.say_at(
         "xn--bcher-kva.example",
-        &format!("v=spf1 ip4:{STRANGER} -all"),
+        &format!("v=spf1 ip4:{CLIENT} -all"),
     );
     world.connect(Listener::Smtp);
     let from = "MAIL FROM:<j\u{fc}rgen@b\u{fc}cher.example> SMTPUTF8";

@@ -1,4 +1,4 @@
-//! Permission to send: attempts of an attacker without any.
+//! Permission to send: attacks by clients that have none.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use chopar::envelope::MessageOrigin;
 use chopar::limits::RETURN_USES_MAX;
 use chopar::queue::{DiskError, Operation};
 
-use crate::world::{STRANGER, Saying, World, divide, text};
+use crate::world::{CLIENT, Saying, World, divide, text};
 
 const MESSAGE: &[u8] = b"From: a@author.example\r\nSubject: x\r\n\r\nbody\r\n";
 const BOUNCE: &[u8] = b"From: MAILER-DAEMON@far.example\r\nSubject: failed\r\n\r\nx\r\n";
-/// A client as fast as it likes.
+/// No rate limits.
 const FAST: &str =
     "[abuse]\nmessages_per_minute = 0\nrecipients_per_minute = 0\nconnections_per_minute = 0\n";
 
-/// The return address that `sender` gets when it is forwarded.
+/// The rewritten reverse-path of `sender` after forwarding.
 fn rewritten(world: &mut World, sender: &str) -> String {
     let sent = world.forward(sender, &["ann@us.example"], MESSAGE);
     sent[0].from.clone()
 }
 
-/// What a recipient is answered where this is the sender.
+/// The reply to RCPT after MAIL with this sender.
 fn asks(world: &mut World, from: &str, to: &str) -> String {
     world.connect(Listener::Smtp);
     let reply = world.say(&format!("MAIL FROM:<{from}>"));
@@ -32,7 +32,7 @@ fn asks(world: &mut World, from: &str, to: &str) -> String {
 }
 
 #[test]
-fn no_sender_makes_a_way_to_a_victim_of_its_choice() {
+fn no_sender_can_build_an_srs_address_for_a_victim() {
     let mut world = World::new();
     for sender in [
         "SRS1=x=DD=victim.example=bob@evil.example",
@@ -57,7 +57,7 @@ fn no_sender_makes_a_way_to_a_victim_of_its_choice() {
             let reply = asks(&mut world, "", &forged);
             assert!(reply.starts_with("550 "), "{forged}: {reply}");
         }
-        // What was made leads to where it came from, or to a forwarder that has to know it.
+        // A rewritten address leads back to the sender, or to a forwarder that must recognize it.
         let reply = asks(&mut world, "", &made);
         if reply.starts_with("250 ") {
             let sent = world.forward("", &[&made], BOUNCE);
@@ -72,7 +72,7 @@ fn no_sender_makes_a_way_to_a_victim_of_its_choice() {
 }
 
 #[test]
-fn no_spelling_of_a_recipient_leads_elsewhere() {
+fn no_spelling_of_a_recipient_relays() {
     let keys = format!("{FAST}unknown_recipients = 0\n");
     let mut world = World::with(&keys, "");
     for to in [
@@ -129,7 +129,7 @@ fn no_spelling_of_a_recipient_leads_elsewhere() {
             assert!(reply.starts_with('5'), "{from}, {to}: {reply}");
         }
     }
-    // Under SMTPUTF8 a name has more spellings.
+    // With SMTPUTF8 there are more spellings of a name.
     for to in [
         "x@\u{ff45}lsewhere.example",
         "ann\u{ff20}elsewhere.example@us.example",
@@ -143,7 +143,7 @@ fn no_spelling_of_a_recipient_leads_elsewhere() {
         assert!(reply.starts_with('5'), "{to}: {reply}");
         world.leave();
     }
-    // Nothing that was said before makes up for it.
+    // No earlier command changes that.
     world.connect(Listener::Smtp);
     for (line, code) in [
         ("MAIL FROM:<ann@us.example> AUTH=ann@us.example", "250 "),
@@ -179,7 +179,7 @@ fn no_spelling_of_a_recipient_leads_elsewhere() {
 }
 
 #[test]
-fn a_return_address_takes_mail_that_bears_our_name_from_nobody() {
+fn a_return_address_refuses_mail_with_an_author_in_our_domains() {
     for mode in ["enforce", "report", "off"] {
         let table = format!("[domain.\"us.example\"]\ndmarc = \"{mode}\"\n");
         let mut world = World::with("", &table);
@@ -208,7 +208,7 @@ fn a_return_address_takes_mail_that_bears_our_name_from_nobody() {
 }
 
 #[test]
-fn an_answer_is_taken_back_from_a_sender_that_something_vouches_for() {
+fn a_return_address_accepts_an_auto_reply_only_with_spf_pass() {
     let mut world = World::new();
     let back = rewritten(&mut world, "first@source.example");
     let answer = b"From: auto@far.example\r\nAuto-Submitted: auto-replied\r\n\r\naway\r\n";
@@ -224,10 +224,10 @@ fn an_answer_is_taken_back_from_a_sender_that_something_vouches_for() {
 
     let mut world = World::new();
     let back = rewritten(&mut world, "first@source.example");
-    world.say_at("far.example", &format!("v=spf1 ip4:{STRANGER} -all"));
+    world.say_at("far.example", &format!("v=spf1 ip4:{CLIENT} -all"));
     let sent = world.forward("auto@far.example", &[&back], answer);
     assert_eq!(sent[0].to, ["first@source.example"]);
-    // It is forwarded as anything else is: SPF would fail there for its own sender.
+    // An auto-reply is forwarded like any other message, since its own sender would fail SPF at the next host.
     let path = &sent[0].from;
     assert!(
         path.starts_with("SRS0=") && path.ends_with("=far.example=auto@us.example"),
@@ -238,8 +238,8 @@ fn an_answer_is_taken_back_from_a_sender_that_something_vouches_for() {
 }
 
 #[test]
-fn no_forward_lends_our_name_to_the_organization_around_it() {
-    // This host serves web.corp.example, and forwards in its name.
+fn no_forward_makes_a_spoofed_author_of_the_parent_domain_pass_dmarc() {
+    // This host serves web.corp.example, and forwards under that name.
     let authors = [
         "boss@corp.example",
         "boss@pay.corp.example",
@@ -262,14 +262,14 @@ fn no_forward_lends_our_name_to_the_organization_around_it() {
                 }
             }
             let mine = b"From: boss@corp.example\r\n\r\nhello\r\n";
-            world.say_at("corp.example", &format!("v=spf1 ip4:{STRANGER} -all"));
+            world.say_at("corp.example", &format!("v=spf1 ip4:{CLIENT} -all"));
             let sent = world.forward("boss@corp.example", &["ann@web.corp.example"], mine);
             assert!(
                 sent[0].from.ends_with("@web.corp.example"),
                 "{}",
                 sent[0].from
             );
-            // What was looked up is forgotten by then.
+            // By then, the cached look-ups have expired.
             world.pass(std::time::Duration::from_secs(120), |_| false);
             world
                 .zone
@@ -280,7 +280,7 @@ fn no_forward_lends_our_name_to_the_organization_around_it() {
             world.nothing_is_left();
         }
     }
-    // Without a policy nothing passes DMARC anywhere.
+    // Without a policy, DMARC cannot pass at any host.
     let mut world = World::new();
     let mine = b"From: boss@corp.example\r\n\r\nhello\r\n";
     let sent = world.forward("x@evil.example", &["ann@web.corp.example"], mine);
@@ -288,9 +288,9 @@ fn no_forward_lends_our_name_to_the_organization_around_it() {
 }
 
 #[test]
-fn an_author_whose_policy_cannot_be_looked_up_does_not_hide_behind_another() {
+fn an_author_with_a_failed_policy_lookup_defers_the_message_whatever_the_other_authors() {
     let mut world = World::with(FAST, "");
-    world.say_at("evil.example", &format!("v=spf1 ip4:{STRANGER} -all"));
+    world.say_at("evil.example", &format!("v=spf1 ip4:{CLIENT} -all"));
     world
         .zone
         .insert("_dmarc.evil.example".into(), Saying::ServFail);
@@ -311,11 +311,11 @@ fn an_author_whose_policy_cannot_be_looked_up_does_not_hide_behind_another() {
 }
 
 #[test]
-fn a_notification_carries_no_message_to_somebody_who_may_not_have_sent_it() {
+fn a_dsn_to_a_sender_without_spf_pass_does_not_contain_the_message() {
     let route = "[[route]]\ndomain = \"other.example\"\nvia = [\"smtp://203.0.113.25\"]\n";
     for (spf, carries) in [
         ("v=spf1 ?all".to_owned(), false),
-        (format!("v=spf1 ip4:{STRANGER} -all"), true),
+        (format!("v=spf1 ip4:{CLIENT} -all"), true),
     ] {
         let mut world = World::with("", route);
         world.say_at("victim.example", &spf);
@@ -345,11 +345,11 @@ fn a_notification_carries_no_message_to_somebody_who_may_not_have_sent_it() {
 }
 
 #[test]
-fn a_return_address_is_used_up() {
+fn a_return_address_has_a_limited_number_of_uses() {
     let mut world = World::with("", FAST);
     let back = rewritten(&mut world, "victim@source.example");
     let other = rewritten(&mut world, "other@source.example");
-    // What is refused takes no use.
+    // A refused message does not count as a use.
     for _ in 0..3 {
         let reply = world.bring("", &[&back], b"From: boss@us.example\r\n\r\nx\r\n");
         assert!(reply.starts_with("550 5.7.1 "), "{reply}");
@@ -363,7 +363,7 @@ fn a_return_address_is_used_up() {
         reply.starts_with("550 5.7.1 ") && reply.contains("Too many"),
         "{reply}"
     );
-    // However it is spelled; and no other is meant.
+    // Every spelling counts as the same address, and no other address is affected.
     let reply = asks(&mut world, "", &back.to_uppercase());
     assert!(reply.starts_with("550 5.7.1 "), "{reply}");
     let reply = world.bring("", &[&other], BOUNCE);
@@ -373,7 +373,7 @@ fn a_return_address_is_used_up() {
 }
 
 #[test]
-fn sessions_at_once_take_no_more_of_a_return_address_than_one_after_the_other() {
+fn concurrent_sessions_share_the_uses_of_a_return_address() {
     let mut world = World::with("", FAST);
     let back = rewritten(&mut world, "victim@source.example");
     world.connect(Listener::Smtp);
@@ -434,7 +434,7 @@ fn a_transaction_has_one_return_address() {
 }
 
 #[test]
-fn a_bounce_to_an_address_that_another_forwarder_wrapped_finds_the_first_sender() {
+fn a_bounce_to_an_srs1_address_of_another_forwarder_reaches_the_original_sender() {
     let mut world = World::new();
     let once = rewritten(&mut world, "bob@outside.example");
     let behind = once.strip_prefix("SRS0").expect("SRS0");
@@ -451,7 +451,7 @@ fn a_bounce_to_an_address_that_another_forwarder_wrapped_finds_the_first_sender(
 }
 
 #[test]
-fn no_sender_makes_a_way_to_a_host_that_it_names_by_address() {
+fn no_sender_with_an_address_literal_gets_a_return_address() {
     let mut world = World::new();
     let back = rewritten(&mut world, "root@[127.0.0.1]");
     let reply = asks(&mut world, "", &back);
@@ -459,7 +459,7 @@ fn no_sender_makes_a_way_to_a_host_that_it_names_by_address() {
 }
 
 #[test]
-fn no_domain_leads_to_this_machine_by_a_mapped_address() {
+fn no_domain_leads_to_this_host_by_a_mapped_address() {
     let route = "[[route]]\ndomain = \"other.example\"\nvia = [\"smtp://203.0.113.25\"]\n";
     for (address, count) in [
         ("2001:db8::25", 1),
@@ -476,20 +476,20 @@ fn no_domain_leads_to_this_machine_by_a_mapped_address() {
 }
 
 #[test]
-fn ten_targets_that_fail_are_one_notification_to_a_sender_whom_nothing_vouches_for() {
+fn ten_failed_targets_cause_one_dsn_to_a_sender_without_spf_pass() {
     let route = "[[route]]\ndomain = \"other.example\"\nvia = [\"smtp://203.0.113.25\"]\n";
     let to = ["ten@us.example", "ann@us.example"];
     for (spf, count) in [
         (String::new(), 1),
         ("v=spf1 ?all".to_owned(), 1),
         ("v=spf1 -all".to_owned(), 0),
-        (format!("v=spf1 ip4:{STRANGER} -all"), 11),
+        (format!("v=spf1 ip4:{CLIENT} -all"), 11),
     ] {
         let mut world = World::with("", route);
         if !spf.is_empty() {
             world.say_at("victim.example", &spf);
         }
-        // None of the targets exists, and one more does not for now.
+        // All of the targets fail at once, and one more recipient fails later.
         world
             .hosts
             .insert("far.example".into(), "::1".parse().expect("an address"));
@@ -510,7 +510,7 @@ fn ten_targets_that_fail_are_one_notification_to_a_sender_whom_nothing_vouches_f
             let words = words.join(" ");
             assert!(words.contains("this is the only notification"), "{words}");
         }
-        // What fails days later changes nothing.
+        // Failures days later cause no more DSNs for a sender without SPF pass.
         world.pass(std::time::Duration::from_secs(6 * 86_400), |_| false);
         let failed = |text: &&String| text.contains("Action: failed");
         assert_eq!(
@@ -523,7 +523,7 @@ fn ten_targets_that_fail_are_one_notification_to_a_sender_whom_nothing_vouches_f
 }
 
 #[test]
-fn a_failure_days_later_is_told_where_it_is_the_first() {
+fn the_first_failure_causes_a_dsn_even_days_later() {
     let route = "[[route]]\ndomain = \"other.example\"\nvia = [\"smtp://203.0.113.25\"]\n";
     let mut world = World::with("", route);
     world
@@ -539,7 +539,7 @@ fn a_failure_days_later_is_told_where_it_is_the_first() {
 }
 
 #[test]
-fn mail_for_the_roles_of_this_host_is_forwarded_by_the_rules_for_any_forward() {
+fn mail_for_role_addresses_of_this_host_follows_the_rules_for_forwarding() {
     let tables =
         "[domain.\"us.example\"]\ndmarc = \"off\"\n[domain.\"two.example\"]\ndmarc = \"off\"\n";
     for role in ["postmaster", "abuse", "root"] {
@@ -564,7 +564,7 @@ fn mail_for_the_roles_of_this_host_is_forwarded_by_the_rules_for_any_forward() {
         assert!(path.starts_with("SRS0="), "{path}");
         let header = divide(&sent[0].text).0;
         assert!(header.has("Authentication-Results"));
-        // The domain that stands for this host has no key here: one that has seals.
+        // The domain of this host has no key, so a domain with a key seals.
         assert!(header.has("ARC-Seal") && path.ends_with("@two.example"));
         let back = world.forward("", &[path], BOUNCE);
         assert_eq!(back[0].to, ["a@author.example"]);
@@ -573,7 +573,7 @@ fn mail_for_the_roles_of_this_host_is_forwarded_by_the_rules_for_any_forward() {
 }
 
 #[test]
-fn a_recipient_that_was_deferred_has_no_say_over_what_another_gets() {
+fn a_deferred_recipient_does_not_affect_the_rules_for_others() {
     let keys = "abuse = { greylist = true, greylist_delay = \"2m\" }\n";
     let table = "[domain.\"two.example\"]\ndmarc = \"report\"\n";
     let spoof = b"From: service@bank.example\r\n\r\nx\r\n";
@@ -598,7 +598,7 @@ fn a_recipient_that_was_deferred_has_no_say_over_what_another_gets() {
         "its domain wants a report: {reply}"
     );
 
-    // Once both are accepted, the stricter rules hold.
+    // If both are accepted, the stricter rules apply.
     world.say("MAIL FROM:<a@evil.example>");
     greylisted(&mut world, "ann@us.example");
     world.pass(std::time::Duration::from_secs(121), |_| false);

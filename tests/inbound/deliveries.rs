@@ -1,4 +1,5 @@
-//! The dialogue with a remote host: many recipients of one message, several senders, more next hops than sessions.
+//! The dialogue with a remote host: many recipients of one message, several senders, and more next hops than delivery
+//! sessions.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -13,7 +14,8 @@ use chopar::queue_id::QueueId;
 
 use crate::stage::{PENCIL, ROUTE, Scene, Stage, act};
 
-/// What the far host says to RCPT: of whom, how often it was asked before, how many it has in this transaction.
+/// The remote host's reply to RCPT, from: the address, earlier RCPT commands for it, recipients accepted in this
+/// transaction.
 type Answer = fn(&str, usize, usize) -> &'static str;
 
 struct Post {
@@ -21,19 +23,19 @@ struct Post {
     heard: String,
     greeting: &'static str,
     answer: Answer,
-    /// Sessions with the far host.
+    /// Delivery sessions with the remote host.
     far: BTreeMap<ConnId, Far>,
-    /// How often it was asked to take a message for somebody.
+    /// Number of RCPT commands for each address.
     asked: BTreeMap<String, usize>,
-    /// Who got a message.
+    /// Recipients of delivered messages.
     got: Vec<String>,
-    /// Whether nothing comes of connections to hosts whose address begins so.
+    /// Connections to addresses with this prefix stay unanswered.
     is_silent: Option<&'static str>,
-    /// Those that wait.
+    /// Connections that stay unanswered.
     silent: Vec<ConnId>,
-    /// Connections that stood.
+    /// Established connections so far.
     connections: usize,
-    /// Whether the envelopes that new routes need cannot be read.
+    /// Whether reads of the envelopes that new routes need fail.
     is_unreadable: bool,
 }
 
@@ -161,7 +163,7 @@ impl Post {
         self.heard.clone()
     }
 
-    /// Somebody leaves a message for these.
+    /// Submits a message for these recipients.
     fn submit(&mut self, listener: Listener, from: &str, to: &[String]) {
         let conn = self.stage.accept(listener, CLIENT.into());
         let conn = conn.expect("a session");
@@ -202,7 +204,7 @@ impl Post {
         self.act();
     }
 
-    /// How often these were asked for, where that is the same for all.
+    /// Number of recipients, and of RCPT commands for each if that is the same for all.
     fn times_asked(&self) -> (usize, Option<usize>) {
         let mut times = self.asked.values().copied();
         let first = times.next();
@@ -261,7 +263,7 @@ fn recipients(count: usize) -> Vec<String> {
 const PIPELINING: &str = "250-far.example\r\n250 PIPELINING\r\n";
 
 #[test]
-fn whoever_was_deferred_a_moment_ago_is_not_asked_for_again_with_those_who_had_no_place() {
+fn recipients_just_deferred_are_not_retried_with_those_beyond_the_transaction_limit() {
     let one = "250-far.example\r\n250 LIMITS RCPTMAX=1\r\n";
     for (greeting, count) in [(PIPELINING, 250), (one, 20)] {
         let mut post = Post::to_one_host(greeting, |_, asked, _| match asked {
@@ -272,7 +274,7 @@ fn whoever_was_deferred_a_moment_ago_is_not_asked_for_again_with_those_who_had_n
         post.pass(Duration::from_secs(20));
         assert_eq!(post.times_asked(), (count, Some(1)));
         assert!(post.got.is_empty());
-        // They are tried again when it is time, and once.
+        // They are retried when they are due, and once.
         post.pass(Duration::from_secs(7_200));
         assert_eq!(post.times_asked(), (count, Some(2)));
         assert_eq!(post.got.len(), count);
@@ -281,7 +283,7 @@ fn whoever_was_deferred_a_moment_ago_is_not_asked_for_again_with_those_who_had_n
 }
 
 #[test]
-fn a_host_that_takes_few_at_a_time_is_asked_once_for_whom_it_defers() {
+fn a_host_with_a_low_recipient_limit_gets_one_rcpt_for_each_deferred_recipient() {
     let mut post = Post::to_one_host(PIPELINING, |to, asked, taken| match (to, asked, taken) {
         ("r000@far.example" | "r007@far.example", 0, _) => LATER,
         (_, _, 0..3) => OK,
@@ -314,8 +316,8 @@ fn a_flush_tries_each_recipient_once_more() {
 }
 
 #[test]
-fn a_recipient_who_is_deferred_keeps_none_waiting_to_whom_another_sender_writes() {
-    // Each domain that forwards has a sender of its own, and a transaction of its own.
+fn a_deferred_recipient_does_not_delay_recipients_under_another_sender() {
+    // Each forwarding domain has a sender of its own, and so a transaction of its own.
     let mut post = Post::to_one_host(PIPELINING, |to, asked, _| match (to, asked) {
         ("a@far.example", 0) => LATER,
         _ => OK,
@@ -330,7 +332,7 @@ fn a_recipient_who_is_deferred_keeps_none_waiting_to_whom_another_sender_writes(
 }
 
 #[test]
-fn room_that_comes_free_goes_to_who_can_use_it_however_many_before_cannot() {
+fn a_freed_session_goes_to_a_next_hop_with_due_mail_whatever_waits_before_it() {
     let names: Vec<String> = (0..40).map(|number| format!("h{number}.example")).collect();
     let others = ["busy.example".to_owned(), "last.example".to_owned()];
     let routes: Vec<String> = (names.iter().chain(&others))
@@ -350,7 +352,8 @@ fn room_that_comes_free_goes_to_who_can_use_it_however_many_before_cannot() {
     }
     assert_eq!(post.times_asked().0, names.len());
     let deferred = post.stage.engine.queue_ids();
-    // The one session takes its time; they get another message each, and wait for it, and one more after them.
+    // The only session is busy. Each next hop gets another message, which waits, and a last next hop gets one after
+    // them.
     post.is_silent = Some("203.0.113.25");
     post.submit(Listener::Submit, sender, &["b@busy.example".to_owned()]);
     let busy = post.silent.pop().expect("a connection");
@@ -358,7 +361,7 @@ fn room_that_comes_free_goes_to_who_can_use_it_however_many_before_cannot() {
         post.submit(Listener::Submit, sender, &[format!("h@{name}")]);
     }
     post.submit(Listener::Submit, sender, &["l@last.example".to_owned()]);
-    // An operator takes those messages out again.
+    // An operator removes the added messages of the first next hops.
     let queued = post.stage.engine.queue_ids();
     let added = queued.iter().filter(|id| !deferred.contains(id));
     let added: Vec<String> = added.map(ToString::to_string).collect();
@@ -375,7 +378,7 @@ fn room_that_comes_free_goes_to_who_can_use_it_however_many_before_cannot() {
 }
 
 #[test]
-fn the_mail_of_clients_that_finds_no_room_ends_no_session_of_users() {
+fn mail_of_clients_without_a_free_session_ends_no_session_of_users() {
     let route = |name: &str, host: usize| {
         format!("[[route]]\ndomain = \"{name}\"\nvia = [\"smtp://192.0.2.{host}\"]\n")
     };
@@ -399,7 +402,7 @@ fn the_mail_of_clients_that_finds_no_room_ends_no_session_of_users() {
         &["u@user.example".to_owned()],
     );
     assert_eq!((post.got.len(), post.far.len()), (1, 1));
-    // DSNs, which anybody's mail may have caused, go to hosts that do not answer.
+    // DSNs, which mail of any client may cause, go to hosts that do not answer.
     post.is_silent = Some("192.0.2.1");
     for name in &clients {
         let bad = ["bad@far.example".to_owned()];
@@ -410,7 +413,7 @@ fn the_mail_of_clients_that_finds_no_room_ends_no_session_of_users() {
 }
 
 #[test]
-fn a_session_that_has_had_its_turn_makes_room_for_another_next_hop_and_for_nobody_else() {
+fn a_session_that_has_used_its_turn_yields_only_to_another_next_hop() {
     let turn = usize::try_from(DELIVERY_TURN_MESSAGES).expect("small");
     let names = ["busy.example", "last.example"];
     let routes: Vec<String> = (names.iter())
@@ -419,7 +422,7 @@ fn a_session_that_has_had_its_turn_makes_room_for_another_next_hop_and_for_nobod
     for (others_wait, connections) in [(true, 3), (false, 1)] {
         let keys = "delivery.sessions = 1";
         let mut post = Post::new(keys, &routes.concat(), PIPELINING, |_, _, _| OK);
-        // The one session takes its time to stand; meanwhile mail comes for its next hop, and for another.
+        // The only session is slow to connect; meanwhile mail arrives for its next hop, and for another.
         post.is_silent = Some("203.0.113.25");
         for number in 0..3 * turn {
             let to = [format!("b{number}@busy.example")];
@@ -448,7 +451,7 @@ fn a_session_that_has_had_its_turn_makes_room_for_another_next_hop_and_for_nobod
 const DAY: Duration = Duration::from_secs(86_400);
 
 #[test]
-fn what_is_held_is_not_tried_and_not_given_up_however_long_its_next_hop_is_dead() {
+fn a_held_message_is_neither_tried_nor_given_up_however_long_its_next_hop_is_unreachable() {
     for is_dead_before in [true, false] {
         let mut post = Post::to_one_host(PIPELINING, |_, _, _| OK);
         post.is_silent = Some("203.0.113.25");
@@ -457,7 +460,7 @@ fn what_is_held_is_not_tried_and_not_given_up_however_long_its_next_hop_is_dead(
             "pencil@us.example",
             &["held@far.example".to_owned()],
         );
-        // It waits in the line of its next hop, which nobody has got through to, or is known to be dead.
+        // The message waits at its next hop, which is either untried or known to be unreachable.
         if is_dead_before {
             post.pass(Duration::from_secs(3_600));
         }
@@ -470,7 +473,7 @@ fn what_is_held_is_not_tried_and_not_given_up_however_long_its_next_hop_is_dead(
         assert_eq!((post.silent.len(), post.got.len()), (tried, 0));
         assert_eq!(post.stage.engine.queue_len(), 1);
         assert_eq!(post.stage.engine.counters().failed, 0);
-        // It leaves once it is released.
+        // It is delivered once it is released.
         post.is_silent = None;
         let answer = post.control(r#"{"do":"release","which":"all"}"#);
         assert!(answer.contains("\"count\":1"), "{answer}");
@@ -481,7 +484,7 @@ fn what_is_held_is_not_tried_and_not_given_up_however_long_its_next_hop_is_dead(
 }
 
 #[test]
-fn what_is_held_is_not_given_up_because_a_new_route_cannot_be_worked_out() {
+fn a_held_message_is_not_given_up_when_its_new_route_cannot_be_worked_out() {
     let mut post = Post::to_one_host(PIPELINING, |_, _, _| OK);
     post.is_silent = Some("203.0.113.25");
     let to = ["held@far.example".to_owned()];

@@ -1,4 +1,4 @@
-//! An operator's tool probes this host: its attempts are not logged as incidents, those of all others are.
+//! An operator's tool probes this host: its attempts are not logged as incidents, but those of all others are.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -6,11 +6,11 @@ use chopar::engine::event::{ConnId, Listener, Peer};
 
 use crate::world::World;
 
-/// An address of this host, and of another.
+/// An address of this host, and one of another.
 const OWN: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 const OTHER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 
-/// Tries to relay from an address; gives how many refusals were logged for it.
+/// Tries to relay from an address; returns the number of refusals logged for it.
 fn refusals(world: &mut World, from: Ipv4Addr) -> usize {
     world.connect_from(Listener::Smtp, from);
     assert!(world.say("MAIL FROM:<x@far.example>").starts_with("250 "));
@@ -26,7 +26,7 @@ fn refusals(world: &mut World, from: Ipv4Addr) -> usize {
     refusals.count()
 }
 
-/// A request of a user's on the control socket; the answer begins with `kind`.
+/// A user sends a request on the control socket; the answer begins with `kind`.
 fn announce(world: &mut World, uid: u32, kind: &str) -> ConnId {
     let (peer, now) = (Peer::Process { uid }, world.stage.now);
     let tool = world.stage.engine.accept(Listener::Control, peer, now);
@@ -41,7 +41,7 @@ fn announce(world: &mut World, uid: u32, kind: &str) -> ConnId {
     world.put_aside()
 }
 
-/// How many refusals have been counted.
+/// Number of counted refusals.
 fn counted(world: &mut World) -> u64 {
     let (peer, now) = (Peer::Process { uid: 0 }, world.stage.now);
     let tool = world.stage.engine.accept(Listener::Control, peer, now);
@@ -55,7 +55,7 @@ fn counted(world: &mut World) -> u64 {
 }
 
 #[test]
-fn the_attempts_of_a_tool_are_not_logged_while_it_is_there_and_those_of_others_are() {
+fn attempts_of_a_tool_are_not_logged_while_it_is_connected_but_those_of_others_are() {
     let mut world = World::new();
     assert_eq!(refusals(&mut world, OWN), 1);
     let tool = announce(&mut world, 0, "note");
@@ -67,13 +67,13 @@ fn the_attempts_of_a_tool_are_not_logged_while_it_is_there_and_those_of_others_a
 }
 
 #[test]
-fn the_attempts_of_a_tool_are_not_counted_and_those_of_others_are() {
+fn attempts_of_a_tool_are_not_counted_but_those_of_others_are() {
     let mut world = World::new();
     refusals(&mut world, OTHER);
     assert_eq!(counted(&mut world), 1);
     let tool = announce(&mut world, 0, "note");
     refusals(&mut world, OWN);
-    // One of the order of commands, which the session tells of.
+    // A command out of order, which the session itself reports.
     world.connect_from(Listener::Smtp, OWN);
     assert!(world.say("DATA").starts_with("503 "));
     world.hang_up();
@@ -87,7 +87,7 @@ fn the_attempts_of_a_tool_are_not_counted_and_those_of_others_are() {
 }
 
 #[test]
-fn unknown_recipients_that_a_tool_names_shut_nobody_out() {
+fn unknown_recipients_of_a_tool_do_not_block_its_address() {
     let mut world = World::new();
     let tool = announce(&mut world, 0, "note");
     for _ in 0..50 {
@@ -107,14 +107,14 @@ fn unknown_recipients_that_a_tool_names_shut_nobody_out() {
 }
 
 #[test]
-fn nobody_but_root_and_the_account_of_the_daemon_can_silence_the_log() {
+fn only_root_and_the_account_of_the_daemon_can_silence_the_log() {
     let mut world = World::new();
     announce(&mut world, 1000, "denied");
     assert_eq!(refusals(&mut world, OWN), 1);
 }
 
 #[test]
-fn however_much_is_refused_to_a_tool_it_is_not_slowed() {
+fn refusals_do_not_slow_a_tool_down() {
     let mut world = World::new();
     let tool = announce(&mut world, 0, "note");
     let begun = world.stage.now.instant;
@@ -128,7 +128,7 @@ fn however_much_is_refused_to_a_tool_it_is_not_slowed() {
     for _ in 0..20 {
         refusals(&mut world, OTHER);
     }
-    // It has left nothing behind that counts against its address either.
+    // The tool's probes do not count against its address either.
     let others = world.stage.now.instant.since(begun);
     assert!(took / 200 <= others / 20, "{took:?} {others:?}");
 }

@@ -1,4 +1,4 @@
-//! How mail is forwarded to another host: with which sender, and with which seal.
+//! Forwarding to another host: the reverse-path and the ARC seal.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use chopar::queue::JournalCompletion;
 
 use crate::authenticity::signed;
 use crate::stage::{RELAY, rewriter};
-use crate::world::{STRANGER, Saying, Sent, World, divide, text};
+use crate::world::{CLIENT, Saying, Sent, World, divide, text};
 
 const MESSAGE: &[u8] = b"From: a@author.example\r\nSubject: x\r\n\r\nbody\r\n";
 
@@ -17,13 +17,13 @@ fn froms(sent: &[Sent]) -> Vec<&str> {
     sent.iter().map(|sent| sent.from.as_str()).collect()
 }
 
-/// Whether this is `sender` under the name of `forwarder`.
+/// Whether this is `sender` rewritten by `forwarder`.
 fn is_rewritten(path: &str, sender: &str, forwarder: &str) -> bool {
     let (local, domain) = sender.rsplit_once('@').expect("an address");
     path.starts_with("SRS0=") && path.ends_with(&format!("={domain}={local}@{forwarder}"))
 }
 
-/// The next host believes it: SPF for the forwarder, the author's DKIM, the seal, and so DMARC.
+/// The next host accepts the message: SPF for the forwarder, the author's DKIM, the seal, and so DMARC.
 #[track_caller]
 fn is_believed(world: &World, sent: &Sent) {
     let findings = world.judge(sent);
@@ -47,7 +47,7 @@ fn is_believed(world: &World, sent: &Sent) {
 }
 
 #[test]
-fn what_is_forwarded_is_believed_by_the_next_host() {
+fn a_forwarded_message_passes_at_the_next_host() {
     let mut world = World::new();
     world.say_at("_dmarc.author.example", "v=DMARC1; p=reject");
     let message = signed(MESSAGE);
@@ -70,26 +70,26 @@ fn a_second_forwarder_adds_its_set_to_the_chain() {
     world.say_at("_dmarc.author.example", "v=DMARC1; p=reject");
     let first = world.forward("a@author.example", &["ann@us.example"], &signed(MESSAGE));
     let text = first[0].text.clone();
-    // The host that is ours too is known to be.
-    let ours = format!("v=spf1 ip4:{STRANGER} ip4:{RELAY} -all");
+    // The first forwarder is one of our hosts, and SPF says so.
+    let ours = format!("v=spf1 ip4:{CLIENT} ip4:{RELAY} -all");
     world.say_at("us.example", &ours);
     let second = world.forward(&first[0].from, &["ann@us.example"], &text);
     let findings = world.judge(&second[0]);
     assert_eq!(findings.arc.sets.len(), 2);
     is_believed(&world, &second[0]);
-    // A sender of ours that comes back is ours, and is not rewritten again.
+    // A sender that we rewrote before is ours, and is not rewritten again.
     assert_eq!(second[0].from, first[0].from);
 }
 
 #[test]
-fn a_sealer_that_is_trusted_vouches_for_what_its_way_has_cost() {
+fn the_seal_of_a_trusted_forwarder_replaces_the_spf_that_forwarding_broke() {
     let with_policy = |tables: &str| {
         let mut world = World::with("", tables);
         world.say_at("_dmarc.author.example", "v=DMARC1; p=reject");
-        world.say_at("author.example", &format!("v=spf1 ip4:{STRANGER} -all"));
+        world.say_at("author.example", &format!("v=spf1 ip4:{CLIENT} -all"));
         world
     };
-    // Nothing but SPF shows whose it is, which the way of a forward costs it.
+    // Only SPF authenticates the message, and forwarding breaks SPF.
     let sent = with_policy("").forward("a@author.example", &["ann@us.example"], MESSAGE);
     let (path, text) = (&sent[0].from, &sent[0].text);
     let mut distrustful = with_policy("");
@@ -100,7 +100,7 @@ fn a_sealer_that_is_trusted_vouches_for_what_its_way_has_cost() {
     let mut trusting = with_policy("[arc]\ntrusted = [\"us.example\"]\n");
     trusting.say_at("us.example", "v=spf1 -all");
     trusting.forward(path, &["bob@two.example"], text);
-    // Its word holds for what it has sealed, and for nothing that was put into it since.
+    // The seal covers the message as it was, not what was added later.
     let changed = String::from_utf8(text.clone()).expect("ASCII");
     let changed = changed.replace("\r\n\r\nbody", "\r\n\r\nbuy");
     let reply = trusting.bring(path, &["bob@two.example"], changed.as_bytes());
@@ -108,7 +108,7 @@ fn a_sealer_that_is_trusted_vouches_for_what_its_way_has_cost() {
 }
 
 #[test]
-fn what_is_streamed_is_examined_sealed_and_forwarded_as_well() {
+fn a_streamed_message_is_verified_sealed_and_forwarded() {
     let mut world = World::new();
     let body = "a line that makes this message long, again and again\r\n.\r\n".repeat(12_000);
     let message = [MESSAGE, body.as_bytes()].concat();
@@ -133,7 +133,7 @@ fn what_is_streamed_is_examined_sealed_and_forwarded_as_well() {
 }
 
 #[test]
-fn a_message_without_a_body_and_one_in_chunks_are_sealed_as_well() {
+fn a_message_without_a_body_and_a_chunked_one_are_sealed() {
     let mut world = World::new();
     let message = signed(b"From: a@author.example\r\nSubject: no body\r\n");
     let sent = world.forward("a@author.example", &["ann@us.example"], &message);
@@ -158,7 +158,7 @@ fn a_message_without_a_body_and_one_in_chunks_are_sealed_as_well() {
 }
 
 #[test]
-fn what_goes_to_hosts_that_an_alias_names_is_sealed_and_keeps_its_sender_where_it_is_ours() {
+fn mail_to_a_host_named_by_an_alias_is_sealed_and_keeps_its_sender_if_the_address_is_ours() {
     let mut world = World::new();
     let reply = world.bring("a@author.example", &["up@us.example"], &signed(MESSAGE));
     assert!(reply.starts_with("250 "), "{reply}");
@@ -173,7 +173,7 @@ fn what_goes_to_hosts_that_an_alias_names_is_sealed_and_keeps_its_sender_where_i
 }
 
 #[test]
-fn each_way_that_an_alias_leads_is_gone() {
+fn each_target_of_an_alias_gets_the_message_once() {
     let mut world = World::new();
     let both = ["twice@us.example", "twice@us.example", "box@us.example"];
     assert!(
@@ -221,7 +221,7 @@ fn each_forwarder_has_a_transaction_of_its_own() {
     ));
     assert_eq!(world.stage.engine.counters().forwarded, 2);
 
-    // The domain that leads out gives its name, not the one that was written to.
+    // The domain whose alias leads out gives its name, not the recipient's domain.
     let sent = world.forward("a@author.example", &["own@us.example"], MESSAGE);
     assert!(is_rewritten(
         &sent[0].from,
@@ -229,18 +229,18 @@ fn each_forwarder_has_a_transaction_of_its_own() {
         "two.example"
     ));
 
-    // The null path has no other name, and one transaction is enough.
+    // The null reverse-path is not rewritten, so one transaction is enough.
     let sent = world.forward("", &both, MESSAGE);
     assert_eq!(froms(&sent), [""]);
     world.nothing_is_left();
 }
 
 #[test]
-fn a_unauthenticated_who_writes_in_our_name_has_to_show_it() {
+fn an_unauthenticated_sender_in_our_domain_is_refused_without_spf_pass() {
     let message = b"From: x@us.example\r\n\r\nx\r\n";
     let other = b"From: x@author.example\r\n\r\nx\r\n";
     let mut world = World::new();
-    // From here it would pass for ours anywhere.
+    // Sent from this host, it would pass as ours anywhere.
     for (path, message) in [
         ("a@author.example", message.as_slice()),
         ("", message),
@@ -254,10 +254,10 @@ fn a_unauthenticated_who_writes_in_our_name_has_to_show_it() {
         );
     }
     let mut world = World::new();
-    world.say_at("us.example", &format!("v=spf1 ip4:{STRANGER} -all"));
+    world.say_at("us.example", &format!("v=spf1 ip4:{CLIENT} -all"));
     let sent = world.forward("pencil@us.example", &["ann@us.example"], message);
     assert_eq!(froms(&sent), ["pencil@us.example"]);
-    // A name server that fails shows nothing, and for now only.
+    // A failed look-up proves nothing, and is temporary.
     let mut failing = World::new();
     failing.zone.insert("us.example".into(), Saying::ServFail);
     let reply = failing.bring("pencil@us.example", &["ann@us.example"], message);
@@ -265,7 +265,7 @@ fn a_unauthenticated_who_writes_in_our_name_has_to_show_it() {
 }
 
 #[test]
-fn our_name_is_ours_whatever_the_rules_for_other_names_are() {
+fn own_domain_spoofing_is_refused_whatever_the_dmarc_mode() {
     let message = b"From: x@us.example\r\n\r\nx\r\n";
     for mode in ["report", "off"] {
         let table = format!("[domain.\"us.example\"]\ndmarc = \"{mode}\"\n");
@@ -276,17 +276,17 @@ fn our_name_is_ours_whatever_the_rules_for_other_names_are() {
         assert_eq!(sent.len(), 1, "the operator wants it");
         let reply = lax.bring("a@evil.example", &["ann@us.example"], message);
         assert!(reply.starts_with("550 5.7.1 "), "{mode}: {reply}");
-        // In a mailbox of this machine it passes for nothing.
+        // In a local mailbox it does no such harm.
         let reply = lax.bring("a@evil.example", &["box@us.example"], message);
         assert!(reply.starts_with("250 "), "{mode}: {reply}");
     }
 }
 
 #[test]
-fn our_own_senders_keep_their_names() {
+fn senders_in_our_domains_are_not_rewritten() {
     let mut world = World::new();
     for own in ["us.example", "two.example", "mx.us.example"] {
-        world.say_at(own, &format!("v=spf1 ip4:{STRANGER} -all"));
+        world.say_at(own, &format!("v=spf1 ip4:{CLIENT} -all"));
     }
     for own in ["pencil@us.example", "x@two.example", "root@mx.us.example"] {
         let sent = world.forward(
@@ -296,7 +296,7 @@ fn our_own_senders_keep_their_names() {
         );
         assert_eq!(froms(&sent), [own]);
     }
-    // A user may send under an address of elsewhere.
+    // A user may send under an address of another host.
     world.connect(Listener::Submissions);
     let reply = world.say("AUTH PLAIN AHBlbmNpbEB1cy5leGFtcGxlAHBlbmNpbA==");
     assert!(reply.starts_with("235 "), "{reply}");
@@ -305,7 +305,7 @@ fn our_own_senders_keep_their_names() {
     let reply = world.hear();
     assert!(reply.starts_with("250 "), "{reply}");
     world.leave();
-    // And so may a process of this machine.
+    // So may a local process.
     world.connect(Listener::Submit);
     world.offer("cron@mail.example", &["ann@us.example"], MESSAGE);
     assert!(world.hear().starts_with("250 "));
@@ -319,20 +319,20 @@ fn our_own_senders_keep_their_names() {
 }
 
 #[test]
-fn findings_that_claim_to_be_ours_are_taken_out_whoever_brings_them() {
+fn forged_results_in_our_name_are_removed_from_mail_of_all_sources() {
     const FORGED: &[u8] =
         b"Authentication-Results: mx.us.example; dmarc=pass header.from=bank.example\r\n";
     const OTHERS: &[u8] = b"Authentication-Results: other.example; spf=pass\r\n";
     let plain = b"From: pencil@us.example\r\nSubject: x\r\n\r\nbody\r\n";
     let message = [FORGED, OTHERS, plain].concat();
     let kept = [OTHERS, plain].concat();
-    let trusted = format!("relay.networks = [\"{STRANGER}\"]\n");
+    let trusted = format!("relay.networks = [\"{CLIENT}\"]\n");
     for (listener, keys) in [
         (Listener::Submissions, ""),
         (Listener::Submit, ""),
         (Listener::Smtp, trusted.as_str()),
     ] {
-        // It goes elsewhere, stays in a maildir, or is forwarded under a seal.
+        // The message goes to another host, to a maildir, or is forwarded with a seal.
         for to in ["somebody@far.example", "box@us.example", "ann@us.example"] {
             let mut world = World::with(keys, "");
             world.connect(listener);
@@ -351,7 +351,7 @@ fn findings_that_claim_to_be_ours_are_taken_out_whoever_brings_them() {
                 "{listener:?} {to}: {}",
                 text.escape_ascii()
             );
-            // What was signed is what left.
+            // The signature covers the message as it was sent.
             for sent in &world.sent {
                 let findings = world.judge(sent);
                 let dkim = findings.dkim.iter();
@@ -365,13 +365,13 @@ fn findings_that_claim_to_be_ours_are_taken_out_whoever_brings_them() {
 }
 
 #[test]
-fn what_comes_back_finds_the_first_sender() {
+fn returned_mail_reaches_the_original_sender() {
     let mut world = World::new();
     let path = world.forward("Ann.B@author.example", &["ann@us.example"], MESSAGE)[0]
         .from
         .clone();
     let bounce = b"From: MAILER-DAEMON@far.example\r\nSubject: failed\r\n\r\nx\r\n";
-    // Some hosts change the case of what they send back to, of which the tag and the hash take no DSN.
+    // Some hosts change the case of the address; the tag and the hash ignore case.
     let hash_start = "SRS0=".len();
     let (tag, rest) = path.split_at(path[hash_start..].find('=').expect("a hash") + hash_start);
     let lower = format!("{}{rest}", tag.to_lowercase());
@@ -389,12 +389,12 @@ fn what_comes_back_finds_the_first_sender() {
     assert!(reply.starts_with("550 5.7.1 "), "{reply}");
     let reply = world.say("RCPT TO:<SRS0=x@us.example>");
     assert!(reply.starts_with("550 5.7.1 "), "{reply}");
-    // Another host's is no address of ours.
+    // An address at another host is not ours.
     let reply = world.say(&format!("RCPT TO:<{}>", path.replace("@us.", "@other.")));
     assert!(reply.starts_with("550 5.7.1 "), "{reply}");
     world.leave();
 
-    // A domain that has come to be served since is no longer elsewhere.
+    // A domain that has become local since is no longer remote.
     let here = Mailbox::parse("ann@two.example").expect("a mailbox");
     let us = Domain::parse("us.example").expect("a domain");
     let since = rewriter().forward(&here, &us, world.stage.now.wall);
@@ -425,7 +425,7 @@ fn names_are_compared_as_the_configuration_says() {
         let sent = world.forward("a@author.example", &[&to], MESSAGE);
         assert_eq!(sent[0].to, ["ann@far.example"], "{name}");
     }
-    // A rewritten sender holds separators and characters that are dropped elsewhere, and is found all the same.
+    // A rewritten sender contains separators and dropped characters, and is still found.
     let path = world.forward("a.b-c@author.example", &["ann@us.example"], MESSAGE)[0]
         .from
         .clone();
@@ -439,7 +439,7 @@ fn names_are_compared_as_the_configuration_says() {
 }
 
 #[test]
-fn the_postmaster_of_this_machine_gets_mail_under_a_name_of_this_machine() {
+fn mail_to_the_postmaster_is_forwarded_under_a_local_domain() {
     let mut world = World::with("admin = \"me@far.example\"\n", "");
     for role in ["postmaster@us.example", "Postmaster", "root@mx.us.example"] {
         let sent = world.forward("a@author.example", &[role], MESSAGE);
@@ -455,17 +455,17 @@ fn the_postmaster_of_this_machine_gets_mail_under_a_name_of_this_machine() {
 }
 
 #[test]
-fn a_sender_who_is_told_once_at_most_is_told_of_a_failure_behind_a_long_hold() {
+fn a_sender_limited_to_one_dsn_gets_it_for_the_failure_after_a_long_hold() {
     for is_held in [false, true] {
         let mut world = World::new();
         world.says_to_rcpt = "450 4.2.0 later\r\n";
-        // Nothing shows that the sender has sent it.
+        // The sender is not authenticated.
         let reply = world.bring("a@author.example", &["ann@us.example"], MESSAGE);
         assert!(reply.starts_with("250 2.0.0 "), "{reply}");
         if is_held {
             world.control(r#"{"do":"hold","which":"all"}"#);
         }
-        // A sender who is known would be told of the delay when it is released.
+        // An authenticated sender would get a delay DSN at the release.
         world.pass(Duration::from_secs(6 * 3_600), |_| false);
         world.says_to_rcpt = "550 5.1.1 nobody\r\n";
         world.control(r#"{"do":"release","which":"all"}"#);
@@ -479,9 +479,9 @@ fn a_sender_who_is_told_once_at_most_is_told_of_a_failure_behind_a_long_hold() {
 }
 
 #[test]
-fn a_copy_of_a_message_does_not_say_that_its_sender_was_told_before_the_dsn_is_on_the_disk() {
+fn a_copied_record_is_not_marked_as_reported_before_the_dsn_is_on_the_disk() {
     let mut world = World::new();
-    // Nothing shows that the sender has sent it: there is one DSN at most, whoever fails.
+    // The sender is not authenticated, so it gets at most one DSN, whichever recipients fail.
     world.says_to_rcpt = "450 4.2.0 later\r\n";
     let to = ["ann@us.example", "own@two.example"];
     let reply = world.bring("a@author.example", &to, MESSAGE);
@@ -495,7 +495,7 @@ fn a_copy_of_a_message_does_not_say_that_its_sender_was_told_before_the_dsn_is_o
     let crowded = JournalCompletion::Crowded { messages };
     world.stage.handle(Event::Stored(crowded));
     world.act();
-    // A crash may take the DSN: then whoever fails again is told of.
+    // A crash may lose the DSN; then the next failure must be reported.
     let told: Vec<bool> = world.copied.iter().map(|copied| copied.warned).collect();
     assert_eq!(told, [false]);
     world.write();

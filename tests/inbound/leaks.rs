@@ -1,4 +1,4 @@
-//! Whatever sessions do, and however they end: once all are gone, no resource is held.
+//! Once all sessions have ended, in whatever way, no resource is held.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use chopar::entropy::{Entropy as _, SeededEntropy};
 use crate::stage::query::Query;
 use crate::stage::{PENCIL, Scene, Stage, act, secured};
 
-/// Clients, hosts, name servers, helpers and workers who do as chance has it.
+/// Clients, hosts, name servers, helpers and workers that act at random.
 struct ManyClients {
     stage: Stage,
     chance: SeededEntropy,
     open: Vec<ConnId>,
     works: Vec<(JobId, Work)>,
     has_hook: bool,
-    /// Whether nothing that is asked for is answered.
+    /// Whether hosts and name servers stay silent.
     is_silent: bool,
 }
 
@@ -139,7 +139,7 @@ impl ManyClients {
         self.act();
     }
 
-    /// What a client or a host might say.
+    /// Random input of a client or a host.
     fn words(&mut self) -> Vec<u8> {
         let plain = |password: &str| STANDARD.encode(format!("\0pencil@us.example\0{password}"));
         let first = STANDARD.encode("n,,n=pencil@us.example,r=abc");
@@ -282,7 +282,7 @@ fn nothing_is_held_once_all_sessions_are_gone() {
             clients.stage.handle(Event::Worked { job, result });
             clients.act();
         }
-        // Nobody answers any more, and no delivery sets out.
+        // From here on all answers stay out, and no delivery begins.
         clients.is_silent = true;
         let now = clients.stage.now;
         clients.stage.engine.handle(Event::Stop, now);
@@ -303,6 +303,6 @@ fn nothing_is_held_once_all_sessions_are_gone() {
         );
         assert_eq!(left, (0, 0, 0, 0, 0, 0, 0), "{tables:?}, seed {seed}");
     }
-    // The play is one in which everything was held.
+    // Every resource must have been held at some time.
     assert!(most.iter().all(|most| *most > 0), "{most:?}");
 }

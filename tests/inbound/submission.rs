@@ -1,13 +1,13 @@
-//! Mail of users, of hosts of `relay.networks` and of programs of this machine: the fields that are added and removed,
+//! Mail of users, of hosts in `relay.networks` and of local programs: the header fields that chopar adds and removes,
 //! and the signatures.
 
 use std::time::Duration;
 
 use chopar::engine::event::Listener;
 
-use crate::world::{STRANGER, Sent, World, divide};
+use crate::world::{CLIENT, Sent, World, divide};
 
-/// Who brings a message.
+/// The source of a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum By {
     User,
@@ -17,9 +17,9 @@ enum By {
 
 const ALL: [By; 3] = [By::User, By::Network, By::Program];
 
-/// Sends a message to the far host; gives the log, the world and what arrived.
+/// Sends a message to the remote host; returns the world and the delivered message.
 fn send(by: By, from: &str, message: &[u8]) -> (World, Sent) {
-    let networks = format!("relay.networks = [\"{STRANGER}\"]\n");
+    let networks = format!("relay.networks = [\"{CLIENT}\"]\n");
     let keys = if by == By::Network { &*networks } else { "" };
     let mut world = World::with(keys, "");
     match by {
@@ -40,7 +40,7 @@ fn send(by: By, from: &str, message: &[u8]) -> (World, Sent) {
     (world, sent)
 }
 
-/// The domains whose signatures on a message are right.
+/// The domains with a valid signature on a message.
 fn signers(world: &World, sent: &Sent) -> Vec<String> {
     let findings = world.judge(sent);
     let right = findings.dkim.iter().filter(|found| found.outcome.is_ok());
@@ -57,7 +57,7 @@ fn unsigned(world: &World) -> Vec<&String> {
 }
 
 #[test]
-fn a_message_without_an_author_gets_that_of_its_sender_and_is_signed() {
+fn a_message_without_from_gets_one_from_its_sender_and_is_signed() {
     for by in ALL {
         for message in [
             "Subject: x\r\n\r\nbody\r\n",
@@ -75,7 +75,7 @@ fn a_message_without_an_author_gets_that_of_its_sender_and_is_signed() {
 }
 
 #[test]
-fn bcc_is_off_before_the_message_is_signed() {
+fn bcc_is_removed_before_the_message_is_signed() {
     const MESSAGE: &[u8] =
         b"From: pencil@us.example\r\nBcc: x@far.example\r\nTo: y@far.example\r\n\r\nbody\r\n";
     for by in ALL {
@@ -87,7 +87,7 @@ fn bcc_is_off_before_the_message_is_signed() {
 }
 
 #[test]
-fn a_subdomain_is_signed_by_the_domain_above_it() {
+fn a_subdomain_is_signed_by_its_parent_domain() {
     for by in [By::Network, By::Program] {
         for author in ["root@web1.us.example", "root@a.b.us.example"] {
             let message = format!("From: {author}\r\nSubject: x\r\n\r\nbody\r\n");
@@ -101,7 +101,7 @@ fn a_subdomain_is_signed_by_the_domain_above_it() {
 }
 
 #[test]
-fn an_author_that_the_grammar_refuses_is_signed_by_the_domain_that_is_found() {
+fn a_malformed_from_is_signed_by_the_domain_that_is_found_in_it() {
     for from in [
         &b"From: B\xfcro <scan@us.example>\r\n"[..],
         b"From: [Scanner] <scan@us.example>\r\n",
@@ -117,8 +117,8 @@ fn an_author_that_the_grammar_refuses_is_signed_by_the_domain_that_is_found() {
 }
 
 #[test]
-fn what_goes_out_unsigned_although_its_domain_has_keys_is_logged() {
-    // A form on the web that writes as its visitor.
+fn an_unsigned_message_from_a_domain_with_keys_is_logged() {
+    // A web form that sends in the name of its visitor.
     let message = b"From: pencil@mail.example\r\nSubject: x\r\n\r\nbody\r\n";
     for by in ALL {
         let (world, sent) = send(by, "pencil@us.example", message);
@@ -129,7 +129,7 @@ fn what_goes_out_unsigned_although_its_domain_has_keys_is_logged() {
         assert!(lines[0].contains(wanted), "{lines:?}");
         assert_eq!(by == By::User, lines[0].contains("user=pencil@us.example"));
     }
-    // An author that no reader can be sure of.
+    // An author that readers may interpret differently.
     let message = b"From: <<scan@us.example>>\r\nSubject: x\r\n\r\nbody\r\n";
     let (world, _) = send(By::Network, "", message);
     let lines = unsigned(&world);
@@ -140,7 +140,7 @@ fn what_goes_out_unsigned_although_its_domain_has_keys_is_logged() {
 }
 
 #[test]
-fn a_header_that_ends_early_is_made_whole_and_signed_as_it_leaves() {
+fn a_header_that_ends_early_is_repaired_and_signed_as_sent() {
     const MESSAGE: &[u8] = b"From: scan@us.example\r\nSubject: x\r\nno field\r\nFrom: boss@bank.example\r\n\r\nend\r\n";
     for by in [By::Network, By::Program] {
         let (world, sent) = send(by, "scan@us.example", MESSAGE);
@@ -153,7 +153,7 @@ fn a_header_that_ends_early_is_made_whole_and_signed_as_it_leaves() {
 }
 
 #[test]
-fn a_header_in_utf8_goes_out_whether_or_not_smtputf8_was_asked_for() {
+fn a_utf8_header_is_sent_with_or_without_smtputf8() {
     const MESSAGE: &[u8] =
         "From: pencil@us.example\r\nSubject: Gr\u{fc}\u{df}e\r\n\r\nbody\r\n".as_bytes();
     for parameter in ["", " SMTPUTF8"] {
@@ -174,7 +174,7 @@ fn a_header_in_utf8_goes_out_whether_or_not_smtputf8_was_asked_for() {
             assert!(world.hear().starts_with("250 "));
             world.leave();
             world.pass(Duration::from_secs(1), |_| false);
-            // The far host does not know SMTPUTF8.
+            // The remote host does not offer SMTPUTF8.
             let sent = world.sent.pop().expect("it was sent");
             assert!(sent.text.ends_with(&MESSAGE[25..]), "{from}{parameter}");
             assert!(

@@ -1,5 +1,5 @@
-//! No peer makes a turn of the event loop do more than a fixed amount of work: counted, not timed, with messages made
-//! for it, in pieces as large as the shell reads.
+//! No peer makes a turn of the event loop do more than a fixed amount of work. The work is counted, not timed, with
+//! hostile messages in pieces as large as the shell reads.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const BUDGET: Workload = Workload {
     names: TURN_NAMES_MAX as u64,
 };
 
-/// Bytes of a header that leave room for a few more fields.
+/// Header size that leaves room for a few more fields.
 const LONG: usize = HEADER_BYTES_MAX - 4_096;
 
 fn world(keys: &str) -> World {
@@ -34,14 +34,14 @@ fn world(keys: &str) -> World {
     world
 }
 
-/// The heaviest turn of a relay so far is within the budget.
+/// Checks that the heaviest turn of a relay so far is within the budget.
 fn is_within(world: &World, what: &str) {
     let heaviest = world.stage.engine.heaviest_turn();
     println!("{what}: {heaviest:?}");
     assert!(heaviest.is_within(BUDGET), "{what}: {heaviest:?}");
 }
 
-/// A value of so many bytes, folded into lines.
+/// A field value of this length, folded into lines.
 fn folded(word: &str, len: usize) -> String {
     let line = format!(" {}\r\n", word.repeat(900 / word.len()));
     let lines = line.repeat(len / line.len());
@@ -52,7 +52,7 @@ fn fields(count: usize, field: impl Fn(usize) -> String) -> String {
     (0..count).map(field).collect()
 }
 
-/// Signatures over any body that is `body`, which cover as many fields as they can name.
+/// Signatures valid for the body `body`, which cover as many fields as possible.
 fn signatures(name: &str, front: &str, forms: &str, names: &str, body: &[u8]) -> String {
     let form = match forms.ends_with("relaxed") {
         true => Canonicalization::Relaxed,
@@ -67,7 +67,7 @@ fn signatures(name: &str, front: &str, forms: &str, names: &str, body: &[u8]) ->
     )
 }
 
-/// Names for `h=` of so many bytes.
+/// Field names for `h=`, of this total length.
 fn names(len: usize) -> String {
     let line = format!("\r\n\t{}", "x-a:subject:to:".repeat(50));
     format!("{}x", line.repeat(len / line.len()))
@@ -75,7 +75,7 @@ fn names(len: usize) -> String {
 
 const BODY: &[u8] = b"hello\r\n";
 
-/// Messages that are all header; behind each stands [`BODY`].
+/// Messages that are all header; [`BODY`] follows each of them.
 fn hostile_headers() -> Vec<(&'static str, String)> {
     let from = "From: a@author.example\r\n";
     let author = |field: String| format!("{from}{field}");
@@ -195,7 +195,7 @@ fn no_header_costs_a_turn_more_than_its_budget() {
         let mut world = world("");
         world.say_at("_dmarc.author.example", "v=DMARC1; p=none");
         let reply = world.bring("x@author.example", &["ann@us.example"], &message);
-        // Of what cannot be told whose it is the sender hears so, at once.
+        // A message whose author cannot be determined is refused at once.
         let is_answered = ["250 ", "550 ", "554 "]
             .iter()
             .any(|code| reply.starts_with(code));
@@ -206,7 +206,7 @@ fn no_header_costs_a_turn_more_than_its_budget() {
 }
 
 #[test]
-fn a_user_costs_a_turn_no_more_than_its_budget_by_what_is_to_be_signed() {
+fn signing_for_a_user_costs_a_turn_no_more_than_its_budget() {
     for (what, header) in hostile_headers() {
         let header = header.replace("author.example", "us.example");
         let message = [header.as_bytes(), b"\r\n", BODY].concat();
@@ -306,7 +306,7 @@ fn policies_of_many_terms_and_rounds_cost_a_turn_no_more_than_its_budget() {
 }
 
 #[test]
-fn a_turn_ends_after_so_many_consequences_and_the_next_goes_on() {
+fn a_turn_ends_after_a_fixed_number_of_consequences_and_the_next_goes_on() {
     let mut world = world("");
     for _ in 0..CONSEQUENCES_PER_TURN_MAX + 10 {
         world.stage.follow(Event::Synced(Duration::ZERO));

@@ -1,4 +1,4 @@
-//! One relay for unauthenticated clients, a zone that a test defines, and one host that accepts all mail.
+//! A relay for unauthenticated clients, a DNS zone that the test defines, and a remote host that accepts all mail.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,7 +16,7 @@ use chopar::queue::{JournalCommand, MessageBody, MessageRecord, OutcomeRecord, R
 use crate::stage::query::Query;
 use crate::stage::{PENCIL, RELAY, ROUTE, Scene, Stage, act};
 
-/// What the zone says of the texts at a name; of all else there is nothing.
+/// The TXT records at a name; there are no others.
 #[derive(Clone, Debug)]
 pub(crate) enum Saying {
     Text(String),
@@ -24,7 +24,7 @@ pub(crate) enum Saying {
     Silence,
 }
 
-/// A transaction that the far host took.
+/// A transaction that the remote host accepted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sent {
     pub(crate) from: String,
@@ -35,35 +35,35 @@ pub(crate) struct Sent {
 pub(crate) struct World {
     pub(crate) stage: Stage,
     pub(crate) zone: BTreeMap<String, Saying>,
-    /// Hosts with an address, beside [`ROUTE`].
+    /// Hosts with an address, in addition to [`ROUTE`].
     pub(crate) hosts: BTreeMap<String, Ipv6Addr>,
     client: Option<ConnId>,
     pub(crate) heard: Vec<u8>,
     far: BTreeMap<ConnId, Far>,
-    /// What the far host took.
+    /// Transactions that the remote host accepted.
     pub(crate) sent: Vec<Sent>,
-    /// What it says to RCPT.
+    /// Its reply to RCPT.
     pub(crate) says_to_rcpt: &'static str,
     /// Messages as they were queued.
     pub(crate) queued: Vec<MessageRecord>,
-    /// How far messages were that were copied to a newer segment.
+    /// Outcome records of messages that were copied to a newer segment.
     pub(crate) copied: Vec<OutcomeRecord>,
-    /// Whether the disk takes its time, until [`World::write`].
+    /// Whether the disk waits for [`World::write`].
     pub(crate) is_disk_slow: bool,
-    /// What it has to write.
+    /// Commands for the disk.
     stores: Vec<JournalCommand>,
     pub(crate) discarded: usize,
     /// Lines of the log.
     pub(crate) logged: Vec<String>,
-    /// Whether workers take their time, until [`World::work`].
+    /// Whether workers wait for [`World::work`].
     pub(crate) is_slow: bool,
-    /// Bytes that a client's connection gives at a time.
+    /// Size of the pieces in which a client's input arrives, in bytes.
     pub(crate) piece_bytes: usize,
-    /// What they have to do.
+    /// Jobs for the workers.
     jobs: Vec<(JobId, Work)>,
 }
 
-/// A session with the far host.
+/// A session with the remote host.
 #[derive(Default)]
 struct Far {
     line: Vec<u8>,
@@ -72,20 +72,20 @@ struct Far {
 }
 
 /// The address of the unauthenticated client.
-pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
+pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
 
 const TOML: &str = "hostname = \"mx.us.example\"\ndns.servers = [\"192.0.2.53\"]\n";
 const ALIASES: &str = "ann: ann@far.example\nbox: maildir:/var/mail/box\ntwice: maildir:/var/mail/a, maildir:/var/mail/b, box\nown: own@two.example\nup: up@us.example via mx1.us.example\nten: t@d0.example, t@d1.example, t@d2.example, t@d3.example, t@d4.example, t@d5.example, t@d6.example, t@d7.example, t@d8.example, t@d9.example\n";
-/// The key of `us.example`, and of those who sign in these tests.
+/// The key of `us.example`, and of all signers in these tests.
 pub(crate) const KEY: &str = include_str!("../data/dkim/rsa-2048-pkcs8.pem");
 
 impl World {
-    /// With the usual configuration.
+    /// A world with the default configuration.
     pub(crate) fn new() -> Self {
         Self::with("", "")
     }
 
-    /// With more keys, and more tables.
+    /// A world with additional keys and tables.
     pub(crate) fn with(keys: &str, tables: &str) -> Self {
         let mut folder = Folder::default();
         let route = match tables.contains("[[route]]") {
@@ -141,17 +141,17 @@ impl World {
         world
     }
 
-    /// Lets the zone have a text.
+    /// Publishes a TXT record.
     pub(crate) fn say_at(&mut self, name: &str, text: &str) {
         self.zone.insert(name.into(), Saying::Text(text.into()));
     }
 
-    /// A client comes.
+    /// A client connects.
     pub(crate) fn connect(&mut self, listener: Listener) {
-        self.connect_from(listener, STRANGER);
+        self.connect_from(listener, CLIENT);
     }
 
-    /// A client comes from this address.
+    /// A client connects from this address.
     pub(crate) fn connect_from(&mut self, listener: Listener, address: Ipv4Addr) {
         let conn = self.stage.accept(listener, address.into());
         let conn = conn.expect("a session");
@@ -165,13 +165,13 @@ impl World {
         assert!(self.say("EHLO mail.far.example").starts_with("250 "));
     }
 
-    /// A line of the client; gives the last line of the reply.
+    /// Sends a line; returns the last line of the reply.
     pub(crate) fn say(&mut self, line: &str) -> String {
         self.feed(format!("{line}\r\n").as_bytes());
         self.hear()
     }
 
-    /// Everything up to the final dot, which nobody answers yet.
+    /// Sends a message with its final dot; the reply has not come yet.
     pub(crate) fn offer(&mut self, from: &str, to: &[&str], message: &[u8]) {
         let reply = self.say(&format!("MAIL FROM:<{from}>"));
         assert!(reply.starts_with("250 "), "{reply}");
@@ -180,11 +180,11 @@ impl World {
             assert!(reply.starts_with("250 "), "{to}: {reply}");
         }
         assert!(self.say("DATA").starts_with("354 "));
-        // What is short comes with its dot.
+        // A short message arrives together with its final dot.
         self.feed(&[message, b".\r\n"].concat());
     }
 
-    /// An unauthenticated client brings a message; gives the reply to its dot.
+    /// An unauthenticated client sends a message; returns the reply to its final dot.
     pub(crate) fn bring(&mut self, from: &str, to: &[&str], message: &[u8]) -> String {
         self.connect(Listener::Smtp);
         self.offer(from, to, message);
@@ -193,7 +193,7 @@ impl World {
         reply
     }
 
-    /// As [`World::bring`], and it is taken; gives what the far host got of it.
+    /// As [`World::bring`], for a message that is accepted; returns what the remote host got.
     pub(crate) fn forward(&mut self, from: &str, to: &[&str], message: &[u8]) -> Vec<Sent> {
         let before = self.sent.len();
         let reply = self.bring(from, to, message);
@@ -208,17 +208,17 @@ impl World {
         self.client = None;
     }
 
-    /// Another client has the stage.
+    /// Puts the current client aside, for another one.
     pub(crate) fn put_aside(&mut self) -> ConnId {
         self.client.take().expect("a client")
     }
 
-    /// A client that was put aside goes on.
+    /// Continues with a client that was put aside.
     pub(crate) fn take_up(&mut self, client: ConnId) {
         assert!(self.client.replace(client).is_none());
     }
 
-    /// The client is gone.
+    /// The client disconnects.
     pub(crate) fn hang_up(&mut self) {
         let conn = self.client.take().expect("a client");
         self.stage.lose(conn, Lost::Reset);
@@ -260,9 +260,9 @@ impl World {
         }
     }
 
-    /// A queue tool of the operator's asks for something.
+    /// Sends a request of an operator's queue tool.
     pub(crate) fn control(&mut self, request: &str) {
-        let tool = self.stage.accept(Listener::Control, STRANGER.into());
+        let tool = self.stage.accept(Listener::Control, CLIENT.into());
         let conn = tool.expect("a tool");
         let line = format!("{request}\n");
         let bytes = line.as_bytes();
@@ -272,7 +272,7 @@ impl World {
         self.act();
     }
 
-    /// The workers do what they have to do.
+    /// Workers perform all waiting jobs.
     pub(crate) fn work(&mut self) {
         self.is_slow = false;
         for (job, work) in std::mem::take(&mut self.jobs) {
@@ -282,7 +282,7 @@ impl World {
         self.act();
     }
 
-    /// The disk writes what it has to.
+    /// The disk executes all waiting commands.
     pub(crate) fn write(&mut self) {
         self.is_disk_slow = false;
         for command in std::mem::take(&mut self.stores) {
@@ -307,7 +307,7 @@ impl World {
         }
     }
 
-    /// The reply of the name server.
+    /// The name server's reply to a query.
     fn reply(&self, query: &[u8]) -> Option<Vec<u8>> {
         let query = Query::new(query);
         if let Some(address) = self.hosts.get(&query.name()) {
@@ -345,7 +345,7 @@ impl World {
         }
     }
 
-    /// What the far host finds out about what it got.
+    /// Verifies a message as the remote host would.
     pub(crate) fn judge(&self, sent: &Sent) -> Findings {
         let (header, body) = divide(&sent.text);
         let header = Arc::new(header);
@@ -375,7 +375,7 @@ impl World {
         }
     }
 
-    /// Waits until all is over, and sees that nothing is left.
+    /// Waits for the end of everything, then checks that no resource is held.
     pub(crate) fn nothing_is_left(mut self) {
         self.pass(Duration::from_secs(3_600), |_| false);
         let tables = self.stage.engine.tables();
@@ -496,7 +496,7 @@ impl Far {
     }
 }
 
-/// The header of a message, and its body.
+/// The header and the body of a message.
 pub(crate) fn divide(message: &[u8]) -> (Header, Vec<u8>) {
     let mut scanner = HeaderScanner::default();
     match scanner.on_bytes(message).expect("a header") {
@@ -508,7 +508,7 @@ pub(crate) fn divide(message: &[u8]) -> (Header, Vec<u8>) {
     }
 }
 
-/// The text of a queued message that is not in a file of its own.
+/// The text of a queued message that is stored inline.
 pub(crate) fn text(record: &MessageRecord) -> Vec<u8> {
     match &record.body {
         MessageBody::Inline(bytes) => [record.fields.as_slice(), bytes].concat(),
@@ -516,7 +516,7 @@ pub(crate) fn text(record: &MessageRecord) -> Vec<u8> {
     }
 }
 
-/// The type of texts (RFC 1035 section 3.3.14).
+/// Type of TXT records (RFC 1035 section 3.3.14).
 const TXT: u8 = 16;
-/// The type of IPv6 addresses (RFC 3596 section 2.1).
+/// Type of AAAA records (RFC 3596 section 2.1).
 const AAAA: u8 = 28;

@@ -23,7 +23,7 @@ fn no_files_form_a_circle() {
 }
 
 #[test]
-fn the_check_sees_circles_that_were_planted() {
+fn the_check_finds_planted_circles() {
     let found = |files: &[(&str, &str)]| {
         let files = files
             .iter()
@@ -69,7 +69,7 @@ fn the_check_sees_circles_that_were_planted() {
     assert_eq!(found(&none), [""; 0]);
 }
 
-/// Which file needs which.
+/// The dependencies of each file.
 fn needs(files: &BTreeMap<Module, String>) -> Needs {
     files
         .iter()
@@ -84,7 +84,7 @@ fn needs(files: &BTreeMap<Module, String>) -> Needs {
         .collect()
 }
 
-/// The file that a path leads to: the longest part of it that is one.
+/// The file that a path leads to: the longest prefix that is a file.
 fn owner(path: &[String], files: &BTreeMap<Module, String>) -> Option<Module> {
     (1..=path.len())
         .rev()
@@ -96,7 +96,7 @@ fn owner(path: &[String], files: &BTreeMap<Module, String>) -> Option<Module> {
 fn paths(code: &str, module: &Module, files: &BTreeMap<Module, String>) -> Vec<Module> {
     let mut found = Vec::new();
     for (at, _) in code.match_indices("crate::") {
-        // How far something may be seen is no need.
+        // A visibility is not a dependency.
         if code[..at].ends_with("(in ") {
             continue;
         }
@@ -134,7 +134,7 @@ fn paths(code: &str, module: &Module, files: &BTreeMap<Module, String>) -> Vec<M
     found
 }
 
-/// `a::{b, c::D}` as `a::b` and `a::c::D`, behind a base; a name at the end of a path counts as a part of it.
+/// `a::{b, c::D}` as `a::b` and `a::c::D`, after a base; a name at the end of a path counts as a part of it.
 fn spread(text: &str, base: Module, found: &mut Vec<Module>) {
     let end = text.find(|c: char| !c.is_alphanumeric() && c != '_');
     let (word, rest) = text.split_at(end.unwrap_or(text.len()));
@@ -172,7 +172,7 @@ fn spread(text: &str, base: Module, found: &mut Vec<Module>) {
     }
 }
 
-/// The pairs of files that need each other, directly or by way of others.
+/// The pairs of files that depend on each other, directly or through others.
 fn circles(needs: &Needs) -> Vec<String> {
     let reach: Needs = needs
         .keys()

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::{before_tests, source_files};
 
-/// Says nothing of what it stands on, wherever that is.
+/// Docs that say nothing on any item.
 const EMPTY: &[&str] = &[
     "what is there",
     "what there is to know",
@@ -29,14 +29,14 @@ const EMPTY: &[&str] = &[
     "how it ended",
 ];
 
-/// Words that carry nothing.
+/// Words without content.
 const SMALL: &[&str] = &[
     "a", "all", "an", "and", "are", "as", "at", "by", "for", "from", "has", "have", "how", "in",
     "is", "it", "its", "no", "not", "of", "on", "one", "or", "that", "the", "there", "this", "to",
     "was", "were", "what", "whether", "which", "who", "whose", "with",
 ];
 
-/// Items that owe a doc when they are public.
+/// Items that need a doc if they are public.
 const ITEMS: &[&str] = &[
     "fn ",
     "const fn ",
@@ -48,7 +48,7 @@ const ITEMS: &[&str] = &[
     "static ",
 ];
 
-/// The lines of a file of `src/`, counted from 1, whose comments are owed or say nothing.
+/// The lines of a file of `src/`, counted from 1, that lack a comment or whose comments say nothing.
 pub(crate) fn faults(text: &str) -> Vec<(usize, String)> {
     let lines: Vec<&str> = before_tests(text).lines().collect();
     let mut faults = Vec::new();
@@ -77,7 +77,7 @@ fn doc_at(lines: &[&str], at: usize) -> bool {
         .is_some_and(|line| line.trim_start().starts_with("///"))
 }
 
-/// What a doc stands on, and whether it is an argument of a command line.
+/// The item below a doc, and whether it is an argument of a command line.
 fn item_after<'a>(lines: &[&'a str], at: usize) -> (&'a str, bool) {
     let mut is_argument = false;
     for line in lines.iter().skip(at + 1) {
@@ -100,7 +100,7 @@ fn has_doc(lines: &[&str], at: usize) -> bool {
         .is_some_and(|line| line.starts_with("///"))
 }
 
-/// A line of an attribute, of several lines too.
+/// Whether a line belongs to an attribute, which may span several lines.
 fn is_attribute(line: &str) -> bool {
     line.starts_with("#[")
         || line.ends_with(")]")
@@ -125,7 +125,7 @@ fn repeats(doc: &str, item: &str) -> bool {
         && content.all(|word| known.contains(&stem(word)))
 }
 
-/// Words in lower case; `QueueId` and `queue_id` are two.
+/// Words in lower case; `QueueId` and `queue_id` are two words.
 fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();

@@ -1,18 +1,18 @@
-//! The name of a public type says what it belongs to: no two of them have the same name.
+//! The name of a public type is unique, so it says what the type belongs to.
 
 use std::collections::BTreeMap;
 
 use super::source_files;
 
-/// Names that several modules share on purpose, since each is read with its module: both ends of SMTP, and what each
-/// subject of `chopar doctor` knows.
+/// Names that several modules share on purpose, since each is used with its module: both ends of SMTP, and the facts of
+/// each subject of `chopar doctor`.
 const SHARED: &[&str] = &["Session", "Facts"];
 
 #[test]
 fn no_two_public_types_have_one_name() {
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (path, text) in source_files() {
-        // Commands of the command line are named as they are typed, and each is used in its own file only.
+        // Commands are named as they are typed, and each is used in its own file only.
         if path.ends_with("tests.rs") || path.contains("/tests/") || path.starts_with("cli/") {
             continue;
         }
@@ -40,7 +40,7 @@ fn a_public_type_is_seen() {
     assert_eq!(public_type("pub fn line() {"), None);
 }
 
-/// The type that a line declares for more than its own folder.
+/// The type that a line declares with a visibility beyond its own folder.
 fn public_type(line: &str) -> Option<&str> {
     let rest = line.strip_prefix("pub")?;
     let rest = match rest.strip_prefix("(in ") {

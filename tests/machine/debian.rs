@@ -1,4 +1,4 @@
-//! The Debian package, made from the binary of the tests.
+//! The Debian package, built from the binary of the tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use std::process::Command;
 use crate::script::{end, ok};
 
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
-/// A date for what is packed.
+/// The date of the packed files, in seconds since 1970.
 const SECONDS: &str = "1795000000";
 
-/// A target folder with what make leaves in it; no other test has it.
+/// A target folder with the output of make, for one test only.
 pub(crate) fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     drop(fs::remove_dir_all(&folder));
@@ -33,7 +33,7 @@ pub(crate) fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// What one of the scripts makes of it, which depends on no mask and no locale.
+/// Runs one of the build scripts, whose result does not depend on umask or locale; returns its output.
 pub(crate) fn build(kind: &str, target: &Path, umask: &str) -> PathBuf {
     let mut command = Command::new("sh");
     let script = format!("umask {umask}; exec sh src/setup/{kind}/build \"$0\" {TRIPLE} {SECONDS}");

@@ -1,11 +1,11 @@
-//! A whole system that a test may change: an overlay over this one, with a network, a name and processes of its own.
-//! All of it is gone when the script has ended.
+//! A whole system that a test may change: an overlay over this one, with a network, a name and processes of its own. It
+//! disappears when the script ends.
 
 use std::path::Path;
 use std::process::Command;
 
-/// Has root run `script` there; `place` is an empty folder, and `prepare` runs before, with the root of that system as
-/// $root.
+/// The command that runs `script` there as root. `place` is an empty folder; `prepare` runs before, with the root of
+/// that system as $root.
 pub(crate) fn command(place: &Path, prepare: &str, script: &str) -> Command {
     let layers = format!(
         "set -e\nplace={}\nroot=$place/root\nmount --make-rprivate /\nmount -t tmpfs tmpfs $place\n\

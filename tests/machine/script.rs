@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::machine::command;
 
-/// A folder that others can pass, as they can through /srv.
+/// A folder that other accounts can enter, as they can enter /srv.
 pub(crate) fn place() -> TempDir {
     let place = tempfile::tempdir().expect("a folder");
     fs::set_permissions(place.path(), Permissions::from_mode(0o755)).expect("a mode");
@@ -46,7 +46,7 @@ pub(crate) fn ok(ended: Ended) -> String {
     output
 }
 
-/// A script that runs as root on a whole system, which has these files in /root, by these names.
+/// Runs a script as root on a whole system, with these files in /root under these names.
 pub(crate) fn on_a_machine(script: &str, files: &[(&Path, &str)]) -> Ended {
     let place = place();
     let copies = files

@@ -14,7 +14,7 @@ use chopar::engine::control::{ControlResponse, ListedMessage};
 use super::Words;
 use super::commands::help;
 
-/// Each command and group of them with the words that may come next, and with its options.
+/// Each command and group with the words that may follow, and with its options.
 fn expected(command: &[&str], found: &mut BTreeMap<String, (Words, Words)>) {
     let (mut next, mut options) = help(command);
     for word in &next {
@@ -37,7 +37,7 @@ fn expected(command: &[&str], found: &mut BTreeMap<String, (Words, Words)>) {
     found.insert(command.join(" "), (next, options));
 }
 
-/// What a shell says when it reads the script of chopar and then this one, on a machine where nothing is set up.
+/// The output of a shell that reads chopar's script and then this one, on a machine where nothing is set up.
 fn shell(name: &str, words: &[&str], script: &str) -> String {
     let bare = tempfile::tempdir().expect("a folder");
     let toml = format!("runtime_dir = \"{}\"\n", bare.path().display());
@@ -88,8 +88,8 @@ fn shell_with(config: &Path, name: &str, words: &[&str], script: &str) -> String
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// Asks a shell for what comes behind each command, by a script with one `ask START` a command, where it answers in
-/// lines up to one that is a dot: the words that come next, and the options.
+/// Checks what a shell completes after each command. The script has one `ask START` for each command; the answer is
+/// lines up to a single dot: the next words, and the options.
 fn judge(name: &str, words: &[&str], head: &str, ask: impl Fn(&str) -> String) {
     let mut commands = BTreeMap::new();
     expected(&[], &mut commands);
@@ -118,17 +118,17 @@ fn judge(name: &str, words: &[&str], head: &str, ask: impl Fn(&str) -> String) {
     }
 }
 
-/// How bash is asked what it makes of a line.
+/// How bash completes a line.
 const BASH: &str = ". \"$COMPLETION\"\n\
     asked() { COMP_LINE=$1; COMP_POINT=${#1}; _chopar; printf '%s\\n' \"${COMPREPLY[@]}\" .; }\n";
-/// What is left of zsh's own functions: they take the names of the arrays that they show.
+/// Replacements for zsh's own functions: they take the names of the arrays that they show.
 const ZSH: &str = "compdef() { [[ \"$*\" == '_chopar chopar' ]] || exit 1; }\n\
     _describe() { print -l -- ${${(P)@[-1]}%%:*}; }\n\
     compadd() { print -l -- ${(P)@[-1]}; }\n\
     _files() { [[ -z $1 ]] || print folder; }\n\
     source $COMPLETION\n\
     asked() { words=(\"${(@s: :)1}\"); CURRENT=$#words; _chopar; }\n";
-/// complete -C answers as if somebody had pressed the key.
+/// complete -C answers as if the key had been pressed.
 const FISH: &str = "source $COMPLETION\n\
     function asked; complete -C \"$argv\" | string replace -r '\\t.*' ''; end\n";
 
@@ -142,7 +142,7 @@ fn bash_completes_every_command_and_option_and_no_other() {
         let blank = if command.is_empty() { "" } else { " " };
         format!("asked 'chopar {command}{blank}'\n")
     });
-    // What has been begun; behind the folder; the value of an option is not one of our words.
+    // Begun words; words after the folder; the value of an option, which is not one of our words.
     let asked = format!(
         "{head}asked 'chopar queue li'\nasked 'chopar -C alias que'\nasked 'chopar -C /us'\nasked 'chopar spf --ip '\n"
     );
@@ -193,7 +193,7 @@ fn machine(folder: &Path) {
     fs::write(folder.join("chopar.toml"), toml).expect("a file");
     let of_domain = |name: &str| folder.join("domains/example.com").join(name);
     fs::write(of_domain("users"), "app:x\n").expect("a file");
-    // The last is no word that a shell should see.
+    // The last name must never reach a shell.
     let aliases = "*: you@example.net\ninfo: you@example.net\n`touch${IFS}run`: you@example.net\n";
     fs::write(of_domain("aliases"), aliases).expect("a file");
     let listener = UnixListener::bind(folder.join("control.sock")).expect("a socket");
@@ -224,7 +224,7 @@ fn machine(folder: &Path) {
 }
 
 #[test]
-fn values_are_those_that_a_command_takes_and_those_that_the_machine_has() {
+fn values_are_those_that_a_command_accepts_and_that_the_machine_has() {
     let folder = tempfile::tempdir().expect("a folder");
     machine(folder.path());
     let other = folder.path().join("other");
@@ -262,14 +262,14 @@ fn values_are_those_that_a_command_takes_and_those_that_the_machine_has() {
         let answers: Vec<&str> = said.split(".\n").collect();
         assert_eq!(answers.len(), cases.len() + 1, "{shell}: {said}");
         for ((case, expected), answer) in cases.iter().zip(answers) {
-            // zsh itself chooses among what it is given by what has been begun.
+            // zsh itself filters the candidates by the begun word.
             let begun = case.rsplit(' ').next().unwrap_or_default();
             let found: Words = answer
                 .lines()
                 .filter(|word| shell != "zsh" || word.starts_with(begun))
                 .map(str::to_owned)
                 .collect();
-            // What stands in front of an @ is no part of the word that bash puts in.
+            // bash replaces only the part of the word after an @.
             let expected: Words = expected
                 .iter()
                 .map(|word| match (shell, begun.split_once('@')) {
@@ -311,7 +311,7 @@ fn no_command_that_takes_a_domain_or_a_message_is_forgotten() {
     let mut script = BASH.to_owned();
     let mut wanted = Vec::new();
     for command in commands.keys() {
-        // What is new cannot be known.
+        // A new name cannot be known.
         if matches!(command.as_str(), "init" | "domain add") {
             continue;
         }
@@ -342,11 +342,11 @@ fn no_command_that_takes_a_domain_or_a_message_is_forgotten() {
 }
 
 #[test]
-fn what_cannot_be_known_is_not_completed_and_nobody_waits_for_it() {
+fn unknown_values_are_not_completed_and_cause_no_wait() {
     let folder = tempfile::tempdir().expect("a folder");
     let toml = format!("runtime_dir = \"{}\"\n", folder.path().display());
     fs::write(folder.path().join("chopar.toml"), toml).expect("a file");
-    // A daemon that takes the connection and never answers.
+    // A daemon that accepts the connection and never answers.
     let _listener = UnixListener::bind(folder.path().join("control.sock")).expect("a socket");
     for kind in [
         "messages",

@@ -4,26 +4,26 @@ use super::*;
 
 use chopar::engine::control::{ListedMessage, ListedRecipient, Stats};
 
-/// What one function of the source logs.
+/// The log output of one function of the source.
 #[derive(Default)]
 struct Function {
     file: String,
     name: String,
-    /// The events that it names, with their level where that stands beside them, and the fields that follow at once.
+    /// The events that it names, with their level if that is beside them, and the fields of the same chain.
     events: Vec<(String, Option<String>, Words)>,
-    /// The functions that get the name of an event from it.
+    /// Functions to which it passes the name of an event.
     through: BTreeMap<String, String>,
     /// All fields that it adds.
     fields: Words,
 }
 
-/// The files that give lines their form, and log nothing themselves.
+/// Files that format lines, and log nothing themselves.
 const WRITERS: [&str; 2] = ["engine/log.rs", "shell/process/log.rs"];
 
-/// The functions that get the name of an event, and add fields of their own.
+/// Functions that get the name of an event as an argument, and add fields of their own.
 const MAKERS: [&str; 2] = ["log_result", "line"];
 
-/// The fields that calls of `with` and its like add in a text.
+/// The fields that calls of `with` and similar methods add in a text.
 fn fields(text: &str) -> Words {
     let mut found = Words::new();
     for (at, call) in text.match_indices(".with") {
@@ -40,7 +40,7 @@ fn fields(text: &str) -> Words {
     found
 }
 
-/// The call that begins at the front of a text with its arguments, and the chain of calls that follow it.
+/// The call at the front of a text with its arguments, and the chain of calls that follows.
 fn chain(text: &str) -> &str {
     let mut depth = 0_usize;
     for (at, c) in text.char_indices() {
@@ -55,7 +55,7 @@ fn chain(text: &str) -> &str {
     text
 }
 
-/// The word in quotes at the front of a text.
+/// The string literal at the front of a text.
 fn literal(text: &str) -> Option<&str> {
     let (word, _) = text.trim_start().strip_prefix('"')?.split_once('"')?;
     Some(word)
@@ -195,7 +195,7 @@ fn the_level_of_every_event_is_in_the_manual() {
 #[test]
 fn every_field_of_an_event_is_in_the_manual_and_the_reverse() {
     let (functions, described) = (functions(), described());
-    // Whoever adds fields to a line that another has begun.
+    // Functions that add fields to a line that another function has begun.
     let is_loose = |function: &&Function| function.events.is_empty();
     let loose: Words = functions
         .iter()
@@ -267,7 +267,7 @@ fn every_field_has_a_sentence_and_the_reverse() {
     }
 }
 
-/// The members of an object, as its serialization has them.
+/// The members of a serialized object.
 fn members(value: &impl serde::Serialize) -> Words {
     let value = serde_json::to_value(value).expect("JSON");
     value
@@ -309,7 +309,7 @@ fn every_member_of_the_json_is_in_the_manual_and_the_reverse() {
         unreadable: Some(String::new()),
     };
     let mut there = members(&message);
-    there.insert("header".to_owned()); // which `queue show` puts in
+    there.insert("header".to_owned()); // added by `queue show`
     assert_same("members of a message", &there, &documented(".Ss A message"));
     assert_same(
         "statistics",
@@ -318,7 +318,7 @@ fn every_member_of_the_json_is_in_the_manual_and_the_reverse() {
     );
 }
 
-/// Counters without a figure of their own, and what has them in its place.
+/// Counters without a figure of their own, and the figure that replaces them.
 const NO_FIGURE: [(&str, &str); 1] = [("dmarc_failed", "chopar_dmarc_total")];
 
 #[test]
@@ -337,7 +337,7 @@ fn every_counter_is_counted_and_has_a_figure() {
     let figures = fs::read_to_string(root().join("src/engine/status/figures.rs"));
     let figures = figures.expect("the figures");
     for name in names {
-        // A counter that is handed on to be counted up, or is set; its name in a list of figures is no count.
+        // A counter that is passed on to be incremented, or that is set. Its name in a list of figures does not count.
         let ways = [
             format!("counters.{name}, "),
             format!("counters.{name} = "),

@@ -8,7 +8,7 @@ use std::process::Command;
 use super::commands::help;
 use super::root;
 
-/// The example of each command and group of them, by its words.
+/// The example of each command and group, by its words.
 fn examples(command: &[&str], found: &mut Vec<(String, String)>) {
     let output = Command::new(env!("CARGO_BIN_EXE_chopar"))
         .args(command)
@@ -46,7 +46,7 @@ fn blocks(text: &str) -> Vec<Vec<&str>> {
 }
 
 #[test]
-fn a_block_that_uses_sudo_uses_it_where_it_is_needed_and_nowhere_else() {
+fn a_block_with_sudo_uses_it_only_where_it_is_needed() {
     let all = all();
     let needs_root = |rest: &str| {
         let named = all.iter().filter(|(command, _)| {
@@ -66,7 +66,7 @@ fn a_block_that_uses_sudo_uses_it_where_it_is_needed_and_nowhere_else() {
         let text = fs::read_to_string(&path).expect("a text");
         for block in blocks(&text) {
             if !block.iter().any(|line| line.starts_with("sudo ")) {
-                continue; // a shell of root's
+                continue; // a root shell
             }
             for line in block {
                 let (is_root, rest) = match line.strip_prefix("sudo ") {
@@ -83,7 +83,7 @@ fn a_block_that_uses_sudo_uses_it_where_it_is_needed_and_nowhere_else() {
     assert!(seen > 5, "{seen}");
 }
 
-/// Commands that change nothing, and read what only root and the daemon may read.
+/// Commands that change nothing, but read what only root and the daemon may read.
 const READ_SECRETS: [&str; 9] = [
     "alias list",
     "alias resolve",
@@ -97,16 +97,17 @@ const READ_SECRETS: [&str; 9] = [
 ];
 
 #[test]
-fn what_needs_root_says_so_and_the_rest_works_for_everybody() {
+fn commands_that_need_root_say_so_and_the_rest_work_for_every_account() {
     if !rustix::process::geteuid().is_root() {
-        return; // only root can be somebody else
+        return; // only root can change to another account
     }
     let place = tempfile::tempdir().expect("a folder");
     fs::set_permissions(place.path(), Permissions::from_mode(0o755)).expect("a mode");
     let folder = place.path().join("etc");
     fs::create_dir_all(&folder).expect("a folder");
     let program = place.path().join("chopar");
-    // By another process: what this one has open for writing, a test beside it could pass on, and it could not be run.
+    // Copied by another process: a test beside this one could inherit the writable descriptor, and the file could not
+    // be executed.
     let copied = Command::new("cp")
         .arg(env!("CARGO_BIN_EXE_chopar"))
         .arg(&program)

@@ -1,4 +1,4 @@
-# On a machine on which systemd seems to run: its systemctl does what it is told with a chopar of its own.
+# On a machine on which systemd seems to run: its systemctl controls a chopar process of its own.
 set -e
 umask 022
 export DEBIAN_FRONTEND=noninteractive
@@ -29,7 +29,7 @@ tries() { n=0; until "$@" >/dev/null 2>&1; do n=$((n+1)); [ $n -lt 300 ] || { ec
 install() { apt-get install -y -q --no-install-recommends -o Dpkg::Use-Pty=0 "$1" 2>&1; }
 say() { printf 'To: %s\nSubject: hello\n\nhi\n' "$1" | sendmail -t -f app@example.com; }
 trap 'systemctl stop chopar.service' EXIT
-# What needs a mail server would keep this one from being removed.
+# Packages that need a mail server would prevent its removal.
 for name in bsd-mailx logwatch at; do dpkg --force-depends -P $name >/dev/null 2>&1 || true; done
 
 echo == installed
@@ -60,7 +60,8 @@ holds() { [ "$(chopar queue list --jsonl | wc -l)" = "$accepted" ]; }
 tries holds
 echo "$accepted are all in the queue"
 
-# An archive with what needs a mail server and with the one that Debian would take for it, beside those that apt may know.
+# An archive with packages that need a mail server and with Debian's default mail server, in addition to those that apt
+# may know.
 mkdir /root/archive
 cat > /root/archive/Packages <<'END'
 Package: bsd-mailx
@@ -136,7 +137,7 @@ systemctl stop chopar.service
 dpkg -P chopar 2>&1
 ls /etc/chopar/domains/example.com/dkim /var/lib/chopar/spool/journal >/dev/null && echo keys and queue are there
 
-# At a terminal, where debconf asks.
+# On a terminal, where debconf asks questions.
 mount -t devpts -o ptmxmode=666 devpts /dev/pts
 asked() {
     install /root/chopar.deb

@@ -1,5 +1,5 @@
-# On a machine where no systemd runs, and where an administrator has done what administrators do: diversions, links, blanks,
-# mounts, a daemon started by hand. Each part begins with "==".
+# On a machine without systemd, on which an administrator has made typical changes: diversions, links, blanks, mounts, a
+# daemon started by hand. Each part begins with "==".
 set -e
 umask 022
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
@@ -15,7 +15,7 @@ config() {
     printf '[listen]\nsmtp = ["127.0.0.1:2525"]\nsubmission = []\nsubmissions = []\nstatus = []\n'
 }
 
-# Nor does a container have these.
+# A container does not have these either.
 rm -f /usr/bin/systemd-sysusers /usr/bin/systemd-tmpfiles
 echo == no systemd
 dpkg -i /root/chopar.deb >/dev/null 2>&1

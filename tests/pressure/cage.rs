@@ -1,5 +1,5 @@
-//! A relay in a memory cgroup: the memory of its process, its sockets and its files has a ceiling together, and the
-//! kernel kills it past that.
+//! A relay in a memory cgroup: the memory of its process, its sockets and its files has one limit, and the kernel kills
+//! the relay beyond it.
 //!
 //! The group is made below that of the tests, with version 1 or 2 of cgroups. If none can be made (not root, a
 //! read-only `/sys/fs/cgroup`), that is printed, and only the memory of the process itself is checked.
@@ -13,17 +13,17 @@ use std::time::Duration;
 
 use crate::relay::{Relay, Setup};
 
-/// What a small host leaves to a relay.
+/// Memory of a small host that is left for a relay.
 pub(crate) const MIB: u64 = 128;
 
-/// A relay and the group that it runs in.
+/// A relay in a memory cgroup.
 pub(crate) struct Caged {
-    // Goes first: a group that has a process cannot be removed.
+    // Dropped first: a group that has a process cannot be removed.
     relay: Relay,
     group: Option<Group>,
 }
 
-/// Starts a relay that has so many MiB for everything.
+/// Starts a relay with this limit for everything, in MiB.
 pub(crate) fn caged(mut setup: Setup, mib: u64) -> Caged {
     let group = match Group::new(mib) {
         Ok(group) => {
@@ -49,7 +49,7 @@ pub(crate) fn caged(mut setup: Setup, mib: u64) -> Caged {
 }
 
 impl Caged {
-    /// What everything took at most, in words.
+    /// The peak memory of the group, in words.
     pub(crate) fn peak(&self) -> String {
         let Some(group) = &self.group else {
             return "no cgroup".to_owned();
@@ -120,7 +120,7 @@ impl Group {
             two
         };
         fs::write(self.folder.join(name), &bytes)?;
-        // Where swap is counted there is none of it.
+        // If swap is counted, it gets none.
         drop(fs::write(
             self.folder.join("memory.memsw.limit_in_bytes"),
             &bytes,
@@ -132,7 +132,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // The process is reaped; that the group is empty may take the kernel a moment.
+        // The process is reaped; the kernel may take a moment until the group is empty.
         for _ in 0..100 {
             if fs::remove_dir(&self.folder).is_ok() {
                 return;
@@ -142,7 +142,7 @@ impl Drop for Group {
     }
 }
 
-/// Where a group may be made: below our own, or, as version 2 wants it where processes are, beside it.
+/// Folders for the group: below our own, or beside it, since version 2 permits no group below one with processes.
 fn parents() -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();

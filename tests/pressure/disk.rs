@@ -12,11 +12,11 @@ use crate::resident::Resident;
 
 const MESSAGE: &[u8] = b"From: a@src.test\r\nSubject: x\r\n\r\nx\r\n";
 
-/// Puts the state of the relay that follows on a small disk of its own, which only the relay sees.
+/// Mounts a small disk for the state of the relay, visible to the relay only.
 const ON_A_SMALL_DISK: &str = "state=$(dirname \"$2\")/state && mkdir -p \"$state\" && \
                                mount -t tmpfs -o size=96m none \"$state\" && exec \"$0\" \"$@\"";
 
-/// Words that run a command where it may mount, or none where that is not possible.
+/// A command prefix that permits mounts, or `None` if that is impossible.
 fn where_it_may_mount() -> Option<&'static [&'static str]> {
     const WAYS: [&[&str]; 2] = [
         &["/usr/bin/unshare", "--mount"],
@@ -35,7 +35,8 @@ fn where_it_may_mount() -> Option<&'static [&'static str]> {
 }
 
 #[test]
-fn on_a_full_disk_mail_waits_outside_what_is_queued_goes_out_and_room_is_seen_within_a_second() {
+fn on_a_full_disk_new_mail_is_deferred_queued_mail_is_sent_and_free_space_is_noticed_within_a_second()
+ {
     let Some(words) = where_it_may_mount() else {
         println!("a small disk cannot be mounted here: nothing is shown of a full one");
         return;
@@ -59,7 +60,7 @@ fn on_a_full_disk_mail_waits_outside_what_is_queued_goes_out_and_room_is_seen_wi
     }
     relay.wait_for_deferred(20);
 
-    // As another program would.
+    // As another program would fill the disk.
     let filler = PathBuf::from(format!("/proc/{}/root", Resident::of(&relay).pid()))
         .join(relay.folder().strip_prefix("/").expect("a whole path"))
         .join("state/filler");
@@ -76,7 +77,7 @@ fn on_a_full_disk_mail_waits_outside_what_is_queued_goes_out_and_room_is_seen_wi
     let output = run(sendmail.arg("b@four.test"), MESSAGE);
     assert_eq!(output.code, 75, "{output:?}");
 
-    // What is queued can go, and that it went can be written down.
+    // Queued mail can be delivered, and its results can be recorded.
     relay.sink.open();
     relay.flush_all();
     let queued = usize::try_from(queued).expect("a number");
@@ -97,7 +98,7 @@ fn on_a_full_disk_mail_waits_outside_what_is_queued_goes_out_and_room_is_seen_wi
     );
     assert!(took < Duration::from_secs(1), "{took:?}");
     relay.sink.wait(queued + 1);
-    // What was delivered is known after a kill: nothing arrives twice.
+    // Delivery results survive a kill: nothing arrives twice.
     relay.wait_for_empty_queue(PATIENCE);
     assert!(relay.is_alive());
 }

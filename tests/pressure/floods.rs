@@ -1,4 +1,4 @@
-//! Peers that guess passwords, and peers that send too much or very much.
+//! Peers that guess passwords, and peers that send too much.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,9 +15,9 @@ use crate::resident::Resident;
 use crate::scaled;
 
 #[test]
-fn a_user_gets_in_within_a_second_while_others_guess_passwords() {
+fn a_user_logs_in_within_a_second_while_others_guess_passwords() {
     let (guessers, logins) = (scaled(20, 200), scaled(20, 100));
-    // Each logs in for the first time, so that each password has to be derived among those of the guessers.
+    // Each user logs in for the first time, so each password must be derived among those of the guessers.
     let setup = Setup {
         users: (0..logins)
             .map(|number| format!("user{number}:{CREDENTIAL}\n"))
@@ -34,8 +34,8 @@ fn a_user_gets_in_within_a_second_while_others_guess_passwords() {
                     if over.load(Ordering::Relaxed) {
                         return;
                     }
-                    // One in eight does not wait for the answer, which comes late; these alone would keep all
-                    // processors busy, and the relay has to share them with its clients here.
+                    // One in eight does not wait for the late reply. These alone would keep all processors busy, which
+                    // the relay shares with its clients here.
                     let tries = if guesser % 8 == 0 { 0 } else { 3 };
                     guesses.fetch_add(guess(relay, number, tries), Ordering::Relaxed);
                 }
@@ -70,9 +70,9 @@ fn a_user_gets_in_within_a_second_while_others_guess_passwords() {
     assert!(caged.is_alive());
 }
 
-/// A session that tries passwords and waits for so many answers; gives how many it tried.
+/// A session that tries passwords and waits for this many replies; returns the number of tries.
 fn guess(relay: &Relay, number: usize, answers: usize) -> usize {
-    // Each time from another address, as such networks of hosts do.
+    // Each time from another address, like a botnet.
     let [.., high, low] = (number + 256).to_be_bytes();
     let mut client = connect_from(Ipv4Addr::new(127, 1, high, low), relay.submissions());
     client.start_tls();
@@ -88,7 +88,7 @@ fn guess(relay: &Relay, number: usize, answers: usize) -> usize {
         .count()
 }
 
-/// Whether a user from elsewhere is let in: the address of the guessers may have been told to wait.
+/// Whether a user from another address can log in; the guessers' addresses may be locked.
 fn is_let_in(relay: &Relay, login: &str) -> bool {
     let to = (Ipv6Addr::LOCALHOST, relay.submissions()).into();
     let mut user = Client::open_to(to).expect("a connection");
@@ -112,28 +112,28 @@ fn connect_from(from: Ipv4Addr, port: u16) -> Client {
     Client::over(socket.into()).expect("a client")
 }
 
-/// Whether there is memory for all that a flood wants.
+/// Whether the memory suffices for all that a flood wants.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Memory {
     Ample,
-    /// Whoever is too many is told to come later.
+    /// Clients beyond the limit are deferred.
     Scarce,
 }
 
 impl Memory {
-    /// Whether this is how a client is put off for want of memory, where there may be such a want.
+    /// Whether this reply defers a client for lack of memory, if that may happen.
     fn puts_off(self, reply: &Reply) -> bool {
         self == Self::Scarce && matches!(reply.code, 452 | 421 | 0)
     }
 }
 
 #[test]
-fn what_is_too_much_is_refused_and_takes_no_memory() {
+fn excessive_input_is_refused_and_takes_no_memory() {
     flood(caged(Setup::default(), MIB), Memory::Ample, scaled(4, 20));
 }
 
 #[test]
-fn floods_at_a_relay_that_has_hardly_any_memory_end_and_leave_it_alive() {
+fn a_relay_with_very_little_memory_survives_floods() {
     let setup = Setup {
         keys: "max_memory = \"16 MiB\"\n".to_owned(),
         ..Setup::default()
@@ -141,10 +141,10 @@ fn floods_at_a_relay_that_has_hardly_any_memory_end_and_leave_it_alive() {
     flood(caged(setup, 64), Memory::Scarce, scaled(8, 40));
 }
 
-/// What the process may hold beside the buffers of `max_memory`.
+/// Memory of the process besides the buffers of `max_memory`.
 const BESIDE_MIB: u64 = 16;
 
-/// Everything that is too much, at once and from many.
+/// All kinds of excessive input, at once and from many clients.
 fn flood(mut relay: Caged, memory: Memory, clients: usize) {
     drop(relay.client());
     let resident = Resident::of(&relay);
@@ -176,7 +176,7 @@ fn flood(mut relay: Caged, memory: Memory, clients: usize) {
         Memory::Scarce => (16 + BESIDE_MIB) * 1024,
     };
     assert!(peak <= most, "{peak} KiB");
-    // Ordinary mail goes on, and what the floods took of the heap goes back to the system.
+    // Ordinary mail continues, and the heap of the floods is returned to the system.
     let mut client = relay.client();
     for _ in 0..40 {
         let reply = client.transaction("a@four.test", &["ann@relay.test"], b"X: y\r\n\r\nx\r\n");
@@ -188,7 +188,7 @@ fn flood(mut relay: Caged, memory: Memory, clients: usize) {
     assert!(relay.is_alive());
 }
 
-/// A session in front of DATA, its 354 read, or none for want of memory.
+/// A session after the 354 reply to DATA, or `None` for lack of memory.
 fn in_data(relay: &Relay, memory: Memory) -> Option<Client> {
     let mut client = relay.client();
     for (line, code) in [
@@ -223,7 +223,7 @@ fn a_text_line_of_a_megabyte(relay: &Relay, memory: Memory) {
     };
     client.send(b"From: a@four.test\r\n\r\n");
     client.send(&vec![b'x'; 1_000_000]);
-    // It goes on as it came, and is not held as a line.
+    // The line is streamed as it arrives, and not held in memory.
     assert_refused(&client.body(b"\r\n"), 250, memory);
 }
 
@@ -243,7 +243,7 @@ fn a_hundred_thousand_recipients(relay: &Relay, memory: Memory) {
         for _ in 0..100 {
             match client.reply().code {
                 250 => taken += 1,
-                // RFC 5321 section 4.5.3.1.10; then the session is ended.
+                // RFC 5321 section 4.5.3.1.10; then the session is closed.
                 452 => {}
                 421 | 0 => break 'all,
                 code => panic!("{code} after {taken} recipients"),
@@ -301,7 +301,7 @@ fn a_chunk_of_100_mb(relay: &Relay, memory: Memory) {
         }
         assert_eq!(reply.code, 250, "{reply:?}");
     }
-    // RFC 3030 section 2: what follows is read, or the connection ended.
+    // RFC 3030 section 2: the relay reads the chunk, or closes the connection.
     client.send(b"BDAT 100000000 LAST\r\n");
     send_100_mb(&mut client);
     let reply = client.reply();
@@ -311,9 +311,9 @@ fn a_chunk_of_100_mb(relay: &Relay, memory: Memory) {
     );
 }
 
-/// Bodies that are large and wanted.
+/// Large bodies within the maximum size.
 #[test]
-fn bodies_of_100_mb_are_taken_without_being_held() {
+fn bodies_of_100_mb_are_accepted_without_being_held_in_memory() {
     let setup = Setup {
         keys: "max_message_size = \"128 MiB\"\n".to_owned(),
         ..Setup::default()
@@ -346,7 +346,7 @@ fn bodies_of_100_mb_are_taken_without_being_held() {
     assert!(relay.is_alive());
 }
 
-/// A session behind DATA, for somebody whose host is not there.
+/// A session after DATA, with a recipient at an unreachable host.
 fn relay_client_to_the_dead(relay: &Relay) -> Client {
     let mut client = relay.client();
     assert_eq!(client.say("MAIL FROM:<a@four.test>").code, 250);

@@ -15,7 +15,7 @@ use crate::relay::{Relay, Setup};
 use crate::resident::{PEAK_KIB_MAX, Resident};
 use crate::scaled;
 
-/// Lets this process have many descriptors, as root more than it was allowed; gives how many.
+/// Raises the limit of descriptors of this process, as root beyond the hard limit; returns the limit.
 fn lift_descriptor_limit() -> usize {
     let many = Rlimit {
         current: Some(65_536),
@@ -30,11 +30,11 @@ fn lift_descriptor_limit() -> usize {
     lifted.map_or(usize::MAX, |most| usize::try_from(most).expect("a number"))
 }
 
-/// Opens sessions one after the other and prints what one costs; then lets them go and looks for what stays.
+/// Opens sessions one after the other and prints the memory for each; then closes them and prints what remains in use.
 #[track_caller]
 fn idle(relay: &Relay, kind: &str, count: usize, kib_max: f64, open: impl Fn() -> Client) {
     let count = count.min(lift_descriptor_limit().saturating_sub(500));
-    // The first ones make the tables grow.
+    // The first sessions make the tables grow.
     drop((0..20).map(|_| open()).collect::<Vec<_>>());
     let resident = Resident::of(relay);
     let (base, descriptors) = (resident.kib(), resident.descriptors());
@@ -64,7 +64,7 @@ fn idle(relay: &Relay, kind: &str, count: usize, kib_max: f64, open: impl Fn() -
 }
 
 #[test]
-fn idle_plain_sessions_cost_little_and_leave_nothing() {
+fn idle_plain_sessions_use_little_memory_and_leave_nothing() {
     let mut relay = caged(Setup::default(), MIB);
     let port = relay.smtp();
     idle(&relay, "plain", scaled(2_000, 10_000), 4.0, || {
@@ -74,7 +74,7 @@ fn idle_plain_sessions_cost_little_and_leave_nothing() {
 }
 
 #[test]
-fn idle_tls_sessions_cost_little_and_leave_nothing() {
+fn idle_tls_sessions_use_little_memory_and_leave_nothing() {
     let mut relay = caged(Setup::default(), MIB);
     let port = relay.submissions();
     idle(&relay, "TLS", scaled(500, 3_000), 24.0, || {
@@ -84,7 +84,7 @@ fn idle_tls_sessions_cost_little_and_leave_nothing() {
 }
 
 #[test]
-fn who_finds_no_descriptor_is_told_to_come_later_and_can() {
+fn a_client_without_a_free_descriptor_is_deferred_and_accepted_later() {
     let mut relay = caged(Setup::default(), MIB);
     drop(relay.client());
     let resident = Resident::of(&relay);
@@ -123,7 +123,7 @@ fn who_finds_no_descriptor_is_told_to_come_later_and_can() {
     assert_eq!(relay.client().say("NOOP").code, 250);
 }
 
-/// What slow talkers have said before they become slow, and what they then say a byte at a time.
+/// Input of slow clients before they become slow, and the input that they then send one byte at a time.
 const STAGES: [(&str, &str); 5] = [
     ("", "EHLO a-very-slow-client.test"),
     (
@@ -154,7 +154,7 @@ fn an_honest_client_does_not_wait_for_slow_ones() {
         .zip(STAGES.iter().cycle())
         .map(|(_, (before, slowly))| {
             let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("a connection");
-            // Who is in the relay's networks may speak before the banner.
+            // A client in the relay's networks may send before the banner.
             socket.write_all(before.as_bytes()).expect("written");
             socket.set_nodelay(true).expect("an option");
             (socket, slowly.as_bytes())
@@ -169,7 +169,7 @@ fn an_honest_client_does_not_wait_for_slow_ones() {
                         return;
                     }
                     let at = at % slowly.len();
-                    // A relay that has had enough of them is in its right.
+                    // The relay may close the connection after too many errors.
                     drop({ socket }.write_all(&slowly[at..=at]));
                 }
                 thread::sleep(Duration::from_millis(20));

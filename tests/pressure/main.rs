@@ -2,8 +2,8 @@
 //!
 //! The short form is part of `cargo test`; `CHOPAR_PRESSURE=long`, which `make pressure` sets, uses the largest numbers
 //! of clients. Measurements are printed and shown with `--nocapture`. The asserted bounds leave room for a debug build
-//! on a busy machine. Invariant of all: the process survives, inside a memory cgroup of 128 MiB if one can be made, and
-//! serves the next client. The memory that remains in use after its peers are gone is printed, not asserted.
+//! on a busy machine. Invariant of all tests: the process survives, inside a memory cgroup of 128 MiB if one can be
+//! made, and serves the next client. The memory that remains in use after its peers are gone is printed, not asserted.
 
 mod cage;
 #[allow(

@@ -1,4 +1,4 @@
-//! A long queue with a dead domain in it.
+//! A long queue with an unreachable domain in it.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
@@ -12,14 +12,14 @@ use crate::resident::Resident;
 use crate::scaled;
 use crate::world::free_port;
 
-/// What a relay with 100,000 messages in its queue may hold.
+/// Memory limit of a relay with 100,000 queued messages.
 const QUEUE_KIB_MAX: u64 = 48 * 1024;
-/// How soon after a kill a relay with so many is ready.
+/// Time limit for such a relay to be ready after a kill.
 const READY_WITHIN: Duration = Duration::from_secs(2);
 /// Long enough for all of it on a busy machine.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// Has smtp-source send this many messages.
+/// Runs smtp-source to send this many messages.
 fn queue(relay: &Caged, to: &str, count: usize) {
     let mut source = Command::new(program("smtp-source"));
     source.args(["-d", "-s", "20", "-l", "2048", "-M", "source.test"]);
@@ -31,7 +31,7 @@ fn queue(relay: &Caged, to: &str, count: usize) {
 
 fn smtp_sink(port: u16) -> Guard {
     let mut sink = Command::new(program("smtp-sink"));
-    // It wants to be told to stay root.
+    // smtp-source stays root only if a flag says so.
     if rustix::process::getuid().is_root() {
         sink.args(["-u", "root"]);
     }
@@ -45,7 +45,7 @@ fn smtp_sink(port: u16) -> Guard {
     sink
 }
 
-/// Lets the host come that so many queued messages are for, and gives how many of them it gets a second.
+/// Starts the host for this many queued messages; returns the number of deliveries per second.
 #[track_caller]
 fn delivered_per_second(relay: &Caged, port: u16, count: usize) -> f64 {
     let delivered = || relay.stats()["delivered"].as_u64().expect("a number");
@@ -63,10 +63,10 @@ fn delivered_per_second(relay: &Caged, port: u16, count: usize) -> f64 {
 }
 
 #[test]
-fn a_dead_domain_does_not_hold_up_a_long_queue() {
+fn an_unreachable_domain_does_not_delay_a_long_queue() {
     let (good, dead) = (scaled(1_000, 40_000), scaled(1_000, 60_000));
     let port = free_port();
-    // It takes connections and never says a word: the worst kind of dead.
+    // It accepts connections and never sends anything: the worst kind of unreachable host.
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let silent_port = silent.local_addr().expect("an address").port();
     let route = |domain, port| {
@@ -102,7 +102,7 @@ fn a_dead_domain_does_not_hold_up_a_long_queue() {
         "{good} messages go out at {alone:.0} a second alone, at {beside:.0} beside {dead} for a domain that is dead; {}",
         relay.peak()
     );
-    // Both are timed on a machine that does other things: twice as slow is the noise of a short run.
+    // Both are timed on a busy machine: a factor of two is the noise of a short run.
     let least = alone / if scaled(0, 1) > 0 { 2.0 } else { 4.0 };
     assert!(beside > least, "{beside:.0} of {alone:.0} a second");
     assert_eq!(relay.stats()["queued"].as_u64(), u64::try_from(dead).ok());

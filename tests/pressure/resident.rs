@@ -11,7 +11,7 @@ pub(crate) struct Resident {
     pid: u32,
 }
 
-/// The most that it may ever hold.
+/// Upper limit of its memory.
 pub(crate) const PEAK_KIB_MAX: u64 = 128 * 1024;
 
 impl Resident {
@@ -32,27 +32,26 @@ impl Resident {
         }
     }
 
-    /// Its id.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Now.
+    /// Current resident memory.
     pub(crate) fn kib(&self) -> u64 {
         self.field("VmRSS:")
     }
 
-    /// At most, since it started.
+    /// Peak resident memory since its start.
     pub(crate) fn peak_kib(&self) -> u64 {
         self.field("VmHWM:")
     }
 
-    /// How many descriptors it has open.
+    /// Number of open descriptors.
     pub(crate) fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid)).map_or(0, Iterator::count)
     }
 
-    /// Lets it have so many descriptors and no more; gives the limit that was.
+    /// Limits its descriptors; returns the previous limit.
     pub(crate) fn limit_descriptors(&self, limit: Rlimit) -> Rlimit {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
         prlimit(pid, Resource::Nofile, limit).expect("a limit")

@@ -1,5 +1,5 @@
-//! An attacker who knows the scarce resources uses up each of them, from one network and from many, and all at once,
-//! while a user submits, an honest client of port 25 delivers, and queued mail is sent.
+//! An attacker who knows the limits exhausts each resource, from one network and from many, and all at once. Meanwhile
+//! a user submits, an honest client of port 25 delivers, and queued mail is sent.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,20 +14,20 @@ use crate::relay::{CREDENTIAL, PASSWORD, Relay, Setup};
 use crate::resident::Resident;
 use crate::scaled;
 
-/// What an attacker fills.
+/// The resource that the attacker exhausts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Attack {
-    /// Sessions that say nothing more.
+    /// Sessions that stay open in silence.
     Sessions,
-    /// Bodies that do not end.
+    /// Bodies without an end.
     Bodies,
-    /// Headers that do not end.
+    /// Headers without an end.
     Headers,
-    /// Passwords that are wrong.
+    /// Wrong passwords.
     Passwords,
-    /// Messages whose signatures are at names that nobody answers for.
+    /// Messages whose signatures name domains that no name server answers for.
     Questions,
-    /// Recipients who do not exist.
+    /// Unknown recipients.
     Recipients,
 }
 
@@ -40,7 +40,7 @@ const ATTACKS: [Attack; 6] = [
     Attack::Recipients,
 ];
 
-/// An address of the attacker: all of one /16, or each of another.
+/// An address of the attacker: each in another /16 if `spread`, otherwise all in one.
 fn address(number: usize, spread: bool) -> Ipv4Addr {
     let [.., high, low] = number.to_be_bytes();
     match spread {
@@ -57,13 +57,13 @@ fn open_from(from: Ipv4Addr, port: u16) -> Option<Client> {
     Client::over(socket.into()).ok()
 }
 
-/// A session of port 25 that was let in and has said hello.
+/// An accepted session on port 25, after EHLO.
 fn client_from(from: Ipv4Addr, relay: &Relay) -> Option<Client> {
     let mut client = open_from(from, relay.smtp())?;
     (client.reply().code == 220 && client.say("EHLO client.far.test").code == 250).then_some(client)
 }
 
-/// One stroke; sessions that are to stay open are kept.
+/// Runs one attack; adds sessions that must stay open to `kept`.
 fn strike(attack: Attack, relay: &Relay, number: usize, spread: bool, kept: &mut Vec<Client>) {
     let from = address(number, spread);
     if attack == Attack::Passwords {
@@ -119,7 +119,7 @@ fn strike(attack: Attack, relay: &Relay, number: usize, spread: bool, kept: &mut
     }
 }
 
-/// The user's session with a message, from connect to the reply to its dot.
+/// A user's session with one message; returns the time from connect to the reply to the final dot.
 fn user_submits(relay: &Relay) -> Duration {
     let started = Instant::now();
     let to = (Ipv6Addr::LOCALHOST, relay.submissions()).into();
@@ -135,7 +135,7 @@ fn user_submits(relay: &Relay) -> Duration {
     started.elapsed()
 }
 
-/// The same of a client of port 25 that nobody knows.
+/// The same for an unauthenticated client of port 25.
 fn client_delivers(relay: &Relay) -> Duration {
     let started = Instant::now();
     let mut client = client_from(Ipv4Addr::new(127, 250, 0, 9), relay).expect("a session");
@@ -145,7 +145,7 @@ fn client_delivers(relay: &Relay) -> Duration {
     started.elapsed()
 }
 
-/// Ends an attack, also where the honest have failed.
+/// Ends an attack when dropped, also if the honest clients fail.
 struct End<'a>(&'a AtomicBool);
 
 impl Drop for End<'_> {
@@ -160,7 +160,7 @@ fn p99(mut waits: Vec<Duration>) -> (Duration, Duration) {
     (waits[last / 2], waits[last * 99 / 100])
 }
 
-/// Attacks for as long as the honest take for their rounds; gives their waits.
+/// Attacks while the honest clients run their rounds; returns their times.
 fn attacked(relay: &Relay, attacks: &[Attack], spread: bool, rounds: usize) -> [Vec<Duration>; 2] {
     let (over, strokes) = (&AtomicBool::new(false), &AtomicUsize::new(0));
     thread::scope(|scope| {
@@ -193,11 +193,11 @@ fn attacked(relay: &Relay, attacks: &[Attack], spread: bool, rounds: usize) -> [
 }
 
 #[test]
-fn whoever_fills_a_table_leaves_room_for_users_and_for_honest_clients() {
+fn an_attacker_that_fills_a_table_leaves_room_for_users_and_honest_clients() {
     let setup = Setup {
         users: format!("user:{CREDENTIAL}\n"),
         aliases: "box: discard:\n".to_owned(),
-        // The banner comes at once, as it does to whoever is known; what is measured is the rest.
+        // The banner comes at once, as for known clients; the rest is measured.
         tables: "[abuse]\nconnections_per_minute = 0\nmessages_per_minute = 0\ntarpit = false\n"
             .to_owned(),
         ..Setup::unauthenticated_clients()
@@ -209,7 +209,7 @@ fn whoever_fills_a_table_leaves_room_for_users_and_for_honest_clients() {
     let rounds = scaled(3, 50);
     let mut scenes: Vec<(Vec<Attack>, bool)> = vec![(vec![], false)];
     for spread in [false, true] {
-        // One after the other in the long form; the short one runs beside other tests, which it would slow down.
+        // One after the other in the long form. The short form runs beside other tests, which it would slow down.
         if scaled(0, 1) > 0 {
             scenes.extend(ATTACKS.iter().map(|attack| (vec![*attack], spread)));
             scenes.push((ATTACKS.to_vec(), spread));
@@ -229,10 +229,10 @@ fn whoever_fills_a_table_leaves_room_for_users_and_for_honest_clients() {
             "{what}: a user {user:?}, p99 {user99:?}; an honest client {client:?}, p99 {client99:?}; {} KiB",
             resident.kib()
         );
-        // Debug build, shared processors: the goal of a second is that of `make pressure` on a quiet machine.
+        // Debug build, shared processors: the target of one second applies to `make pressure` on a quiet machine.
         assert!(user99 < Duration::from_secs(5), "{attacks:?}: {user99:?}");
     }
-    // Queued mail of the user has left while all that went on.
+    // The user's queued mail was delivered during the attack.
     relay.wait_for_empty_queue(Duration::from_secs(60));
     let most = (64 + 16) * 1024;
     println!("peak {} KiB; {}", resident.peak_kib(), caged.peak());

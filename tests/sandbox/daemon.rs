@@ -1,4 +1,4 @@
-//! A daemon in a folder of its own, started as systemd starts it.
+//! A daemon in a folder of its own, started like systemd starts it.
 
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead as _, BufReader};
@@ -15,28 +15,28 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-/// After how long without a sign the supervisor ends the daemon.
+/// The supervisor's time limit between two signs of life.
 pub(crate) const WATCHDOG: Duration = Duration::from_millis(600);
 pub(crate) const SOCKET_ACTIVATE: &str = "/usr/bin/systemd-socket-activate";
 
-/// A daemon in a folder of its own; it ends when this goes.
+/// A daemon in a folder of its own, which is killed when this is dropped.
 pub(crate) struct Daemon {
     pub(crate) process: Child,
     folder: Rc<TempDir>,
     pub(crate) notified: UnixDatagram,
 }
 
-/// Where the daemon's sockets come from.
+/// The source of the daemon's sockets.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(crate) enum Sockets {
-    /// The configuration.
+    /// The daemon binds the addresses of the configuration.
     Bound(u16),
-    /// A wrapper that does what systemd does, for keys that are "systemd".
+    /// A wrapper passes sockets like systemd, for keys that are "systemd".
     Passed,
 }
 
-/// Binds three ports, writes them down, passes them as descriptors 3, 4 and 5, and becomes the daemon: LISTEN_PID has
-/// to be the number of the process that takes them.
+/// Binds three ports, records them, passes them as descriptors 3, 4 and 5, and executes the daemon: LISTEN_PID must be
+/// the process that takes them.
 pub(crate) const PASS_SOCKETS: &str = "
 import os, socket, sys
 sockets = [socket.create_server(('127.0.0.1', 0)) for _ in range(3)]
@@ -53,19 +53,19 @@ impl Daemon {
     pub(crate) fn start(sockets: Sockets) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path();
-        // The account that the daemon changes to has to get at it.
+        // The account that the daemon changes to must be able to enter it.
         fs::set_permissions(root, Permissions::from_mode(0o755)).expect("a mode");
         fs::create_dir(root.join("etc")).expect("a folder");
         write_configuration(root, sockets, "");
         Self::launch(Rc::new(folder), sockets)
     }
 
-    /// Starts it in a folder that has a configuration; returns when it is ready.
+    /// Starts it in a folder with a configuration; returns when it is ready.
     pub(crate) fn launch(folder: Rc<TempDir>, sockets: Sockets) -> Self {
         let root = folder.path();
         let chopar = env!("CARGO_BIN_EXE_chopar");
         let command = match sockets {
-            // With the mask that the unit sets.
+            // With the umask of the unit.
             Sockets::Bound(_) => {
                 let mut command = Command::new("/bin/sh");
                 command.args(["-c", "umask 077; exec \"$0\" \"$@\"", chopar]);
@@ -81,8 +81,8 @@ impl Daemon {
         Self::begin(Rc::clone(&folder), command)
     }
 
-    /// Starts it by systemd-socket-activate, which binds these ports and passes them under these names once somebody
-    /// connects to the first.
+    /// Starts it with systemd-socket-activate, which binds these ports and passes them under these names at the first
+    /// connection to the first port.
     pub(crate) fn activate(folder: Rc<TempDir>, sockets: &[(&str, u16)]) -> Self {
         let names: Vec<&str> = sockets.iter().map(|(name, _)| *name).collect();
         let mut command = Command::new(SOCKET_ACTIVATE);
@@ -107,7 +107,7 @@ impl Daemon {
         daemon
     }
 
-    /// Starts it by this command; returns when it is ready.
+    /// Starts it with this command; returns when it is ready.
     fn begin(folder: Rc<TempDir>, mut command: Command) -> Self {
         let root = folder.path();
         let log = File::create(root.join("log")).expect("a file");
@@ -137,7 +137,7 @@ impl Daemon {
         daemon
     }
 
-    /// The next datagram for the supervisor, if one comes within this time.
+    /// The next datagram for the supervisor, if one arrives within `limit`.
     pub(crate) fn told(&self, limit: Duration) -> Option<String> {
         let set = self.notified.set_read_timeout(Some(limit));
         set.expect("a time limit");
@@ -146,7 +146,7 @@ impl Daemon {
         Some(String::from_utf8_lossy(&message[..len]).into_owned())
     }
 
-    /// Waits until the supervisor is told a line that begins like this.
+    /// Waits until the supervisor gets a line that begins with this word.
     #[track_caller]
     pub(crate) fn wait_for_word(&self, word: &str) -> String {
         let end = Instant::now() + PATIENCE;
@@ -168,7 +168,7 @@ impl Daemon {
         fs::read_to_string(self.path().join("log")).expect("the log")
     }
 
-    /// Waits for a line with this in it.
+    /// Waits for a line of the log that contains this text.
     #[track_caller]
     pub(crate) fn wait_for(&self, text: &str) -> String {
         let end = Instant::now() + PATIENCE;
@@ -195,7 +195,7 @@ impl Daemon {
         line.expect("the key").trim_matches([':', '\t']).to_owned()
     }
 
-    /// Ends it as systemd does.
+    /// Stops it like systemd.
     #[track_caller]
     pub(crate) fn stop(mut self) -> Rc<TempDir> {
         self.signal(Signal::TERM);
@@ -225,7 +225,7 @@ pub(crate) fn write_configuration(root: &Path, sockets: Sockets, more: &str) {
     write_with(root, &format!("status = []\n{listen}"), more);
 }
 
-/// With this below [listen].
+/// Writes a configuration with these lines below [listen].
 pub(crate) fn write_with(root: &Path, listen: &str, more: &str) {
     let user = if geteuid().is_root() {
         "nobody"

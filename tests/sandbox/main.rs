@@ -15,7 +15,7 @@ use rustix::process::{Signal, geteuid};
 use daemon::{Daemon, Sockets, banner, free_port, write_configuration};
 
 #[test]
-fn keeps_no_privilege_and_works_all_the_same() {
+fn works_without_any_privilege() {
     let port = free_port();
     let daemon = Daemon::start(Sockets::Bound(port));
     assert_eq!(daemon.status("NoNewPrivs"), "1");
@@ -23,8 +23,8 @@ fn keeps_no_privilege_and_works_all_the_same() {
         assert_eq!(daemon.status("Uid"), "65534\t65534\t65534\t65534");
         assert_eq!(daemon.status("CapEff"), "0000000000000000");
         assert_eq!(daemon.status("CapPrm"), "0000000000000000");
-        // proc(5): what belongs to a process that may not be dumped belongs to root, and not to its account, so that no
-        // other process of the account reads passwords and keys out of its memory.
+        // proc(5): the files of a process that is not dumpable belong to root, not to its account, so that no other
+        // process of the account can read passwords and keys from its memory.
         let owner = fs::metadata(format!("/proc/{}/mem", daemon.process.id())).expect("its memory");
         assert_eq!(owner.uid(), 0);
     }
@@ -48,7 +48,7 @@ fn keeps_no_privilege_and_works_all_the_same() {
     assert!(sandbox.contains("seccomp=full"), "{sandbox}");
     assert_eq!(daemon.status("Seccomp"), "2");
 
-    // The configuration is read again, and what cannot change by that is named.
+    // A reload reads the configuration and names keys that need a restart.
     let changed = "max_message_size = \"1 MiB\"";
     write_configuration(daemon.path(), Sockets::Bound(free_port()), changed);
     daemon.signal(Signal::HUP);
@@ -58,7 +58,7 @@ fn keeps_no_privilege_and_works_all_the_same() {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
     assert_eq!(banner(stream), "220 mail.test ESMTP chopar\r\n");
 
-    // A program of this machine is served, and finds its way whatever the mask was.
+    // A local program is served, and can reach the sockets whatever the umask was.
     let mode = |path: &str| {
         let about = fs::metadata(daemon.path().join(path)).expect(path);
         about.permissions().mode() & 0o7777
@@ -81,7 +81,7 @@ fn keeps_no_privilege_and_works_all_the_same() {
 }
 
 #[test]
-fn takes_what_was_left_while_it_was_down_and_sets_aside_what_is_no_message() {
+fn submits_left_messages_and_sets_aside_files_that_are_not_messages() {
     let sockets = Sockets::Bound(free_port());
     let folder = Daemon::start(sockets).stop();
     let spool = folder.path().join("state/spool");

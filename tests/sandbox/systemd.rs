@@ -32,7 +32,7 @@ fn takes_the_sockets_that_systemd_passes() {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
         assert_eq!(banner(stream), "220 mail.test ESMTP chopar\r\n");
     }
-    // On the third TLS comes first: our end says nothing before the client does.
+    // On the third socket TLS comes first: the server sends nothing before the client does.
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, ports[2])).expect("it listens");
     stream.write_all(b"EHLO a\r\n").expect("written");
     stream
@@ -44,7 +44,7 @@ fn takes_the_sockets_that_systemd_passes() {
     daemon.stop();
 }
 
-/// A folder with a configuration that has this below [listen].
+/// A folder with a configuration that has this text below [listen].
 fn folder(listen: &str) -> Rc<TempDir> {
     let folder = tempfile::tempdir().expect("a folder");
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("a mode");
@@ -58,7 +58,7 @@ fn is_open(port: u16) -> bool {
 }
 
 #[test]
-fn a_socket_that_is_passed_stands_in_for_the_addresses_and_what_is_off_stays_off() {
+fn a_passed_socket_replaces_the_addresses_and_disabled_listeners_stay_off() {
     if !Path::new(SOCKET_ACTIVATE).exists() {
         eprintln!("not tested: there is no {SOCKET_ACTIVATE} (Debian package systemd)");
         return;
@@ -108,7 +108,7 @@ fn a_socket_that_is_passed_stands_in_for_the_addresses_and_what_is_off_stays_off
 }
 
 #[test]
-fn a_loop_that_hangs_gives_no_sign_and_what_was_queued_is_there_after_the_start_that_follows() {
+fn a_hanging_loop_gives_no_sign_of_life_and_queued_mail_survives_the_restart() {
     let port = free_port();
     let listen =
         format!("smtp = [\"127.0.0.1:{port}\"]\nsubmission = []\nsubmissions = []\nstatus = []");
@@ -120,7 +120,7 @@ fn a_loop_that_hangs_gives_no_sign_and_what_was_queued_is_there_after_the_start_
     fs::write(folder.path().join("state/spool/drop/0a.msg"), message).expect("a file");
     let daemon = Daemon::launch(Rc::clone(&folder), sockets);
     daemon.wait_for("event=queued");
-    // It says how it goes, and without anything to do that it lives.
+    // The daemon reports its status and, when idle, signs of life.
     let status = daemon.wait_for_word("STATUS=1 queued, ");
     assert!(status.contains(" 1 accepted, 0 delivered, "), "{status}");
     for _ in 0..5 {
@@ -130,7 +130,7 @@ fn a_loop_that_hangs_gives_no_sign_and_what_was_queued_is_there_after_the_start_
     daemon.signal(Signal::STOP);
     while daemon.told(WATCHDOG).is_some() {}
     assert_eq!(daemon.told(WATCHDOG * 3), None);
-    // What systemd does then: WatchdogSignal= is SIGABRT, and Restart=on-failure starts it again.
+    // systemd's reaction: WatchdogSignal= is SIGABRT, and Restart=on-failure starts it again.
     daemon.signal(Signal::ABORT);
     daemon.signal(Signal::CONT);
     let mut daemon = daemon;
@@ -144,10 +144,10 @@ fn a_loop_that_hangs_gives_no_sign_and_what_was_queued_is_there_after_the_start_
 }
 
 #[test]
-fn a_supervisor_that_does_not_read_keeps_nobody_waiting() {
+fn a_supervisor_that_does_not_read_blocks_nothing() {
     let port = free_port();
     let daemon = Daemon::start(Sockets::Bound(port));
-    // More than fits: /proc/sys/net/unix/max_dgram_qlen.
+    // More datagrams than fit: /proc/sys/net/unix/max_dgram_qlen.
     thread::sleep(WATCHDOG * 2);
     for _ in 0..600 {
         let from = UnixDatagram::unbound().expect("a socket");
@@ -162,7 +162,7 @@ fn a_supervisor_that_does_not_read_keeps_nobody_waiting() {
     daemon.stop();
 }
 
-/// The units, for a system that has what they start.
+/// The units, for a system that has the programs that they start.
 fn units() -> (TempDir, Vec<PathBuf>) {
     let folder = tempfile::tempdir().expect("a folder");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/setup");
@@ -186,7 +186,7 @@ fn units() -> (TempDir, Vec<PathBuf>) {
 }
 
 #[test]
-fn systemd_finds_nothing_wrong_with_the_units() {
+fn systemd_accepts_the_units() {
     let analyze = PathBuf::from("/usr/bin/systemd-analyze");
     if !analyze.exists() {
         eprintln!("not checked: there is no systemd-analyze (Debian package systemd)");
@@ -200,13 +200,13 @@ fn systemd_finds_nothing_wrong_with_the_units() {
         .output()
         .expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr);
-    // It reads the units of the machine too, of which it may say something.
+    // It also reads the units of the machine, and may report something about them.
     let of_ours = said.lines().filter(|line| line.contains("chopar"));
     assert_eq!(of_ours.collect::<Vec<_>>(), Vec::<&str>::new());
     assert!(output.status.success(), "{said}");
 }
 
-/// The value of a key of a unit.
+/// The values of a key of a unit.
 fn values<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
     let lines = text.lines().filter_map(|line| line.split_once('='));
     lines
@@ -216,7 +216,7 @@ fn values<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn each_socket_unit_has_the_ports_that_the_daemon_binds_by_itself_and_goes_with_the_service() {
+fn each_socket_unit_has_the_ports_of_the_daemon_and_stops_with_the_service() {
     let (_folder, units) = units();
     let read = |path: &PathBuf| fs::read_to_string(path).expect("a unit");
     let service = units.iter().find(|path| path.ends_with("chopar.service"));
@@ -251,7 +251,7 @@ fn each_socket_unit_has_the_ports_that_the_daemon_binds_by_itself_and_goes_with_
             port => vec![format!("0.0.0.0:{port}"), format!("[::]:{port}")],
         };
         assert_eq!(values(&text, "ListenStream"), expected, "{name}");
-        // Port 80, 443 and the status are bound for whoever enables their sockets.
+        // Ports 80 and 443 and the status port are bound if their sockets are enabled.
         assert_eq!(
             own.contains(&name),
             matches!(port, 25 | 587 | 465),

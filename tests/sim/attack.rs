@@ -1,5 +1,5 @@
-//! An attacker who knows the scarce resources fills them, from one network and from many, while others continue:
-//! programs of this site submit, an honest client sends mail for a mailbox here, and queued mail is sent.
+//! An attacker who knows the limits exhausts memory, sessions and DNS queries, from one network and from many.
+//! Meanwhile local programs submit, an honest client sends mail for a local mailbox, and queued mail is sent.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use crate::messages::ClientMessage;
 use crate::unauthenticated_clients::honest_message;
 use crate::world::{End, Faults, Happening, World, config_with};
 
-/// What the attacker fills.
+/// The resource that the attacker exhausts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Attack {
-    /// Sessions that say nothing more.
+    /// Sessions that stay open in silence.
     Sessions,
-    /// Bodies that do not end.
+    /// Bodies without an end.
     Bodies,
-    /// Headers that do not end.
+    /// Headers without an end.
     Headers,
-    /// Recipients, with long names behind each.
+    /// Recipients, each followed by long names.
     Recipients,
-    /// Messages whose signatures are at names that nobody answers for.
+    /// Messages whose signatures name domains that no name server answers for.
     Questions,
 }
 
@@ -35,14 +35,14 @@ const ATTACKS: [Attack; 5] = [
     Attack::Questions,
 ];
 
-/// Strokes of one attack in a second.
+/// Connections of one attack in a second.
 const STROKES: u64 = 5;
-/// How long it is attacked, and the honest go on.
+/// Duration of the attack.
 const SECONDS: u64 = 30;
-/// How long an honest message may take until it is acknowledged.
+/// Time limit for the acknowledgement of an honest message.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What an attacker says, piece by piece.
+/// The input of an attacker, piece by piece.
 fn script(attack: Attack, number: u64) -> Vec<Vec<u8>> {
     let begin = "MAIL FROM:<x@far.example>\r\nRCPT TO:<ann@home.example>\r\nDATA\r\n";
     let mut said = vec![b"EHLO client.far.example\r\n".to_vec()];
@@ -88,7 +88,7 @@ fn script(attack: Attack, number: u64) -> Vec<Vec<u8>> {
     said
 }
 
-/// An address of the attacker: of a network of its own for each number, or all of one.
+/// An address of the attacker: in a network of its own for each number if `spread`, otherwise always in the same one.
 fn address(number: u64, spread: bool) -> IpAddr {
     let number = u32::try_from(number).expect("small");
     let bits = match spread {
@@ -99,7 +99,7 @@ fn address(number: u64, spread: bool) -> IpAddr {
 }
 
 impl World {
-    /// A session of an attacker, who says its part whatever it is answered.
+    /// Opens a session of an attacker, which sends its input whatever the replies are.
     pub(crate) fn strike(&mut self, address: IpAddr, said: Vec<Vec<u8>>) {
         let remote = SocketAddr::new(address, 40_000);
         let local = SocketAddr::new(Ipv4Addr::new(192, 0, 2, 1).into(), 25);
@@ -119,7 +119,7 @@ impl World {
     }
 }
 
-/// Attacks a relay that has little of everything while honest messages come each second.
+/// Attacks a relay with low limits while honest messages arrive each second.
 fn attacked(attacks: &[Attack], spread: bool) {
     let what = format!("{attacks:?}, spread: {spread}");
     let mut world = World::empty(1, Faults::Calm, Sabotage::None);
@@ -153,7 +153,7 @@ fn attacked(attacks: &[Attack], spread: bool) {
         }
         assert!(world.engine.load().0 <= 8 << 20, "{what}");
         if second < 10 {
-            continue; // what it does has to have come to bear
+            continue; // the attack needs time to take effect
         }
         let known = ClientMessage::new(
             format!("known-{second}"),
@@ -171,7 +171,7 @@ fn attacked(attacks: &[Attack], spread: bool) {
             assert!(world.ledger.is_accepted(&marker), "{what}: {marker}");
         }
     }
-    // They left while it went on, but for the last of them.
+    // The relay delivered them during the attack, except for the last few.
     let messages = 2 * usize::try_from(SECONDS - 10).expect("small");
     assert!(
         world.tally.delivered as usize >= messages - 12,
@@ -181,7 +181,7 @@ fn attacked(attacks: &[Attack], spread: bool) {
 }
 
 #[test]
-fn whatever_an_attacker_fills_the_honest_are_served_while_it_goes_on() {
+fn honest_clients_are_served_during_every_attack() {
     attacked(&[], false);
     for spread in [false, true] {
         for attack in ATTACKS {

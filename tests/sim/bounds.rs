@@ -1,4 +1,4 @@
-//! The ceilings of the engine's tables, checked after every turn.
+//! Upper limits of the engine's tables, checked after every turn.
 
 use chopar::config::Config;
 use chopar::engine::{DsnTables, Engine, Tables};
@@ -10,41 +10,41 @@ use chopar::limits::{
 use chopar::limits::{TURN_BYTES_MAX, TURN_FIELDS_MAX, TURN_NAMES_MAX};
 use chopar::workload::Workload;
 
-use crate::ledger::{Broken, Rule, check as rule};
+use crate::rule::{Broken, Rule, check as rule};
 
-/// Whether all tables of the engine are below their ceilings; `clients` have come so far.
+/// Checks that all tables of the engine are within their limits. `clients` counts the connections so far.
 pub(crate) fn check(engine: &Engine, config: &Config, clients: usize) -> Result<(), Broken> {
     let ceilings = Ceilings {
         memory: usize::try_from(config.limits.memory_bytes).expect("64 bits"),
         deliveries: config.delivery.sessions,
         clients,
-        recipients: LETTER_RECIPIENTS_MAX,
+        recipients: MESSAGE_RECIPIENTS_MAX,
     };
     let heaviest = engine.heaviest_turn();
     rule(heaviest.is_within(TURN), Rule::Bounds, || {
         format!("a turn did {heaviest:?}")
     })?;
-    // A turn has one end, whatever led to it.
+    // A turn must leave no participant waiting for another.
     rule(engine.is_settled(), Rule::Bounds, || {
         "a turn is over, and one participant waits for another".to_owned()
     })?;
     ceilings.hold(&engine.tables())
 }
 
-/// What one turn may do.
+/// Upper limit of the work of one turn.
 const TURN: Workload = Workload {
     bytes: TURN_BYTES_MAX as u64,
     fields: TURN_FIELDS_MAX as u64,
     names: TURN_NAMES_MAX as u64,
 };
 
-/// What the configuration and the world allow.
+/// Limits that follow from the configuration and from the world.
 struct Ceilings {
     memory: usize,
     deliveries: usize,
-    /// Clients that have come.
+    /// Client connections so far.
     clients: usize,
-    /// Recipients that a message may have.
+    /// Upper limit of recipients of a message.
     recipients: usize,
 }
 
@@ -71,23 +71,23 @@ impl Ceilings {
             clients,
         } = *tables;
         let recipients = queued * self.recipients;
-        // Each client may have a question to the hook.
+        // Each client may also have a question to the hook.
         let sessions = 2 * self.clients + self.deliveries;
         let owners = connections + 2 * queued;
         let ceilings = [
             ("bytes", memory, self.memory),
             ("connections", connections, sessions),
             ("deliveries", deliveries, self.deliveries),
-            // A hop is kept for who waits for it, for who is there, and while it is paused.
+            // The engine keeps a next hop while messages wait for it, while it has sessions, and while it is paused.
             ("hops", hops, recipients + deliveries + HOPS_PAUSED_MAX),
             ("timers", timers, 2 * owners + TIMERS_SPARE_MAX),
             ("questions", questions, DNS_QUESTIONS_MAX),
             ("answers", answers, DNS_CACHE_ENTRIES_MAX),
             ("DSNs at work", dsns.at_work, DSNS_AT_WORK_MAX),
-            // Each recipient fails once, each message is late once.
+            // Each recipient fails once, and each message is delayed once.
             ("DSNs", dsns.waiting, recipients + queued),
             ("unrecorded outcomes", unrecorded, recipients + queued),
-            // A message that comes, its outcomes, its end, a copy of it.
+            // A new message, its delivery results, its end, and a copy of it.
             (
                 "commits",
                 commits,
@@ -96,7 +96,7 @@ impl Ceilings {
             ("jobs", jobs, connections + DSNS_AT_WORK_MAX),
             ("verifications", verifications, self.clients),
             ("bodies", spilling, self.clients),
-            // A session that is gone may have left one.
+            // A session that has ended may have left one.
             ("blocks", blocks, 2 * self.clients),
             ("sessions that can make room", evictable, connections),
             (
@@ -105,7 +105,7 @@ impl Ceilings {
                 self.clients.min(HOOKS_MAX + HOOKS_WAITING_MAX),
             ),
             (
-                "counts of strangers",
+                "counts of clients",
                 clients.conduct,
                 ABUSE_TABLE_ENTRIES_MAX,
             ),
@@ -126,10 +126,10 @@ impl Ceilings {
 }
 
 /// Recipients of a message of the world.
-const LETTER_RECIPIENTS_MAX: usize = 6;
-/// Hops that nobody waits for while their pause lasts: all that the world has.
+const MESSAGE_RECIPIENTS_MAX: usize = 6;
+/// Upper limit of paused next hops without mail: all next hops of the world.
 const HOPS_PAUSED_MAX: usize = 16;
-/// Timers that may be left behind before they are looked for.
+/// Cancelled timers that may remain until the next cleanup.
 const TIMERS_SPARE_MAX: usize = 4_096 + 64;
 /// Done records of messages that have left the queue.
 const COMMITS_SPARE_MAX: usize = 64;

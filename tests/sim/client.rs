@@ -3,11 +3,11 @@
 use crate::messages::{ClientMessage, Said};
 use crate::unauthenticated_clients::FORGED;
 
-/// What a client has done or learnt.
+/// An event of a client that the ledger must learn.
 pub(crate) enum News {
-    /// It has sent the final dot of a message, for these of its recipients that were taken.
+    /// It has sent the final dot of a message, which was accepted for these recipients.
     Dot(ClientMessage),
-    /// The message with this marker was acknowledged, refused, or cut off.
+    /// The relay acknowledged or refused the message with this marker, or the connection was lost.
     Said(String, Said),
 }
 
@@ -15,17 +15,16 @@ pub(crate) enum News {
 pub(crate) struct Sender {
     messages: Vec<ClientMessage>,
     line: Vec<u8>,
-    /// Replies that are awaited, oldest first.
+    /// Commands that wait for a reply, oldest first.
     awaited: std::collections::VecDeque<Awaited>,
     accepted_recipients: Vec<String>,
     current: Option<ClientMessage>,
-    /// Whether the dot of the current message is out.
+    /// Whether it has sent the final dot of the current message.
     dot_sent: bool,
-    /// What was said to its dots.
+    /// Codes of the replies to its final dots.
     pub(crate) codes: Vec<u16>,
-    /// What the ledger has not been told.
+    /// Events that the ledger has not seen yet.
     pub(crate) news: Vec<News>,
-    /// Whether the session is over.
     pub(crate) over: bool,
 }
 
@@ -56,7 +55,7 @@ impl Sender {
         }
     }
 
-    /// Whether nobody knows it.
+    /// Whether it is an unauthenticated client.
     pub(crate) fn is_unauthenticated(&self) -> bool {
         let messages = self.messages.iter().chain(&self.current);
         messages
@@ -64,12 +63,12 @@ impl Sender {
             .is_some_and(|message| message.unauthenticated)
     }
 
-    /// Whether it waits for what is said to its dot.
+    /// Whether it waits for the reply to its final dot.
     pub(crate) fn waits_behind_a_dot(&self) -> bool {
         self.dot_sent
     }
 
-    /// The link is gone.
+    /// The connection is lost.
     pub(crate) fn lost(&mut self) {
         if let Some(message) = self.current.take() {
             let said = if self.dot_sent {
@@ -82,7 +81,7 @@ impl Sender {
         self.over = true;
     }
 
-    /// The relay said something; gives what the client says next.
+    /// Reads replies of the relay; returns the client's next input.
     pub(crate) fn on_bytes(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         for &byte in bytes {
@@ -132,7 +131,7 @@ impl Sender {
                     self.finish(Said::Refused);
                     return self.next(out);
                 }
-                let message = self.current.as_mut().expect("a letter");
+                let message = self.current.as_mut().expect("a message");
                 message.recipients = std::mem::take(&mut self.accepted_recipients);
                 if message.forged {
                     out.extend_from_slice(FORGED.as_bytes());

@@ -1,42 +1,41 @@
-//! The disk of the world: the memory disk under the supervision of a warden, or one that a saboteur has altered.
+//! The disk of the world: the memory disk, supervised by a warden, or sabotaged.
 //!
-//! The warden holds the journal to what Linux promises: a file whose sync failed is never trusted again (I5), and
-//! everything that is relied on is synced with its name (I7). The sabotages represent the mistakes that a relay could
-//! make; the simulator must find each of them, otherwise it proves nothing.
+//! The warden checks that the journal relies only on what Linux guarantees: a file is never trusted again after its
+//! sync failed (I5), and data that the relay relies on is synced together with its directory entry (I7). Each sabotage
+//! is a bug that a relay could have. The simulator must find every one of them, otherwise it proves nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use chopar::queue::{DirEntry, Disk, DiskError, DiskRead, MemoryDisk, SpoolFile, SpoolFolder};
 
-use crate::ledger::{Broken, Rule, check};
+use crate::rule::{Broken, Rule, check};
 
-/// A mistake that is made on purpose.
+/// A deliberate bug.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Sabotage {
-    /// None.
     None,
-    /// Messages are acknowledged before they are on the disk: a sync says that it is done and does nothing.
+    /// The relay acknowledges messages before they are on the disk: a sync reports success and does nothing.
     EarlyAcknowledgement,
-    /// Some outcomes are never written.
+    /// The relay never writes some delivery results.
     ForgottenOutcome,
-    /// A sync that failed is tried again on the same file, and believed.
+    /// The relay retries a failed sync on the same file, and trusts the success.
     RetriedSync,
-    /// A new segment's name is never synced.
+    /// The relay never syncs the directory entry of a new segment.
     NamelessSegment,
-    /// The rewritten sender of what is forwarded is forgotten on the way to the disk.
+    /// The rewritten sender of a forwarded message is lost on the way to the disk.
     ForgottenSender,
-    /// A file of the drop folder is removed although something is still owed for it.
+    /// The relay removes a file of the drop folder before it has dealt with all recipients.
     ForgottenDrop,
-    /// None; but what is read comes so late that many who have asked are gone.
+    /// Not a bug: reads are so slow that many of the connections that requested them are gone.
     SlowReads,
-    /// The same, and an answer finds who asked by the slot of a connection alone, whoever has that now.
+    /// Slow reads, and the engine finds the requester by the slot of a connection alone, whoever owns that slot now.
     AnswerBySlot,
-    /// What is on its way to the disk is counted, and a failure does not lower the count.
+    /// A failed write does not lower the count of bytes on their way to the disk.
     CountKept,
-    /// A turn ends without a look at the input that was held back.
+    /// A turn ends before the engine looks at input that it held back.
     EarlyExit,
-    /// A recipient is entered in the transaction before it is known whether it is refused.
+    /// The session adds a recipient to the transaction before it knows whether the recipient is refused.
     FactsFirst,
 }
 
@@ -48,18 +47,18 @@ pub(crate) struct WorldDisk {
     warden: Arc<Mutex<Warden>>,
 }
 
-/// What is known of files beside their bytes.
+/// State of files beside their bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Warden {
     /// Files whose last sync failed.
     distrusted: BTreeSet<SpoolFile>,
     /// Files with bytes that no sync covers.
     unsynced: BTreeSet<SpoolFile>,
-    /// Files whose name no sync covers.
+    /// Files whose directory entry no sync covers.
     nameless: BTreeSet<SpoolFile>,
-    /// Operations that failed, by what they were.
+    /// Failed operations, by kind.
     pub(crate) errors: BTreeMap<&'static str, u64>,
-    /// Reads, and the bytes that they brought.
+    /// Reads so far.
     reads: u64,
     read_bytes: u64,
 }
@@ -89,7 +88,7 @@ impl Warden {
         self.nameless.remove(&file);
     }
 
-    /// Something in this file is counted on.
+    /// The relay relies on data in this file.
     fn counted_on(&self, file: SpoolFile) -> Result<(), Broken> {
         check(!self.nameless.contains(&file), Rule::I7, || {
             format!("{file} is counted on, and its name is not synced")
@@ -109,7 +108,7 @@ impl Warden {
         self.nameless.insert(to);
     }
 
-    /// After a power cut what is on the disk is all there is.
+    /// After a power cut, everything that is left is on the disk.
     fn forget(&mut self) {
         self.distrusted.clear();
         self.unsynced.clear();
@@ -132,7 +131,7 @@ impl WorldDisk {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Reads so far, and the bytes that they brought.
+    /// Number of reads so far, and of bytes that they returned.
     pub(crate) fn read_so_far(&self) -> (u64, u64) {
         let warden = self.warden();
         (warden.reads, warden.read_bytes)
@@ -145,13 +144,13 @@ impl WorldDisk {
         self.warden().forget();
     }
 
-    /// The journal says that something in this file is durable.
+    /// The journal reports that data in this file is durable.
     pub(crate) fn counted_on(&self, file: SpoolFile) -> Result<(), Broken> {
         self.warden().counted_on(file)
     }
 
     fn count(&self, what: &'static str, result: Result<(), DiskError>) -> Result<(), DiskError> {
-        // A file that is there already, or gone already, is no error of the disk.
+        // A file that already exists, or that is already gone, is not a disk error.
         if result.is_err_and(|error| !matches!(error, DiskError::Exists | DiskError::Missing)) {
             *self.warden().errors.entry(what).or_default() += 1;
         }
@@ -165,7 +164,7 @@ impl WorldDisk {
     }
 }
 
-/// Ends the run where an invariant does not hold.
+/// Ends the run if an invariant does not hold.
 pub(crate) fn hold(result: Result<(), Broken>) {
     if let Err(broken) = result {
         panic!("{broken}");
@@ -205,7 +204,7 @@ impl Disk for WorldDisk {
         hold(self.warden().written(file));
         let result = self.memory.write_at(file, offset, bytes);
         if result.is_err() && was_synced {
-            // What came before is on the disk all the same.
+            // The bytes before the failed write are still synced.
             self.warden().unsynced.remove(&file);
         }
         self.count("write failed", result)
@@ -292,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_on_is_synced_with_its_name() {
+    fn data_that_the_relay_relies_on_is_synced_with_its_directory_entry() {
         let mut warden = Warden::default();
         warden.nameless.insert(FILE);
         assert_eq!(rule(warden.counted_on(FILE)), Some(Rule::I7));

@@ -4,26 +4,26 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::unauthenticated_clients;
 
-/// Domains of the world that take mail: `d0.example` and so on, with `mxN.example` and `mx(N+20).example`.
+/// Domains that accept mail: `d0.example` and so on, with the MX hosts `mxN.example` and `mx(N+20).example`.
 pub(crate) const DOMAINS: u8 = 5;
-/// A domain with a null MX.
+/// Number of a domain with a null MX.
 pub(crate) const NULL_MX: u8 = 5;
-/// A domain that does not exist.
+/// Number of a domain that does not exist.
 pub(crate) const NO_DOMAIN: u8 = 6;
-/// A domain without MX, whose own address takes its mail.
+/// Number of a domain without MX, which accepts mail at its own address.
 pub(crate) const IMPLICIT: u8 = 7;
-/// A domain whose MX nobody learns.
+/// Number of a domain whose MX look-up always fails.
 pub(crate) const BROKEN: u8 = 8;
-/// A domain whose one MX has two addresses: those of the hosts of this number and of the next.
+/// Number of a domain with one MX host of two addresses: those of the hosts with this number and the next.
 pub(crate) const TWO_ADDRESSES: u8 = 40;
-/// The host that takes the mail of `sender.example`.
+/// The host that accepts the mail of `sender.example`.
 pub(crate) const SENDER_HOST: u8 = 100;
-/// The host that takes the mail of all unauthenticated clients.
+/// The host that accepts the mail of all unauthenticated clients.
 pub(crate) const OUTSIDE_HOST: u8 = 101;
-/// From here on hosts are the addresses of domains that have mail exchangers: nobody may send there.
+/// Hosts from this number on are the addresses of domains that have MX records: the relay must not send there.
 const TRAPS: u8 = 200;
 
-/// How a name server fails.
+/// A failure of a name server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Lie {
     None,
@@ -57,12 +57,12 @@ pub(crate) fn host_at(address: IpAddr) -> u8 {
     }
 }
 
-/// Whether a host stands for the address of a domain whose mail goes elsewhere.
+/// Whether a host is the address of a domain whose mail goes to an MX host.
 pub(crate) fn is_trap(host: u8) -> bool {
     host >= TRAPS
 }
 
-/// The domain whose mail a host takes.
+/// The domain whose mail a host accepts.
 pub(crate) fn domain_of(host: u8) -> String {
     match host {
         SENDER_HOST => "sender.example".into(),
@@ -72,13 +72,13 @@ pub(crate) fn domain_of(host: u8) -> String {
     }
 }
 
-/// The name that a query asks for.
+/// The name in a query.
 pub(crate) fn name(query: &[u8]) -> Option<String> {
     let (labels, _) = labels(query)?;
     Some(labels.join("."))
 }
 
-/// Whether a query asks for texts.
+/// Whether a query asks for TXT records.
 pub(crate) fn asks_for_texts(query: &[u8]) -> bool {
     labels(query).is_some_and(|(_, at)| query.get(at..at + 2) == Some(&TXT.to_be_bytes()))
 }
@@ -112,7 +112,7 @@ fn labels(query: &[u8]) -> Option<(Vec<String>, usize)> {
     }
 }
 
-/// The reply to a query, or `None` where the name server says nothing.
+/// The reply to a query, or `None` if the name server is silent.
 pub(crate) fn reply(query: &[u8], lie: Lie) -> Option<Vec<u8>> {
     let (labels, at) = labels(query)?;
     let kind = u16::from_be_bytes([*query.get(at)?, *query.get(at + 1)?]);
@@ -174,7 +174,7 @@ fn records(labels: &[&str], kind: u16) -> (Vec<Data>, u8) {
                 (vec![Data::A(address(host)), Data::A(address(host + 1))], 0)
             }
             A => (vec![Data::A(address(host))], 0),
-            // IPv6 is broken in this world, as it is in many: nothing there can be reached.
+            // IPv6 is broken in this world: hosts have addresses that cannot be reached.
             AAAA if host % 2 == 1 => {
                 let address = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host.into());
                 (vec![Data::Aaaa(address)], 0)

@@ -124,7 +124,7 @@ impl driver::World for World {
     }
 
     fn log(&mut self, line: Line) {
-        // A look-up that is answered from memory is an attempt too.
+        // An attempt whose look-up is answered from the cache counts too.
         if let Some(rest) = line.text.strip_prefix("event=next-hop-paused hop=") {
             let domain = rest.split(' ').next().unwrap_or_default();
             self.ledger.note_try(domain);
@@ -135,7 +135,7 @@ impl driver::World for World {
         self.following.push_back(event);
     }
 
-    /// Tells what followed; then what was held back is read once it is wanted.
+    /// Delivers the next event; if there is none, lets the engine read held-back input that it wants now.
     fn tell(&mut self) -> bool {
         if let Some(event) = self.following.pop_front() {
             self.engine.handle(event, self.now);

@@ -1,4 +1,4 @@
-//! The hook of the world: a helper that answers, or fails in any way.
+//! The hook of the world: a helper that answers, or fails in every possible way.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::disk::hold;
 use crate::remote::Move;
 use crate::world::{End, Faults, Happening, World};
 
-/// One question, at the end that answers it.
+/// The hook's end of one connection.
 pub(crate) struct HookEnd {
     request: HookRequest,
     body: Vec<u8>,
     plan: Plan,
 }
 
-/// What becomes of a question.
+/// The hook's planned answer or failure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Plan {
     Accept,
@@ -44,7 +44,7 @@ const PLANS: [(Plan, &str); 9] = [
     (Plan::Delay, "delay"),
 ];
 
-/// All that it may do wrong.
+/// All of its failures.
 pub(crate) const KINDS: [&str; 10] = [
     "junk",
     "refuses",
@@ -58,7 +58,6 @@ pub(crate) const KINDS: [&str; 10] = [
     "gone",
 ];
 
-/// Whether the relay of this world has a hook.
 pub(crate) const fn is_there(seed: u64) -> bool {
     seed % 3 == 1
 }
@@ -86,7 +85,7 @@ impl World {
         self.soon(Happening::Connected(conn));
     }
 
-    /// A hook hears of a message; once it has it whole, it answers.
+    /// The hook reads a message; it answers when the message is complete.
     pub(crate) fn hook_hears(&mut self, conn: ConnId, bytes: &[u8]) -> Move {
         let mut next = Move::default();
         let Some(End::Hook(end)) = self.ends.get_mut(&conn) else {

@@ -1,9 +1,10 @@
-//! Programs of this machine that leave messages in the drop folder, and the relay that submits them. The decisions are
-//! the relay's own (`DropTurns`, `DroppedFile`, `Visit`). The folder is in memory, and fails, loses unsynced data, and
+//! Local programs that leave messages in the drop folder, and the relay that submits them. The decisions are the
+//! relay's own (`DropTurns`, `DroppedFile`, `Visit`). The folder is in memory. It fails, loses unsynced data, and
 //! survives a kill.
 //!
-//! Each message was left with exit 0. The ledger holds the relay to that: each recipient gets it, or a DSN about it
-//! reaches the sender or the administrator; it arrives once, except after kills; none is set aside.
+//! `sendmail` left each message with exit 0. The ledger checks that each recipient gets it, or that a DSN about it
+//! reaches the sender or the administrator; that it arrives once, except after kills; and that the relay sets none
+//! aside.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -27,20 +28,20 @@ use chopar::smtp::data::Encoder;
 use crate::disk::{Sabotage, hold};
 use crate::dns;
 use crate::hook;
-use crate::ledger::{Rule, check};
 use crate::messages::{self, ClientMessage};
+use crate::rule::{Rule, check};
 use crate::world::{End, Happening, World};
 
 /// The relay's uid.
 const OWN: u32 = 900;
-/// Who leaves messages.
+/// Uids of the users that leave messages.
 const USERS: [u32; 3] = [0, 33, 1_000];
-/// How often the folder is looked at.
+/// Interval between two visits to the folder.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// Limits of size that the configuration has in turn; some messages are longer than the second.
+/// Values of `max_message_size` that reloads alternate between; some messages are longer than the second.
 const SIZES: [&str; 2] = ["1 MiB", "200 KiB"];
 
-/// What happened in these worlds, for the tally.
+/// Events of these worlds, for the tally.
 pub(crate) const KINDS: [&str; 10] = [
     "left",
     "null sender",
@@ -54,21 +55,21 @@ pub(crate) const KINDS: [&str; 10] = [
     "back after a power cut",
 ];
 
-/// The folder, and what is known of it in one life of the relay.
+/// The folder, and the relay's state about it.
 pub(crate) struct DropFolder {
     files: BTreeMap<OsString, File>,
-    /// Files whose removal was not synced.
+    /// Removed files whose removal is not synced.
     unsynced: Vec<(OsString, File)>,
-    /// What the disk refuses just now.
+    /// The current fault of the disk.
     trouble: Option<Trouble>,
     turns: DropTurns,
     visits: BTreeMap<OsString, Ongoing>,
     is_look_planned: bool,
-    /// Sessions that were opened.
+    /// Sessions opened so far.
     pub(crate) sessions: usize,
     left: u64,
     messages: Vec<(ClientMessage, u32)>,
-    /// Why a file waits.
+    /// Cause of the last delay of a file.
     last_cause: String,
 }
 
@@ -110,7 +111,7 @@ impl Default for DropFolder {
     }
 }
 
-/// Whether the relay has no such mailbox, in a domain that it serves.
+/// Whether an address is an unknown mailbox in a local domain.
 pub(crate) fn is_refused(address: &str) -> bool {
     address.starts_with("nobody-") && address.ends_with("@home.example")
 }
@@ -122,7 +123,7 @@ fn config(size: &str, seed: u64) -> Arc<Config> {
 }
 
 impl World {
-    /// Messages that are left, before the relay starts and while it works, and reloads that change the limit of size.
+    /// Plans messages before the relay starts and while it runs, and reloads that change the maximum size.
     pub(crate) fn plan_local(&mut self) {
         self.reload_local(0);
         for number in 0..1 + self.entropy.below(8) {
@@ -143,7 +144,7 @@ impl World {
         }
     }
 
-    /// The relay reads its configuration with this limit of size.
+    /// The relay reloads its configuration with this maximum size.
     pub(crate) fn reload_local(&mut self, size: usize) {
         self.config = config(SIZES[size], self.seed);
         let config = Arc::clone(&self.config);
@@ -185,7 +186,7 @@ impl World {
         message
     }
 
-    /// `sendmail` leaves a message and exits 0: file and name are on the disk.
+    /// `sendmail` leaves a message and exits with 0: the file and its directory entry are on the disk.
     pub(crate) fn leave(&mut self, number: usize) {
         let (message, uid) = self.locals.messages[number].clone();
         let mut text = format!("{FORMAT}\nMAIL FROM:<{}>\n", message.from);
@@ -223,7 +224,7 @@ impl World {
         }
     }
 
-    /// The relay looks at the folder.
+    /// The relay visits the folder.
     pub(crate) fn look_at_drop(&mut self) {
         self.locals.is_look_planned = false;
         let entries = self.locals.files.iter().map(|(name, file)| DropEntry {
@@ -338,7 +339,7 @@ impl World {
         }
     }
 
-    /// The session of a file has nothing more to say.
+    /// The session of a file closes its end.
     fn hang_up(&mut self, name: &OsString) {
         self.drop_sends(name, b"QUIT\r\n");
         if let Some(one) = self.locals.visits.get_mut(name) {
@@ -346,20 +347,20 @@ impl World {
         }
     }
 
-    /// The relay says something to the session of a file.
+    /// The session of a file reads output of the relay.
     pub(crate) fn drop_hears(&mut self, name: OsString, conn: ConnId, bytes: &[u8]) {
         let Some(one) = self.locals.visits.get_mut(&name) else {
             return;
         };
         if one.conn != Some(conn) {
-            return; // what it says to QUIT
+            return; // the reply to QUIT
         }
         let step = one.visit.on_bytes(bytes, &mut self.entropy);
         self.note_drop_lines(&name);
         self.drop_goes_on(name, step);
     }
 
-    /// The session of a file is gone.
+    /// The connection of a file's session is lost.
     pub(crate) fn drop_lost(&mut self, name: OsString, conn: ConnId) {
         let Some(one) = self.locals.visits.get_mut(&name) else {
             return;
@@ -386,7 +387,7 @@ impl World {
         }
     }
 
-    /// What was to become of a file that was sent is done.
+    /// The relay has settled a file that it sent.
     pub(crate) fn settle_drop(&mut self, name: OsString, settlement: &Settlement) {
         let Some(one) = self.locals.visits.remove(&name) else {
             return;
@@ -450,7 +451,7 @@ impl World {
         None
     }
 
-    /// Recipients of a message that was left are in its envelope although the relay has refused them.
+    /// Sabotage: adds the refused recipients of a message in the drop folder to its envelope.
     pub(crate) fn enter_refused(&self, message: &mut MessageRecord) {
         let MessageBody::Inline(text) = &message.body else {
             return;
@@ -471,11 +472,11 @@ impl World {
         message.envelope.recipients.extend(refused);
     }
 
-    /// The disk fails the folder in some way.
+    /// A fault of the folder's disk begins.
     pub(crate) fn drop_trouble(&mut self) {
         let troubles = [
             Trouble::Read,
-            // What is written is rare.
+            // Three times as likely, since writes are rare.
             Trouble::Write,
             Trouble::Write,
             Trouble::Write,
@@ -485,19 +486,19 @@ impl World {
         self.locals.trouble = Some(troubles[self.entropy.below(troubles.len() as u64) as usize]);
     }
 
-    /// The disk is in order again.
+    /// The fault of the disk ends.
     pub(crate) fn drop_mended(&mut self) {
         self.locals.trouble = None;
     }
 
-    /// The relay is gone; the folder is not.
+    /// The relay stops; the folder remains.
     pub(crate) fn drop_stops(&mut self) {
         self.locals.visits.clear();
         self.locals.turns = DropTurns::new(OWN);
         self.locals.is_look_planned = false;
     }
 
-    /// The power failed: a removal that was not synced may not have been.
+    /// The power failed: each removal that was not synced may be undone.
     pub(crate) fn drop_crashes(&mut self) {
         for (name, file) in std::mem::take(&mut self.locals.unsynced) {
             if self.entropy.below(2) == 0 {
@@ -507,14 +508,14 @@ impl World {
         }
     }
 
-    /// The relay is there again.
+    /// The relay starts again.
     pub(crate) fn drop_starts(&mut self) {
         if !self.locals.files.is_empty() {
             self.plan_look();
         }
     }
 
-    /// At the end nothing waits in the folder.
+    /// At the end, the folder must be empty.
     pub(crate) fn judge_drop(&self) {
         let left: Vec<_> = self.locals.files.keys().collect();
         hold(check(left.is_empty(), Rule::I1, || {

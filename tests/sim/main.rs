@@ -9,18 +9,18 @@
 //!
 //! | invariant | checked by | when |
 //! | --- | --- | --- |
-//! | I1 what was acknowledged is delivered, bounced or queued | `Ledger::said`, `heard`, `done`, `restarted`, `settled` | at each reply, record, start, and at the end |
-//! | I2 nothing else is delivered, or under another name; nothing is invented or altered | `Ledger::stored`, `attempted`, `sent_as`, `taken` | at each record, RCPT and dot |
-//! | I3 what is durably done is not tried again; each second copy is explained | `Ledger::attempted`, `taken`, `restarted` | at each RCPT, dot and start |
-//! | I4 a notification is durable before its recipient is closed | `Ledger::recorded` | at each commit |
-//! | I5 a file whose sync failed is not touched again | the disk's warden | at each write and sync |
-//! | I6 any bytes in the spool: set aside, told, and the rest goes on | `World::look_at_rot` | at each start |
-//! | I7 what is counted on is synced, with its name | the disk's warden | at each commit |
-//! | what `sendmail` left with exit 0 is delivered, returned, or still in the drop folder | `Ledger::settled`, `World::judge_drop` | at the end |
-//! | tables and buffers below their ceilings | `bounds` | after each turn |
-//! | a clock that is set fails nothing untried | `Ledger::heard` | at each outcome |
-//! | a tool is answered in time, and told what is so | `World::operator_expects`, `Ledger::listed` | at each answer |
-//! | the configuration in force is the last one without a mistake | `World::judge_probe` | at each answer to who asks |
+//! | I1 an acknowledged message is delivered, bounced or queued | `Ledger::said`, `heard`, `done`, `restarted`, `settled` | at each reply, record, start, and at the end |
+//! | I2 the relay delivers nothing else, under no other name, and neither invents nor alters a message | `Ledger::stored`, `attempted`, `sent_as`, `taken` | at each record, RCPT and dot |
+//! | I3 the relay does not retry a recipient with a durable result; each second copy is explained | `Ledger::attempted`, `taken`, `restarted` | at each RCPT, dot and start |
+//! | I4 a DSN is durable before the recipient that it reports is closed | `Ledger::recorded` | at each commit |
+//! | I5 the relay does not touch a file again after its sync failed | the disk's warden | at each write and sync |
+//! | I6 damaged data in the spool is set aside and logged, and the rest goes on | `World::look_at_rot` | at each start |
+//! | I7 data that the relay relies on is synced, with its directory entry | the disk's warden | at each commit |
+//! | a message that `sendmail` left with exit 0 is delivered or returned | `Ledger::settled`, `World::judge_drop` | at the end |
+//! | tables and buffers stay within their limits | `bounds` | after each turn |
+//! | after a clock jump, the relay tries a message before it gives it up | `Ledger::heard` | at each outcome |
+//! | a tool gets a true answer in time | `World::operator_expects`, `Ledger::listed` | at each answer |
+//! | the configuration in force is the last one without an error | `World::judge_probe` | at each reply to a probe |
 //!
 //! A run that fails prints its seed: `make sim SEEDS=FIRST..LAST` runs just those.
 
@@ -41,6 +41,7 @@ mod power;
 mod reloads;
 mod remote;
 mod rot;
+mod rule;
 mod scenarios;
 mod spool;
 mod tally;
@@ -57,7 +58,7 @@ use world::{Faults, World};
 /// Seeds of each kind of world in an ordinary run.
 const SEEDS: RangeInclusive<u64> = 0..=499;
 
-/// How often each fault must have happened in an ordinary run for it to prove something.
+/// Minimum number of occurrences of each fault in an ordinary run; with fewer, the run proves nothing about it.
 const OCCURRENCES_MIN: u64 = 20;
 
 fn named_seeds() -> Option<RangeInclusive<u64>> {
@@ -67,7 +68,7 @@ fn named_seeds() -> Option<RangeInclusive<u64>> {
     Some(number(first)..=number(last))
 }
 
-/// Runs one world; gives what happened, and the sum of its history, or what was wrong with it.
+/// Runs one world; returns its counts and the hash of its history, or the violated invariant.
 fn run(seed: u64, faults: Faults, sabotage: Sabotage) -> Result<(Tally, u64), String> {
     std::panic::catch_unwind(|| World::new(seed, faults, sabotage).run()).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -76,7 +77,7 @@ fn run(seed: u64, faults: Faults, sabotage: Sabotage) -> Result<(Tally, u64), St
     })
 }
 
-/// Runs all seeds; each of these faults must have happened often enough.
+/// Runs all seeds; each of the expected faults must occur often enough.
 fn all_hold(faults: Faults, expected: &[(&'static str, &[&'static str])]) {
     let began = std::time::Instant::now();
     let mut tally = Tally::default();
@@ -106,8 +107,8 @@ fn all_hold(faults: Faults, expected: &[(&'static str, &[&'static str])]) {
     }
 }
 
-/// The simulator is worth something only if it finds what is wrong on purpose.
-fn is_found(faults: Faults, sabotage: Sabotage, rules: &[ledger::Rule]) {
+/// The simulator proves something only if it finds deliberate bugs.
+fn is_found(faults: Faults, sabotage: Sabotage, rules: &[rule::Rule]) {
     let mut seeds = SEEDS;
     let found = seeds.find_map(|seed| run(seed, faults, sabotage).err().map(|text| (seed, text)));
     let Some((seed, text)) = found else {
@@ -120,7 +121,7 @@ fn is_found(faults: Faults, sabotage: Sabotage, rules: &[ledger::Rule]) {
     assert!(named, "{sabotage:?} was found by chance: {text}");
 }
 
-/// Everything that a server can do at a stage.
+/// All faults that a server can have at any stage.
 const ANY: &[&str] = &[
     "4xx", "5xx", "421", "garbage", "reset", "hang-up", "silence", "delay",
 ];
@@ -189,7 +190,7 @@ fn when_the_relay_is_killed_or_loses_power_nothing_that_was_acknowledged_is_lost
 }
 
 #[test]
-fn what_unauthenticated_clients_bring_is_examined_and_forwarded_or_refused() {
+fn mail_of_unauthenticated_clients_is_verified_and_forwarded_or_refused() {
     let expected: [(&str, &[&str]); 7] = [
         (
             "alias",
@@ -211,7 +212,7 @@ fn what_unauthenticated_clients_bring_is_examined_and_forwarded_or_refused() {
             &["reached the first sender", "forged and refused"],
         ),
         (
-            "stranger",
+            "unauthenticated",
             &[
                 "refused behind its dot",
                 "put off behind its dot",
@@ -240,19 +241,19 @@ fn when_the_disk_fails_nothing_that_was_acknowledged_is_lost() {
 }
 
 #[test]
-fn whatever_stands_in_the_spool_the_rest_goes_on() {
+fn damaged_data_in_the_spool_does_not_stop_the_rest() {
     let kinds = &["bit flip", "random bytes", "truncation", "foreign name"];
     all_hold(Faults::Rot, &[("rot", kinds)]);
 }
 
 #[test]
-fn a_clock_that_is_set_fails_nothing_untried() {
+fn no_message_is_given_up_untried_after_a_clock_jump() {
     let kinds = &["set ahead", "set back", "start in 1970"];
     all_hold(Faults::Clock, &[("clock", kinds)]);
 }
 
 #[test]
-fn whatever_an_operator_does_is_answered_and_loses_nothing_else() {
+fn every_request_of_an_operator_is_answered_and_loses_no_other_message() {
     let expected: [(&str, &[&str]); 4] = [
         ("operator", &operator::KINDS),
         (
@@ -273,7 +274,7 @@ fn whatever_an_operator_does_is_answered_and_loses_nothing_else() {
 }
 
 #[test]
-fn what_local_programs_left_with_exit_0_is_delivered_or_returned() {
+fn messages_that_sendmail_left_with_exit_0_are_delivered_or_returned() {
     let expected: [(&str, &[&str]); 3] = [
         ("drop", &local::KINDS),
         ("hook", &["refuses", "defers"]),
@@ -283,20 +284,20 @@ fn what_local_programs_left_with_exit_0_is_delivered_or_returned() {
 }
 
 #[test]
-fn a_file_of_the_drop_folder_that_is_forgotten_is_found() {
-    is_found(Faults::Local, Sabotage::ForgottenDrop, &[ledger::Rule::I1]);
+fn a_forgotten_file_of_the_drop_folder_is_found() {
+    is_found(Faults::Local, Sabotage::ForgottenDrop, &[rule::Rule::I1]);
 }
 
-/// An answer that arrives for something that is gone: taken by the slot of its connection alone.
+/// The engine gives an answer for a closed connection to the new connection in the same slot.
 #[test]
-fn an_answer_that_is_taken_for_anothers_is_found() {
-    let rules = [ledger::Rule::I2];
+fn an_answer_to_the_wrong_connection_is_found() {
+    let rules = [rule::Rule::I2];
     is_found(Faults::Operator, Sabotage::AnswerBySlot, &rules);
 }
 
-/// The same lateness does no harm where an answer carries the whole id of who asked.
+/// Late answers do no harm if each carries the whole ID of the connection that asked.
 #[test]
-fn an_answer_that_comes_late_goes_to_nobody_else() {
+fn a_late_answer_goes_to_no_other_connection() {
     let mut late = 0;
     for seed in 0..=99 {
         let (tally, _) = run(seed, Faults::Operator, Sabotage::SlowReads)
@@ -307,23 +308,23 @@ fn an_answer_that_comes_late_goes_to_nobody_else() {
     assert!(late >= OCCURRENCES_MIN, "{late} answers came late");
 }
 
-/// A number kept beside the thing it counts: what is on its way to the disk, where a failure does not lower it.
+/// A failed write does not lower the count of bytes on their way to the disk.
 #[test]
 fn a_count_that_is_not_lowered_is_found() {
-    let rules = [ledger::Rule::I1, ledger::Rule::Bounds];
+    let rules = [rule::Rule::I1, rule::Rule::Bounds];
     is_found(Faults::Disk, Sabotage::CountKept, &rules);
 }
 
-/// An early exit that skips what the normal path does: input that was held back is not looked at when a turn ends.
+/// An early return skips a step of the normal path: the engine does not look at held-back input when a turn ends.
 #[test]
 fn a_turn_that_ends_too_early_is_found() {
-    is_found(Faults::Operator, Sabotage::EarlyExit, &[ledger::Rule::Told]);
+    is_found(Faults::Operator, Sabotage::EarlyExit, &[rule::Rule::Told]);
 }
 
-/// Facts extended before the decision is made: a recipient that was refused stays in the transaction.
+/// The session extends its state before the decision: a refused recipient stays in the transaction.
 #[test]
 fn a_recipient_that_was_entered_before_it_was_refused_is_found() {
-    is_found(Faults::Local, Sabotage::FactsFirst, &[ledger::Rule::I2]);
+    is_found(Faults::Local, Sabotage::FactsFirst, &[rule::Rule::I2]);
 }
 
 #[test]
@@ -347,38 +348,30 @@ fn a_seed_has_one_history() {
 
 #[test]
 fn an_acknowledgement_before_the_commit_is_found() {
-    let rules = [ledger::Rule::I1, ledger::Rule::I7];
+    let rules = [rule::Rule::I1, rule::Rule::I7];
     is_found(Faults::Power, Sabotage::EarlyAcknowledgement, &rules);
 }
 
 #[test]
-fn an_outcome_that_is_forgotten_is_found() {
-    is_found(
-        Faults::Power,
-        Sabotage::ForgottenOutcome,
-        &[ledger::Rule::I3],
-    );
+fn a_forgotten_delivery_result_is_found() {
+    is_found(Faults::Power, Sabotage::ForgottenOutcome, &[rule::Rule::I3]);
 }
 
 #[test]
-fn a_failed_sync_that_is_tried_again_is_found() {
-    is_found(Faults::Disk, Sabotage::RetriedSync, &[ledger::Rule::I5]);
+fn a_retried_failed_sync_is_found() {
+    is_found(Faults::Disk, Sabotage::RetriedSync, &[rule::Rule::I5]);
 }
 
 #[test]
-fn a_rewritten_sender_that_is_forgotten_is_found() {
+fn a_forgotten_rewritten_sender_is_found() {
     is_found(
         Faults::UnauthenticatedClients,
         Sabotage::ForgottenSender,
-        &[ledger::Rule::I2],
+        &[rule::Rule::I2],
     );
 }
 
 #[test]
-fn a_folder_that_is_not_synced_is_found() {
-    is_found(
-        Faults::Power,
-        Sabotage::NamelessSegment,
-        &[ledger::Rule::I7],
-    );
+fn an_unsynced_directory_entry_is_found() {
+    is_found(Faults::Power, Sabotage::NamelessSegment, &[rule::Rule::I7]);
 }

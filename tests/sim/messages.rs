@@ -1,4 +1,4 @@
-//! Messages that clients send, and what can be read from messages in transit.
+//! Messages that clients send, and readers for messages in transit.
 
 use chopar::entropy::{Entropy, SeededEntropy};
 use chopar::queue_id::QueueId;
@@ -8,28 +8,26 @@ use crate::ledger::Dsn;
 /// A message that a client tries to send.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientMessage {
-    /// Stands in its Subject, unique in a world.
+    /// The value of its Subject, unique in a world.
     pub(crate) marker: String,
     /// Its reverse-path.
     pub(crate) from: String,
-    /// Its recipients.
     pub(crate) recipients: Vec<String>,
-    /// Header and body.
     pub(crate) text: Vec<u8>,
-    /// Whether its client is one that nobody knows.
+    /// Whether its client is unauthenticated.
     pub(crate) unauthenticated: bool,
-    /// Whether a forged finding stands before its text.
+    /// Whether a forged `Authentication-Results` field precedes its text.
     pub(crate) forged: bool,
 }
 
-/// What the relay said about a message.
+/// The relay's reply to a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Said {
-    /// 250: it answers for it.
+    /// 250: the relay is responsible for the message.
     Accepted,
-    /// An error: it does not.
+    /// An error reply.
     Refused,
-    /// The link was lost behind the dot: nobody knows.
+    /// The connection was lost after the final dot.
     Unknown,
 }
 
@@ -60,7 +58,7 @@ impl ClientMessage {
     }
 }
 
-/// The first field of this name.
+/// The value of the first field with this name.
 pub(crate) fn header(text: &[u8], name: &str) -> Option<String> {
     let end = text.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&text[..end]);
@@ -69,7 +67,7 @@ pub(crate) fn header(text: &[u8], name: &str) -> Option<String> {
         .map(|value| value.trim().to_owned())
 }
 
-/// What a notification about a message says.
+/// Reads a DSN about a message.
 pub(crate) fn read_dsn(about: QueueId, text: &[u8], at_ms: u64) -> Dsn {
     let text = String::from_utf8_lossy(text);
     let mut dsn = Dsn {

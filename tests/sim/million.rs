@@ -1,8 +1,8 @@
-//! A queue of a million messages (a tenth of that in an ordinary run), nine in ten of them to one dead domain.
+//! A queue of a million messages (a tenth of that in an ordinary run), nine in ten of them to one unreachable domain.
 //!
 //! The journal writes the spool, its process ends, and a new engine takes over the queue. It must use a bounded number
-//! of reads and of bytes per message, and serve the other domains as if the dead one did not exist. `make sim-million`
-//! runs the million and prints the figures.
+//! of reads and of bytes per message, and serve the other domains as if the unreachable one did not exist. `make
+//! sim-million` runs the million and prints the figures.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -32,41 +32,41 @@ use crate::remote::{Mood, Remote};
 
 /// Messages in an ordinary run.
 const MESSAGES: u64 = 100_000;
-/// One message in so many goes to a domain that is alive.
+/// One message in this many goes to a reachable domain.
 const ALIVE_ONE_IN: u64 = 10;
-/// What a queued message may cost in memory, in all tables together.
+/// Upper limit of memory for a queued message, in all tables together.
 const MESSAGE_MEMORY_BYTES_MAX: u64 = 480;
-/// The same while the spool is read, when tables that double are there twice.
+/// The same during recovery, when a table that grows exists twice.
 const MESSAGE_PEAK_BYTES_MAX: u64 = 800;
-/// Reads of the spool that recovery may make for a message.
+/// Upper limit of reads of the spool during recovery, for each message.
 const MESSAGE_READS_MAX: u64 = 3;
 
-/// The queue has been taken over, and waits for its first look around.
+/// A queue that a new engine has taken over, before its first dispatch.
 struct Taken {
     engine: Engine,
     journal: Journal<WorldDisk>,
     disk: WorldDisk,
     now: Now,
-    /// Messages that are still to be served.
+    /// Messages that are still to be delivered.
     left: u64,
     served: Served,
     remotes: BTreeMap<ConnId, Remote>,
     unreachable: BTreeSet<ConnId>,
     commands: Vec<JournalCommand>,
-    /// What hosts have said.
+    /// Replies of hosts that the engine has not read.
     replies: VecDeque<(ConnId, Vec<u8>)>,
-    /// What the engine is told next.
+    /// Events that the engine has not seen.
     following: VecDeque<Following>,
 }
 
-/// What comes of an action at once.
+/// An immediate consequence of an action.
 enum Following {
     Event(Event<'static>),
     /// A name server answers.
     Answer(SocketId, SocketAddr, Vec<u8>),
 }
 
-/// What it took to serve the domains that are alive.
+/// The cost of serving the reachable domains.
 #[derive(Debug, Default)]
 struct Served {
     messages: u64,
@@ -100,7 +100,7 @@ fn message(number: u64, domain: u64) -> MessageRecord {
     }
 }
 
-/// The domain of a message: 0 is dead.
+/// The domain of a message; 0 is unreachable.
 fn domain(number: u64) -> u64 {
     match number % ALIVE_ONE_IN {
         0 => 1 + number / ALIVE_ONE_IN % 4,
@@ -108,7 +108,7 @@ fn domain(number: u64) -> u64 {
     }
 }
 
-/// A spool that a process wrote and left.
+/// A spool that an earlier process wrote.
 fn written(numbers: impl Iterator<Item = u64>) -> WorldDisk {
     let disk = WorldDisk::new(Sabotage::None);
     let (mut journal, _) = Journal::open(disk.clone(), &mut |_| {}).expect("an empty spool");
@@ -163,7 +163,7 @@ fn taken_over(disk: WorldDisk) -> Taken {
 }
 
 impl Taken {
-    /// Runs until the domains that are alive are served, or until nothing more happens.
+    /// Runs until the reachable domains are served, or until nothing more happens.
     fn serve(&mut self, left: u64) -> Served {
         self.left = left;
         let began = self.now.instant;
@@ -180,7 +180,7 @@ impl Taken {
                 for completion in self.journal.execute(std::mem::take(&mut self.commands)) {
                     self.engine.handle(Event::Stored(completion), self.now);
                 }
-                self.pass(Duration::from_millis(1)); // a sync takes its time
+                self.pass(Duration::from_millis(1)); // a sync takes time
             } else if let Some(conn) = self.unreachable.pop_first() {
                 let cause = Lost::Refused;
                 self.engine.handle(Event::Closed { conn, cause }, self.now);
@@ -202,7 +202,7 @@ impl Taken {
     }
 }
 
-/// Hosts take all mail, but for the dead one; name servers tell the truth, and everything else takes no time.
+/// All hosts except the unreachable one accept mail; name servers tell the truth, and everything else takes no time.
 impl World for Taken {
     fn engine(&mut self) -> &mut Engine {
         &mut self.engine
@@ -319,7 +319,7 @@ impl World for Taken {
     }
 }
 
-/// Bytes of memory that this process has (`VmRSS`) or has had at most (`VmHWM`).
+/// Bytes of memory that this process uses (`VmRSS`), or its peak (`VmHWM`).
 fn memory_bytes(field: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
     let line = status.lines().find_map(|line| line.strip_prefix(field));
@@ -331,7 +331,7 @@ fn memory_bytes(field: &str) -> u64 {
     kib.expect("a figure") * 1_024
 }
 
-/// The size of the queue, where this test is on its own and is to look at its memory.
+/// The size of the queue, if this process runs this test alone to measure its memory.
 fn alone() -> Option<u64> {
     std::env::var(ALONE).ok()?.parse().ok()
 }
@@ -339,11 +339,11 @@ fn alone() -> Option<u64> {
 const ALONE: &str = "CHOPAR_SIM_ALONE";
 
 #[test]
-fn a_queue_with_a_dead_domain_is_taken_over_fast_and_delays_nobody() {
+fn a_queue_with_an_unreachable_domain_is_taken_over_fast_and_delays_no_other_domain() {
     let Some(messages) = alone() else {
-        // Other tests would use memory at the same time: it runs again in a process of its own.
+        // Other tests would use memory at the same time, so the test runs again in a process of its own.
         let messages = std::env::var("CHOPAR_MESSAGES").unwrap_or_else(|_| MESSAGES.to_string());
-        let name = "million::a_queue_with_a_dead_domain_is_taken_over_fast_and_delays_nobody";
+        let name = "million::a_queue_with_an_unreachable_domain_is_taken_over_fast_and_delays_no_other_domain";
         let output = std::process::Command::new(std::env::current_exe().expect("a path"))
             .args(["--exact", name, "--nocapture"])
             .env(ALONE, messages)
@@ -381,13 +381,14 @@ fn a_queue_with_a_dead_domain_is_taken_over_fast_and_delays_nobody() {
     assert!(each <= MESSAGE_MEMORY_BYTES_MAX, "{each} bytes a message");
     assert!(most <= MESSAGE_PEAK_BYTES_MAX, "{most} bytes a message");
     assert!(tables.hops <= 5 && tables.deliveries <= 64, "{tables:?}");
-    // The outcomes of the last few are on their way to the disk.
+    // The results of the last few messages are on their way to the disk.
     let left = taken.engine.queue_len() as u64;
     assert!(
         (messages - alive..=messages - alive + 64).contains(&left),
         "{left} are left"
     );
-    // Without the dead domain the same messages take the same time and the same steps, but for the look at the dead.
+    // Without the unreachable domain, the same messages take the same time and the same steps, except for the attempt
+    // at that domain.
     let mut without = taken_over(written((0..messages).step_by(ALIVE_ONE_IN as usize)));
     let calm = without.serve(alive);
     assert!(served.to_the_dead <= 8, "{served:?}");

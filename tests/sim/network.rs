@@ -34,7 +34,7 @@ impl World {
         }
     }
 
-    /// A client that comes after a while.
+    /// Plans a client that connects after a delay.
     pub(crate) fn client(&mut self, messages: Vec<ClientMessage>, after: Duration) {
         self.clients.push(Sender::new(messages));
         self.plan(after, Happening::Arrive(self.clients.len() - 1));
@@ -61,12 +61,12 @@ impl World {
         recipients.sort();
         recipients.dedup();
         let lines = match self.entropy.below(12) {
-            0 => 6_000, // past what is kept in memory
+            0 => 6_000, // too large to be kept in memory
             1 => 0,
             2 => 1_000, // read in several pieces
             _ => self.entropy.below(40),
         };
-        let marker = format!("letter-{client}-{number}");
+        let marker = format!("client-{client}-{number}");
         ClientMessage::new(marker, recipients, lines, &mut self.entropy)
     }
 
@@ -85,7 +85,7 @@ impl World {
         self.hear_client(client);
     }
 
-    /// Sends bytes on their way to the relay in pieces that keep their order.
+    /// Sends bytes to the relay in several pieces, in order.
     pub(crate) fn send_to_relay(&mut self, conn: ConnId, bytes: &[u8], after: Duration) {
         let earliest = self.now.instant.after(after);
         let last = self.last_arrival.get(&conn).copied();
@@ -129,7 +129,7 @@ impl World {
         }
     }
 
-    /// The relay sends. Its output is in order and in one piece: it is its input that is cut up.
+    /// The relay sends. Its output arrives in order and in one piece; only its input is split.
     pub(crate) fn relay_sends(&mut self, conn: ConnId, bytes: Vec<u8>) {
         *self.undrained.entry(conn).or_default() += 1;
         let to_server = matches!(self.ends.get(&conn), Some(End::Remote(_) | End::Hook(_)));
@@ -144,7 +144,7 @@ impl World {
         self.plan(Duration::from_millis(3), Happening::Drained(conn));
     }
 
-    /// The kernel has taken what was sent; whether that is all, the engine hears only of the last.
+    /// The kernel has taken a piece of output. The engine gets `Drained` only for the last piece.
     pub(crate) fn drained(&mut self, conn: ConnId) {
         if let Some(left) = self.undrained.get_mut(&conn) {
             *left -= 1;
@@ -188,12 +188,16 @@ impl World {
         }
     }
 
-    /// Enters into the ledger what a client has done and heard.
+    /// Enters the events of a client into the ledger.
     fn hear_client(&mut self, client: usize) {
         for code in std::mem::take(&mut self.clients[client].codes) {
             match code {
-                550 => self.tally.fault("stranger", "refused behind its dot"),
-                451 => self.tally.fault("stranger", "put off behind its dot"),
+                550 => self
+                    .tally
+                    .fault("unauthenticated", "refused behind its dot"),
+                451 => self
+                    .tally
+                    .fault("unauthenticated", "put off behind its dot"),
                 _ => {}
             }
         }
@@ -224,7 +228,7 @@ impl World {
         }
     }
 
-    /// Enters into the ledger what a server was asked and has taken.
+    /// Enters into the ledger what a server was asked for and accepted.
     fn hear_remote(&mut self, conn: ConnId) {
         let Some(End::Remote(remote)) = self.ends.get_mut(&conn) else {
             return;
@@ -250,19 +254,19 @@ impl World {
             let (recipients, text) = (&message.recipients, &message.text);
             hold(self.ledger.taken(conn, id, recipients, text));
             if self.faults == Faults::UnauthenticatedClients {
-                self.strange_mail_taken(&message);
+                self.unauthenticated_mail_taken(&message);
             }
         }
     }
 
-    fn strange_mail_taken(&mut self, message: &Taken) {
+    fn unauthenticated_mail_taken(&mut self, message: &Taken) {
         if message.path.starts_with("SRS0=") {
             self.tally.fault("forward", "rewritten sender");
         }
         let subject = messages::header(&message.text, "Subject").unwrap_or_default();
         match subject.split('-').next() {
             Some("return") => self.tally.fault("return", "reached the first sender"),
-            Some("strange") if message.path.is_empty() => self.tally.fault("forward", "null path"),
+            Some("outside") if message.path.is_empty() => self.tally.fault("forward", "null path"),
             _ => {}
         }
         if messages::header(&message.text, "X-Spam-Flag").is_some() {
@@ -303,7 +307,7 @@ impl World {
         self.engine.handle(Event::Closed { conn, cause }, self.now);
     }
 
-    /// The relay closes: the other end still gets what was sent, and nobody hears its answer.
+    /// The relay closes a connection: the other end still gets the output, and its answer is lost.
     pub(crate) fn relay_closes(&mut self, conn: ConnId) {
         for number in self.pending_sends(conn) {
             if let Some(Happening::FromRelay(_, bytes)) = self.happenings.remove(&number) {
@@ -409,7 +413,7 @@ impl World {
             },
         );
         if mood == Mood::Dead {
-            // The relay has to find out by waiting.
+            // The relay must notice this by its timeout.
             return;
         }
         let seed = self.entropy.next_u64();
@@ -443,7 +447,7 @@ impl World {
             self.tally.fault("texts", kind);
         }
         let lie = self.lie();
-        // Somebody else answers first, from elsewhere or with a guess: nobody listens to that.
+        // A forged answer comes first, from another address or with a guessed ID; the relay must ignore it.
         if lie == Lie::None && self.mishap(8) {
             self.tally.fault("dns", "forged");
             let elsewhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 66)), 53);

@@ -1,9 +1,9 @@
 //! The operator of the world: lists, shows, holds, releases, flushes, removes and reloads while mail passes through,
-//! and a disk that sometimes fails to read.
+//! over a disk that sometimes fails to read.
 //!
-//! Invariants: each request is answered completely and soon, unless the relay was killed; the list is the queue, each
-//! id with its own envelope; a readable message is not reported as unreadable. Nothing is owed any more for a removed
-//! message, and everything else as before.
+//! Invariants: each request is answered completely and in time, unless the relay was killed. The list is the queue,
+//! each ID with its own envelope. A readable message is not reported as unreadable. After a removal, the relay owes
+//! nothing for that message, and everything for all others.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,25 +17,25 @@ use chopar::queue_id::QueueId;
 
 use crate::disk::{Sabotage, hold};
 use crate::hook;
-use crate::ledger::{Broken, Rule, check};
 use crate::messages::ClientMessage;
 use crate::remote::Mood;
+use crate::rule::{Broken, Rule, check};
 use crate::world::{End, Faults, Happening, World};
 
-/// A tool at work: one connection to the control socket.
+/// A tool with one connection to the control socket.
 pub(crate) struct Operator {
     line: Vec<u8>,
-    /// Requests that are not answered yet.
+    /// Requests without an answer yet.
     awaited: VecDeque<ControlRequest>,
-    /// What the current answer has listed.
+    /// IDs in the current answer so far.
     listed: BTreeSet<QueueId>,
-    /// Whether what is held is to be released, and what that is.
+    /// Whether this tool releases all held messages.
     releases: bool,
     held: Vec<String>,
 }
 
 impl Operator {
-    /// Whether what has come is an answer to what was asked first.
+    /// Checks that an answer is of the kind that the oldest request asked for.
     fn is_awaited(&self, is_kind: impl Fn(&ControlRequest) -> bool) -> Result<(), Broken> {
         let awaited = &self.awaited;
         check(awaited.front().is_some_and(is_kind), Rule::Told, || {
@@ -44,19 +44,20 @@ impl Operator {
     }
 }
 
-/// The address that a tool tries hosts from.
+/// The address whose attempts a tool announces.
 const PROBED: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 201));
-/// Visits of the operator that are not at a time of their own.
+/// Upper limit of random visits by the operator.
 const VISITS_MAX: u64 = 12;
-/// How long a tool waits for all its answers.
+/// Time limit for all answers to a tool.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// When everything is released and tried for the last time: behind all faults, and before anything expires.
+/// Time of the last visit, which releases and flushes everything: after all faults, and before any message expires.
 const LAST_VISIT: Duration = Duration::from_secs(8 * 3_600);
-/// One world in so many has a crowd of messages.
-const CROWDED: u64 = 12;
+/// One world in this many has hundreds of messages.
+const LONG_QUEUE_ONE_IN: u64 = 12;
 
 impl World {
-    /// The operator's visits, and in some worlds a crowd for a domain that is dead until the last of them.
+    /// Plans the operator's visits and, in some worlds, many messages for a domain that is unreachable until the last
+    /// visit.
     pub(crate) fn plan_operator(&mut self) {
         for _ in 0..3 + self.entropy.below(VISITS_MAX) {
             let at = match self.entropy.below(3) {
@@ -74,10 +75,10 @@ impl World {
             let at = Duration::from_millis(self.entropy.below(25_000));
             self.plan(at, Happening::HelperDies);
         }
-        if !self.seed.is_multiple_of(CROWDED) {
+        if !self.seed.is_multiple_of(LONG_QUEUE_ONE_IN) {
             return;
         }
-        self.tally.fault("operator", "crowd");
+        self.tally.fault("operator", "many messages");
         self.moods.extend([(0, Mood::Dead), (20, Mood::Dead)]);
         let messages = 300 + self.entropy.below(500);
         for client in 0..4 {
@@ -85,19 +86,19 @@ impl World {
             let messages = numbers
                 .map(|number| {
                     let recipients = vec![format!("r{}@d0.example", number % 97)];
-                    ClientMessage::new(format!("crowd-{number}"), recipients, 3, &mut self.entropy)
+                    ClientMessage::new(format!("queue-{number}"), recipients, 3, &mut self.entropy)
                 })
                 .collect();
             self.client(messages, Duration::ZERO);
         }
     }
 
-    /// A tool connects, asks one thing or several at once, and may not wait for the answer.
+    /// A tool connects, sends one or several requests, and may leave before the answer.
     pub(crate) fn operate(&mut self) {
         let mut requests: VecDeque<ControlRequest> = (0..1 + self.entropy.below(3))
             .map(|_| self.request())
             .collect();
-        // Who follows hears until it hangs up.
+        // A tool that follows messages gets events until it disconnects.
         let goes_on = |request: &ControlRequest| {
             matches!(
                 request,
@@ -122,15 +123,15 @@ impl World {
         }
     }
 
-    /// A tool connects, asks, and waits for its answers.
+    /// A tool connects, sends its requests, and waits for the answers.
     pub(crate) fn visit(&mut self, requests: VecDeque<ControlRequest>) -> Option<ConnId> {
         let conn = self.ask(requests)?;
         self.plan(PATIENCE, Happening::OperatorExpects(conn));
         Some(conn)
     }
 
-    /// What is held is released, and hosts are well again: nothing else is touched, so that what was forgotten stays
-    /// so.
+    /// Releases held messages and makes hosts work again. It touches nothing else, so a forgotten message stays
+    /// forgotten.
     pub(crate) fn last_visit(&mut self) {
         self.moods.clear();
         let conn = self.visit([ControlRequest::List {}].into());
@@ -184,7 +185,7 @@ impl World {
             4 => ControlRequest::Hold { which },
             5 => ControlRequest::Release { which },
             6 => ControlRequest::Flush { which },
-            // All are removed now and then only: what is left is what shows something.
+            // Remove everything only rarely: an empty queue tests nothing.
             7 | 8 if which == Selection::All && self.entropy.below(8) > 0 => {
                 ControlRequest::Remove {
                     which: Selection::Ids(vec![id]),
@@ -197,7 +198,7 @@ impl World {
         }
     }
 
-    /// The id of a message, mostly one of the newest; now and then of none.
+    /// The ID of a message, mostly one of the newest, sometimes unknown.
     fn some_id(&mut self) -> QueueId {
         let ids: Vec<QueueId> = self.ledger.mails().map(|(id, _)| id).collect();
         let back = match self.entropy.below(2) {
@@ -209,7 +210,7 @@ impl World {
             .unwrap_or(QueueId::new(1 << 40))
     }
 
-    /// A tool has waited long enough.
+    /// The time limit of a tool is over.
     pub(crate) fn operator_expects(&mut self, conn: ConnId) {
         if let Some(End::Operator(operator)) = self.ends.get(&conn) {
             let awaited = &operator.awaited;
@@ -219,7 +220,7 @@ impl World {
         }
     }
 
-    /// The relay answers a tool, which goes once it has all.
+    /// A tool reads an answer, and disconnects after the last.
     pub(crate) fn operator_hears(&mut self, conn: ConnId, bytes: &[u8]) {
         let Some(End::Operator(operator)) = self.ends.get_mut(&conn) else {
             return;
@@ -338,7 +339,7 @@ impl World {
         hold(self.ledger.listed(id, &listed.from, &addresses));
     }
 
-    /// Whether a tool is waiting for the removal of a message.
+    /// Whether a tool waits for the removal of a message.
     pub(crate) fn is_being_removed(&self, id: QueueId) -> bool {
         let text = id.to_string();
         self.ends.values().any(|end| match end {
@@ -355,7 +356,7 @@ impl World {
         })
     }
 
-    /// A removal is on its way to the disk: in the midst of what?
+    /// Notes for the tally which work a removal interrupts.
     pub(crate) fn note_removal(&mut self, id: QueueId) {
         self.tally.fault("operator", "removed");
         if self.carrying.values().any(|carried| *carried == id) {
@@ -367,7 +368,7 @@ impl World {
         }
     }
 
-    /// A part of a message is read. With an operator there is time between a read and its answer, and some fail.
+    /// Reads a part of a message. With an operator, the answer takes time, and some reads fail.
     pub(crate) fn read_later(
         &mut self,
         reader: MessageReader,
@@ -395,7 +396,7 @@ impl World {
             }
             _ => result,
         };
-        // Now and then what fails or is sent another way is removed just then.
+        // Sometimes removes a message just while a DSN or a new route for it is worked out.
         if matches!(reader, MessageReader::Dsn(_) | MessageReader::Reroute(_))
             && self.entropy.below(6) == 0
         {
@@ -403,7 +404,7 @@ impl World {
             let _ = self.visit([ControlRequest::Remove { which }].into());
         }
         let most = match self.disk.sabotage {
-            // Slow enough for others to have the slot when the answer comes.
+            // Slow enough for another connection to get the slot before the answer comes.
             Sabotage::SlowReads | Sabotage::AnswerBySlot if !for_tool => 20_000,
             _ => 40,
         };
@@ -412,7 +413,7 @@ impl World {
         None
     }
 
-    /// A part of a message was read, whoever is still there to have it.
+    /// A read is complete; the connection that asked may be gone.
     pub(crate) fn read_ends(
         &mut self,
         mut reader: MessageReader,
@@ -426,7 +427,7 @@ impl World {
             let slot = conn.slot;
             let heir = self.ends.keys().find(|other| other.slot == slot).copied();
             if self.disk.sabotage == Sabotage::AnswerBySlot {
-                // Neither the generation of the slot nor the message that was asked for tells the two apart.
+                // Sabotage: ignores the generation of the slot and the requested message.
                 *conn = heir.unwrap_or(*conn);
                 *id = self.carrying.get(conn).copied().unwrap_or(*id);
             }
@@ -435,7 +436,7 @@ impl World {
     }
 }
 
-/// What a tool may be told that went wrong.
+/// Errors that an answer to a tool may report.
 const KNOWN_ERRORS: [&str; 3] = [
     "is not in the queue",
     "the disk refused a change",
@@ -459,9 +460,9 @@ fn kind(request: &ControlRequest) -> &'static str {
     }
 }
 
-/// What an operator's world must have seen often enough to prove something.
+/// Events that the operator's worlds must show often enough.
 pub(crate) const KINDS: [&str; 24] = [
-    "crowd",
+    "many messages",
     "list",
     "long list",
     "listed unread",
@@ -487,7 +488,7 @@ pub(crate) const KINDS: [&str; 24] = [
     "removed in flight",
 ];
 
-/// A world without faults in which this many messages wait for a dead domain.
+/// A world without faults in which this many messages wait for an unreachable domain.
 fn waiting(messages: u64) -> World {
     let mut world = World::empty(1, Faults::Calm, Sabotage::None);
     world.moods.extend([(0, Mood::Dead), (20, Mood::Dead)]);
@@ -497,7 +498,7 @@ fn waiting(messages: u64) -> World {
             .map(|number| {
                 let recipients = vec![format!("r{number}@d0.example")];
                 let mut dots = SeededEntropy::new(number);
-                ClientMessage::new(format!("letter-{number}"), recipients, 1, &mut dots)
+                ClientMessage::new(format!("client-{number}"), recipients, 1, &mut dots)
             })
             .collect();
         world.client(messages, Duration::ZERO);
@@ -508,7 +509,7 @@ fn waiting(messages: u64) -> World {
     world
 }
 
-/// How often something happened to the tools.
+/// Number of events of this kind at the tools.
 fn times(world: &World, what: &'static str) -> u64 {
     let faults = &world.tally.faults;
     faults.get(&("operator", what)).copied().unwrap_or_default()
@@ -527,7 +528,7 @@ fn a_list_of_any_length_shows_each_message_under_its_own_envelope() {
 }
 
 #[test]
-fn what_cannot_be_read_is_listed_as_such_and_the_list_ends() {
+fn an_unreadable_message_is_listed_as_unreadable_and_the_list_ends() {
     let mut world = waiting(600);
     let ids: Vec<QueueId> = world.ledger.mails().map(|(id, _)| id).collect();
     world.unreadable = [0, 1, 256, 257, 512, 599].map(|at| ids[at]).into();
@@ -540,7 +541,6 @@ fn what_cannot_be_read_is_listed_as_such_and_the_list_ends() {
     assert!(world.ends.is_empty(), "the tool has its answers");
 }
 
-/// Lets so much time pass.
 fn pass(world: &mut World, span: Duration) {
     let end = world.now.instant.after(span);
     world.run_until(end);
@@ -575,7 +575,7 @@ fn a_flush_is_one_attempt_and_leaves_the_schedule_as_it_was() {
     ] {
         let (alone, _) = tries(false, moods);
         let (with, flushed) = tries(true, moods);
-        // Each flush adds an attempt, at two hosts, and takes none of those away that were to come.
+        // Each flush adds one attempt, at two hosts, and removes none of the scheduled attempts.
         assert!(
             with >= alone + flushed,
             "{with} with {flushed} flushes, {alone} without: {moods:?}"
@@ -607,7 +607,7 @@ fn a_new_message_for_a_dead_hop_is_tried_within_minutes() {
 }
 
 #[test]
-fn every_request_of_one_write_is_answered() {
+fn every_request_in_one_write_is_answered() {
     let mut world = waiting(3);
     let which = Selection::All;
     let requests = [

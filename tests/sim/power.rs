@@ -10,11 +10,11 @@ use chopar::entropy::{Entropy, SeededEntropy};
 use chopar::queue::{Journal, OpenReport, Recovered, SpoolFile, SpoolFolder};
 
 use crate::disk::{WorldDisk, hold};
-use crate::ledger::{Rule, check};
 use crate::rot::{self, Rotten};
+use crate::rule::{Rule, check};
 use crate::world::{Faults, Happening, World};
 
-/// Small segments, so that a short run fills, clears and copies some.
+/// Small segments, so that a short run fills, frees and copies some.
 const SEGMENT_BYTES: u64 = 96 * 1024;
 
 /// A year without leap days, in seconds.
@@ -32,7 +32,7 @@ impl World {
         if matches!(self.faults, Faults::Calm | Faults::Network) {
             return;
         }
-        // A start clears away what hangs: where none comes, all has to come to an end by itself.
+        // A restart hides messages that are stuck, so half of the operator's worlds have none.
         if self.faults == Faults::Operator && self.entropy.below(2) == 0 {
             return;
         }
@@ -65,7 +65,7 @@ impl World {
         }
     }
 
-    /// While clients send, mostly.
+    /// A random time, mostly while clients send.
     fn some_time(&mut self) -> chopar::clock::Instant {
         let ms = match self.entropy.below(4) {
             0 => self.entropy.below(200_000),
@@ -75,7 +75,7 @@ impl World {
         self.now.instant.after(std::time::Duration::from_millis(ms))
     }
 
-    /// The process is gone; what it wrote is with the kernel, synced or not.
+    /// The process ends; the kernel has everything that it wrote, synced or not.
     pub(crate) fn kill(&mut self) {
         self.tally.fault("relay", "killed");
         self.stop();
@@ -84,11 +84,11 @@ impl World {
         self.start();
     }
 
-    /// Everything but the disk is gone, and of the disk what was not synced.
+    /// Everything but the disk is gone, and so is all unsynced data on the disk.
     pub(crate) fn power_cut(&mut self) {
         self.tally.fault("relay", "power cut");
         self.stop();
-        // The disk that comes back works.
+        // The disk works again after the power cut.
         self.disk.crash(&mut self.entropy);
         self.drop_crashes();
         self.start();
@@ -97,7 +97,7 @@ impl World {
     fn stop(&mut self) {
         self.drop_stops();
         for conn in self.ends.keys().copied().collect::<Vec<_>>() {
-            // What it has taken may be unrecorded because the relay was killed, which is counted below.
+            // The relay may not have recorded an accepted message because of the kill, which `killed` counts.
             if !matches!(self.ends.get(&conn), Some(crate::world::End::Remote(_))) {
                 self.forget(conn);
             }
@@ -128,7 +128,7 @@ impl World {
         if let Some(rotten) = rotten {
             self.look_at_rot(&rotten, &report);
             self.rot_so_far = rotten.into_hits();
-            // What was bad at one start is bad at the next.
+            // Damage that one start found must still be there at the next.
             let bad = report.damage.iter().map(|damage| {
                 let start = damage.offset as usize;
                 (damage.segment, start..start + damage.len as usize)
@@ -147,7 +147,7 @@ impl World {
         };
         self.engine = Engine::new(start, self.now);
         if self.faults == Faults::Disk && self.entropy.below(2) == 0 {
-            self.soon(Happening::DiskTrouble); // a start has a new segment before it
+            self.soon(Happening::DiskTrouble); // the start must create a new segment
         }
         for recovered in found {
             let event = Event::Recovered(Box::new(recovered));
@@ -156,7 +156,7 @@ impl World {
         self.drop_starts();
     }
 
-    /// Now and then the power fails again as soon as it is back: recovery finds the same.
+    /// Sometimes the power fails again right after the start: recovery must find the same messages.
     fn start_twice(
         &mut self,
         journal: Journal<WorldDisk>,
@@ -171,7 +171,7 @@ impl World {
         self.disk.crash(&mut self.entropy);
         let mut again = Vec::new();
         let (journal, report) = open(&self.disk, &mut |recovered| again.push(recovered));
-        // Rot may bring a message back to life whose file was removed, or was about to be.
+        // Damage may bring back a message whose file was removed, or was being removed.
         let sound = |list: &[Recovered]| -> Vec<Recovered> {
             let sound = list.iter().filter(|one| !self.ledger.is_disturbed(one.id));
             sound.cloned().collect()
@@ -182,7 +182,7 @@ impl World {
         (journal, report)
     }
 
-    /// A machine without a battery for its clock starts in 1970, and is told the time a little later.
+    /// A machine without a battery for its clock starts in 1970, and its clock is set a little later.
     fn set_clock(&mut self) {
         if self.faults != Faults::Clock || self.entropy.below(2) > 0 {
             return;
@@ -196,7 +196,7 @@ impl World {
         self.plan(pause, Happening::ClockJump(right - self.clock_error));
     }
 
-    /// Something is wrong with the bytes in the spool.
+    /// Damages bytes of the spool.
     fn rot(&mut self) -> Rotten {
         let before = rot::segments(&self.disk.memory);
         let mut rotten = Rotten::new(before, std::mem::take(&mut self.rot_so_far));
@@ -217,7 +217,7 @@ impl World {
         rotten
     }
 
-    /// What is bad is set aside whole, and told; only what rot has touched is excused from anything.
+    /// The relay must set all damaged data aside and report it; only damaged messages are excused.
     fn look_at_rot(&mut self, rotten: &Rotten, report: &OpenReport) {
         let hit: BTreeSet<_> = rotten.messages_hit();
         self.tally.rotten += hit.len() as u64;
@@ -234,7 +234,7 @@ impl World {
                 Rule::I6,
                 || format!("{damage:?} is not what was set aside"),
             ));
-            // A message may also lack its file because rot has brought it back to life.
+            // A message may also lack its file because damage has brought the message back.
             let known = rotten.touches(damage.segment, damage.offset, damage.len)
                 || damage.id.is_some_and(|id| self.ledger.is_disturbed(id));
             hold(check(known, Rule::I6, || {

@@ -11,10 +11,10 @@ use chopar::entropy::Entropy;
 
 use crate::disk::hold;
 use crate::hook;
-use crate::ledger::{Rule, check};
+use crate::rule::{Rule, check};
 use crate::world::{End, Happening, World, folder_with, parse};
 
-/// What an operator writes into the folder.
+/// A configuration folder that an operator writes.
 struct Shape {
     /// Keys before all tables.
     head: &'static str,
@@ -26,7 +26,7 @@ struct Shape {
 const USER: &str = "ann:{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,\
                     wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
 
-/// Folders without a mistake. Where [`SHOP`] is served it has no mailbox of the name that is asked for.
+/// Folders without an error. If they serve [`SHOP`], it lacks the mailbox that probes ask for.
 const SHAPES: [Shape; 6] = [
     Shape {
         head: "",
@@ -68,7 +68,7 @@ const SHAPES: [Shape; 6] = [
     },
 ];
 
-/// Folders with one.
+/// Folders with an error.
 const MISTAKES: [Shape; 4] = [
     Shape {
         head: "listen.smtp = [\"nowhere\"]\n",
@@ -92,21 +92,21 @@ const MISTAKES: [Shape; 4] = [
     },
 ];
 
-/// A domain that is served at times.
+/// A domain that only some folders serve.
 const SHOP: &str = "shop.example";
-/// The longest that one waits before it asks what is in force.
+/// Upper limit of the delay before a probe.
 const PROBE_DELAY_MS: u64 = 2_000;
 
 /// A client that asks whether [`SHOP`] is served.
 pub(crate) struct Prober {
     line: Vec<u8>,
     codes: Vec<u16>,
-    /// How many reloads there had been when it asked.
+    /// Number of reloads when it asked.
     reloads: u64,
 }
 
 impl World {
-    /// The configuration is read again: what the engine is told.
+    /// Reads the configuration again; returns the event for the engine.
     pub(crate) fn reloaded(&mut self, conn: Option<ConnId>) -> Event<'static> {
         self.reloads += 1;
         let after = Duration::from_millis(self.entropy.below(PROBE_DELAY_MS));
@@ -149,7 +149,7 @@ impl World {
         self.engine.handle(event, self.now);
     }
 
-    /// A client comes to ask what is in force.
+    /// A client connects to find out which configuration is in force.
     pub(crate) fn probe(&mut self) {
         self.operators += 1;
         let remote = SocketAddr::new(Ipv4Addr::new(198, 51, 100, 200).into(), 40_000);
@@ -165,7 +165,7 @@ impl World {
         }
     }
 
-    /// The relay answers a client that asks what is in force.
+    /// A probing client reads a reply.
     pub(crate) fn prober_hears(&mut self, conn: ConnId, bytes: &[u8]) {
         let Some(End::Prober(prober)) = self.ends.get_mut(&conn) else {
             return;
@@ -219,7 +219,7 @@ impl World {
         }));
     }
 
-    /// The helper ends: who talks to it is cut off, and nobody gets to it until it is back.
+    /// The helper ends: its connections break, and new ones fail until it is back.
     pub(crate) fn helper_dies(&mut self) {
         self.tally.fault("helper", "died");
         self.helper_is_gone = true;
@@ -234,7 +234,7 @@ impl World {
         self.plan(pause, Happening::HelperIsBack);
     }
 
-    /// There is a new one; the relay starts again to have it, or is told.
+    /// A new helper runs. The relay restarts to use it, or gets an event.
     pub(crate) fn helper_is_back(&mut self) {
         self.helper_is_gone = false;
         if self.entropy.below(2) == 0 {

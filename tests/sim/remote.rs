@@ -5,30 +5,30 @@ use std::time::Duration;
 use chopar::engine::event::Lost;
 use chopar::entropy::{Entropy, SeededEntropy};
 
-/// What a server is like.
+/// How a server behaves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Mood {
-    /// Takes everything.
+    /// Accepts everything.
     Good,
-    /// Fails now and then, at any stage, in any way.
+    /// Fails sometimes, at any stage, in any way.
     Bad,
-    /// Answers every RCPT with this.
+    /// Sends this reply to every RCPT.
     Refuses(&'static str),
-    /// Answers RCPT for addresses that begin so with this.
+    /// Sends the second text in reply to RCPT for addresses that begin with the first.
     RefusesOne(&'static str, &'static str),
-    /// Answers EHLO and ends the session in one breath.
+    /// Replies to EHLO and closes the connection at once.
     Leaves,
     /// Cannot be connected to.
     Dead,
-    /// Always fails at this stage, in this way.
+    /// Always has this fault at this stage.
     Fails(&'static str, Fault),
-    /// Offers TLS, does not begin it, and takes no mail without it.
+    /// Offers TLS, does not begin it, and accepts no mail without it.
     WithholdsTls,
-    /// Offers TLS, and sends bytes behind its reply that begins it.
+    /// Offers TLS, and sends plaintext after its reply to STARTTLS.
     Injects,
 }
 
-/// A message that a server has taken: it said, or meant to say, 250.
+/// A message that a server accepted: it sent 250, or the connection broke before it could.
 #[derive(Clone, Debug)]
 pub(crate) struct Taken {
     pub(crate) path: String,
@@ -36,7 +36,7 @@ pub(crate) struct Taken {
     pub(crate) text: Vec<u8>,
 }
 
-/// What the server says next, after which time, and whether the connection ends behind it.
+/// What the server sends next, after which delay, and whether it closes the connection then.
 #[derive(Default)]
 pub(crate) struct Move {
     pub(crate) bytes: Vec<u8>,
@@ -44,7 +44,7 @@ pub(crate) struct Move {
     pub(crate) end: Option<Lost>,
 }
 
-/// What a server does at a stage instead of what it should.
+/// A fault of a server at one stage.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Fault {
     Temporary,
@@ -75,22 +75,22 @@ pub(crate) struct Remote {
     pipelining: bool,
     starttls: bool,
     line: Vec<u8>,
-    /// A line that did not end as it should.
+    /// A line with a wrong line ending.
     spoiled: Option<Vec<u8>>,
-    /// Recipients of the transaction that is open.
+    /// Recipients of the open transaction.
     recipients: Option<Vec<String>>,
     /// Its reverse-path.
     path: String,
-    /// Classes of the replies to RCPT in this transaction.
+    /// First digits of the replies to RCPT in this transaction.
     classes: Vec<u8>,
     body: Option<Vec<u8>>,
-    /// Whether it hears nothing any more.
+    /// Whether it ignores all further input.
     deaf: bool,
     next: Move,
     pub(crate) taken: Vec<Taken>,
-    /// Reverse-paths and recipients that it was asked to take.
+    /// Reverse-paths and recipients of all RCPT commands.
     pub(crate) asked: Vec<(String, String)>,
-    /// What it did wrong, by stage and kind.
+    /// Its faults, by stage and kind.
     pub(crate) faults: Vec<(&'static str, &'static str)>,
 }
 
@@ -125,7 +125,6 @@ impl Remote {
         self.mood == Mood::Bad && self.entropy.below(one_in) == 0
     }
 
-    /// The banner.
     pub(crate) fn banner(&mut self) -> Move {
         if !self.fails("banner", 10) {
             self.say("220 mx ESMTP");
@@ -133,7 +132,7 @@ impl Remote {
         self.moved()
     }
 
-    /// The handshake is done: it begins anew.
+    /// The TLS handshake is complete: the session starts again at EHLO.
     pub(crate) fn tls_on(&mut self) {
         self.starttls = false;
         self.line.clear();
@@ -155,7 +154,7 @@ impl Remote {
             if !clean {
                 self.spoiled = Some(line.clone());
             }
-            // What has rotted on the disk may go out, as long as no dot follows.
+            // The relay may send damaged data, as long as it does not send the final dot.
             if self.body.is_none() || line == b".\r\n" {
                 let spoiled = self.spoiled.take();
                 let shown = spoiled.as_deref().map(String::from_utf8_lossy);
@@ -277,7 +276,7 @@ impl Remote {
 
     fn on_data(&mut self) {
         if self.recipients.as_ref().is_none_or(Vec::is_empty) {
-            // Some take the body of a message for nobody, to refuse it.
+            // Some servers accept DATA without a recipient, and refuse after the body.
             if self.recipients.is_some() && self.chance(3) {
                 self.faults.push(("data", "354 for nobody"));
                 self.body = Some(Vec::new());
@@ -301,7 +300,7 @@ impl Remote {
             );
             return self.say("554 5.5.1 nobody");
         }
-        // A refusal is one; whoever says nothing, or nothing that makes sense, may have taken it.
+        // A refusal is final; a server that sends nothing or nonsense may have accepted the message.
         let before = self.faults.len();
         let failed = self.fails("dot", 6);
         let refused = self
@@ -324,7 +323,7 @@ impl Remote {
         }
     }
 
-    /// Perhaps ends the session between two messages, in one breath with the reply before.
+    /// Sometimes closes the session between two messages, together with the previous reply.
     fn leave_early(&mut self) {
         if self.chance(12) {
             self.say("421 4.4.2 idle for too long");
@@ -343,7 +342,7 @@ impl Remote {
         self.deaf = true;
     }
 
-    /// Perhaps does something else than it should; says whether the right reply is left out.
+    /// Sometimes misbehaves; returns whether the right reply is left out.
     fn fails(&mut self, stage: &'static str, one_in: u64) -> bool {
         let always = match self.mood {
             Mood::Fails(at, fault) if at == stage => Some(fault),

@@ -1,4 +1,4 @@
-//! Bytes of the spool that change while the relay is down, and what may be reported about them.
+//! Damage to bytes of the spool while the relay is down, and what recovery may report about it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -7,17 +7,17 @@ use chopar::entropy::{Entropy, SeededEntropy};
 use chopar::queue::{DirEntry, Disk, DiskRead, MemoryDisk, SpoolFile, SpoolFolder};
 use chopar::queue_id::QueueId;
 
-/// A segment, and which of its bytes were changed.
+/// A segment, and its changed bytes.
 pub(crate) type Hit = (u32, Range<usize>);
 
-/// What was done to the segments of a spool.
+/// The damage to the segments of a spool.
 pub(crate) struct Rotten {
     before: BTreeMap<u32, Vec<u8>>,
     after: BTreeMap<u32, Vec<u8>>,
     hits: Vec<Hit>,
 }
 
-/// A record as it lay in its segment before.
+/// A record at its place in its segment, before the damage.
 struct Record {
     segment: u32,
     range: Range<usize>,
@@ -25,12 +25,11 @@ struct Record {
     id: QueueId,
 }
 
-/// The layout of a header is frozen for all versions: magic, version, kind, flags, id, lengths.
+/// The layout of a header is frozen for all versions: magic, version, kind, flags, ID, lengths.
 const MAGIC: [u8; 4] = [0xC4, 0x00, 0x0D, 0x01];
 const HEADER_BYTES: usize = 48;
 const KIND_MESSAGE: u8 = 1;
 
-/// The segments of a spool.
 pub(crate) fn segments(disk: &MemoryDisk) -> BTreeMap<u32, Vec<u8>> {
     let entries = disk.clone().list(SpoolFolder::Journal).expect("a folder");
     let numbers = entries.into_iter().filter_map(|entry| match entry {
@@ -46,7 +45,7 @@ pub(crate) fn segments(disk: &MemoryDisk) -> BTreeMap<u32, Vec<u8>> {
 }
 
 impl Rotten {
-    /// `earlier` is what rot did before an earlier start: it is still there.
+    /// `earlier` is damage before an earlier start, which is still there.
     pub(crate) fn new(before: BTreeMap<u32, Vec<u8>>, earlier: Vec<Hit>) -> Self {
         Self {
             after: before.clone(),
@@ -59,12 +58,12 @@ impl Rotten {
         &self.hits
     }
 
-    /// What has been done so far.
+    /// All damage so far.
     pub(crate) fn into_hits(self) -> Vec<Hit> {
         self.hits
     }
 
-    /// Spoils something in one segment; says what.
+    /// Damages one segment; returns the kind of damage.
     pub(crate) fn spoil(&mut self, disk: &MemoryDisk, entropy: &mut SeededEntropy) -> &'static str {
         let numbers: Vec<u32> = self.after.keys().copied().collect();
         let Some(number) = numbers.get(entropy.below(numbers.len() as u64) as usize) else {
@@ -100,7 +99,7 @@ impl Rotten {
         kind
     }
 
-    /// The bytes that recovery had before it in this place.
+    /// The bytes that recovery read at this place.
     pub(crate) fn after(&self, segment: u32, offset: u32, len: u64) -> &[u8] {
         let bytes = self.after.get(&segment).map_or(&[][..], Vec::as_slice);
         let start = (offset as usize).min(bytes.len());
@@ -108,8 +107,8 @@ impl Rotten {
         &bytes[start..end]
     }
 
-    /// Whether something near this place was spoiled: in it, behind it where a record is cut off, or in a header or
-    /// seal that rules over it. In the last segment a power cut may have torn something too.
+    /// Whether damage near this place explains a report: in it, after it where a record is cut off, or in a header or
+    /// seal that covers it. In the last segment, a power cut may also have torn data.
     pub(crate) fn touches(&self, segment: u32, offset: u32, len: u64) -> bool {
         let region = offset as usize..offset as usize + len as usize;
         let inside = |(number, hit): &Hit| {
@@ -120,12 +119,12 @@ impl Rotten {
         is_last || self.hits.iter().any(inside)
     }
 
-    /// Messages of which a record was spoiled.
+    /// Messages with a damaged record.
     pub(crate) fn messages_hit(&self) -> BTreeSet<QueueId> {
         self.records_hit().map(|record| record.id).collect()
     }
 
-    /// Whether the header of a message was spoiled where what follows it is whole, so that recovery must notice.
+    /// Whether recovery must notice: a message with a damaged header is not at the end of its segment.
     pub(crate) fn must_be_told(&self) -> bool {
         self.records_hit().any(|record| {
             let end = record.range.end;

@@ -1,4 +1,4 @@
-//! Complete scenarios: events that take days, and a clock that jumps under a queue.
+//! Scenarios of several days, and clock jumps with mail in the queue.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use crate::world::{Faults, Happening, World};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// A world without faults in which the hosts of `d0.example` answer RCPT with `reply`, and this many messages go there.
+/// A world without faults in which the hosts of `d0.example` send `reply` to RCPT, with this many messages for them.
 fn refusing(reply: &'static str, messages: u64, lines: u64) -> World {
     with_mood(Mood::Refuses(reply), messages, lines)
 }
 
-/// A world without faults in which the hosts of `d0.example` have this mood, and this many messages go there.
+/// A world without faults in which the hosts of `d0.example` have this mood, with this many messages for them.
 fn with_mood(mood: Mood, messages: u64, lines: u64) -> World {
     let mut world = World::empty(1, Faults::Calm, Sabotage::None);
     world.moods.extend([(0, mood), (20, mood)]);
     let message = |number| {
         let recipients = vec!["r0@d0.example".to_owned()];
         ClientMessage::new(
-            format!("letter-{number}"),
+            format!("client-{number}"),
             recipients,
             lines,
             &mut SeededEntropy::new(number),
@@ -34,9 +34,9 @@ fn with_mood(mood: Mood, messages: u64, lines: u64) -> World {
     world
 }
 
-/// When the sender was told what, in hours, of the first message.
+/// The DSNs about the first message: time in hours, whether it reports a delay, and its statuses.
 fn told(world: &World) -> Vec<(u64, bool, Vec<String>)> {
-    let (id, _) = world.ledger.mails().next().expect("a letter");
+    let (id, _) = world.ledger.mails().next().expect("a message");
     let dsns = world.ledger.dsns(id);
     dsns.map(|dsn| {
         let hours = dsn.at_ms / 3_600_000;
@@ -46,8 +46,8 @@ fn told(world: &World) -> Vec<(u64, bool, Vec<String>)> {
 }
 
 #[test]
-fn four_days_of_deferrals_are_told_once_after_four_hours_and_once_at_the_end() {
-    // A status that says something is kept (RFC 3463 section 3.5, X.4.7); one that says nothing becomes 5.4.7.
+fn four_days_of_deferrals_cause_one_delay_dsn_after_four_hours_and_one_failure_dsn() {
+    // A DSN keeps a meaningful status (RFC 3463 section 3.5, X.4.7); a generic one becomes 5.4.7.
     for (reply, late, status) in [
         ("451 later", "4.0.0", "5.4.7"),
         ("450 4.2.1 mailbox is locked", "4.2.1", "5.2.1"),
@@ -60,7 +60,7 @@ fn four_days_of_deferrals_are_told_once_after_four_hours_and_once_at_the_end() {
             panic!("{said:?}");
         };
         assert_eq!((*first, delayed.as_slice()), (4, &[late.to_owned()][..]));
-        // Given up at the first attempt that fails past the fourth day: within one wait of it.
+        // The relay gives up at the first failed attempt after four days, so within one retry interval.
         assert!((96..=101).contains(last), "{last} h");
         assert_eq!(failed.as_slice(), [status.to_owned()]);
         assert_eq!(world.engine.queue_len(), 0);
@@ -68,7 +68,7 @@ fn four_days_of_deferrals_are_told_once_after_four_hours_and_once_at_the_end() {
 }
 
 #[test]
-fn a_jump_of_ten_years_starts_no_stampede_and_fails_nothing_untried() {
+fn a_clock_jump_of_ten_years_causes_no_burst_of_attempts_and_gives_up_no_untried_message() {
     let mut world = refusing("451 later", 300, 3);
     let later = world.now.instant.after(HOUR);
     world.run_until(later);
@@ -93,8 +93,8 @@ fn a_jump_of_ten_years_starts_no_stampede_and_fails_nothing_untried() {
 }
 
 #[test]
-fn a_body_that_rots_is_never_given_its_dot_and_its_sender_is_told() {
-    // Short ones are read whole, long ones in pieces, of which only the last can be held back.
+fn a_damaged_body_never_gets_its_final_dot_and_its_sender_gets_a_dsn() {
+    // Short bodies are read whole. Long ones are read in pieces, and only the last piece can be held back.
     for lines in [10, 1_000] {
         let mut world = refusing("451 later", 1, lines);
         let later = world.now.instant.after(Duration::from_secs(30));
@@ -123,7 +123,7 @@ fn a_body_that_rots_is_never_given_its_dot_and_its_sender_is_told() {
 }
 
 #[test]
-fn a_server_that_leaves_with_its_greeting_is_tried_as_seldom_as_one_that_is_down() {
+fn a_server_that_disconnects_after_ehlo_is_tried_as_rarely_as_one_that_is_down() {
     let mut world = with_mood(Mood::Leaves, 20, 3);
     let end = world.now.instant.after(HOUR * 24 * 6);
     world.run_until(end);

@@ -1,4 +1,4 @@
-//! The writer of the journal, as the shell's thread does it, and a disk that fails under it.
+//! The journal writer, as the shell's thread runs it, and faults of its disk.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::disk::{Sabotage, hold};
 use crate::ledger::About;
 use crate::world::{Faults, Happening, World};
 
-/// What the ledger is told once a ticket is committed.
+/// What the ledger learns once a ticket is committed.
 enum Entry {
     Message(QueueId),
     Outcome(OutcomeRecord),
@@ -22,7 +22,7 @@ enum Entry {
 }
 
 impl World {
-    /// The engine has something for the writer.
+    /// The engine sends a command to the writer.
     pub(crate) fn relay_stores(&mut self, mut command: JournalCommand) {
         if self.disk.sabotage == Sabotage::FactsFirst
             && let JournalCommand::Append {
@@ -83,7 +83,7 @@ impl World {
         }
     }
 
-    /// The writer takes what has come and commits it together.
+    /// The writer executes all waiting commands and commits them together.
     pub(crate) fn write(&mut self) {
         self.writing = false;
         let mut entries: HashMap<Ticket, Entry> = HashMap::new();
@@ -121,7 +121,7 @@ impl World {
         }
         for completion in &completions {
             if let JournalCompletion::Committed { ticket, location } = completion {
-                // Whatever else it holds, the newest segment is the one that was synced just now.
+                // Whatever else the journal relies on, it has just synced the newest segment.
                 if let Some(location) = location {
                     hold(self.disk.counted_on(SpoolFile::Segment(location.segment())));
                 }
@@ -131,7 +131,7 @@ impl World {
             }
         }
         if broken {
-            // An operator mends the disk and starts again.
+            // An operator repairs the disk and restarts the relay.
             self.plan(Duration::from_secs(5), Happening::DiskMended);
             self.plan(Duration::from_secs(6), Happening::PowerCut);
         }
@@ -159,9 +159,9 @@ impl World {
         }
     }
 
-    /// One kind of operation fails once, or the disk is full for a while. (A disk that refuses a batch, and then the
-    /// seal that disowns the batch, and then loses power, may give a message back that was refused: the module
-    /// documentation of the journal says so. That is left out here.)
+    /// One kind of operation fails once, or the disk is full for a while.
+    /// Not simulated: the disk refuses a batch and then the seal that disowns the batch, and the power fails. Recovery
+    /// may then return a refused message, as the documentation of the journal says.
     pub(crate) fn disk_trouble(&mut self) {
         if self.faults == Faults::Local && self.entropy.below(4) > 0 {
             self.drop_trouble();
@@ -186,7 +186,7 @@ impl World {
             } else {
                 DiskError::Io
             };
-            // New segments are rare: the next is meant.
+            // New segments are rare, so the next one fails.
             let skip = match operation {
                 Operation::Write | Operation::Sync | Operation::SyncDone => self.entropy.below(4),
                 _ => 0,

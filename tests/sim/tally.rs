@@ -3,26 +3,25 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Counts of one world, or of many together.
+/// Counts of one world, or of several together.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    /// Worlds.
     pub(crate) worlds: u64,
     /// Turns of the loop, each followed by the checks that hold at any time.
     pub(crate) steps: u64,
-    /// Messages that were acknowledged.
+    /// Acknowledged messages.
     pub(crate) accepted: u64,
-    /// Copies that servers took, one for each recipient.
+    /// Copies that servers accepted, one for each recipient.
     pub(crate) delivered: u64,
-    /// Notifications that became durable.
+    /// Durable DSNs.
     pub(crate) dsns: u64,
-    /// Sessions that stood between a dot and a durable outcome when the relay was killed.
+    /// Delivery sessions between the final dot and a durable result at a kill of the relay.
     pub(crate) standing: u64,
-    /// Messages of which rot has touched a record.
+    /// Messages with a damaged record.
     pub(crate) rotten: u64,
-    /// Starts that set something aside.
+    /// Starts that set damaged data aside.
     pub(crate) set_aside: u64,
-    /// What went wrong, by place and kind.
+    /// Faults, by place and kind.
     pub(crate) faults: BTreeMap<(&'static str, &'static str), u64>,
 }
 

@@ -1,7 +1,7 @@
-//! Unauthenticated clients on port 25: the addresses they write to, the senders they claim, their records in the DNS,
-//! and the returned mail.
+//! Unauthenticated clients on port 25: the addresses that they write to, the senders that they claim, their DNS
+//! records, and returned mail.
 //!
-//! The table of each address's destinations is written by hand here, and the ledger holds the relay to it.
+//! The table of destinations is written by hand; the ledger checks the relay against it.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -20,12 +20,11 @@ use crate::dns::Lie;
 use crate::messages::ClientMessage;
 use crate::world::{Happening, World, rewriter};
 
-/// One way that mail for an address goes.
+/// One delivery that mail for an address leads to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct ExpectedDelivery {
-    /// Who gets it.
     pub(crate) address: String,
-    /// Under whose name, where it is not the sender's.
+    /// The domain of the rewritten reverse-path; `None` if the sender stays.
     pub(crate) forwarder: Option<&'static str>,
 }
 
@@ -34,12 +33,12 @@ const HOME: &str = "ann: r0@d0.example\nteam: ann, bob@second.example, r1@d2.exa
 const SECOND: &str =
     "bob: r1@d1.example, r0@d0.example\nup: ann+x@home.example\n*: rest@d3.example\n";
 
-/// An address, what it shows, and its ways.
+/// An address, what it tests, and its deliveries.
 type Name = (&'static str, &'static str, &'static [Way]);
-/// Who gets it, and who forwards; nobody where it is for nobody.
+/// The final recipient and the forwarding domain, which is empty for `discard:`.
 type Way = (&'static str, &'static str);
 
-/// What an unauthenticated client may write to, what it shows, and what it leads to: the address, and who forwards.
+/// The addresses that unauthenticated clients write to, what each tests, and its deliveries.
 const NAMES: [Name; 8] = [
     (
         "ann@home.example",
@@ -86,7 +85,7 @@ const NAMES: [Name; 8] = [
     ),
 ];
 
-/// Domains of unauthenticated clients. Mail to all of them is taken by [`crate::dns::OUTSIDE_HOST`].
+/// Domains of unauthenticated clients. [`crate::dns::OUTSIDE_HOST`] accepts mail for all of them.
 pub(crate) const DOMAINS: [&str; 8] = [
     "outside",
     "reject",
@@ -98,7 +97,7 @@ pub(crate) const DOMAINS: [&str; 8] = [
     "slow",
 ];
 
-/// A field that claims to be a finding of the relay.
+/// A field that claims to be a result of the relay.
 pub(crate) const FORGED: &str = "Authentication-Results: Relay.Sender.example (c) 1;\r\n dmarc=pass header.from=bank.example\r\n";
 
 const KEY: [u8; 32] = [9; 32];
@@ -112,7 +111,7 @@ pub(crate) fn serve(folder: &mut Folder) {
     }
 }
 
-/// Where mail for these goes, each way once; `None` where one of them must be refused.
+/// The deliveries for these recipients, each once; `None` if the relay must refuse one of the recipients.
 pub(crate) fn expected(named: &[String], at: Timestamp) -> Option<Vec<ExpectedDelivery>> {
     let mut expected: Vec<ExpectedDelivery> = Vec::new();
     for name in named {
@@ -139,7 +138,7 @@ pub(crate) fn expected(named: &[String], at: Timestamp) -> Option<Vec<ExpectedDe
     Some(expected)
 }
 
-/// Whether `path` is what has to be said for `sender` where `forwarder` passes its mail on.
+/// Whether `path` is the right reverse-path when `forwarder` forwards mail of `sender`.
 pub(crate) fn stands_for(path: &str, sender: &str, forwarder: Option<&str>, at: Timestamp) -> bool {
     let Some(forwarder) = forwarder.filter(|_| !sender.is_empty()) else {
         return path == sender;
@@ -151,13 +150,13 @@ pub(crate) fn stands_for(path: &str, sender: &str, forwarder: Option<&str>, at: 
     path.domain().as_str() == forwarder && first.as_deref() == Ok(sender)
 }
 
-/// What an address shows.
+/// What an address tests.
 pub(crate) fn kind_of(named: &str) -> &'static str {
     let known = NAMES.iter().find(|(address, ..)| *address == named);
     known.map_or("rewritten sender", |(_, kind, _)| kind)
 }
 
-/// Whether the author's domain wants it refused where it fails.
+/// Whether the author's domain asks for refusal if DMARC fails.
 pub(crate) fn wants_refusal(text: &[u8]) -> bool {
     let from = crate::messages::header(text, "From").unwrap_or_default();
     ["@reject.", "@tempfail.", "@slow."]
@@ -165,7 +164,7 @@ pub(crate) fn wants_refusal(text: &[u8]) -> bool {
         .any(|domain| from.contains(domain))
 }
 
-/// The text at a name, as far as there is one.
+/// The TXT record at a name.
 pub(crate) fn record(name: &str) -> Option<String> {
     let text = match name {
         "outside.example" => "v=spf1 include:_spf.outside.example a mx -all",
@@ -192,7 +191,7 @@ pub(crate) fn record(name: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// How the name server always fails at a name.
+/// The permanent failure of the name server at a name.
 pub(crate) fn own_lie(name: &str) -> Option<Lie> {
     match name {
         "tempfail.example" | "k._domainkey.tempfail.example" => Some(Lie::ServFail),
@@ -201,7 +200,7 @@ pub(crate) fn own_lie(name: &str) -> Option<Lie> {
     }
 }
 
-/// What a look-up of texts shows.
+/// The kind of result of a TXT look-up.
 pub(crate) fn kind_of_text(name: &str) -> Option<&'static str> {
     match name.rsplit('.').nth(1)? {
         "missing" => Some("missing"),
@@ -212,26 +211,25 @@ pub(crate) fn kind_of_text(name: &str) -> Option<&'static str> {
     }
 }
 
-/// The address that an unauthenticated client comes from: the first half of the net may send for those who have a
-/// record.
+/// The address of an unauthenticated client. SPF records authorize the first half of the network.
 pub(crate) fn address(client: usize) -> IpAddr {
     let half = if client.is_multiple_of(2) { 0 } else { 128 };
     Ipv4Addr::new(198, 18, 0, half + (client % 100) as u8).into()
 }
 
 impl World {
-    /// Unauthenticated clients that come, beside the clients that everybody knows.
+    /// Plans unauthenticated clients, in addition to the known clients.
     pub(crate) fn populate_with_unauthenticated_clients(&mut self) {
-        for unauthenticated in 0..2 + self.entropy.below(4) {
+        for client in 0..2 + self.entropy.below(4) {
             let messages = (0..1 + self.entropy.below(4))
-                .map(|number| self.strange_message(unauthenticated, number))
+                .map(|number| self.unauthenticated_message(client, number))
                 .collect();
             let at = self.entropy.below(20_000);
             self.client(messages, Duration::from_millis(at));
         }
     }
 
-    fn strange_message(&mut self, client: u64, number: u64) -> ClientMessage {
+    fn unauthenticated_message(&mut self, client: u64, number: u64) -> ClientMessage {
         let mut some = |list: usize| self.entropy.below(list as u64) as usize;
         let mut recipients: Vec<String> = (0..1 + some(2))
             .map(|_| NAMES[some(NAMES.len())].0.to_owned())
@@ -249,8 +247,9 @@ impl World {
             _ => some(40),
         };
         let (signed, forged) = (some(3) == 0, some(4) == 0);
-        let marker = format!("strange-{client}-{number}");
-        let mut message = strange(marker, from, recipients, author, lines, &mut self.entropy);
+        let marker = format!("outside-{client}-{number}");
+        let mut message =
+            outside_message(marker, from, recipients, author, lines, &mut self.entropy);
         message.forged = forged;
         if signed {
             sign(&mut message.text, author);
@@ -258,7 +257,8 @@ impl World {
         message
     }
 
-    /// A server took a message: now and then it comes back, or somebody makes up a sender of that kind.
+    /// A server accepted a message under a rewritten sender: sometimes it returns a DSN to it, or an attacker forges a
+    /// similar address.
     pub(crate) fn perhaps_return(&mut self, path: &str) {
         if !path.starts_with("SRS0=") || self.returns >= 8 || self.entropy.below(3) > 0 {
             return;
@@ -267,7 +267,7 @@ impl World {
         let (number, kind) = (self.returns, self.entropy.below(3));
         let (marker, to) = match kind {
             0 => ("forged", path.replacen(".example=W", ".example=V", 1)),
-            // The tag and the hash may change their case on the way.
+            // The tag and the hash may change their case in transit.
             1 => (
                 "return",
                 format!("{}{}", path[..9].to_lowercase(), &path[9..]),
@@ -275,7 +275,7 @@ impl World {
             _ => ("return", path.to_owned()),
         };
         let marker = format!("{marker}-{number}");
-        let message = strange(
+        let message = outside_message(
             marker,
             String::new(),
             vec![to],
@@ -286,7 +286,7 @@ impl World {
         self.client(vec![message], Duration::from_secs(1));
     }
 
-    /// An unauthenticated client has sent its dot: now and then it does not wait for the answer.
+    /// An unauthenticated client has sent its final dot: sometimes it does not wait for the reply.
     pub(crate) fn perhaps_leave(&mut self, conn: ConnId) {
         if self.mishap(4) {
             let pause = match self.entropy.below(2) {
@@ -308,12 +308,12 @@ impl World {
             0 => "gone behind its dot",
             _ => "gone while the DNS was asked",
         };
-        self.tally.fault("stranger", kind);
+        self.tally.fault("unauthenticated", kind);
         self.lost(conn, Lost::Reset);
     }
 }
 
-fn strange(
+fn outside_message(
     marker: String,
     from: String,
     recipients: Vec<String>,
@@ -323,7 +323,7 @@ fn strange(
 ) -> ClientMessage {
     let mut message = ClientMessage::new(marker, recipients, lines as u64, dots);
     let text = String::from_utf8(message.text).expect("ASCII");
-    // However it is spelled, its author is judged.
+    // However the address is spelled, DMARC must judge its author.
     let spelling = SPELLINGS[lines % SPELLINGS.len()];
     let own = format!(
         "From: {}\r\nMessage-ID: <{}@x>",
@@ -336,13 +336,13 @@ fn strange(
     message
 }
 
-/// A message for a mailbox here that is all right.
+/// A legitimate message for a local mailbox.
 pub(crate) fn honest_message(number: u64) -> ClientMessage {
     let author = DOMAINS[0];
     let from = format!("W.{number}@{author}.example");
     let to = vec!["ann@home.example".to_owned()];
     let mut dots = SeededEntropy::new(number);
-    let mut message = strange(format!("honest-{number}"), from, to, author, 8, &mut dots);
+    let mut message = outside_message(format!("honest-{number}"), from, to, author, 8, &mut dots);
     sign(&mut message.text, author);
     message
 }
@@ -368,7 +368,7 @@ fn sign(text: &mut Vec<u8>, author: &str) {
     *text = signed;
 }
 
-/// What senders write where they mean one address of an author.
+/// Spellings of one author's address.
 const SPELLINGS: [&str; 4] = [
     "a@AUTHOR.example",
     "A [B], C. <a..b@AUTHOR.example>",

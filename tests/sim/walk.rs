@@ -1,4 +1,4 @@
-//! One delivery attempt, all hosts: a remote host that fails in each way at each step, beside a working one.
+//! One delivery attempt tries all hosts: one host fails in each way at each step, next to a working one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,19 +12,19 @@ use crate::messages::ClientMessage;
 use crate::remote::{FAULTS, Fault, Mood};
 use crate::world::{Faults, World, config};
 
-/// Where a server can fail before it has the message.
+/// Stages at which a server can fail before it has accepted the message.
 const STAGES: [&str; 6] = ["banner", "ehlo", "mail", "rcpt", "data", "dot"];
 
-/// Longer than the walk takes beside a silent host, shorter than any message waits for its second attempt.
+/// Longer than the attempt takes with a silent host, shorter than the wait for a second attempt.
 const ATTEMPT: Duration = Duration::from_secs(20 * 60);
 
-/// A world in which hosts have these moods, and one message goes to each of these recipients at once.
+/// A world in which hosts have these moods, with one message for each of these recipients.
 fn world(seed: u64, moods: &[(u8, Mood)], recipients: &[&str], lines: u64) -> World {
     let mut world = World::empty(seed, Faults::Calm, Sabotage::None);
     world.moods.extend(moods.iter().copied());
     let recipients = recipients.iter().map(|text| (*text).to_owned()).collect();
     let mut dots = SeededEntropy::new(seed);
-    let message = ClientMessage::new("letter".to_owned(), recipients, lines, &mut dots);
+    let message = ClientMessage::new("client".to_owned(), recipients, lines, &mut dots);
     world.client(vec![message], Duration::ZERO);
     world
 }
@@ -34,21 +34,21 @@ fn run(world: &mut World) {
     world.run_until(end);
 }
 
-/// The way in which a server fails that is temporary, of the whole host or of the recipient.
+/// Temporary failures of the whole host or of the recipient.
 fn temporary() -> impl Iterator<Item = (Fault, &'static str)> {
     let lasting = |fault: &Fault| matches!(fault, Fault::Permanent | Fault::Delay);
     FAULTS.into_iter().filter(move |(fault, _)| !lasting(fault))
 }
 
 #[test]
-fn whatever_one_host_does_for_now_the_next_one_gets_the_message_in_the_same_attempt() {
+fn after_any_temporary_failure_of_one_host_the_next_gets_the_message_in_the_same_attempt() {
     let mut cells = 0;
     let stages = STAGES.into_iter().chain(["body"]);
     for (stage, (fault, kind)) in stages.flat_map(|stage| temporary().map(move |way| (stage, way)))
     {
-        // A short message goes out with its dot in one write, a long one is read in pieces.
+        // A short message is sent in one write with its final dot, a long one is read in pieces.
         for lines in [3, 1_000] {
-            // A second MX, and a second address of the only one, whichever of the two is tried first.
+            // A second MX host, and a second address of a single MX host, whichever is tried first.
             for (bad, well, domain) in [
                 (0, 20, 0),
                 (TWO_ADDRESSES, TWO_ADDRESSES + 1, TWO_ADDRESSES),
@@ -60,7 +60,7 @@ fn whatever_one_host_does_for_now_the_next_one_gets_the_message_in_the_same_atte
                 let mut world = world(cells, &moods, &[&to], lines);
                 run(&mut world);
                 assert_eq!(world.engine.queue_len(), 0, "{what}");
-                let (id, _) = world.ledger.mails().next().expect("a letter");
+                let (id, _) = world.ledger.mails().next().expect("a message");
                 assert_eq!(world.ledger.dsns(id).count(), 0, "{what}");
                 assert!(world.connects <= 2, "{what}: {} tries", world.connects);
                 assert!(world.tally.delivered >= 1, "{what}");
@@ -72,19 +72,19 @@ fn whatever_one_host_does_for_now_the_next_one_gets_the_message_in_the_same_atte
 }
 
 #[test]
-fn a_refusal_for_good_ends_the_walk() {
+fn a_permanent_refusal_ends_the_attempt() {
     for stage in ["mail", "rcpt", "data", "dot"] {
         let moods = [(0, Mood::Fails(stage, Fault::Permanent)), (20, Mood::Good)];
         let mut world = world(1, &moods, &["r0@d0.example"], 3);
         run(&mut world);
-        let (id, _) = world.ledger.mails().next().expect("a letter");
+        let (id, _) = world.ledger.mails().next().expect("a message");
         assert_eq!(world.ledger.dsns(id).count(), 1, "{stage}");
         assert_eq!(world.tally.delivered, 1, "{stage}: the notification alone");
     }
 }
 
 #[test]
-fn a_recipient_that_one_host_refuses_for_now_goes_on_and_the_other_is_not_sent_twice() {
+fn a_recipient_that_one_host_defers_goes_to_the_next_host_and_the_other_is_not_sent_twice() {
     let moods = [
         (0, Mood::RefusesOne("r1@", "450 4.2.0 busy")),
         (20, Mood::Good),
@@ -97,7 +97,7 @@ fn a_recipient_that_one_host_refuses_for_now_goes_on_and_the_other_is_not_sent_t
 }
 
 #[test]
-fn hosts_that_all_say_later_end_the_attempt_and_leave_the_message_queued() {
+fn an_attempt_that_all_hosts_defer_leaves_the_message_queued() {
     let later = Mood::Refuses("451 4.7.1 later");
     let mut world = world(1, &[(0, later), (20, later)], &["r0@d0.example"], 3);
     let end = world.now.instant.after(Duration::from_secs(30));
@@ -107,7 +107,7 @@ fn hosts_that_all_say_later_end_the_attempt_and_leave_the_message_queued() {
 }
 
 #[test]
-fn a_host_that_withholds_tls_and_wants_it_is_left_for_the_next_and_then_for_later() {
+fn a_host_that_requires_tls_but_does_not_begin_it_is_skipped_and_then_retried_later() {
     let mut other = world(
         1,
         &[(0, Mood::WithholdsTls), (20, Mood::Good)],
@@ -126,12 +126,12 @@ fn a_host_that_withholds_tls_and_wants_it_is_left_for_the_next_and_then_for_late
     let end = alone.now.instant.after(Duration::from_secs(6 * 3_600));
     alone.run_until(end);
     assert_eq!(alone.engine.queue_len(), 0);
-    let (id, _) = alone.ledger.mails().next().expect("a letter");
+    let (id, _) = alone.ledger.mails().next().expect("a message");
     assert_eq!(alone.ledger.dsns(id).count(), 0);
 }
 
 #[test]
-fn bytes_behind_the_reply_to_starttls_are_a_handshake_that_failed() {
+fn bytes_after_the_reply_to_starttls_fail_the_handshake() {
     for moods in [
         [(0, Mood::Injects), (20, Mood::Good)],
         [(0, Mood::Injects), (20, Mood::Injects)],
@@ -144,7 +144,7 @@ fn bytes_behind_the_reply_to_starttls_are_a_handshake_that_failed() {
 }
 
 #[test]
-fn a_backup_that_is_dead_holds_up_one_message_and_not_each() {
+fn an_unreachable_backup_host_delays_one_message_and_not_each() {
     let later = Mood::Refuses("451 4.7.1 greylisted");
     let mut world = world(1, &[(0, later), (20, Mood::Dead)], &["r0@d0.example"], 3);
     let mut dots = SeededEntropy::new(2);
@@ -164,7 +164,7 @@ fn a_backup_that_is_dead_holds_up_one_message_and_not_each() {
 }
 
 #[test]
-fn what_is_under_way_when_routes_change_goes_the_new_way_afterwards() {
+fn messages_in_delivery_when_routes_change_take_the_new_route_afterwards() {
     for fault in [
         Fault::Temporary,
         Fault::Reset,

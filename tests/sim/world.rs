@@ -1,7 +1,7 @@
-//! The world: one clock, one agenda, and the engine in the midst of what happens.
+//! The world: one clock, one agenda of events, and the engine.
 //!
-//! Everything follows from the seed. After each turn the engine's tables are held to their ceilings; everything else
-//! is checked by the [`Ledger`] and by the disk's warden as it happens.
+//! Everything follows from the seed. After each turn the world checks the limits of the engine's tables; the [`Ledger`]
+//! and the disk's warden check everything else as it happens.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
@@ -28,38 +28,38 @@ use crate::bounds;
 use crate::client::Sender;
 use crate::disk::{Sabotage, WorldDisk, hold};
 use crate::hook::{self, HookEnd};
-use crate::ledger::{Ledger, Rule, check};
+use crate::ledger::Ledger;
 use crate::local::DropFolder;
 use crate::operator::Operator;
 use crate::reloads::Prober;
 use crate::remote::{Mood, Remote};
 use crate::rot::Hit;
+use crate::rule::{Rule, check};
 use crate::tally::Tally;
 
-/// What may go wrong.
+/// The faults of a world.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Faults {
-    /// Nothing.
     Calm,
-    /// Servers, links, name servers.
+    /// Faults of servers, connections and name servers.
     Network,
-    /// The same, and the relay is killed and loses power.
+    /// Also kills and power losses of the relay.
     Power,
-    /// The same, and a disk that fills up and fails.
+    /// Also a disk that fills up and fails.
     Disk,
-    /// As with [`Faults::Power`], and unauthenticated clients write to what is forwarded.
+    /// As [`Faults::Power`], and unauthenticated clients write to forwarded addresses.
     UnauthenticatedClients,
-    /// As with [`Faults::Power`], and at each start something is wrong with the bytes in the spool.
+    /// As [`Faults::Power`], and the spool has damaged bytes at each start.
     Rot,
-    /// As with [`Faults::Power`], and the wall clock is set while the relay runs and while it does not.
+    /// As [`Faults::Power`], and the wall clock is set while the relay runs and while it does not.
     Clock,
-    /// As with [`Faults::Disk`], and programs of this machine leave messages in the drop folder.
+    /// As [`Faults::Disk`], and local programs leave messages in the drop folder.
     Local,
-    /// As with [`Faults::Disk`], and an operator works on the queue, over a disk that now and then fails to read.
+    /// As [`Faults::Disk`], and an operator works on the queue, over a disk that sometimes fails to read.
     Operator,
 }
 
-/// What happens when its time comes.
+/// An event on the agenda.
 pub(crate) enum Happening {
     /// A client connects.
     Arrive(usize),
@@ -67,62 +67,59 @@ pub(crate) enum Happening {
     ToRelay(ConnId, Vec<u8>),
     /// The relay's bytes reach the other end.
     FromRelay(ConnId, Vec<u8>),
-    /// The relay's output is with the kernel.
+    /// The kernel has taken the relay's output.
     Drained(ConnId),
-    /// A connection of the relay stands.
+    /// A connection of the relay is established.
     Connected(ConnId),
-    /// An unauthenticated client does not wait for the answer to its dot.
+    /// An unauthenticated client disconnects before the reply to its final dot.
     UnauthenticatedLeaves(ConnId),
     /// A connection breaks or ends.
     Lost(ConnId, Lost),
     /// The writer thread wakes up.
     Write,
-    /// The writer's answers reach the loop.
+    /// The writer's completions reach the event loop.
     Stored(Vec<JournalCompletion>),
     /// A name server answers by datagram.
     Answer(SocketId, SocketAddr, Vec<u8>),
-    /// A name server answers by stream, or does not.
+    /// A name server answers by stream, or fails to.
     StreamAnswer(SocketId, Option<Vec<u8>>),
-    /// A worker is done.
+    /// A worker has finished.
     Work(JobId, WorkResult),
-    /// The relay is killed; the disk has it all.
+    /// The relay is killed; the disk keeps all writes.
     Kill,
-    /// The power fails.
     PowerCut,
     /// The disk begins to fail.
     DiskTrouble,
-    /// The disk is in order again.
+    /// The disk works again.
     DiskMended,
-    /// The wall clock is set by so many seconds.
+    /// The wall clock is set forward or back by this many seconds.
     ClockJump(i64),
     /// A program leaves a message in the drop folder.
     Leave(usize),
-    /// The limit of size is another one.
+    /// A reload changes the maximum size.
     LocalReload(usize),
-    /// The relay looks at the drop folder.
+    /// The relay visits the drop folder.
     LookAtDrop,
-    /// A file of the drop folder was sent; this becomes of it.
+    /// The relay settles a file of the drop folder that it has sent.
     SettleDrop(OsString, Settlement),
-    /// The operator asks something.
+    /// The operator sends requests.
     Operate,
-    /// The operator releases everything and has it tried.
+    /// The operator releases and flushes everything.
     LastVisit,
-    /// A tool should have its answers by now.
+    /// The time limit of a tool's requests is over.
     OperatorExpects(ConnId),
-    /// SIGHUP: the configuration is read again.
+    /// SIGHUP: the relay reads its configuration again.
     HangUpSignal,
-    /// A client comes to ask what is in force.
+    /// A client connects to find out which configuration is in force.
     Probe,
-    /// The helper ends.
     HelperDies,
-    /// The helper is there again.
     HelperIsBack,
     /// A part of a message was read.
     Read(MessageReader, QueueId, Result<ReadContent, ReadError>),
 }
 
 impl Happening {
-    /// Whether it happens whether the relay is alive or not.
+    /// Whether the event happens even if the relay is killed first.
     pub(crate) fn outlives_the_relay(&self) -> bool {
         matches!(
             self,
@@ -152,7 +149,7 @@ pub(crate) enum End {
     Prober(Box<Prober>),
     /// The session of a file of the drop folder.
     Drop(OsString),
-    /// Somebody who says what was planned, and does not listen.
+    /// A client that sends its planned input and ignores the replies.
     Attacker,
 }
 
@@ -165,7 +162,7 @@ pub(crate) struct World {
     pub(crate) journal: Option<Journal<WorldDisk>>,
     pub(crate) engine: Engine,
     pub(crate) now: Now,
-    /// What the wall clock says is this many seconds from what it should.
+    /// Difference of the wall clock from the right time, in seconds.
     pub(crate) clock_error: i64,
     pub(crate) agenda: BinaryHeap<Reverse<(Instant, u64)>>,
     pub(crate) happenings: HashMap<u64, Happening>,
@@ -174,38 +171,37 @@ pub(crate) struct World {
     pub(crate) commands: Vec<JournalCommand>,
     pub(crate) writing: bool,
     pub(crate) ends: BTreeMap<ConnId, End>,
-    /// Bytes on their way to the relay that it does not want yet.
+    /// Input that the relay does not want yet.
     pub(crate) stalled: BTreeMap<ConnId, Vec<u8>>,
-    /// When the last byte that is on its way to the relay arrives.
+    /// Arrival time of the last byte on its way to the relay.
     pub(crate) last_arrival: HashMap<ConnId, Instant>,
-    /// Connections whose other end takes nothing any more.
+    /// Connections whose other end reads no more.
     pub(crate) blocked: BTreeSet<ConnId>,
-    /// How many pieces of output are not with the kernel yet.
+    /// Number of pieces of output that the kernel has not taken.
     pub(crate) undrained: BTreeMap<ConnId, usize>,
-    /// The message that a session carries.
+    /// The message that a delivery session carries.
     pub(crate) carrying: HashMap<ConnId, QueueId>,
-    /// The domain whose mail a session, or one that is being set up, carries.
+    /// The destination domain of each delivery session, including those that are still connecting.
     pub(crate) domains: BTreeMap<ConnId, String>,
     pub(crate) clients: Vec<Sender>,
-    /// Sessions of attackers that were let in.
+    /// Sessions of attackers that the relay accepted.
     pub(crate) attackers: usize,
-    /// Connections that the relay has asked for.
+    /// Connections that the relay opened.
     pub(crate) connects: u64,
-    /// Visits of the operator, and of clients who ask what is in force.
+    /// Visits of the operator and of probing clients.
     pub(crate) operators: usize,
     pub(crate) reloads: u64,
-    /// What was wrong with configurations.
+    /// Errors in configurations.
     pub(crate) mistakes: BTreeSet<String>,
     pub(crate) helper_is_gone: bool,
-    /// The drop folder.
     pub(crate) locals: DropFolder,
     /// Messages that cannot be read.
     pub(crate) unreadable: BTreeSet<QueueId>,
-    /// Messages of which a part could not be read.
+    /// Messages of which a read failed.
     pub(crate) reads_failed: BTreeSet<QueueId>,
-    /// Messages that came back, or were made to look so.
+    /// Returned messages, genuine and forged.
     pub(crate) returns: u64,
-    /// Which bytes of the spool have rotted.
+    /// Damaged bytes of the spool.
     pub(crate) rot_so_far: Vec<Hit>,
     /// Hosts with a mood of their own.
     pub(crate) moods: BTreeMap<u8, Mood>,
@@ -213,29 +209,29 @@ pub(crate) struct World {
     pub(crate) tally: Tally,
     /// Bodies that are streamed to the disk.
     pub(crate) streamed: BTreeMap<QueueId, Vec<u8>>,
-    /// What the engine is told next.
+    /// Events that the engine has not seen.
     pub(crate) following: VecDeque<Event<'static>>,
-    /// The sum over everything that happened and when.
+    /// Hash of all events and their times.
     history: u64,
 }
 
-/// The longest that a world lasts: longer than any message is tried.
+/// Upper limit of a world's duration: longer than any message stays in the queue.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(6 * 86_400);
 
-/// Where the wall clock starts.
+/// Start of the wall clock.
 const EPOCH_S: i64 = 1_790_000_000;
 
-/// A configuration with more tables.
+/// A configuration with additional tables.
 pub(crate) fn config(extra: &str, hook: bool) -> Arc<Config> {
     config_with("", "1 MiB", extra, hook)
 }
 
-/// The same with keys at its head, and a limit of size.
+/// The same with keys before all tables, and a maximum size.
 pub(crate) fn config_with(head: &str, size: &str, extra: &str, hook: bool) -> Arc<Config> {
     parse(&folder_with(head, size, extra, hook)).expect("a configuration")
 }
 
-/// The folder of it.
+/// The folder of that configuration.
 pub(crate) fn folder_with(head: &str, size: &str, extra: &str, hook: bool) -> Folder {
     let mut folder = Folder::default();
     if hook {
@@ -258,7 +254,7 @@ pub(crate) fn folder_with(head: &str, size: &str, extra: &str, hook: bool) -> Fo
     folder
 }
 
-/// What a folder says, or what is wrong with it.
+/// The configuration of a folder, or its errors.
 pub(crate) fn parse(folder: &Folder) -> Result<Arc<Config>, Vec<String>> {
     let defaults = SystemDefaults {
         hostname: "relay.sender.example".into(),
@@ -270,13 +266,13 @@ pub(crate) fn parse(folder: &Folder) -> Result<Arc<Config>, Vec<String>> {
         .map_err(errors)
 }
 
-/// Rewrites senders with the secret that all worlds have.
+/// The rewriter with the SRS secret of all worlds.
 pub(crate) fn rewriter() -> Rewriter {
     Rewriter::new(&[vec![7; 32].into()]).expect("a secret")
 }
 
 impl World {
-    /// A world in which nothing is planned.
+    /// A world with an empty agenda.
     pub(crate) fn empty(seed: u64, faults: Faults, sabotage: Sabotage) -> Self {
         let mut entropy = SeededEntropy::new(seed);
         let config = config("", hook::is_there(seed));
@@ -349,7 +345,7 @@ impl World {
         world
     }
 
-    /// Runs until nothing is left to be done and checks what must hold at the end.
+    /// Runs until the agenda is empty, then checks the invariants of the end.
     pub(crate) fn run(mut self) -> (Tally, u64) {
         let end = self.now.instant.after(LIFETIME);
         self.run_until(end);
@@ -399,7 +395,7 @@ impl World {
         }
     }
 
-    /// Mixes what happens now into the sum of the history.
+    /// Mixes an event into the hash of the history.
     fn note(&mut self, what: u64) {
         let mixed = self.history ^ self.now.instant.as_millis() ^ what.rotate_left(32);
         self.history = mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(17);
@@ -411,7 +407,7 @@ impl World {
         self.set_wall();
     }
 
-    /// The wall clock follows the monotonic one, at its distance.
+    /// The wall clock follows the monotonic one, with the current error.
     pub(crate) fn set_wall(&mut self) {
         let since = (self.now.instant.as_millis() / 1_000) as i64;
         let wall = (EPOCH_S + since + self.clock_error).max(1);
@@ -434,7 +430,7 @@ impl World {
         self.plan(Duration::from_millis(delay), happening);
     }
 
-    /// Whether something that may go wrong in the network does.
+    /// Whether a possible network fault happens.
     pub(crate) fn mishap(&mut self, one_in: u64) -> bool {
         self.faults != Faults::Calm && self.entropy.below(one_in) == 0
     }
@@ -481,7 +477,7 @@ impl World {
                 self.disk.memory.mend();
                 self.disk.memory.set_free(1 << 40);
                 self.drop_mended();
-                // The writer looks at the room from time to time, whether anything is written or not.
+                // The writer reports the free space from time to time, whether or not it writes.
                 let space = JournalCompletion::Space { free: 1 << 40 };
                 self.soon(Happening::Stored(vec![space]));
             }
@@ -501,7 +497,6 @@ impl World {
         }
     }
 
-    /// The wall clock is set.
     fn clock_jump(&mut self, seconds: i64) {
         self.clock_error += seconds;
         self.set_wall();
@@ -510,11 +505,11 @@ impl World {
             _ => "set ahead",
         };
         self.tally.fault("clock", kind);
-        // An attempt that is under way ends after the jump.
+        // An attempt that is open now ends after the jump.
         self.ledger.clock_jumped(self.domains.values().cloned());
     }
 
-    /// Names that nobody waits for any more are asked for until they time out.
+    /// Look-ups without a waiting message run until they time out.
     fn give_up_names(&mut self) {
         let end = self.now.instant.after(DNS_QUESTION_TIMEOUT * 2);
         while let Some(at) = self.engine.deadline().filter(|at| *at <= end) {

@@ -1,7 +1,7 @@
-//! Where an engine is played without sockets: its journal in memory, and a clock that moves when it has to.
+//! A test bed for the engine without sockets: its journal is in memory, and its clock moves only as needed.
 //!
-//! A stage performs what an engine wants done with its queue, and computes what takes long. Whatever goes out to
-//! clients, hosts and name servers goes to a [`Scene`]: that is what the tests on it differ in.
+//! A stage performs the engine's work on the queue and its computations. Input and output of clients, hosts and name
+//! servers go to a [`Scene`], in which tests differ.
 
 pub(crate) mod query;
 pub(crate) mod scene;
@@ -32,11 +32,11 @@ pub(crate) struct Stage {
     pub(crate) now: Now,
     pub(crate) disk: MemoryDisk,
     journal: Journal<MemoryDisk>,
-    /// What followed from actions and is not told yet.
+    /// Events that follow from actions and that the engine has not seen yet.
     following: VecDeque<Following>,
 }
 
-/// What follows from an action, told once all actions are done.
+/// A consequence of an action, which the engine gets once all actions are done.
 enum Following {
     Event(Event<'static>),
     Bytes(ConnId, Vec<u8>),
@@ -45,14 +45,14 @@ enum Following {
 
 /// The address of the relay.
 pub(crate) const RELAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-/// The one host that a relay with this table sends everything to.
+/// A route that sends all mail to one host.
 pub(crate) const ROUTE: &str = "[[route]]\ndomain = \"*\"\nvia = [\"smtp://203.0.113.25\"]\n";
 /// The user `pencil` with the password `pencil` (RFC 7677 section 3), without a line end.
 pub(crate) const PENCIL: &str = "pencil:{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,\
                                  wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
 
 impl Stage {
-    /// An engine with an empty queue, whose chance follows from a seed.
+    /// An engine with an empty queue and a random generator with this seed.
     pub(crate) fn new(hostname: &str, folder: &Folder, seed: u64) -> Self {
         let defaults = SystemDefaults {
             hostname: hostname.into(),
@@ -87,7 +87,7 @@ impl Stage {
         self.engine.handle(event, self.now);
     }
 
-    /// A client comes from an address; gives the reply that it is turned away with where it is.
+    /// A client connects from an address; returns the refusal if the engine does not accept it.
     pub(crate) fn accept(
         &mut self,
         listener: Listener,
@@ -104,22 +104,22 @@ impl Stage {
         self.engine.accept(listener, peer, self.now)
     }
 
-    /// The handshake on a connection is done.
+    /// The TLS handshake on a connection is complete.
     pub(crate) fn secure(&mut self, conn: ConnId) {
         self.handle(secured(conn));
     }
 
-    /// A connection ends, and not by chopar.
+    /// The other end or the network ends a connection.
     pub(crate) fn lose(&mut self, conn: ConnId, cause: Lost) {
         self.handle(Event::Closed { conn, cause });
     }
 
-    /// This happens once all actions are done.
+    /// The engine gets this event once all actions are done.
     pub(crate) fn follow(&mut self, event: Event<'static>) {
         self.following.push_back(Following::Event(event));
     }
 
-    /// The other end of a connection says this, likewise.
+    /// The other end of a connection sends this once all actions are done.
     pub(crate) fn answer(&mut self, conn: ConnId, bytes: impl Into<Vec<u8>>) {
         let bytes = bytes.into();
         if !bytes.is_empty() {
@@ -127,13 +127,13 @@ impl Stage {
         }
     }
 
-    /// A name server says this, likewise.
+    /// A name server sends this once all actions are done.
     pub(crate) fn resolve(&mut self, socket: SocketId, from: SocketAddr, reply: Vec<u8>) {
         let said = Following::Datagram(socket, from, reply);
         self.following.push_back(said);
     }
 
-    /// Tells the engine the next of these; false where there is none.
+    /// Gives the engine the next of these events; returns false if there is none.
     fn tell(&mut self) -> bool {
         let Some(next) = self.following.pop_front() else {
             return false;
@@ -156,7 +156,7 @@ impl Stage {
         true
     }
 
-    /// The journal takes a command and commits it.
+    /// The journal executes a command and commits it.
     pub(crate) fn store(&mut self, command: JournalCommand) {
         for completion in self.journal.execute(vec![command]) {
             self.follow(Event::Stored(completion));
@@ -178,7 +178,7 @@ impl Stage {
         read_unfinished(&mut self.disk.clone(), id, offset, len)
     }
 
-    /// Lets time pass to the next deadline, if that is no later than `end`; whether it was.
+    /// Advances to the next deadline if it is no later than `end`; returns whether it was.
     pub(crate) fn wake(&mut self, end: Instant) -> bool {
         let next = self.engine.deadline().filter(|next| *next <= end);
         if let Some(next) = next {
@@ -188,7 +188,7 @@ impl Stage {
         next.is_some()
     }
 
-    /// The clock shows `at`, and never less than before.
+    /// Sets the clock to `at`, but never back.
     pub(crate) fn advance_to(&mut self, at: Instant) {
         self.now.instant = self.now.instant.max(at);
         let seconds = EPOCH_S + self.now.instant.as_millis() / 1_000;
@@ -196,7 +196,7 @@ impl Stage {
     }
 }
 
-/// A handshake is done.
+/// The event of a complete TLS handshake.
 pub(crate) fn secured(conn: ConnId) -> Event<'static> {
     let session = TlsSession {
         version: "TLSv1.3",
@@ -206,7 +206,7 @@ pub(crate) fn secured(conn: ConnId) -> Event<'static> {
     Event::TlsReady { conn, session }
 }
 
-/// Rewrites senders with the secret of the relay.
+/// A rewriter with the SRS secret of the relay.
 pub(crate) fn rewriter() -> Rewriter {
     Rewriter::new(&[vec![7; 32].into()]).expect("a secret")
 }

@@ -1,9 +1,9 @@
-//! What a name server sees of a query, and the reply to it.
+//! A DNS query as a name server reads it, and the reply.
 
 /// A DNS query with one question (RFC 1035 section 4.1).
 pub(crate) struct Query<'a> {
     bytes: &'a [u8],
-    /// Where the name ends: at its empty label.
+    /// Offset of the empty label that ends the name.
     end: usize,
 }
 
@@ -28,12 +28,12 @@ impl<'a> Query<'a> {
         labels.join(".")
     }
 
-    /// The type of the record that is asked for.
+    /// The record type that the query asks for.
     pub(crate) fn kind(&self) -> u8 {
         self.bytes[self.end + 2]
     }
 
-    /// The reply with a code, and with a record of the type that was asked for if there is one.
+    /// A reply with this code, and with a record of the requested type if there is `data`.
     pub(crate) fn reply(&self, code: u8, data: Option<&[u8]>) -> Vec<u8> {
         let mut packet = self.bytes[..2].to_vec();
         let answers = u8::from(data.is_some());

@@ -1,4 +1,4 @@
-//! What a test plays around a stage, and the stage and its scene as the world of an engine.
+//! The part of the world that a test defines around a stage, and both together as the world of an engine.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,24 +14,23 @@ use chopar::queue_id::QueueId;
 
 use super::Stage;
 
-/// The part of the world that a test plays itself. What it does not play is silent outside, and done at once inside.
+/// The part of the world that a test defines. By default, peers stay silent, and local work is done at once.
 pub(crate) trait Scene {
-    /// The stage of this scene.
     fn stage(&mut self) -> &mut Stage;
 
-    /// The engine sends.
+    /// The engine sends output.
     fn on_send(&mut self, conn: ConnId, bytes: Vec<u8>);
 
-    /// The engine closes a connection, in order or at once.
+    /// The engine closes a connection, gracefully or at once.
     fn on_close(&mut self, _: ConnId) {}
 
     /// The engine begins TLS.
     fn on_start_tls(&mut self, _: ConnId) {}
 
-    /// The engine connects.
+    /// The engine opens a connection.
     fn on_connect(&mut self, _: ConnId, _: &Endpoint) {}
 
-    /// The engine has something for the journal.
+    /// The engine has a command for the journal.
     fn on_store(&mut self, command: JournalCommand) {
         self.stage().store(command);
     }
@@ -47,32 +46,32 @@ pub(crate) trait Scene {
         Some(self.stage().read(id, location, part))
     }
 
-    /// The engine asks a name server, by datagram.
+    /// The engine sends a DNS query by datagram.
     fn on_query(&mut self, _: SocketId, _: SocketAddr, _: &[u8]) {}
 
-    /// The engine asks a name server by stream; false where none is to be had.
+    /// The engine opens a stream to a name server; returns false if it cannot.
     fn on_dns_connect(&mut self, _: SocketId) -> bool {
         true
     }
 
-    /// The engine asks a name server no more.
+    /// The engine closes its socket to a name server.
     fn on_dns_close(&mut self, _: SocketId) {}
 
-    /// The engine gives work to the workers.
+    /// The engine gives a job to the workers.
     fn on_work(&mut self, _: JobId, work: Work) -> Option<WorkResult> {
         Some(work.perform())
     }
 
-    /// The engine logs.
+    /// The engine logs a line.
     fn on_log(&mut self, _: String) {}
 }
 
-/// Does what the engine wants, and tells it all that comes of it.
+/// Performs all actions of the engine, and gives it all events that follow.
 pub(crate) fn act<S: Scene>(scene: &mut S) {
     while turn(scene) > 0 {}
 }
 
-/// The same, for one turn; gives how much is left for the next.
+/// The same, for one turn; returns the number of events left for the next.
 pub(crate) fn turn<S: Scene>(scene: &mut S) -> usize {
     driver::settle(&mut Playing(scene));
     scene.stage().following.len()
@@ -150,7 +149,7 @@ impl<S: Scene> World for Playing<'_, S> {
         self.0.on_work(job, work)
     }
 
-    /// The configuration of a stage changes when its test says so.
+    /// Tests change the configuration themselves.
     fn reload(&mut self, _: Option<ConnId>) {}
 
     fn read_kept(&mut self, _: StateFile) -> Option<Vec<u8>> {

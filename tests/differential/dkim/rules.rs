@@ -1,4 +1,4 @@
-//! Why chopar judges signatures as it does where mail-auth does not.
+//! Why chopar judges signatures as it does if mail-auth differs.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -354,7 +354,7 @@ pub(crate) const RULES: &[Rule<Case>] = &[
     },
 ];
 
-/// Whether a tag of a signature has a value that it can have (RFC 6376 section 3.5).
+/// Whether a tag of a signature has a valid value (RFC 6376 section 3.5).
 fn is_value(name: &str, value: &str) -> bool {
     let digits = || !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     let bytes = || {
@@ -394,7 +394,7 @@ fn is_value(name: &str, value: &str) -> bool {
     }
 }
 
-/// What a SubjectPublicKeyInfo of an RSA key of 2,048 bits has behind its own length: the algorithm, the string of
-/// bits, the sequence of two integers, the length of the first, and a zero, which says that it is positive.
+/// The bytes of a SubjectPublicKeyInfo with an RSA key of 2,048 bits after its own length: the algorithm, the bit
+/// string, the sequence of two integers, the length of the first, and a zero that makes it positive.
 const KEY: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00\
     \x03\x82\x01\x0f\x00\x30\x82\x01\x0a\x02\x82\x01\x01\x00";

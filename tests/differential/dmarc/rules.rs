@@ -1,4 +1,4 @@
-//! How policy records are to be read where mail-auth reads them otherwise.
+//! How to read policy records if mail-auth reads them differently.
 
 use super::Case;
 use crate::tally::Rule;
@@ -61,7 +61,7 @@ pub(super) const RULES: &[Rule<Case>] = &[
     },
 ];
 
-/// The elements of a record and their names, white space apart.
+/// The names and elements of a record, without white space.
 fn elements(text: &[u8]) -> Vec<(String, String)> {
     String::from_utf8_lossy(text)
         .split(';')

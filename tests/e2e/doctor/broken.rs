@@ -1,4 +1,4 @@
-//! Each check of the doctor, and what breaks that one thing: in the world, not in facts that are made up.
+//! Each check of the doctor, and a fault that breaks only its subject: in the real world, not in invented facts.
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -8,15 +8,14 @@ use super::names::{Dnssec, V4};
 use super::stage::Stage;
 use crate::process::program;
 
-/// A way to break what a check looks at. What is of the zones, of chopar.toml and of the certificate is put back by
-/// itself.
+/// A fault for a check to find. Changes to the zones, to chopar.toml and to the certificate are reverted automatically.
 pub(super) struct Break {
-    /// The check that says so.
+    /// The ID of the check that reports it.
     pub(super) id: &'static str,
-    /// In a few words.
+    /// A short description.
     pub(super) name: &'static str,
     pub(super) harm: fn(&mut Stage),
-    /// Checks that are about the same thing, or cannot be made without it.
+    /// Checks with the same subject, or that depend on it.
     pub(super) also: &'static [&'static str],
     pub(super) heal: fn(&mut Stage),
 }
@@ -308,7 +307,7 @@ pub(super) const BREAKS: &[Break] = &[
             stage
                 .sh("cp -a /etc/chopar/domains/example.test/dkim /etc/chopar/domains/second.test/");
             stage.change("admin = \"ann@far.test\"", "admin = \"ann@second.test\"");
-            // The address that counts them would be the domain's own.
+            // The address for reports would be in the domain itself.
             stage.sh("cp -a /etc/chopar/domains/example.test/aliases /tmp/aliases && sed -i /reports:/d /etc/chopar/domains/example.test/aliases");
             stage.instead(
                 "_dmarc.example.test. TXT \"v=DMARC1; p=none; rua=mailto:ann@second.test\"",

@@ -1,6 +1,6 @@
-"""A mail server that is not chopar and does one thing wrong, in chopar's place: foreign.py PORT CERTIFICATE KEY FAULT.
+"""A mail server other than chopar with one fault, in chopar's place: foreign.py PORT CERTIFICATE KEY FAULT.
 
-It runs as a program called chopar, so that who holds the port is not what is wrong.
+Its process is named chopar, so that the doctor finds no fault with the holder of the port.
 """
 
 import socket

@@ -1,4 +1,4 @@
-//! Ways to break what the doctor looks at that take more than a line.
+//! Faults for the doctor that take more than one line.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -10,15 +10,14 @@ use super::stage::{HOST, Stage, text};
 use crate::process::{Guard, program, run};
 use crate::world::certificate;
 
-/// A hook that is run by a program which is not there, and one line of it: chopar itself takes it for one that can be
-/// run.
+/// A hook whose interpreter does not exist; chopar itself considers it executable.
 pub(super) const HOOK: &str = "mkdir -p /etc/chopar/hooks && cd /etc/chopar/hooks && printf '#!/opt/python3\\n' > post-data && \
                     chmod 755 post-data && chopar reload";
-/// A unit without any of what ours takes from the daemon.
+/// A unit without the restrictions of ours.
 pub(super) const BARE_UNIT: &str = "cp /etc/systemd/system/chopar.service /root/unit && \
                          sed -n '/^\\[/p; /^ExecStart=/p; /^WantedBy=/p' /root/unit > /etc/systemd/system/chopar.service";
-/// A message that has waited for five hours for a host that does not answer, as the clock of a daemon says that begins
-/// under its own account.
+/// A message that has waited for five hours for a host that does not answer, accepted by a daemon whose clock starts in
+/// the past.
 pub(super) const OLD_MESSAGE: &str = "systemctl stop chopar && CLOCK=\"setpriv --reuid chopar --regid chopar --clear-groups \
                            --inh-caps +net_bind_service --ambient-caps +net_bind_service \
                            env LD_PRELOAD=$(ls /usr/lib/*/faketime/libfaketime.so.1) FAKETIME=-5h \
@@ -26,11 +25,11 @@ pub(super) const OLD_MESSAGE: &str = "systemctl stop chopar && CLOCK=\"setpriv -
                            printf 'To: x@dead.far.test\\nSubject: old\\n\\nhello\\n' | sendmail -f app@example.test x@dead.far.test && \
                            systemctl restart chopar";
 
-/// A server that is not chopar at a port of the machine, whatever its fault.
+/// A server other than chopar at a port of the machine, with this fault.
 pub(super) fn foreign(stage: &mut Stage, fault: &str) {
     stage.change("[abuse]", "[listen]\nsubmission = []\n[abuse]");
     stage.sh("systemctl restart chopar");
-    // It says that it is chopar, and chopar.toml says that port 587 is open.
+    // Its process is named chopar, and chopar.toml says that chopar listens on port 587.
     stage.change("[listen]\nsubmission = []\n", "");
     let named = stage.path("chopar");
     fs::copy(program("python3"), &named).expect("a file");
@@ -43,14 +42,13 @@ pub(super) fn foreign(stage: &mut Stage, fault: &str) {
     stage.others.push(guard);
 }
 
-/// Another certificate for the same key: for which name, how many days are left of it, and whether the machine trusts
-/// it.
+/// Another certificate for the same key, with this name and number of days left, and trusted by the machine or not.
 pub(super) fn certify(stage: &mut Stage, name: &str, days: &str, is_trusted: bool) {
     let other = stage.path("other.pem");
     let mut command = Command::new(program("openssl"));
     let days = match days {
         "0" => {
-            // One that was made for a month, two months ago.
+            // Issued for a month, two months ago.
             command
                 .env("LD_PRELOAD", libfaketime())
                 .env("FAKETIME", "-60d");
@@ -63,7 +61,7 @@ pub(super) fn certify(stage: &mut Stage, name: &str, days: &str, is_trusted: boo
     command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
     command.arg("-key").arg(stage.path("made/key.pem"));
     run(command.args(["-days", days]).arg("-out").arg(&other), b"").ok();
-    // A root counts by its name and its key, which another certificate of ours shares.
+    // A root is identified by its name and key, which another certificate of ours shares.
     let elsewhere = stage.path("elsewhere");
     fs::create_dir_all(&elsewhere).expect("a folder");
     let root = match is_trusted {
@@ -72,13 +70,13 @@ pub(super) fn certify(stage: &mut Stage, name: &str, days: &str, is_trusted: boo
     };
     fs::copy(root, stage.path("roots.pem")).expect("a file");
     stage.certify(&other, &stage.path("made/key.pem"));
-    // A daemon that has the good one would go on showing it.
+    // A daemon that has loaded the good one would keep it.
     stage.sh(
         "systemctl stop chopar && rm -rf /var/lib/chopar/tls-last-good && systemctl start chopar",
     );
 }
 
-/// What has a program take another time for now.
+/// The library that gives a program another time.
 pub(super) fn libfaketime() -> PathBuf {
     let folders = fs::read_dir("/usr/lib").expect("a folder").flatten();
     let mut paths = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
@@ -93,7 +91,7 @@ pub(super) fn selectors(stage: &Stage) -> Vec<String> {
     names.collect()
 }
 
-/// The host has a name that others cannot look up, and everything is right for it.
+/// Gives the host a name that others cannot look up, with everything else correct.
 pub(super) fn rename(stage: &mut Stage) {
     let name = "mail.home.internal";
     stage.change("mail.example.test", name);

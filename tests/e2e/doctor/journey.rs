@@ -1,4 +1,5 @@
-//! From a bare machine to a message that the other side verifies, by what `init`, `dns`, `doctor` and `send` print.
+//! From a bare machine to a message that the other side verifies, following only the output of `init`, `dns`, `doctor`
+//! and `send`.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -8,12 +9,12 @@ use serde_json::Value;
 use super::stage::{Said, Stage, may_stage, text};
 use crate::process::{PATIENCE, run_within, wait_for};
 
-/// What the guide begins with. The certificate comes from an authority that is tested elsewhere.
+/// The first step of the guide. The certificate comes from an authority that other tests cover.
 pub(super) fn set_up(stage: &Stage) -> String {
     stage.sh("chopar init example.test --forward-to ann@far.test --no-certificate")
 }
 
-/// The records that `dns` prints, and then what the doctor says; gives how often it was asked.
+/// Adds the records that `dns` prints, then follows the doctor; returns the number of its runs.
 pub(super) fn to_green(stage: &mut Stage) -> usize {
     stage.paste_records();
     stage.follow()
@@ -27,7 +28,7 @@ fn of<'a>(said: &'a Said, id: &str) -> Vec<(&'a str, &'a str)> {
 }
 
 #[test]
-fn a_bare_machine_sends_mail_that_is_verified_once_it_is_as_the_doctor_says() {
+fn a_bare_machine_sends_verified_mail_after_the_steps_of_the_doctor() {
     if !may_stage() {
         return;
     }
@@ -91,7 +92,7 @@ fn a_bare_machine_sends_mail_that_is_verified_once_it_is_as_the_doctor_says() {
         assert_eq!(row["state"], "there", "{row}");
     }
     assert!(rows.iter().any(|row| row["purpose"] == "tlsa"), "{dns}");
-    // The doctor's own attempts are no news.
+    // The doctor's own probes are not logged.
     let log = std::fs::read_to_string(stage.there("/run/chopar.log")).expect("a log");
     for line in log.lines() {
         let is_news = line.contains("event=reject") || line.contains("event=tls-failed");

@@ -1,7 +1,7 @@
-# The machine: a whole system without a mail server, which is an overlay over this one that is thrown away.
+# The machine: a whole system without a mail server, as a temporary overlay over this one.
 #
-# machine.sh FOLDER CHOPAR: FOLDER is there at the same path; its hosts and resolv.conf are the machine's, and its `machine`
-# is made once it stands. The spool is a file system of its own.
+# machine.sh FOLDER CHOPAR: FOLDER has the same path on the machine. Its hosts and resolv.conf are those of the machine, and
+# the script creates `machine` in it when the machine is ready. The spool is a file system of its own.
 set -e
 folder=$1 root=$1/root
 mount --make-rprivate /

@@ -17,7 +17,7 @@ use self::journey::{set_up, to_green};
 use self::stage::{Said, Stage, may_stage, text};
 use crate::process::{Guard, PATIENCE, run, wait_for};
 
-/// How bad each check is found, at its worst.
+/// The worst state of each check.
 fn states(said: &Said) -> BTreeMap<&str, &str> {
     let rank = |state: &str| {
         ["bad", "unknown", "warning", "skipped", "good"]
@@ -35,7 +35,7 @@ fn states(said: &Said) -> BTreeMap<&str, &str> {
     states
 }
 
-/// The checks that are open now and were not.
+/// The checks that are open now and were not before.
 fn turned(before: &Said, now: &Said) -> BTreeSet<String> {
     let was = states(before);
     let now = states(now).into_iter();
@@ -46,14 +46,14 @@ fn turned(before: &Said, now: &Said) -> BTreeSet<String> {
 }
 
 #[test]
-fn each_check_is_red_once_its_own_thing_is_broken_and_no_other_is() {
+fn each_fault_turns_its_own_check_red_and_no_other() {
     if !may_stage() {
         return;
     }
     let mut stage = Stage::new();
     set_up(&stage);
     to_green(&mut stage);
-    // It is asked more often than any client may.
+    // The relay is probed more often than its limits allow a client.
     let text = stage.configuration();
     stage.configure(&format!(
         "{text}\n[abuse]\ntarpit = false\nconnections_per_minute = 0\nmessages_per_minute = 0\n"
@@ -72,7 +72,7 @@ fn each_check_is_red_once_its_own_thing_is_broken_and_no_other_is() {
         let turned = turned(&well, &said);
         let mut expected: BTreeSet<String> = one.also.iter().map(|id| (*id).to_owned()).collect();
         expected.insert(one.id.to_owned());
-        // What receivers ask for follows from the rest.
+        // The requirements of receivers follow from the other checks.
         let is_rule = |id: &String| id.starts_with("rules-");
         let about_rules = one.id.starts_with("rules-");
         let seen: BTreeSet<String> = turned
@@ -109,20 +109,20 @@ fn each_check_is_red_once_its_own_thing_is_broken_and_no_other_is() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let healed = stage.doctor();
     assert_eq!(healed.code, 0, "{:#?}", healed.open());
-    // But for what the daemon says of the old message itself.
+    // The only mail sent is the delay DSN about the old message.
     let sent = stage.judged();
     assert!(sent.iter().all(|one| one["from"] == ""), "{sent:?}");
 }
 
 #[test]
-fn every_check_of_the_program_has_a_break() {
+fn every_check_of_the_program_has_a_fault() {
     let broken: BTreeSet<&str> = BREAKS.iter().map(|one| one.id).collect();
     let all = chopar::setup::doctor::checks::ALL.iter();
     let all: BTreeSet<&str> = all.map(|check| check.id).collect();
     assert_eq!(broken, all);
 }
 
-/// Whoever watches is told once it is mended.
+/// `--watch` reports when a finding is fixed.
 fn watch(stage: &mut Stage) {
     let records = stage.records.clone();
     stage.without("example.test", "example.test. 60 IN MX ");
@@ -164,7 +164,7 @@ fn watch(stage: &mut Stage) {
 }
 
 #[test]
-fn who_watches_is_told_once_it_is_mended_and_an_echo_shows_both_directions() {
+fn watch_reports_each_fix_and_an_echo_shows_both_directions() {
     if !may_stage() {
         return;
     }
@@ -197,7 +197,7 @@ fn who_watches_is_told_once_it_is_mended_and_an_echo_shows_both_directions() {
 }
 
 #[test]
-fn where_nobody_answers_nothing_is_good_and_it_takes_less_than_10_seconds() {
+fn without_any_answer_no_check_is_good_and_the_run_takes_less_than_10_seconds() {
     if !may_stage() {
         return;
     }
@@ -229,7 +229,7 @@ fn where_nobody_answers_nothing_is_good_and_it_takes_less_than_10_seconds() {
         "{:?}",
         said.red()
     );
-    // The resolver is what is wrong, and nothing else tells people what to do about it.
+    // Only the resolver is wrong, so only its finding says what to do.
     let mut told = BTreeSet::new();
     for finding in &said.findings {
         let (id, seen) = (text(finding, "id"), text(finding, "seen"));

@@ -17,10 +17,10 @@ const LISTS: [&str; 4] = [
     "psbl.surriel.com",
 ];
 pub(super) const PROVIDERS: [&str; 3] = ["gmail.com", "yahoo.com", "outlook.com"];
-/// Where knot answers.
+/// The address of knot.
 const SERVER: &str = "203.0.113.1";
 
-/// Whether a resolver holds answers against the signatures of their zones.
+/// Whether a resolver validates DNSSEC.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Dnssec {
     Validates,
@@ -30,7 +30,7 @@ pub(super) enum Dnssec {
 /// The records of each zone.
 pub(super) type Zones = BTreeMap<String, Vec<String>>;
 
-/// All that is there before the machine.
+/// The zones before the machine is set up.
 pub(super) fn zones() -> Zones {
     let mut zones = Zones::new();
     for zone in [
@@ -53,7 +53,7 @@ pub(super) fn zones() -> Zones {
         "mx.far.test. 60 IN A 203.0.113.25",
         "mx.far.test. 60 IN AAAA 2001:db8::25",
         "nomail.far.test. 60 IN MX 0 .",
-        // Nobody is there.
+        // Nothing listens at this address.
         "dead.far.test. 60 IN A 203.0.113.98",
     ] {
         put("far.test", record.to_owned());
@@ -69,11 +69,11 @@ pub(super) fn zones() -> Zones {
 }
 
 impl Stage {
-    /// Answers for the records as they are now.
+    /// Answers with the current records.
     pub(super) fn serve(&mut self) {
         self.names = None;
         let folder = self.folder.path();
-        // Where it keeps its keys.
+        // knot's folder for keys.
         fs::create_dir_all(folder.join("db")).expect("a folder");
         let mut conf = format!(
             "server:\n    listen: {SERVER}@53\n    rundir: {0}\ndatabase:\n    storage: {0}/db\n\
@@ -105,7 +105,7 @@ impl Stage {
         self.names = Some(guard);
     }
 
-    /// The keys that knot has made for its zones, as unbound trusts them.
+    /// Writes knot's keys for its zones as trust anchors for unbound.
     fn write_anchors(&self) {
         let of_zone = |zone: &String| {
             wait_for(&format!("a key of {zone}"), PATIENCE, || {
@@ -124,7 +124,7 @@ impl Stage {
         fs::write(self.path("anchors"), anchors).expect("a file");
     }
 
-    /// A resolver at an address of the machine, or of the Internet.
+    /// A resolver at an address of the machine or of the Internet.
     pub(super) fn start_resolver(&self, side: &Guard, at: &str, dnssec: Dnssec) -> Guard {
         if !self.path("anchors").exists() {
             self.write_anchors();
@@ -154,7 +154,7 @@ impl Stage {
         guard
     }
 
-    /// The zone that a name is in.
+    /// The zone that contains a name.
     fn zone_of(&self, name: &str) -> String {
         let zones = self.records.keys();
         let above = zones.filter(|zone| name == *zone || name.ends_with(&format!(".{zone}")));
@@ -162,8 +162,7 @@ impl Stage {
         zone.unwrap_or_else(|| panic!("no zone for {name}")).clone()
     }
 
-    /// Puts a record, as `NAME. TYPE DATA`, into its zone; those of the same name and type go, where it takes their
-    /// place.
+    /// Adds a record, as `NAME. TYPE DATA`, to its zone; with `in_place`, replaces those of the same name and type.
     pub(super) fn put(&mut self, record: &str, in_place: bool) {
         let (name, rest) = record.split_once(". ").expect("a name");
         let (kind, data) = rest.split_once(' ').expect("a type");
@@ -176,7 +175,7 @@ impl Stage {
         records.push(format!("{front}{data}"));
     }
 
-    /// Takes records out that have this text, and answers without them.
+    /// Removes the records that contain this text, then answers without them.
     pub(super) fn without(&mut self, zone: &str, text: &str) {
         let records = self.records.get_mut(zone).expect("a zone");
         let before = records.len();
@@ -185,13 +184,13 @@ impl Stage {
         self.serve();
     }
 
-    /// Puts a record in the place of those of its name and type, and answers with it.
+    /// Replaces the records of the same name and type, then answers with the new one.
     pub(super) fn instead(&mut self, record: &str) {
         self.put(record, true);
         self.serve();
     }
 
-    /// The machine asks these resolvers.
+    /// Makes the machine use these resolvers.
     pub(super) fn ask(&self, servers: &[&str]) {
         let lines = servers
             .iter()
@@ -199,7 +198,7 @@ impl Stage {
         fs::write(self.path("resolv.conf"), lines.collect::<String>()).expect("a file");
     }
 
-    /// Pastes what `chopar dns --format zone` prints: into the zone, and the reverse names where they belong.
+    /// Adds the output of `chopar dns --format zone`: the records to the zone, and the reverse names to theirs.
     pub(super) fn paste(&mut self, printed: &str) {
         for line in printed.lines() {
             let line = line.trim_start_matches("; ");
@@ -215,7 +214,7 @@ impl Stage {
     }
 }
 
-/// A file beside these.
+/// A file of this folder.
 pub(super) fn beside(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/e2e/doctor")

@@ -1,4 +1,4 @@
-//! Who sets up a machine and does what `chopar dns` and `chopar doctor` print, and knows no more than that.
+//! An operator who sets up a machine and knows only the output of `chopar dns` and `chopar doctor`.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use super::stage::{Stage, text};
 use crate::process::{PATIENCE, run_within};
 
 impl Stage {
-    /// Does what a finding says; or nothing, where it says to do something else first.
+    /// Does what a finding says; returns false if it says to do something else first.
     pub(super) fn mend(&mut self, mend: &str) -> bool {
         let record = mend.strip_prefix("publish").and_then(|rest| {
             Some((
@@ -22,7 +22,7 @@ impl Stage {
             let name = chopar::dns::reverse_name(address);
             self.put(&format!("{name}. PTR {host}."), true);
         } else if mend.starts_with("obtain a certificate for mail.example.test") {
-            // Where no authority is: the command is tested beside one of its own.
+            // There is no authority here; other tests cover the command.
             self.certify(&self.path("made/cert.pem"), &self.path("made/key.pem"));
             self.sh("chopar reload");
         } else if is_command(mend) {
@@ -33,7 +33,7 @@ impl Stage {
         true
     }
 
-    /// Does what the doctor says until it is content; gives how often it was asked.
+    /// Follows the doctor until it has no findings; returns the number of its runs.
     pub(super) fn follow(&mut self) -> usize {
         for round in 1..=12 {
             let said = self.doctor();
@@ -55,7 +55,7 @@ impl Stage {
         panic!("it is never content: {:#?}", self.doctor().open());
     }
 
-    /// Pastes what `chopar dns` prints.
+    /// Adds the records that `chopar dns` prints.
     pub(super) fn paste_records(&mut self) {
         let mut command = self.chopar();
         let command = command.args(["dns", "example.test", "--format", "zone"]);
@@ -64,7 +64,7 @@ impl Stage {
     }
 }
 
-/// A command line, and not a sentence with one in it.
+/// Whether this is a command line, not a sentence that contains one.
 fn is_command(mend: &str) -> bool {
     let is_ours = ["systemctl ", "chopar dkim "]
         .iter()

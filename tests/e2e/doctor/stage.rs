@@ -1,5 +1,5 @@
-//! A machine of its own (a network namespace, and a system that is thrown away) beside a small Internet (another
-//! namespace): Postfix as the host that mail goes out to, behind it a judge of signatures, a time server.
+//! A machine of its own (a network namespace, and a temporary system) beside a small Internet (another namespace):
+//! Postfix as the host for outgoing mail, a verifier of signatures behind it, and a time server.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -17,7 +17,7 @@ use crate::process::{Guard, Output, PATIENCE, program, run, run_within, wait_for
 use crate::relay::CHOPAR;
 use crate::world::certificate;
 
-/// The Internet.
+/// Sets up the Internet.
 const INTERNET: &str = r#"
 set -e
 mount --make-rprivate /
@@ -38,14 +38,14 @@ pub(super) struct Stage {
     pub(super) records: Zones,
     pub(super) names: Option<Guard>,
     pub(super) resolver: Option<Guard>,
-    /// What else runs for as long as something is broken.
+    /// Processes that run while something is broken.
     pub(super) others: Vec<Guard>,
-    /// What stands in front of the command line of the doctor, and what behind.
+    /// The command that runs the doctor, and additional words at the end.
     pub(super) words: (Vec<String>, Vec<String>),
     _hosts: Vec<Guard>,
 }
 
-/// What the doctor has said.
+/// The output of the doctor.
 pub(super) struct Said {
     pub(super) code: i32,
     pub(super) findings: Vec<Value>,
@@ -53,7 +53,7 @@ pub(super) struct Said {
 }
 
 impl Said {
-    /// The ids of what is red: bad, or required and unknown.
+    /// The IDs of red checks: bad, or required and unknown.
     pub(super) fn red(&self) -> BTreeSet<&str> {
         let is_red = |finding: &&Value| match text(finding, "state") {
             "bad" => true,
@@ -64,14 +64,14 @@ impl Said {
         red.map(|finding| text(finding, "id")).collect()
     }
 
-    /// The ids of what is in a state.
+    /// The IDs of the checks in a state.
     pub(super) fn of(&self, state: &str) -> BTreeSet<&str> {
         let found = self.findings.iter();
         let found = found.filter(|finding| text(finding, "state") == state);
         found.map(|finding| text(finding, "id")).collect()
     }
 
-    /// What is not as it should be, a line each.
+    /// Checks that are not good, one line each.
     pub(super) fn open(&self) -> Vec<String> {
         let open = self
             .findings
@@ -95,7 +95,7 @@ pub(super) fn text<'a>(finding: &'a Value, key: &str) -> &'a str {
     finding[key].as_str().expect("a text")
 }
 
-/// Whether such machines can be made here.
+/// Whether such machines can be created here.
 pub(super) fn may_stage() -> bool {
     if !rustix::process::geteuid().is_root() {
         eprintln!("only root can make a network namespace: nothing is tested");
@@ -114,7 +114,7 @@ pub(super) fn may_stage() -> bool {
 }
 
 impl Stage {
-    /// A machine without a mail server, whose name and zone are there and empty.
+    /// A machine without a mail server, whose name and zone exist and are empty.
     pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path();
@@ -190,7 +190,7 @@ impl Stage {
         command
     }
 
-    /// What root types on the machine.
+    /// Runs a shell command as root on the machine.
     pub(super) fn shell(&self, line: &str) -> Output {
         let mut command = self.on(&self.machine, Path::new("/bin/sh"));
         run_within(command.args(["-c", line]), b"", Duration::from_secs(60))
@@ -263,7 +263,7 @@ impl Stage {
         guard
     }
 
-    /// The host of far.test and of the large providers: what it takes it passes to the judge.
+    /// The host of far.test and of the large providers, which passes accepted mail to the verifier.
     fn start_postfix(&self) -> Guard {
         let folder = self.path("postfix");
         fs::create_dir(&folder).expect("a folder");
@@ -327,14 +327,14 @@ impl Stage {
         fs::write(self.there("/etc/chopar/chopar.toml"), text).expect("a file");
     }
 
-    /// The same configuration with a text in the place of another.
+    /// Replaces a text of the configuration.
     pub(super) fn change(&self, from: &str, to: &str) {
         let text = self.configuration();
         assert!(text.contains(from), "{text}");
         self.configure(&text.replacen(from, to, 1));
     }
 
-    /// Has the host show this pair.
+    /// Installs this pair on the machine.
     pub(super) fn certify(&self, certificate: &Path, key: &Path) {
         let pair = self.there("/etc/chopar/tls/mail");
         fs::create_dir_all(&pair).expect("a folder");
@@ -348,7 +348,7 @@ impl Stage {
         self.sh("chgrp -R chopar /etc/chopar/tls");
     }
 
-    /// What the judge has said of each message.
+    /// The verifier's results for each message.
     pub(super) fn judged(&self) -> Vec<Value> {
         let lines = fs::read_to_string(self.path("mail")).unwrap_or_default();
         let lines = lines.lines();

@@ -1,6 +1,6 @@
-"""The Internet behind its mail server, and beside it: an aiosmtpd that gets what Postfix has taken and has authheaders judge it
-(a line of JSON in the file `mail` for each message), whose address echo@far.test answers; a time server whose clock is as far
-ahead as the file `offset` in the folder says; and a name server that never answers.
+"""Servers of the small Internet besides Postfix: an aiosmtpd that gets the mail accepted by Postfix, verifies it with
+authheaders (a line of JSON in the file `mail` for each message), and answers mail to echo@far.test; a time server whose
+clock is ahead by the value in the file `offset`; and a name server that never answers.
 """
 
 import email
@@ -21,7 +21,7 @@ except ImportError as error:
     sys.exit("%s: install the Debian packages python3-aiosmtpd, python3-authheaders and python3-spf" % error)
 
 folder = sys.argv[1]
-# How Postfix says whom it has a message from: the name after EHLO, and the address.
+# Postfix's Received field: the name in EHLO, and the address.
 FROM = re.compile(r"from (\S+) \(.*?\[(?:IPv6:)?([0-9a-fA-F.:]+)\]\)")
 
 
@@ -41,7 +41,7 @@ def answer(sender, content):
 def judge(envelope):
     message = email.message_from_bytes(envelope.original_content)
     helo, address = FROM.search(" ".join(message.get_all("Received")[0].split())).groups()
-    # Some versions of aiosmtpd give the null sender with its brackets.
+    # Some versions of aiosmtpd keep the brackets of the null reverse-path.
     sender = envelope.mail_from.strip("<>")
     verdict = authheaders.authenticate_message(
         envelope.original_content,

@@ -1,8 +1,8 @@
-//! Accounts without rights, and what a user sees.
+//! Accounts without privileges, and their view of the queue.
 
 use super::*;
 
-/// `sendmail` as an account without rights; as whoever runs the tests, where that is not root.
+/// `sendmail` as an account without privileges, or as the account that runs the tests if that is not root.
 fn as_nobody(relay: &Relay, words: &[&str]) -> (Command, u32) {
     chopar_as_nobody(relay, &[&["sendmail"], words].concat())
 }
@@ -15,10 +15,11 @@ fn chopar_as_nobody(relay: &Relay, words: &[&str]) -> (Command, u32) {
         command.args(words).env("CHOPAR_CONFIG", relay.config());
         return (command, me.as_raw());
     }
-    // The binary may lie where others cannot go.
+    // The binary may be in a folder that other accounts cannot enter.
     let binary = relay.folder().join("bin/chopar");
     if !binary.exists() {
-        // By another process: a test beside this one that starts a program would hold a file open that is written here.
+        // Copied by another process: a test that starts a program at this moment would inherit a writable descriptor of
+        // the file.
         run(Command::new("cp").arg(CHOPAR).arg(&binary), b"").ok();
         fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).expect("a mode");
     }
@@ -65,9 +66,9 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 #[test]
-fn a_caller_who_cannot_read_the_configuration_writes_in_the_right_name_or_not_at_all() {
+fn a_caller_that_cannot_read_the_configuration_uses_the_right_name_or_fails() {
     if !rustix::process::geteuid().is_root() {
-        return; // whoever runs the relay can read it
+        return; // the account that runs the relay can read it
     }
     let mut relay = relay();
     let words = ["-i", "root", "a@four.test"];
@@ -76,7 +77,7 @@ fn a_caller_who_cannot_read_the_configuration_writes_in_the_right_name_or_not_at
     relay.stop();
     run(&mut as_nobody(&relay, &words).0, b"Subject: down\n\nx\n").ok();
     relay.run();
-    // Each goes to two hosts.
+    // Each message goes to two hosts.
     let mut to = Vec::new();
     for arrived in relay.sink.wait(4) {
         assert_eq!(arrived.from, "nobody@relay.test");
@@ -98,7 +99,7 @@ fn a_caller_who_cannot_read_the_configuration_writes_in_the_right_name_or_not_at
             "admin@home.test"
         ]
     );
-    // Of this file nothing is known but its name: it is no relay of the usual place.
+    // The caller cannot read chopar.toml, and its path is not that of a default installation.
     set_mode(&relay.config().join("chopar.toml"), 0o600);
     let output = run(&mut as_nobody(&relay, &words).0, b"Subject: x\n\nx\n");
     assert_eq!(output.code, 75, "{output:?}");
@@ -113,16 +114,16 @@ fn a_caller_who_cannot_read_the_configuration_writes_in_the_right_name_or_not_at
 }
 
 #[test]
-fn a_user_sees_the_messages_that_the_user_has_submitted_and_no_others() {
+fn a_user_sees_only_messages_that_the_user_submitted() {
     if !rustix::process::geteuid().is_root() {
-        return; // there is one user only
+        return; // there is only one user
     }
     let relay = relay();
     let send = |command: &mut Command, subject: &str| {
         run(command, format!("Subject: {subject}\n\nx\n").as_bytes()).ok();
     };
     send(&mut as_nobody(&relay, &["own@dead.test"]).0, "own");
-    // Not even who names another user as the sender.
+    // A message does not become a user's by naming the user as its sender.
     let words = ["-f", "nobody@relay.test", "foreign@dead.test"];
     send(relay.program("sendmail").args(words), "foreign");
     wait_for_next_attempt(&relay, 2);
@@ -154,7 +155,7 @@ fn a_user_sees_the_messages_that_the_user_has_submitted_and_no_others() {
     }
     let shown = as_user(&["queue", "show", &own]).ok();
     assert!(shown.contains("Subject: own"), "{shown}");
-    // What is somebody else's looks as what is not there.
+    // A message of another user looks like one that does not exist.
     let output = as_user(&["queue", "show", &foreign]);
     assert_eq!(
         (output.code, output.stdout.as_str()),
@@ -183,7 +184,7 @@ fn a_user_sees_the_messages_that_the_user_has_submitted_and_no_others() {
     relay.wait_for_log("event=reject peer=uid=65534 what=remove why=");
     assert_eq!(relay.stats()["queued"], 2);
     assert_eq!(relay.stats()["held"], 0);
-    // Whoever removes it is named.
+    // The log names the user who removes it.
     relay.cli(&["queue", "remove", &own]).ok();
     relay.wait_for_log(&format!("event=removed id={own} by=uid=0"));
     assert!(!relay.log().contains(&format!("event=done id={own}")));

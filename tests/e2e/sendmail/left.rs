@@ -1,9 +1,9 @@
-//! What is left in the drop folder: while the daemon is down, behind a hook, and what is returned of it.
+//! Messages in the drop folder: left while the daemon is down, examined by a hook, and returned.
 
 use super::*;
 
 #[test]
-fn what_is_left_while_the_daemon_is_down_goes_out_when_it_is_back() {
+fn messages_left_while_the_daemon_is_down_are_sent_when_it_is_back() {
     let mut relay = relay();
     relay.stop();
     let message =
@@ -25,7 +25,7 @@ fn what_is_left_while_the_daemon_is_down_goes_out_when_it_is_back() {
     );
     assert_eq!(listed.stdout.matches("<ann@relay.test>").count(), 3);
     assert_eq!(listed.stdout.matches("waiting <b@four.test>").count(), 3);
-    // What else lies there is no message, whatever it is.
+    // Other files in the folder are not messages.
     fs::write(drop.join("garbage.msg"), "no message\n").expect("a file");
     std::os::unix::fs::symlink("/etc/passwd", drop.join("link.msg")).expect("a link");
     fs::create_dir(drop.join("folder.msg")).expect("a folder");
@@ -47,7 +47,7 @@ fn what_is_left_while_the_daemon_is_down_goes_out_when_it_is_back() {
 }
 
 #[test]
-fn exit_0_while_the_daemon_is_down_is_kept_for_each_recipient() {
+fn exit_0_while_the_daemon_is_down_means_delivery_for_each_recipient() {
     let mut relay = relay();
     let hook = relay.config().join("hooks/post-data");
     fs::create_dir_all(hook.parent().expect("a folder")).expect("a folder");
@@ -92,9 +92,9 @@ fn exit_0_while_the_daemon_is_down_is_kept_for_each_recipient() {
             "{dsn}"
         );
     }
-    // The hook refuses a DSN that shows what it has refused, too.
+    // The hook also refuses a DSN that contains the refused text.
     assert!(dsns[1].contains("no virus here") && !dsns[1].contains("Subject: virus"));
-    // Nobody sent it; the administrator is told.
+    // It has no sender, so the administrator is informed.
     let told = to("admin@home.test");
     assert!(
         told.len() == 1 && told[0].contains("Subject: null"),
@@ -103,7 +103,7 @@ fn exit_0_while_the_daemon_is_down_is_kept_for_each_recipient() {
     assert_nothing_left(&relay);
 }
 
-/// The parts of a message that a DSN is about, as these words of it.
+/// The parts of the DSN about a recipient, as one line of words.
 fn dsn_about(arrived: &[Arrived], recipient: &str) -> String {
     let field = format!("Final-Recipient: rfc822; {recipient}\r\n");
     let mut found = arrived.iter().filter(|one| one.text().contains(&field));
@@ -125,7 +125,7 @@ fn assert_nothing_left(relay: &Relay) {
 }
 
 #[test]
-fn what_the_relay_refuses_of_what_was_left_while_it_was_down_is_returned() {
+fn messages_left_while_the_daemon_was_down_are_returned_if_refused() {
     let mut relay = relay();
     relay.stop();
     let ann = |to: &'static str| ["-i", "-f", "ann@relay.test", to];
@@ -139,7 +139,7 @@ fn what_the_relay_refuses_of_what_was_left_while_it_was_down_is_returned() {
     ] {
         sendmail(&relay, &ann(to), input).ok();
     }
-    // What was in order when it was taken is too long by the time the relay is back.
+    // Within the limit when it was left, too large when the relay is back.
     relay.setup.keys.push_str("max_message_size = \"64 KiB\"\n");
     relay.write_config();
     relay.run();
@@ -163,13 +163,13 @@ fn what_the_relay_refuses_of_what_was_left_while_it_was_down_is_returned() {
 }
 
 #[test]
-fn a_file_that_is_not_a_message_is_set_aside_whole_and_the_administrator_is_told() {
+fn a_file_that_is_not_a_message_is_set_aside_whole_and_reported_to_the_administrator() {
     let relay = relay();
     let leave = |name: &str| {
         let folder = relay.spool().join("drop");
         fs::write(folder.join(format!(".{name}")), "no message\n").expect("a file");
         fs::rename(folder.join(format!(".{name}")), folder.join(name)).expect("a file");
-        // It looks at once, and a second time after it has set something aside.
+        // The relay visits the folder at once, and again after it has set a file aside.
         relay.cli(&["reload"]).ok();
         relay.wait_for_log(&format!("event=drop-refused file={name}"));
         relay.cli(&["reload"]).ok();
@@ -184,16 +184,16 @@ fn a_file_that_is_not_a_message_is_set_aside_whole_and_the_administrator_is_told
     );
     let aside = relay.spool().join("damaged/first.msg");
     assert_eq!(fs::read_to_string(aside).expect("a file"), "no message\n");
-    // Whoever leaves more of them causes one message an hour.
+    // More such files cause one message an hour.
     leave("second.msg");
     relay.wait_for_empty_queue(PATIENCE);
     assert_eq!(relay.sink.count(), 1);
 }
 
 #[test]
-fn whom_a_local_program_names_as_author_is_its_own_affair_with_the_daemon_up_and_down() {
+fn a_local_program_may_use_any_author_with_the_daemon_up_and_down() {
     let mut relay = relay();
-    // There is no login whose addresses these could be: a From of anybody, of nobody, and two of them.
+    // Without a login there are no permitted addresses: any From is valid, including a null one and two addresses.
     const AUTHORS: [&str; 3] = [
         "From: boss@far.test\n",
         "From: nonsense <\n",
@@ -213,11 +213,11 @@ fn whom_a_local_program_names_as_author_is_its_own_affair_with_the_daemon_up_and
 }
 
 #[test]
-fn a_hook_that_takes_long_over_one_message_holds_up_no_other_that_was_left() {
+fn a_slow_hook_for_one_left_message_delays_no_other() {
     let mut relay = relay();
     let hook = relay.config().join("hooks/post-data");
     fs::create_dir_all(hook.parent().expect("a folder")).expect("a folder");
-    // It lets the slow one go once the others have come through.
+    // The hook finishes the slow message after the others have been delivered.
     let gate = relay.folder().join("gate");
     let script = format!(
         "#!/bin/sh\ngrep -q '^Subject: slow' || exit 0\n\
@@ -246,7 +246,7 @@ fn a_hook_that_takes_long_over_one_message_holds_up_no_other_that_was_left() {
 }
 
 #[test]
-fn what_a_hook_defers_of_what_was_left_waits_and_is_delivered() {
+fn a_left_message_that_a_hook_defers_waits_and_is_delivered() {
     let mut relay = relay();
     let hook = relay.config().join("hooks/post-data");
     fs::create_dir_all(hook.parent().expect("a folder")).expect("a folder");
@@ -279,7 +279,7 @@ fn a_dsn_of_another_host_to_an_account_without_an_alias_reaches_the_administrato
                     Date: Tue, 24 Nov 2026 10:00:00 +0000\r\nMessage-ID: <1@far.test>\r\n\r\nx\r\n";
         client.body(text.as_bytes()).code
     };
-    // Every system has these: nobody may forward from outside by them, a DSN has one way.
+    // Every system has these accounts: no unauthenticated client may be forwarded through them, but a DSN may.
     assert_eq!(far("", "daemon@relay.test"), 250);
     let dsn = relay.sink.wait(1).remove(0);
     assert_eq!(dsn.to, ["admin@home.test"]);

@@ -1,4 +1,4 @@
-//! The other names, flags and modes, and limits.
+//! Other names, flags, modes and limits of `sendmail`.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn usage_is_printed_under_each_name() {
 }
 
 #[test]
-fn a_message_that_can_be_left_nowhere_is_tried_again_later() {
+fn without_daemon_and_drop_folder_sendmail_exits_with_75() {
     let mut relay = relay();
     relay.stop();
     let drop = relay.spool().join("drop");
@@ -26,7 +26,7 @@ fn a_message_that_can_be_left_nowhere_is_tried_again_later() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_refused_with_the_code_of_sysexits() {
+fn invalid_calls_exit_with_codes_of_sysexits() {
     let relay = relay();
     let message = "Subject: x\n\nx\n";
     for (words, code) in [
@@ -52,7 +52,7 @@ fn what_cannot_be_meant_is_refused_with_the_code_of_sysexits() {
 }
 
 #[test]
-fn flags_that_name_files_make_none() {
+fn flags_with_file_names_create_no_file() {
     let relay = relay();
     let here = relay.folder().join("here");
     fs::create_dir(&here).expect("a folder");
@@ -73,7 +73,7 @@ fn flags_that_name_files_make_none() {
 }
 
 #[test]
-fn the_other_names_and_modes_do_what_they_say() {
+fn other_names_and_modes_work_as_documented() {
     let relay = relay();
     assert_eq!(run(&mut relay.program("newaliases"), b"").ok(), "");
     assert_eq!(sendmail(&relay, &["-bi"], "").ok(), "");
@@ -104,14 +104,14 @@ fn the_other_names_and_modes_do_what_they_say() {
 }
 
 #[test]
-fn a_local_program_over_its_limit_is_told_to_try_later_and_what_is_left_in_the_folder_waits() {
+fn a_local_program_over_its_limit_must_try_later_and_files_in_the_folder_wait() {
     let relay = Setup {
         tables: "[limits]\nmessages_per_uid_hour = 1\n".to_owned(),
         ..Setup::default()
     }
     .start();
     let words = ["-f", "ann@relay.test", "a@four.test"];
-    // Who runs the tests is root, or the account that the relay runs as.
+    // The tests run as root, or as the account of the relay.
     for _ in 0..10 {
         sendmail(&relay, &words, "Subject: x\n\nx\n").ok();
     }
@@ -132,7 +132,7 @@ fn a_local_program_over_its_limit_is_told_to_try_later_and_what_is_left_in_the_f
 }
 
 #[test]
-fn a_call_that_is_stopped_and_goes_on_hears_that_its_message_is_queued() {
+fn a_stopped_and_continued_call_still_gets_its_acknowledgement() {
     let relay = relay();
     let hook = relay.config().join("hooks/post-data");
     fs::create_dir_all(hook.parent().expect("a folder")).expect("a folder");
@@ -148,7 +148,7 @@ fn a_call_that_is_stopped_and_goes_on_hears_that_its_message_is_queued() {
         .expect("a message");
     drop(input);
     let pid = Pid::from_child(&call.0);
-    // It sleeps in its read as long as the hook takes; each of these interrupts it there.
+    // The process sleeps in a read while the hook runs; each of these signals interrupts it there.
     for _ in 0..8 {
         std::thread::sleep(Duration::from_millis(200));
         for signal in [Signal::STOP, Signal::CONT] {

@@ -9,9 +9,9 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 
 const AT: u64 = 1_800_000_000;
 
-/// Responses of an ACME server, one behind the other with a NUL between: the machine ends, shows nothing then that it
-/// showed before, asks for nothing but https, presents only what was ordered, and says what went wrong on one line in
-/// bounds. As bytes from a connection, the same text in pieces is the same response or error as a whole.
+/// Responses of an ACME server, separated by NUL. The machine ends; afterwards it shows no challenge any more; it
+/// requests only https URLs; it presents only ordered challenges; and it describes an error in one line of bounded
+/// length. Read from a connection, the same text in pieces gives the same response or error as a whole.
 pub fn acme(data: &[u8]) {
     let (cut, text) = super::variant(data);
     in_pieces(text, usize::from(cut));

@@ -4,8 +4,8 @@ use chopar::destination::Destination;
 use chopar::limits::ALIAS_TARGETS_MAX;
 use chopar::policy::relay::{RecipientRefusal, expand};
 
-/// The aliases of two domains that lead to each other, with a line `--` between the two. Every address ends somewhere:
-/// at a bounded number of others that lead no further, or with a refusal, and the same each time.
+/// The aliases of two domains that refer to each other, with a line `--` between the two. Resolving any address ends,
+/// with the same result each time: a bounded number of final addresses, or a refusal.
 pub fn aliases(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (first, second) = text.split_once("\n--\n").unwrap_or((&text, ""));
@@ -38,7 +38,7 @@ fn holds(config: &Config, address: &Mailbox) {
             for (at, wanted) in targets.iter().enumerate() {
                 let mailbox = &wanted.mailbox;
                 assert!(Mailbox::parse(&mailbox.to_string()).as_ref() == Ok(mailbox));
-                // What is written into the queue reads back.
+                // A destination reads back from the form that the queue stores.
                 if let Some(destination) = &wanted.destination {
                     let read = Destination::parse(&destination.to_string());
                     assert!(read.as_ref() == Some(destination));

@@ -19,8 +19,9 @@ const FIELDS: &[u8] = b"From: Ann <ann@src.test>\r\nTo: b@seal.test\r\nSubject: 
 const BODY: &[u8] = b"Hello  world \r\n.\r\n\r\n";
 const AT: Timestamp = Timestamp::from_seconds(1_900_000_000);
 
-/// The fields on top of a message and, behind a NUL, the record of all keys. The verdict does not hang on how the body
-/// is cut; a chain that passes covers the body, and passes with a set of our own on top; one that fails fails with it.
+/// The fields on top of a message and, after a NUL, the record of all keys. The verdict does not depend on how the body
+/// is split. A chain that passes covers the body, and passes with a set of our own on top; one that fails fails with
+/// it.
 pub fn arc(data: &[u8]) {
     let mut parts = data.splitn(2, |byte| *byte == 0);
     let above = parts.next().unwrap_or_default();
@@ -72,7 +73,7 @@ pub fn arc(data: &[u8]) {
     }
 }
 
-/// With `record` for every key but ours.
+/// Verifies with `record` for every key but ours.
 fn verify(
     header: &Header,
     record: &[u8],

@@ -3,8 +3,8 @@ use chopar::limits::DMARC_AUTHORS_MAX;
 use chopar::mail::address_list::address_list;
 use chopar::mail::authors::authors_in;
 
-/// A value of From. Where it is taken, there are authors, not too many, and each that the grammar sees and each that
-/// stands in angle brackets is among them; white space around it changes nothing.
+/// A value of From. If it is accepted, it has a bounded number of authors, which include each address that the grammar
+/// finds and each in angle brackets. White space around the value changes nothing.
 pub fn authors(data: &[u8]) {
     let Ok(found) = authors_in(data) else {
         return;

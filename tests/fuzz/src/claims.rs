@@ -2,8 +2,8 @@ use chopar::auth::results::claims_id;
 
 const ID: &str = "mx.us.example";
 
-/// A value of Authentication-Results. Ours is taken for ours whatever follows it and whatever comment, white space,
-/// case or odd character stands around it.
+/// A value of Authentication-Results. chopar recognizes one in its own name whatever follows, and whatever comment,
+/// white space, case or odd character surrounds it.
 pub fn claims(data: &[u8]) {
     let is_claimed = |parts: &[&[u8]]| claims_id(&parts.concat(), ID);
     assert!(is_claimed(&[b"mx.us.example;", data]));

@@ -4,9 +4,9 @@ use chopar::smtp::client::{
     ClientLogin, ClientMail, ClientProtocol, ClientRequest, Rcpt, Session, TlsPolicy,
 };
 
-/// A server's whole side of a session; the first byte chooses what the client wants and speaks (LMTP in place of a
-/// login that is never sent), and the size of the pieces. Each message ends in one fate for each recipient, whatever
-/// the server says, and also if it says no more.
+/// A server's whole side of a session. The first byte chooses the client's mode (LMTP instead of a login that is never
+/// sent) and the size of the pieces. Each message ends with one delivery result for each recipient, whatever the server
+/// sends, even if it stops.
 pub fn client_session(data: &[u8]) {
     let (variant, wire) = super::variant(data);
     let tls = match variant % 4 {
@@ -45,7 +45,7 @@ pub fn client_session(data: &[u8]) {
     let _ = play.session.on_end();
     play.session.on_lost("gone");
     play.answer(&mut Vec::new());
-    assert!(!play.under_way, "a message without fates");
+    assert!(!play.under_way, "a message without results");
 }
 
 struct Play {
@@ -56,7 +56,7 @@ struct Play {
 }
 
 impl Play {
-    /// Answers all that the session wants.
+    /// Answers all requests of the session.
     fn answer(&mut self, out: &mut Vec<u8>) {
         while let Some(request) = self.session.next_request() {
             match request {

@@ -1,6 +1,6 @@
 use chopar::config::{Config, Folder, SystemDefaults};
 
-/// A file of the configuration folder; the first byte chooses which. It is taken or refused, the same each time, and
+/// A file of the configuration folder; the first byte chooses which. It is accepted or refused, the same each time, and
 /// each error is one line that a terminal can show.
 pub fn configuration(data: &[u8]) {
     let (variant, text) = super::variant(data);

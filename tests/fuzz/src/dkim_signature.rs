@@ -9,15 +9,15 @@ use chopar::dns::{Answer, Records, Step};
 use chopar::limits::DKIM_SIGNATURES_MAX;
 use chopar::mail::header::Header;
 
-/// Of RFC 8463 appendix A.
+/// From RFC 8463 appendix A.
 const FIELDS: &str = "From: Joe SixPack <joe@football.example.com>\r\nTo: Suzie Q <suzie@shopping.example.net>\r\n\
     Subject: Is dinner ready?\r\nDate: Fri, 11 Jul 2003 21:00:37 -0700 (PDT)\r\n\
     Message-ID: <20030712040037.46341.5F8J@football.example.com>\r\n";
 const BODY: &[u8] = b"Hi.\r\n\r\nWe lost the game.  Are you hungry yet?\r\n\r\nJoe.\r\n";
 const KEY: &[u8] = b"v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
 
-/// The signature of a message and, behind a NUL, the record of its key. The verdict does not hang on how the body is
-/// cut, and a signature that passes covers the beginning of the body.
+/// The signature of a message and, after a NUL, the record of its key. The verdict does not depend on how the body is
+/// split, and a signature that passes covers the beginning of the body.
 pub fn dkim_signature(data: &[u8]) {
     let mut parts = data.splitn(2, |byte| *byte == 0);
     let value = parts.next().unwrap_or_default();

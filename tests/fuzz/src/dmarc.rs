@@ -5,9 +5,9 @@ use chopar::auth::dmarc::{DmarcPolicy, DmarcResult, DmarcVerdict, Evidence, eval
 use chopar::dns::{Answer, NoRecords, Question, RecordKind, Records, Step};
 use chopar::limits::DMARC_WALK_MAX;
 
-/// Records, one a line, the first of which is that of the longest name. The evaluation ends after a bounded number of
-/// questions, none asked twice; a signature of the author itself passes wherever there is a policy, and a policy is for
-/// what failed. The first byte says how the DNS answers.
+/// Records, one a line; the first is that of the longest name. The evaluation ends after a bounded number of questions,
+/// none of which is repeated. A signature of the author's domain passes wherever there is a policy, and only a failed
+/// message gets a policy. The first byte chooses how the DNS answers.
 pub fn dmarc(data: &[u8]) {
     let (variant, text) = super::variant(data);
     let zone = Zone {
@@ -65,14 +65,14 @@ impl Zone<'_> {
                         };
                         answers.push((question, answer));
                     }
-                    // A walk for each name, and whether the author exists.
+                    // One walk for each name, and whether the author's domain exists.
                     assert!(answers.len() <= (2 + dkim.len()) * DMARC_WALK_MAX + 1);
                 }
             }
         }
     }
 
-    /// The line that belongs to the name by its number of labels; a tab within it is between two records.
+    /// The line for a name with this number of labels; a tab within it separates two records.
     fn answer(&self, question: &Question) -> Result<Records, NoRecords> {
         let labels = question.name.as_str().split('.').count();
         if question.kind != RecordKind::Txt {
@@ -83,7 +83,7 @@ impl Zone<'_> {
                 _ => Ok(Records::A(vec![[192, 0, 2, 1].into()])),
             };
         }
-        // `_dmarc.` and the four labels of the author have the first line.
+        // The first line is for `_dmarc.` and the four labels of the author.
         let line = self.records.get(5_usize.saturating_sub(labels));
         match line.copied().unwrap_or_default() {
             b"" => Err(NoRecords::NoDomain),

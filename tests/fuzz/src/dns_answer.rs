@@ -5,8 +5,8 @@ use chopar::clock::Instant;
 use chopar::dns::{Asked, DnsAction, Question, RecordKind, Resolver, Servers};
 use chopar::entropy::SeededEntropy;
 
-/// A server that answers every query with these bytes, put behind the query's id and, as the first byte chooses, its
-/// question; half of the variants cut what comes by stream. The question is answered once, and nothing is left.
+/// A server that answers every query with these bytes, after the query's ID and, as the first byte chooses, its
+/// question. Half of the variants split what arrives by stream. The question gets one answer, and nothing is left.
 pub fn dns_answer(data: &[u8]) {
     let (variant, reply) = super::variant(data);
     let kind = match variant % 6 {
@@ -60,7 +60,7 @@ pub fn dns_answer(data: &[u8]) {
     assert_eq!((open.as_slice(), resolver.counts().0), (&[][..], 0));
 }
 
-/// The reply to `query`: its id, and its question where the variant wants that, with `data` around it.
+/// The reply to `query`: its ID, its question if the variant includes it, and `data`.
 fn answer(query: &[u8], variant: u8, data: &[u8]) -> Vec<u8> {
     let id = query.get(..2).unwrap_or_default();
     if variant & 0x80 != 0 {

@@ -5,8 +5,8 @@ use chopar::setup::doctor::judge::machine::clock_offset;
 use chopar::setup::doctor::judge::ports::listening;
 use chopar::setup::doctor::judge::service::exposure;
 
-/// What other hosts and programs say to the doctor: the answer of a time server, a reply of SMTP, a policy of DMARC, a
-/// table of the kernel, a report of systemd. What is read is finite, and not longer than what came.
+/// Input of the doctor from other hosts and programs: the answer of a time server, an SMTP reply, a DMARC policy, a
+/// table of the kernel, a report of systemd. The result is finite and no longer than the input.
 pub fn doctor(data: &[u8]) {
     let now = 1_795_478_400.0;
     if let Some(ahead) = clock_offset(data, now, now) {
@@ -15,7 +15,7 @@ pub fn doctor(data: &[u8]) {
     let mut rest = data;
     while let Ok(reply) = reply(&mut rest) {
         let bytes: usize = reply.lines.iter().map(String::len).sum();
-        // What is no UTF-8 is replaced, by three bytes for one.
+        // Invalid UTF-8 is replaced, by three bytes for one.
         assert!(bytes <= 3 * DOCTOR_REPLY_BYTES_MAX);
         assert!(!reply.lines.is_empty());
     }

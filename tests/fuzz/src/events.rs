@@ -30,15 +30,15 @@ mod stage;
 use sayings::{LISTENERS, WORDS, folder, reply};
 use stage::{Scene, Stage, act, secured};
 
-/// Events in any order: clients and tools that come, say anything and go; servers, name servers, disk and workers that
-/// answer late, twice, wrongly or never, also those who are gone; reloads; time. Whatever they are, no table grows
-/// beyond its ceiling, no message is acknowledged before it is stored, and once all connections are gone nothing is
+/// Events in any order: clients and tools that connect, send anything and disconnect; servers, name servers, disk and
+/// workers that answer late, twice, wrongly or never, also to those who are gone; reloads; time. In every case no table
+/// exceeds its limit, no message is acknowledged before it is stored, and once all connections are gone no resource is
 /// held.
 pub fn events(data: &[u8]) {
     counted(data);
 }
 
-/// The same; gives what was counted.
+/// The same; returns the counters.
 pub fn counted(data: &[u8]) -> Counters {
     let (variant, mut rest) = super::variant(data);
     let mut play = Play::new(variant);
@@ -53,24 +53,24 @@ pub fn counted(data: &[u8]) -> Counters {
     play.end()
 }
 
-/// Steps that are taken of one input; what is longer shows nothing new.
+/// Upper limit of steps from one input; longer inputs show nothing new.
 const STEPS_MAX: usize = 400;
 
 struct Play {
     stage: Stage,
     has_hook: bool,
-    /// All connections that there ever were.
+    /// All connections so far, including closed ones.
     conns: Vec<ConnId>,
     works: VecDeque<(JobId, Work)>,
     stores: VecDeque<JournalCommand>,
     reads: VecDeque<(MessageReader, Result<ReadContent, ReadError>)>,
     queries: VecDeque<(SocketId, SocketAddr, Vec<u8>)>,
     sockets: Vec<SocketId>,
-    /// The last answer of its kind, to give it again.
+    /// The last answer to a read, to repeat it.
     told: Option<(MessageReader, Result<ReadContent, ReadError>)>,
     /// Whether disk, workers and name servers answer at once.
     is_prompt: bool,
-    /// Messages on their way to the disk, and those that are there.
+    /// Messages on their way to the disk, then those that are on it.
     tickets: BTreeMap<Ticket, QueueId>,
     stored: BTreeSet<String>,
 }
@@ -94,7 +94,7 @@ impl Play {
         }
     }
 
-    /// A connection, perhaps one that is gone, perhaps one that never was.
+    /// A connection, possibly closed, possibly one that never existed.
     fn conn(&self, at: u8) -> ConnId {
         let back = usize::from(at >> 1);
         let conn = match self.conns.len().checked_sub(1 + back) {
@@ -105,7 +105,7 @@ impl Play {
             },
         };
         match at {
-            // The same slot, at another time.
+            // The same slot with another generation.
             254.. => ConnId {
                 generation: conn.generation.wrapping_add(1),
                 ..conn
@@ -185,7 +185,7 @@ impl Play {
         act(self);
     }
 
-    /// Only while bytes are wanted, as the seam has it.
+    /// Gives bytes only while the engine wants them, as the shell does.
     fn say(&mut self, conn: ConnId, bytes: &[u8]) {
         if !bytes.is_empty() && self.stage.engine.wants_input(conn) {
             self.tell(Event::Bytes { conn, bytes });
@@ -203,7 +203,7 @@ impl Play {
         self.tell(Event::Closed { conn, cause });
     }
 
-    /// A worker is done, or says so of a job that it never had.
+    /// A worker finishes a job, or one that it never had.
     fn work(&mut self, which: u8) {
         if which == 255 {
             let (job, result) = (JobId(u64::MAX), WorkResult::Password(true));
@@ -213,16 +213,16 @@ impl Play {
         if let Some((job, work)) = self.works.remove(at) {
             let result = work.perform();
             self.tell(Event::Worked { job, result });
-            // Twice, and what would be right the second time.
+            // Answers twice; the second answer would be a right password.
             let result = WorkResult::Password(true);
             self.tell(Event::Worked { job, result });
         }
     }
 
-    /// The disk takes what came first, or refuses it.
+    /// The disk executes the oldest command, or fails it.
     fn store(&mut self, how: u8) {
         let Some(command) = self.stores.pop_front() else {
-            // For nobody.
+            // A ticket that does not exist.
             let ticket = Ticket(u64::MAX);
             let location = None;
             return self.tell(Event::Stored(JournalCompletion::Committed {
@@ -252,7 +252,7 @@ impl Play {
         act(self);
     }
 
-    /// The disk takes everything.
+    /// The disk executes all commands.
     fn catch_up(&mut self) {
         while let Some(command) = self.stores.pop_front() {
             self.write(command);
@@ -268,7 +268,7 @@ impl Play {
         self.stage.store(command);
     }
 
-    /// The disk answers the first read, or fails it, or gives the last answer again: to who had it, or to another.
+    /// The disk answers the first read, fails it, or repeats the last answer: to the same reader, or to another.
     fn read(&mut self, conn: ConnId, how: u8) {
         let (reader, result) = match how % 8 {
             0 => match self.told.clone() {
@@ -305,7 +305,7 @@ impl Play {
         }
     }
 
-    /// Something comes on a socket of the resolver that no name server said.
+    /// A forged datagram arrives on a socket of the resolver.
     fn dns_lies(&mut self, which: u8, rest: &mut &[u8]) {
         let at = usize::from(which >> 2) % self.sockets.len().max(1);
         let socket = self.sockets.get(at).copied().unwrap_or(SocketId(9));
@@ -323,7 +323,7 @@ impl Play {
         });
     }
 
-    /// The configuration changes, or has a mistake; a tool has asked for that, or not.
+    /// A reload gives a new configuration, or an error; a tool has requested it, or not.
     fn reload(&mut self, kind: u8, asker: u8) {
         let conn = (asker & 1 != 0).then(|| self.conn(asker));
         if asker & 6 == 6 {
@@ -351,14 +351,14 @@ impl Play {
         self.stage.advance_to(end);
     }
 
-    /// No table is larger than it may be.
+    /// No table exceeds its limit.
     fn check(&self) {
         assert!(self.stage.engine.is_settled());
         let tables = self.stage.engine.tables();
         let conns = self.conns.len();
         let ceilings = [
             ("bytes", tables.memory, 8 << 20),
-            // A delivery session and a question to the hook have their ids before they connect.
+            // A delivery session and a question to the hook have IDs before they connect.
             ("connections", tables.connections, conns + 4 + tables.hooks),
             ("deliveries", tables.deliveries, 4),
             ("questions", tables.questions, DNS_QUESTIONS_MAX),
@@ -375,7 +375,7 @@ impl Play {
         }
     }
 
-    /// All go, and everything that is late comes.
+    /// All connections end, and all late events arrive.
     fn end(mut self) -> Counters {
         self.is_prompt = true;
         for at in 0..self.conns.len() {

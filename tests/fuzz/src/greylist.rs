@@ -3,7 +3,7 @@ use chopar::date::Timestamp;
 use chopar::limits::GREYLIST_ENTRIES_MAX;
 use chopar::policy::greylist::Greylist;
 
-/// The file of an earlier run, with its sum made right by the first bit. What is taken is within its ceiling, and comes
+/// The file of an earlier run; the first bit makes its checksum right. An accepted file is within its limit, and reads
 /// back the same from the file that it is written to.
 pub fn greylist(data: &[u8]) {
     let (variant, image) = super::variant(data);

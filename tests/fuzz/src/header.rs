@@ -2,9 +2,9 @@ use chopar::address::{Domain, Mailbox};
 use chopar::mail::address_list::address_list;
 use chopar::mail::header::{Front, Header, HeaderEnd, HeaderScanner, Scan, header_end};
 
-/// A message. Its fields, one after the other, are its header; it ends at the same byte however it comes in, nothing of
-/// it is lost, and no From that a reader could find before the first empty line goes unseen; the addresses that are
-/// found in a field are found again when they are written out.
+/// A message. Its fields in sequence are its header, which ends at the same byte however the message is split, and no
+/// byte is lost. No From that a reader could find before the first empty line is missed. The addresses found in a field
+/// are found again when they are written.
 pub fn header(data: &[u8]) {
     let (body, front) = scan(data, data.len());
     assert_eq!(scan(data, 1), (body, front.clone()));
@@ -63,7 +63,7 @@ fn lines(text: &[u8], end: usize) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Whether a line is a From field to anybody.
+/// Whether some reader would take a line for a From field.
 fn is_from(line: &[u8]) -> bool {
     let name = line
         .get(..4)
@@ -72,7 +72,7 @@ fn is_from(line: &[u8]) -> bool {
     name && rest.first() == Some(&b':')
 }
 
-/// Where the body begins, and what is before it, when the message comes in pieces.
+/// The header and the start of the body, when the message arrives in pieces.
 fn scan(data: &[u8], piece: usize) -> (Option<usize>, Option<Front>) {
     let mut scanner = HeaderScanner::default();
     let mut at = 0;

@@ -1,8 +1,7 @@
 use chopar::hook::{Fact, Hook, HookProgress, HookRequest, HookVerdict};
 
-/// What comes from a hook's helper, or (odd first byte) from a relay that has fallen into other hands; in two pieces.
-/// What is added to a message is whole header fields, what is said to a client is printable, and a request brings no
-/// variable that is not a fact.
+/// Output of a hook's helper, or (odd first byte) of a compromised relay, in two pieces. Additions to a message are
+/// whole header fields, a reply to a client is printable, and a request sets only the variables for facts.
 pub fn hook(data: &[u8]) {
     let (variant, wire) = super::variant(data);
     let (front, back) = wire.split_at(usize::from(variant >> 1).min(wire.len()));

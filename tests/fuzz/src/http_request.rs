@@ -1,7 +1,6 @@
 use chopar::http::{HttpMethod, HttpRefusal, HttpRequest, HttpResponse, RequestReader};
 
-/// What a client sends to a page is read the same however it is cut, within bounds, and what it names is what it may
-/// be.
+/// A client's request for a page. It is read the same however it is split, within bounds, and its names are valid.
 pub fn http_request(data: &[u8]) {
     let (at, data) = match data {
         [at, rest @ ..] => (usize::from(*at), rest),

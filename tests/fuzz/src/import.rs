@@ -4,7 +4,7 @@ use chopar::config::{Config, Folder, SystemDefaults};
 use chopar::setup::import::gather::ImportSource;
 use chopar::setup::import::{ImportResult, chasquid, postfix, report, settle};
 
-/// chasquid's folder, as files behind lines `=== PATH`: what is made of it is a configuration that can be read.
+/// chasquid's folder, as files after lines `=== PATH`: the import writes a configuration that can be read.
 pub fn import_chasquid(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let mut source = ImportSource::default();
@@ -59,7 +59,7 @@ fn holds(mut import: ImportResult) {
     if let Err(errors) = Config::parse(&folder, &defaults) {
         panic!("{}", errors.first().expect("an error"));
     }
-    // Each line of the report is one line, whatever the source has in it.
+    // Each line of the report is one line, whatever the source contains.
     let report = report(&import.notes);
     let shown = |c: char| c == '\n' || !c.is_control();
     assert!(report.chars().all(shown), "{report:?}");

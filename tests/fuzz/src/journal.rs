@@ -12,9 +12,9 @@ use chopar::queue::{
 use chopar::queue_id::QueueId;
 use chopar::status::EnhancedCode;
 
-/// A spool that is not what the journal wrote; the first byte chooses how: any bytes at all, a spool in which some
-/// bytes are others, or records whose sums are right and whose payload is nonsense. It opens, and opens again with the
-/// same messages; a message that is written into it is found, and none of the others is lost by that.
+/// A spool that the journal did not write. The first byte chooses: arbitrary bytes, a spool with some bytes changed, or
+/// records with right checksums and nonsense payloads. It opens, and opens again with the same messages. A message that
+/// is written to it is found, and none of the others is lost by that.
 pub fn journal(data: &[u8]) {
     let (variant, bytes) = super::variant(data);
     let disk = match variant % 3 {
@@ -56,7 +56,7 @@ type Opened = (
     OpenReport,
 );
 
-/// Opens the spool; `None` where it is of the future.
+/// Opens the spool; `None` if it belongs to a later version.
 fn open(disk: &MemoryDisk) -> Option<Opened> {
     let mut found = BTreeMap::new();
     let sink = &mut |message: Recovered| {
@@ -73,7 +73,7 @@ fn open(disk: &MemoryDisk) -> Option<Opened> {
     }
 }
 
-/// A spool of a few messages in which three bytes after three bytes say what changes: where, and the bits.
+/// A spool of a few messages with changes: each three bytes give a place and the bits.
 fn altered(changes: &[u8]) -> MemoryDisk {
     let disk = MemoryDisk::new();
     let (mut journal, _, _) = open(&disk).expect("an empty spool");
@@ -105,8 +105,8 @@ fn altered(changes: &[u8]) -> MemoryDisk {
     disk
 }
 
-/// Records with these payloads, framed as queue/frame.rs says. Each begins with its kind (the top bit starts a new
-/// segment), flags, id, and the lengths of its three parts.
+/// Records with these payloads, framed like those of queue/frame.rs. Each begins with its kind (the top bit starts a
+/// new segment), flags, ID, and the lengths of its three parts.
 fn crafted(mut bytes: &[u8]) -> MemoryDisk {
     let disk = MemoryDisk::new();
     let (mut segment, mut out) = (1_u32, Vec::new());

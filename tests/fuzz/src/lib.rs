@@ -1,8 +1,8 @@
-//! What must hold for any bytes: one function for each part of chopar that reads what others wrote.
+//! Properties that hold for any bytes: one function for each part of chopar that parses external input.
 //!
-//! Each takes bytes and panics where a promise is broken. `make fuzz TARGET=NAME SECONDS=60` lets libFuzzer choose the
+//! Each takes bytes and panics if a property is violated. `make fuzz TARGET=NAME SECONDS=60` lets libFuzzer choose the
 //! bytes, starting from `corpus/NAME/`; `cargo test --test fuzz_corpus` replays that corpus and some thousand variants
-//! of it. What a fuzzer finds becomes a file of the corpus, and a test beside the code that it broke.
+//! of it. A finding becomes a file of the corpus, and a test beside the code that it broke.
 
 mod acme;
 mod aliases;
@@ -56,10 +56,10 @@ pub use smtp_command::smtp_command;
 pub use spf::spf;
 pub use srs::srs;
 
-/// A function that holds some bytes to a promise.
+/// A function that checks a property for some bytes.
 pub type Target = fn(&[u8]);
 
-/// All of them, by the names of their corpora.
+/// All targets, by the names of their corpora.
 pub const TARGETS: &[(&str, Target)] = &[
     ("acme", acme),
     ("aliases", aliases),
@@ -89,13 +89,13 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("srs", srs),
 ];
 
-/// Takes the first byte off: the variant of the target; 0 where there is none.
+/// Splits off the first byte, the variant of the target; 0 if there is none.
 fn variant(data: &[u8]) -> (u8, &[u8]) {
     data.split_first()
         .map_or((0, data), |(variant, rest)| (*variant, rest))
 }
 
-/// Whether text holds only CRLF line ends and no NUL.
+/// Whether a text has only CRLF line ends and no NUL.
 fn is_clean(text: &[u8]) -> bool {
     let breaks = text
         .iter()

@@ -1,8 +1,8 @@
 use chopar::limits::PROXY_HEADER_BYTES_MAX;
 use chopar::proxy::{HeaderReader, Origin, ProxyError};
 
-/// The beginning of a connection from a proxy. It is read the same in any pieces, nothing behind the header is taken,
-/// and the header is no longer than it may be. The first byte is the length of the pieces.
+/// The beginning of a connection from a proxy. It is read the same in any pieces, no byte after the header is consumed,
+/// and the header is within its limit. The first byte is the length of the pieces.
 pub fn proxy(data: &[u8]) {
     let (piece, wire) = super::variant(data);
     let whole = read(wire, wire.len());
@@ -22,7 +22,7 @@ pub fn proxy(data: &[u8]) {
     }
 }
 
-/// What is read, and how many bytes that takes.
+/// The result, and the number of consumed bytes.
 fn read(wire: &[u8], piece: usize) -> (Result<Option<Origin>, ProxyError>, usize) {
     let mut reader = HeaderReader::default();
     let mut taken = 0;

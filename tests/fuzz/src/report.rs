@@ -10,7 +10,7 @@ use chopar::report::{
     ReportReading, Reporter, Tally, read, served,
 };
 
-/// Whatever comes for `reports:` is read within its bounds, counted once, and told in words that are bounded too.
+/// A message to `reports:`. It is read within limits, counted once, and described in words of bounded length.
 pub fn report(data: &[u8]) {
     let Some((form, data)) = data.split_first() else {
         return;
@@ -43,7 +43,7 @@ fn hold(report: &ReceivedReport) {
     let is_ours = |domain: &Domain| *domain == ours || domain.is_under(&ours);
     let found = served(report, |domain| is_ours(domain).then_some(&ours));
     assert!(found.len() <= REPORT_DOMAINS_MAX);
-    // When it came, as far as that can have been.
+    // A possible time of its arrival.
     let now = Timestamp::from_seconds(report.span.1);
     let mut ledger = Ledger::default();
     let first = ledger.add(report, &Reporter::Unverified, now, &is_ours);

@@ -6,8 +6,8 @@ use chopar::cli::sendmail::message::{Caller, HeaderReading, prepare};
 use chopar::limits::TEXT_LINE_BYTES_MAX;
 use chopar::mail::header::{Header, HeaderEnd, header_end};
 
-/// What a program writes into `sendmail`; the first byte chooses the flags. A message that comes of it has a header
-/// that can be read, only CRLF line ends, no NUL and no line that is too long.
+/// Input of `sendmail`; the first byte chooses the flags. A resulting message has a header that can be read, only CRLF
+/// line ends, no NUL and no line that is too long.
 pub fn sendmail_message(data: &[u8]) {
     let (variant, input) = super::variant(data);
     let end = if variant & 1 == 0 {

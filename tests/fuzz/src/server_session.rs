@@ -7,8 +7,8 @@ use chopar::smtp::server::{
     AuthStep, Encryption, PortRole, ServerRequest, ServerSettings, Session, Tolerance,
 };
 
-/// A client's whole side of a session, on a port that the first byte chooses. However it is cut into pieces, the
-/// replies and the messages are the same; what is stored holds no lone CR, no lone LF and no NUL.
+/// A client's whole side of a session, on a port that the first byte chooses. However it is split, the replies and the
+/// messages are the same. A stored message has no lone CR, no lone LF and no NUL.
 pub fn server_session(data: &[u8]) {
     let (variant, wire) = super::variant(data);
     let whole = Play::run(variant, wire, wire.len());
@@ -27,7 +27,7 @@ pub fn server_session(data: &[u8]) {
     }
 }
 
-/// A session whose owner agrees to almost everything.
+/// A session whose owner permits almost everything.
 struct Play {
     session: Session,
     settings: ServerSettings,
@@ -82,7 +82,7 @@ impl Play {
         play
     }
 
-    /// Feeds the session until it has had enough; gives what is left.
+    /// Feeds the session until it wants no more; returns the rest of the input.
     fn advance<'a>(&mut self, mut input: &'a [u8]) -> &'a [u8] {
         while !self.over {
             let request = self.session.advance(
@@ -148,7 +148,7 @@ impl Play {
                 self.session.on_stored(&reply, out);
             }
             ServerRequest::Forget | ServerRequest::Refuse(_) => self.body.clear(),
-            // Behind STARTTLS the client speaks TLS, of which the session sees nothing.
+            // After STARTTLS the client sends TLS, which the session does not see.
             ServerRequest::StartTls | ServerRequest::Close | ServerRequest::RefuseAndClose(_) => {
                 self.over = true
             }

@@ -3,11 +3,11 @@ use chopar::smtp::command::{Command, CommandError, ForwardPath, Grammar};
 use chopar::smtp::reply::Reply;
 use chopar::xtext::{decode_xtext, encode_xtext};
 
-/// A command line. What is taken from it can be written and read again; a refusal has a reply of one clean line.
+/// A command line. An accepted command can be written and parsed again; a refusal has a reply of one clean line.
 pub fn smtp_command(data: &[u8]) {
     let strict = Command::parse(data, Grammar::Strict);
     let lenient = Command::parse(data, Grammar::Lenient);
-    // What the grammar takes is read in one way.
+    // Whatever the strict grammar accepts, the lenient one reads the same.
     assert!(strict.is_err() || strict == lenient);
     for command in [strict, lenient] {
         check(command);

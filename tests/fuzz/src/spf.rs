@@ -6,8 +6,9 @@ use chopar::date::Timestamp;
 use chopar::dns::{Answer, Mx, NoRecords, Question, RecordKind, Records, Step};
 use chopar::limits::{SPF_HOSTS_MAX, SPF_TERMS_MAX};
 
-/// A record that every name has, so that it leads wherever it wants to. The check ends after a bounded number of
-/// questions, none asked twice, with a verdict of printable text. The first byte is a family and how the DNS answers.
+/// A record that every name has, so that it may refer to any name. The check ends after a bounded number of questions,
+/// none of which is repeated, with a verdict of printable text. The first byte chooses the address family and how the
+/// DNS answers.
 pub fn spf(data: &[u8]) {
     let (variant, record) = super::variant(data);
     let address = match variant & 1 {
@@ -32,7 +33,7 @@ pub fn spf(data: &[u8]) {
                     };
                     answers.push((question, answer));
                 }
-                // The first record, and for each term a name, its hosts, and those of the macro p; an explanation.
+                // The first record; for each term a name, its hosts, and those of the macro p; an explanation.
                 assert!(
                     answers.len() <= 4 + SPF_TERMS_MAX * (3 + SPF_HOSTS_MAX) + 2 * SPF_HOSTS_MAX
                 );
@@ -52,7 +53,7 @@ pub fn spf(data: &[u8]) {
     }
 }
 
-/// By the length of the name, so that each way of the DNS is met.
+/// Chosen by the length of the name, so that every kind of answer occurs.
 fn answer(question: &Question, variant: u8, record: &[u8]) -> Result<Records, NoRecords> {
     let name = &question.name;
     if variant & 2 != 0 && question.kind != RecordKind::Txt {

@@ -6,10 +6,10 @@ use chopar::limits::SRS_DAYS_MAX;
 const DAY_S: u64 = 86_400;
 const AT: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
-/// A local part, which is of a sender, and of a recipient of ours. A sender that is rewritten comes back, unless it was
-/// rewritten before: then the first forwarder gets it. Whatever is undone was made here, since the fuzzer may see what
-/// a hash has to be; another secret and an altered address are not believed. The first byte is the place that is
-/// altered.
+/// A local part, used for a sender and for a recipient in our domain. A rewritten sender is restored, unless another
+/// forwarder rewrote it before: then that forwarder gets the mail. Every address that is restored was rewritten here;
+/// the fuzzer may see the right hash. Another secret and an altered address are refused. The first byte chooses the
+/// altered place.
 pub fn srs(data: &[u8]) {
     let (variant, text) = super::variant(data);
     let Ok(text) = std::str::from_utf8(text) else {
@@ -24,7 +24,7 @@ pub fn srs(data: &[u8]) {
     if let Ok(ours) = Mailbox::new(text, &us)
         && let Ok(back) = rewriter.reverse(&ours, AT)
     {
-        // What a second forwarder wrote is taken as it is, in more than one spelling.
+        // The address of a second forwarder is accepted unchanged, in several spellings.
         assert!(
             is_rewritten(&back) || was_made(&ours, &back, &rewriter),
             "{ours}"
@@ -35,7 +35,7 @@ pub fn srs(data: &[u8]) {
     };
     assert!(is_rewritten(&forwarded), "{forwarded}");
     assert_eq!(forwarded.domain(), &us);
-    // As it comes back in RCPT.
+    // As it returns in RCPT.
     let Ok(read) = Mailbox::parse(forwarded.as_str()) else {
         panic!("{forwarded} cannot be written to");
     };
@@ -43,7 +43,7 @@ pub fn srs(data: &[u8]) {
     match &back {
         Ok(back) if is_rewritten(&sender) => assert!(is_rewritten(back), "{back}"),
         Ok(back) => assert_eq!(back, &sender),
-        // Of SRS1 that has no domain inside, nobody knows where it came from.
+        // An SRS1 address without a domain inside does not say where it came from.
         Err(error) => assert!(is_rewritten(&sender), "{forwarded}: {error}"),
     }
     assert!(self::rewriter(b'b').reverse(&read, AT).is_err());
@@ -58,8 +58,8 @@ pub fn srs(data: &[u8]) {
     }
 }
 
-/// Whether forwarding `back` gives `ours` on a day that is not too long ago; the case of letters may have changed, and
-/// the character behind the tag.
+/// Whether forwarding `back` gives `ours` on a day that is not too long ago, ignoring the case of letters and the
+/// character after the tag.
 fn was_made(ours: &Mailbox, back: &Mailbox, rewriter: &Rewriter) -> bool {
     let behind_tag = |address: &Mailbox| {
         let local = address.local_part().trim_matches('"').to_ascii_lowercase();

@@ -1,4 +1,4 @@
-//! Forged histories: each check is able to fail.
+//! Forged histories: each check of the ledger can fail.
 
 use chopar::address::{Mailbox, ReversePath};
 use chopar::cause::FailureCause;
@@ -7,16 +7,23 @@ use chopar::envelope::{BodyKind, Envelope, Notify, Recipient};
 use chopar::queue::MessageBody;
 use chopar::status::EnhancedCode;
 
-use super::*;
+use chopar::engine::event::ConnId;
+use chopar::queue::{DeliveryResult, MessageRecord, Recovered};
+use chopar::queue_id::QueueId;
+
+use super::Ledger;
+use crate::messages::{ClientMessage, Said};
+use crate::rule::{Broken, Rule};
+use crate::unauthenticated_clients::FORGED;
 
 const ID: QueueId = QueueId::new(7);
-const NOTICE: QueueId = QueueId::new(8);
+const DSN: QueueId = QueueId::new(8);
 const CONN: ConnId = ConnId {
     slot: 1,
     generation: 1,
 };
 const TO: &str = "r@d0.example";
-const LETTER: &[u8] = b"Subject: letter\r\n\r\nHello.\r\n";
+const MESSAGE: &[u8] = b"Subject: message\r\n\r\nHello.\r\n";
 
 fn record(id: QueueId, to: &str, origin: &str) -> MessageRecord {
     MessageRecord {
@@ -44,7 +51,7 @@ fn record(id: QueueId, to: &str, origin: &str) -> MessageRecord {
 
 fn arrived() -> Vec<u8> {
     let fields = b"DKIM-Signature: v=1\r\nMessage-ID: <a@b>\r\n";
-    [fields, LETTER].concat()
+    [fields, MESSAGE].concat()
 }
 
 fn delivered() -> [(u32, DeliveryResult); 1] {
@@ -57,26 +64,26 @@ fn failed(text: &str) -> [(u32, DeliveryResult); 1] {
     [(0, DeliveryResult::Failed { status, why })]
 }
 
-/// A message whose dot was sent and that was given an id.
+/// A message that the client has sent and the engine has stored, but that is not durable.
 fn stored() -> Ledger {
     let mut ledger = Ledger::default();
     ledger.offered(ClientMessage {
-        marker: "letter".into(),
+        marker: "message".into(),
         from: String::new(),
         recipients: vec![TO.into()],
-        text: LETTER.to_vec(),
+        text: MESSAGE.to_vec(),
         unauthenticated: false,
         forged: false,
     });
-    hold(ledger.stored(&record(ID, TO, "198.51.100.1"), LETTER, 0));
+    hold(ledger.stored(&record(ID, TO, "198.51.100.1"), MESSAGE, 0));
     ledger
 }
 
-/// The same, durable and acknowledged.
+/// The same message, durable and acknowledged.
 fn accepted() -> Ledger {
     let mut ledger = stored();
     ledger.committed(ID);
-    hold(ledger.said("letter", Said::Accepted));
+    hold(ledger.said("message", Said::Accepted));
     ledger
 }
 
@@ -120,34 +127,34 @@ fn an_honest_history_passes() {
 
 #[test]
 fn i1_an_acknowledgement_before_the_commit() {
-    breaks(stored().said("letter", Said::Accepted), Rule::I1);
+    breaks(stored().said("message", Said::Accepted), Rule::I1);
 }
 
 #[test]
-fn i1_a_message_that_is_lost_at_a_start() {
+fn i1_a_message_that_a_restart_loses() {
     breaks(accepted().restarted(&[]), Rule::I1);
 }
 
 #[test]
-fn i1_a_message_that_is_lost_in_the_end() {
+fn i1_a_message_that_is_missing_at_the_end() {
     breaks(accepted().settled(), Rule::I1);
 }
 
 #[test]
-fn i1_a_delivery_that_never_was() {
+fn i1_a_recorded_delivery_that_did_not_happen() {
     breaks(accepted().heard(ID, &delivered()), Rule::I1);
 }
 
 #[test]
-fn i1_a_message_that_is_done_with_an_open_recipient() {
+fn i1_done_with_an_open_recipient() {
     breaks(accepted().done(ID), Rule::I1);
 }
 
 #[test]
-fn i2_a_message_that_nobody_sent() {
+fn i2_an_invented_message() {
     let mut ledger = Ledger::default();
     let forged = record(ID, TO, "198.51.100.1");
-    breaks(ledger.stored(&forged, LETTER, 0), Rule::I2);
+    breaks(ledger.stored(&forged, MESSAGE, 0), Rule::I2);
 }
 
 #[test]
@@ -156,20 +163,20 @@ fn i2_a_delivery_before_the_commit() {
 }
 
 #[test]
-fn i2_a_delivery_of_what_was_refused() {
+fn i2_a_delivery_of_a_refused_message() {
     let mut ledger = stored();
-    hold(ledger.said("letter", Said::Refused));
+    hold(ledger.said("message", Said::Refused));
     ledger.committed(ID);
     breaks(ledger.attempted(ID, TO), Rule::I2);
 }
 
 #[test]
-fn i2_a_recipient_who_was_not_named() {
+fn i2_an_attempt_for_a_recipient_outside_the_envelope() {
     breaks(accepted().attempted(ID, "other@d0.example"), Rule::I2);
 }
 
 #[test]
-fn i2_a_message_that_was_altered() {
+fn i2_an_altered_message() {
     let mut text = arrived();
     let last = text.len() - 3;
     text[last] = b'?';
@@ -180,14 +187,14 @@ fn i2_a_message_that_was_altered() {
 }
 
 #[test]
-fn i2_a_refused_message_that_is_recovered() {
+fn i2_a_recovered_message_that_was_refused() {
     let mut ledger = stored();
-    hold(ledger.said("letter", Said::Refused));
+    hold(ledger.said("message", Said::Refused));
     breaks(ledger.restarted(&[recovered()]), Rule::I2);
 }
 
 #[test]
-fn i3_an_attempt_behind_a_durable_outcome() {
+fn i3_an_attempt_after_a_durable_result() {
     let mut ledger = accepted();
     hold(take(&mut ledger));
     hold(ledger.recorded(ID, &delivered(), false, true));
@@ -195,11 +202,11 @@ fn i3_an_attempt_behind_a_durable_outcome() {
 }
 
 #[test]
-fn i3_a_second_copy_that_nothing_explains() {
+fn i3_an_unexplained_second_copy() {
     let mut ledger = accepted();
     hold(take(&mut ledger));
     hold(ledger.heard(ID, &delivered()));
-    // The relay knows, so a link that is lost now explains nothing; a kill does.
+    // The relay has read the reply, so a lost connection explains nothing; a kill does.
     ledger.session_over(CONN);
     breaks(take(&mut ledger), Rule::I3);
     assert_eq!(ledger.killed(), 0);
@@ -207,7 +214,7 @@ fn i3_a_second_copy_that_nothing_explains() {
 }
 
 #[test]
-fn i3_a_session_that_does_not_wait_for_its_outcome() {
+fn i3_a_session_that_does_not_wait_for_its_result() {
     let mut ledger = accepted();
     hold(take(&mut ledger));
     breaks(take(&mut ledger), Rule::I3);
@@ -219,7 +226,7 @@ fn i3_a_session_that_does_not_wait_for_its_outcome() {
 }
 
 #[test]
-fn i3_a_durable_outcome_that_is_lost_at_a_start() {
+fn i3_a_durable_result_that_a_restart_loses() {
     let mut ledger = accepted();
     hold(take(&mut ledger));
     hold(ledger.recorded(ID, &delivered(), false, false));
@@ -231,53 +238,57 @@ fn i3_another_message_id_on_a_retry() {
     let mut ledger = accepted();
     hold(take(&mut ledger));
     ledger.session_over(CONN);
-    let text = [&b"DKIM-Signature: v=1\r\nMessage-ID: <c@d>\r\n"[..], LETTER].concat();
+    let text = [
+        &b"DKIM-Signature: v=1\r\nMessage-ID: <c@d>\r\n"[..],
+        MESSAGE,
+    ]
+    .concat();
     breaks(ledger.taken(CONN, ID, &[TO.to_owned()], &text), Rule::I3);
 }
 
 #[test]
-fn i4_a_failure_that_nobody_is_told_of() {
+fn i4_a_failure_without_a_dsn() {
     let mut ledger = accepted();
     breaks(ledger.recorded(ID, &failed("no"), false, true), Rule::I4);
 }
 
 #[test]
-fn i4_a_failure_that_is_recorded_before_its_notification() {
+fn i4_a_failure_that_is_recorded_before_its_dsn() {
     let mut ledger = accepted();
     let text = format!("Final-Recipient: rfc822; {TO}\r\nAction: failed\r\n");
-    let dsn = record(NOTICE, "author@sender.example", &format!("notice={ID}"));
+    let dsn = record(DSN, "author@sender.example", &format!("notice={ID}"));
     hold(ledger.stored(&dsn, text.as_bytes(), 0));
     breaks(ledger.recorded(ID, &failed("no"), false, true), Rule::I4);
-    ledger.committed(NOTICE);
+    ledger.committed(DSN);
     hold(ledger.recorded(ID, &failed("no"), false, true));
-    // And it is lost unless it arrives.
+    // The DSN must also arrive.
     breaks(ledger.settled(), Rule::I1);
 }
 
 #[test]
-fn i4_a_delay_that_is_told_twice() {
+fn i4_a_delay_that_is_reported_twice() {
     let mut ledger = accepted();
     let text = format!("Final-Recipient: rfc822; {TO}\r\nAction: delayed\r\n");
     let dsn = |id| record(id, "author@sender.example", &format!("notice={ID}"));
-    hold(ledger.stored(&dsn(NOTICE), text.as_bytes(), 0));
+    hold(ledger.stored(&dsn(DSN), text.as_bytes(), 0));
     breaks(ledger.recorded(ID, &[], true, false), Rule::I4);
-    ledger.committed(NOTICE);
+    ledger.committed(DSN);
     hold(ledger.recorded(ID, &[], true, false));
     let second = dsn(QueueId::new(9));
     breaks(ledger.stored(&second, text.as_bytes(), 0), Rule::I4);
 }
 
 #[test]
-fn i6_rot_excuses_only_what_it_has_touched() {
+fn i6_damage_excuses_only_the_damaged_messages() {
     let mut ledger = accepted();
-    ledger.disturb([NOTICE]);
+    ledger.disturb([DSN]);
     breaks(ledger.restarted(&[]), Rule::I1);
     ledger.disturb([ID]);
     hold(ledger.restarted(&[]));
 }
 
 #[test]
-fn clock_a_message_that_is_given_up_untried() {
+fn clock_a_message_that_is_given_up_without_a_try() {
     let mut ledger = accepted();
     let outcome = failed("given up after too long: it is late");
     hold(ledger.heard(ID, &outcome));
@@ -287,8 +298,8 @@ fn clock_a_message_that_is_given_up_untried() {
     hold(ledger.heard(ID, &outcome));
 }
 
-/// An unauthenticated client's message to `ann@home.example`, stored under the reverse-path that `home.example` gives
-/// it or another.
+/// An unauthenticated client's message to `ann@home.example`, stored under `path`, or under the SRS address of
+/// `home.example`.
 fn forwarded(path: Option<&str>) -> Result<Ledger, Broken> {
     let sender = Mailbox::parse("w@outside.example").expect("a mailbox");
     let home = chopar::address::Domain::parse("home.example").expect("a domain");
@@ -303,23 +314,23 @@ fn forwarded(path: Option<&str>) -> Result<Ledger, Broken> {
     }));
     let mut ledger = Ledger::default();
     ledger.offered(ClientMessage {
-        marker: "letter".into(),
+        marker: "message".into(),
         from: sender.to_string(),
         recipients: vec!["ann@home.example".into()],
-        text: STRANGE.to_vec(),
+        text: FORWARDED.to_vec(),
         unauthenticated: true,
         forged: true,
     });
-    ledger.stored(&record, STRANGE, 0)?;
+    ledger.stored(&record, FORWARDED, 0)?;
     ledger.committed(ID);
     Ok(ledger)
 }
 
-const STRANGE: &[u8] =
-    b"From: a@reject.example\r\nSubject: letter\r\nMessage-ID: <a@x>\r\n\r\nHello.\r\n";
+const FORWARDED: &[u8] =
+    b"From: a@reject.example\r\nSubject: message\r\nMessage-ID: <a@x>\r\n\r\nHello.\r\n";
 
 fn take_forwarded(added: &str) -> Result<(), Broken> {
-    let text = [added.as_bytes(), STRANGE].concat();
+    let text = [added.as_bytes(), FORWARDED].concat();
     let mut ledger = forwarded(None)?;
     ledger.taken(CONN, ID, &["r0@d0.example".to_owned()], &text)
 }
@@ -332,7 +343,7 @@ fn an_honest_forward_passes() {
 }
 
 #[test]
-fn i2_a_forward_under_another_name() {
+fn i2_a_forward_under_a_wrong_reverse_path() {
     for path in [
         "w@outside.example",
         "SRS0=AAAA=AA=outside.example=w@home.example",
@@ -347,7 +358,7 @@ fn i2_a_forward_under_another_name() {
 }
 
 #[test]
-fn i2_a_forward_that_is_not_sealed_or_with_forged_findings_or_that_is_not_wanted() {
+fn i2_a_forward_without_seal_or_with_forged_results_or_that_dmarc_rejects() {
     breaks(take_forwarded("Received: x\r\n"), Rule::I2);
     breaks(
         take_forwarded(&format!("ARC-Seal: i=1\r\n{FORGED}")),
@@ -358,7 +369,7 @@ fn i2_a_forward_that_is_not_sealed_or_with_forged_findings_or_that_is_not_wanted
 }
 
 #[test]
-fn told_a_message_under_the_envelope_of_another() {
+fn told_a_message_listed_with_another_envelope() {
     let ledger = accepted();
     hold(ledger.listed(ID, "", &[TO]));
     breaks(ledger.listed(ID, "", &["other@d0.example"]), Rule::Told);
@@ -367,11 +378,11 @@ fn told_a_message_under_the_envelope_of_another() {
         Rule::Told,
     );
     breaks(ledger.listed(ID, "", &[]), Rule::Told);
-    breaks(ledger.listed(NOTICE, "", &[TO]), Rule::Told);
+    breaks(ledger.listed(DSN, "", &[TO]), Rule::Told);
 }
 
 #[test]
-fn i1_a_removal_that_nobody_asked_for() {
+fn i1_a_removal_that_no_operator_requested() {
     let mut ledger = accepted();
     breaks(ledger.done(ID), Rule::I1);
     breaks(ledger.restarted(&[]), Rule::I1);

@@ -1,4 +1,4 @@
-//! What a step may stand for: configurations, what is said on a connection, and what name servers answer.
+//! The choices of a step: configurations, input of connections, and answers of name servers.
 
 use chopar::config::Folder;
 use chopar::engine::event::Listener;
@@ -6,7 +6,7 @@ use chopar::engine::event::Listener;
 use super::stage::query::Query;
 use super::stage::{PENCIL, ROUTE};
 
-/// Where one may come in.
+/// Listeners that a connection may use.
 pub(super) const LISTENERS: [Listener; 8] = [
     Listener::Smtp,
     Listener::Proxy,
@@ -18,7 +18,7 @@ pub(super) const LISTENERS: [Listener; 8] = [
     Listener::Https,
 ];
 
-/// What somebody may say at the other end of a connection.
+/// Possible input of a connection.
 pub(super) const WORDS: [&str; 33] = [
     "EHLO a.example\r\n",
     "MAIL FROM:<pencil@us.example>\r\nRCPT TO:<x@far.example>\r\nDATA\r\n",
@@ -82,7 +82,7 @@ pub(super) fn folder(kind: u8, has_hook: bool) -> Folder {
     folder
 }
 
-/// What a name server says.
+/// The reply of a name server.
 pub(super) fn reply(query: &[u8], how: u8) -> Vec<u8> {
     let query = Query::new(query);
     let code = [0, 0, 3, 2, 5][usize::from(how) % 5];
