@@ -67,8 +67,8 @@ fn read_table<T: DeserializeOwned + Default>(
 
 /// The problem in a message of the parser. `others` are keys that were possible beside those that the parser knows.
 fn problem(message: &str, others: &[&str]) -> ConfigProblem {
-    unknown_key(message, others)
-        .unwrap_or_else(|| ConfigProblem::Toml(message.trim().replace('\n', ", ")))
+    let message = message.trim().replace('\n', ", ");
+    unknown_key(&message, others).unwrap_or(ConfigProblem::Toml(message))
 }
 
 /// The problem, if it is an unknown key: serde names it and the known ones only in a sentence.

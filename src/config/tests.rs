@@ -219,6 +219,10 @@ fn an_unknown_key_is_told_with_the_nearest_one_or_else_with_all() {
             &format!("1:1: unknown key `a`, expected `b`, expected one of {all}"),
         ),
         (
+            "\"host\\nname\" = 1\n",
+            "1:1: unknown key `host, name`; did you mean `hostname`?",
+        ),
+        (
             "[relay]\nnosuch = 1\n",
             "2:1: unknown key `nosuch`, expected `networks`",
         ),
