@@ -123,7 +123,7 @@ test: toolchain packages
 	$(CARGO) fmt --check
 	CLIPPY_CONF_DIR=$(CURDIR)/.ci $(CARGO) clippy --locked --all-targets -- -D warnings
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
-		$(CARGO) deny --locked --offline check --config .ci/deny.toml licenses bans sources; \
+		$(CARGO) deny --locked --config .ci/deny.toml check licenses bans sources; \
 	else echo "cargo-deny is not installed: licences, versions and sources of what this is made of were not looked at"; fi
 	$(MAKE) all
 	CHOPAR_BINARY=$(abspath $(binary)) $(CARGO) test --locked --no-fail-fast

@@ -131,6 +131,7 @@ pub mod limits;
 pub mod login;
 pub mod mail;
 pub mod metrics;
+pub mod nearest;
 pub mod policy;
 pub mod proxy;
 pub mod queue;

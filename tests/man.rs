@@ -70,7 +70,7 @@ mod configuration {
         let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
         let text = text.join("\n");
         let list = text
-            .split_once("unknown field `no-such-key`, expected ")
+            .split_once("unknown key `no-such-key`, expected ")
             .unwrap_or_else(|| panic!("{section}: {text}"))
             .1;
         words(list.split('`').skip(1).step_by(2))

@@ -182,9 +182,32 @@ impl fmt::Display for BadKeyType {
     }
 }
 
+/// A key that was created, and its record.
+pub struct CreatedKey {
+    pub path: PathBuf,
+    pub selector: String,
+    pub domain: Domain,
+    /// The text of the record.
+    pub text: String,
+}
+
 impl Keygen {
-    /// Writes the key to `domains/DOMAIN/dkim/SELECTOR.pem` below `folder` and prints its record.
+    /// Writes the key and prints its record.
     pub fn run(&self, folder: &Path, output: &mut dyn Write) -> Result<(), DkimError> {
+        let created = self.create(folder)?;
+        let lines = zone_lines(&created.selector, &created.domain, &created.text);
+        output
+            .write_all(lines.as_bytes())
+            .map_err(DkimError::Stream)?;
+        say(format_args!(
+            "created {}; publish this record, then run `sudo chopar reload`, so that the daemon signs with the key",
+            created.path.display()
+        ));
+        Ok(())
+    }
+
+    /// Writes the key to `domains/DOMAIN/dkim/SELECTOR.pem` below `folder`.
+    pub fn create(&self, folder: &Path) -> Result<CreatedKey, DkimError> {
         let domain = parse_domain(&self.domain)?;
         let selector = parse_selector(&self.selector, &domain)?;
         let kind = match self.algorithm {
@@ -201,15 +224,12 @@ impl Keygen {
         let key =
             SigningKey::from_pem(&pem).map_err(|error| DkimError::Key(path.clone(), error))?;
         dkim_key::create(folder, &path, pem.as_bytes())?;
-        let lines = zone_lines(&selector, &domain, &record_text(&key));
-        output
-            .write_all(lines.as_bytes())
-            .map_err(DkimError::Stream)?;
-        say(format_args!(
-            "created {}; publish this record, then run `sudo chopar reload`, so that the daemon signs with the key",
-            path.display()
-        ));
-        Ok(())
+        Ok(CreatedKey {
+            path,
+            selector,
+            domain,
+            text: record_text(&key),
+        })
     }
 }
 

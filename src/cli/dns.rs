@@ -89,20 +89,27 @@ impl Dns {
             surveys::look(config, &domains, &self.address, key_digest.as_ref(), &asker)
         };
         let looked = look();
-        let mut shown = by_domain(&looked);
+        let shown = by_domain(&looked);
         output::print(output, &text(form, &looked, &shown))?;
-        if !self.watch {
-            return match shown
-                .iter()
-                .all(|(_, row)| row.state == RecordState::Unknown)
-            {
-                true => Err(Failure::new(
-                    UNAVAILABLE,
-                    "nothing could be found out: no name server answers; --dns ADDRESS:PORT asks another",
-                )),
-                false => Ok(()),
-            };
+        let is_unknown = |(_, row): &(Domain, WantedRecord)| row.state == RecordState::Unknown;
+        match self.watch {
+            true => self.watch(shown, started, || by_domain(&look()), output),
+            false if shown.iter().all(is_unknown) => Err(Failure::new(
+                UNAVAILABLE,
+                "nothing could be found out: no name server answers; --dns ADDRESS:PORT asks another",
+            )),
+            false => Ok(()),
         }
+    }
+
+    /// Looks again until all required records exist, and prints each change to what was shown.
+    fn watch(
+        &self,
+        mut shown: Vec<(Domain, WantedRecord)>,
+        started: Instant,
+        look: impl Fn() -> Vec<(Domain, WantedRecord)>,
+        output: &mut dyn Write,
+    ) -> Result<(), Failure> {
         loop {
             let rows: Vec<WantedRecord> = shown.iter().map(|(_, row)| row.clone()).collect();
             if is_complete(&rows) {
@@ -119,7 +126,7 @@ impl Dns {
                 ));
             }
             thread::sleep(WATCH_INTERVAL.min(self.within.saturating_sub(started.elapsed())));
-            let now = by_domain(&look());
+            let now = look();
             output::print(output, &changes(&shown, &now, started.elapsed()))?;
             shown = now;
         }

@@ -1,7 +1,7 @@
 //! `chopar doctor --echo`: sends a message to an echo address and waits for the answer: both directions, through other
 //! hosts.
 
-use std::io::{BufRead as _, BufReader, ErrorKind, Write};
+use std::io::{BufRead as _, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use crate::address::{Domain, Mailbox};
 use crate::config::Config;
 use crate::engine::control::{ControlRequest, ControlResponse};
 use crate::entropy::Entropy as _;
+use crate::shell::net::timed::is_late;
 use crate::shell::process::time::SystemEntropy;
 
 /// Sends to `echo` from a new address in `domain`, and waits until a message for that address is accepted here.
@@ -88,7 +89,7 @@ fn answer(
     match answers.read_line(&mut line) {
         Ok(0) => return Err(Failure::new(UNAVAILABLE, "the daemon has ended")),
         Ok(_) => {}
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+        Err(error) if is_late(&error) => {
             return Err(Failure::new(
                 TRY_AGAIN,
                 format!(

@@ -4,6 +4,7 @@ use argh::FromArgs as _;
 
 use super::arguments::Arguments;
 use super::word::Word;
+use crate::nearest::{did_you_mean, nearest};
 
 /// One example for each command and each group of them.
 const EXAMPLES: &[(&str, &str)] = &[
@@ -150,12 +151,7 @@ pub(super) fn error(words: &[&str], error: &str) -> String {
         false => "command",
     };
     let near = nearest(unknown, &listed);
-    let meant: Vec<String> = near.iter().map(|word| format!("`{word}`")).collect();
-    let meant = match meant.as_slice() {
-        [] => String::new(),
-        words => format!("; did you mean {}?", words.join(" or ")),
-    };
-    let wrong = format!("`{name}` has no {kind} `{unknown}`{meant}");
+    let wrong = format!("`{name}` has no {kind} `{unknown}`{}", did_you_mean(&near));
     // The example is of the command that was meant, as far as that is known.
     let mut example_of = command.clone();
     example_of.extend(near.first().filter(|_| kind == "command"));
@@ -313,70 +309,9 @@ fn listed(command: &[&str]) -> Vec<String> {
     words(command).into_iter().map(|word| word.name).collect()
 }
 
-/// The most similar words, at most two.
-fn nearest<'a>(word: &str, among: &'a [String]) -> Vec<&'a str> {
-    let most = word.chars().count().div_ceil(3);
-    let mut near: Vec<(usize, &str)> = among
-        .iter()
-        .filter(|other| other.starts_with('-') == word.starts_with('-'))
-        .map(|other| match other.starts_with(word) {
-            true => (1, other.as_str()),
-            false => (distance(word, other), other.as_str()),
-        })
-        .filter(|(distance, _)| *distance <= most)
-        .collect();
-    near.sort_unstable();
-    let best = near.first().map_or(0, |(distance, _)| *distance);
-    let best = near.iter().filter(|(distance, _)| *distance == best);
-    best.take(2).map(|(_, other)| *other).collect()
-}
-
-/// The number of letters to add, remove, change or swap with their neighbour that turns one word into the other.
-fn distance(one: &str, other: &str) -> usize {
-    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=other.len()).collect()];
-    let cell = |rows: &[Vec<usize>], row: usize, column: usize| {
-        rows.get(row).and_then(|row| row.get(column)).copied()
-    };
-    for (row, a) in (1..).zip(&one) {
-        let mut line: Vec<usize> = vec![row];
-        for (column, b) in (1..).zip(&other) {
-            let above = cell(&rows, row - 1, column).unwrap_or(row);
-            let left = line.last().copied().unwrap_or(column);
-            let corner = cell(&rows, row - 1, column - 1).unwrap_or(row);
-            let mut least = (above + 1).min(left + 1).min(corner + usize::from(a != b));
-            let are_swapped = row > 1
-                && column > 1
-                && one.get(row - 2) == Some(b)
-                && other.get(column - 2) == Some(a);
-            if are_swapped {
-                let before = cell(&rows, row - 2, column - 2).unwrap_or(row);
-                least = least.min(before + 1);
-            }
-            line.push(least);
-        }
-        rows.push(line);
-    }
-    cell(&rows, one.len(), other.len()).unwrap_or(usize::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_word_is_as_far_from_another_as_letters_are_to_be_changed() {
-        for (one, other, far) in [
-            ("list", "list", 0),
-            ("lst", "list", 1),
-            ("lits", "list", 1),
-            ("", "run", 3),
-            ("flush", "list", 3),
-        ] {
-            assert_eq!(distance(one, other), far, "{one} {other}");
-            assert_eq!(distance(other, one), far, "{other} {one}");
-        }
-    }
 
     #[test]
     fn an_error_names_what_is_near() {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant as SystemInstant};
 use crate::clock::Instant;
 use crate::dns::{Answer, Asked, DnsAction, NoRecords, Question, Resolver, Servers, SocketId};
 use crate::entropy::Entropy;
+use crate::shell::net::timed::is_late;
 use crate::shell::process::interruption::uninterrupted;
 
 /// A resolver that waits for its answers.
@@ -85,11 +86,7 @@ impl<'a> Lookup<'a> {
                     self.resolver
                         .on_datagram(*id, from, bytes, now, self.entropy);
                 }
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
-                    ) => {}
+                Err(error) if is_late(&error) => {}
                 Err(_) => self.resolver.on_failed(*id, self.now(), self.entropy),
             }
         }

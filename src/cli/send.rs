@@ -21,6 +21,7 @@ use crate::engine::control::{ControlRequest, ControlResponse};
 use crate::entropy::Entropy as _;
 use crate::policy::relay::own_domain;
 use crate::setup::trace::{End, Trace};
+use crate::shell::net::timed::is_late;
 use crate::shell::process::time::{SystemEntropy, wall};
 
 /// Send a test message through the running daemon, and follow it to the reply of the receiving server.
@@ -201,14 +202,7 @@ impl<'a> Events<'a> {
                 return Err(Failure::new(UNAVAILABLE, text));
             }
             Ok(_) => {}
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
-                ) =>
-            {
-                return Ok(None);
-            }
+            Err(error) if is_late(&error) => return Ok(None),
             Err(error) => return Err(broken(error)),
         }
         serde_json::from_str(&line).map(Some).map_err(|error| {

@@ -11,38 +11,76 @@ use super::error::Errors;
 use super::problem::ConfigProblem;
 use crate::limits::CONFIG_ERRORS_MAX;
 
-/// Reads a file. If it is not TOML, that is the only error.
-pub(super) fn read<T: DeserializeOwned + Default>(
+/// Reads a file that has keys and, below these names, sections. If it is not TOML, that is the only error.
+pub(super) fn read<Keys, Sections>(
     file: &str,
     text: &str,
+    sections: &[&str],
     errors: &mut Errors,
-) -> T {
-    let mut say = |error: &Error| {
-        let message = error.message().trim().replace('\n', ", ");
+) -> (Keys, Sections)
+where
+    Keys: DeserializeOwned + Default,
+    Sections: DeserializeOwned + Default,
+{
+    let mut say = |error: &Error, others: &[&str]| {
         let span = error.span().unwrap_or_default();
-        errors.push_span(file, text, span, ConfigProblem::Toml(message));
+        errors.push_span(file, text, span, problem(error.message(), others));
     };
-    let mut document = match DeTable::parse(text) {
+    let document = match DeTable::parse(text) {
         Ok(document) => document,
         Err(error) => {
-            say(&error);
-            return T::default();
+            say(&error, &[]);
+            return Default::default();
         }
     };
+    let span = document.span();
+    let entries = document.into_inner().into_iter();
+    let (below, top): (DeTable, DeTable) =
+        entries.partition(|(key, _)| sections.contains(&key.get_ref().as_ref()));
+    let keys = read_table(Spanned::new(span.clone(), top), |error| {
+        say(error, sections);
+    });
+    let below = read_table(Spanned::new(span, below), |error| say(error, &[]));
+    (keys, below)
+}
+
+/// Reads a table, without what is wrong in it.
+fn read_table<T: DeserializeOwned + Default>(
+    mut table: Spanned<DeTable<'_>>,
+    mut say: impl FnMut(&Error),
+) -> T {
     for _ in 0..CONFIG_ERRORS_MAX {
-        let error = match T::deserialize(Deserializer::from(document.clone())) {
+        let error = match T::deserialize(Deserializer::from(table.clone())) {
             Ok(read) => return read,
             Err(error) => error,
         };
         say(&error);
         let is_left_out = error
             .span()
-            .is_some_and(|span| leave_out(document.get_mut(), &span));
+            .is_some_and(|span| leave_out(table.get_mut(), &span));
         if !is_left_out {
             break;
         }
     }
     T::default()
+}
+
+/// The problem in a message of the parser. `others` are keys that were possible beside those that the parser knows.
+fn problem(message: &str, others: &[&str]) -> ConfigProblem {
+    let message = message.trim().replace('\n', ", ");
+    unknown_key(&message, others).unwrap_or(ConfigProblem::Toml(message))
+}
+
+/// The problem, if it is an unknown key: serde names it and the known ones only in a sentence.
+fn unknown_key(message: &str, others: &[&str]) -> Option<ConfigProblem> {
+    let rest = message.strip_prefix("unknown field `")?;
+    let (key, list) = rest.rsplit_once("`, expected ")?;
+    let known = list.split('`').skip(1).step_by(2);
+    let known = known.chain(others.iter().copied());
+    Some(ConfigProblem::UnknownKey {
+        key: key.to_owned(),
+        known: known.map(str::to_owned).collect(),
+    })
 }
 
 /// Removes the entry whose key or value is at a span; returns whether there was one.

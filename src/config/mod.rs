@@ -212,4 +212,20 @@ const POST_DATA: &str = "post-data";
 const DNS_01: &str = "dns-01";
 
 #[cfg(test)]
+impl Config {
+    /// The configuration of these files, on a host named mail.example.com.
+    pub(crate) fn of_files(files: &[(&str, &str)]) -> Self {
+        let mut folder = Folder::default();
+        for (path, text) in files {
+            folder.insert_file(path, text.as_bytes().to_vec());
+        }
+        let defaults = SystemDefaults {
+            hostname: "mail.example.com".to_owned(),
+            resolv_conf: String::new(),
+        };
+        Self::parse(&folder, &defaults).expect("a configuration")
+    }
+}
+
+#[cfg(test)]
 mod tests;

@@ -20,11 +20,19 @@ pub use route::RouteProblem;
 pub use user::UserProblem;
 pub use value::ValueProblem;
 
+use crate::nearest::{did_you_mean, nearest};
+
 /// An error of the configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ConfigProblem {
-    /// TOML that cannot be read, a key that does not exist, a value of another type; in the words of the parser.
+    /// TOML that cannot be read, or a value of another type; in the words of the parser.
     Toml(String),
+    /// A key that does not exist.
+    UnknownKey {
+        key: String,
+        /// The keys that exist there.
+        known: Vec<String>,
+    },
     /// The file is not UTF-8.
     NotUtf8,
     /// A name that occurs twice.
@@ -54,6 +62,14 @@ impl fmt::Display for ConfigProblem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Toml(message) => out.write_str(message),
+            Self::UnknownKey { key, known } => {
+                write!(out, "unknown key `{key}`")?;
+                let one_of = if known.len() > 1 { "one of " } else { "" };
+                match nearest(key, known).as_slice() {
+                    [] => write!(out, ", expected {one_of}`{}`", known.join("`, `")),
+                    near => out.write_str(&did_you_mean(near)),
+                }
+            }
             Self::NotUtf8 => out.write_str("this byte is not UTF-8; write the file as UTF-8"),
             Self::Twice { name, first } => {
                 write!(

@@ -90,43 +90,43 @@ pub(super) struct Settings {
 pub(super) fn read(folder: &Folder, defaults: &SystemDefaults, errors: &mut Errors) -> Settings {
     let bytes = folder.file(FILE).unwrap_or_default();
     let text = errors.text(FILE, bytes).unwrap_or_default();
-    let raw: FileText = document::read(FILE, text, errors);
+    let (keys, sections): (KeysText, SectionsText) = document::read(FILE, text, &SECTIONS, errors);
     let mut check = Check { text, errors };
-    let (relay, mended) = check.relay_networks(raw.relay);
+    let (relay, mended) = check.relay_networks(sections.relay);
     Settings {
-        hostname: check.hostname(raw.hostname, defaults),
-        state_dir: check.path(raw.state_dir, "/var/lib/chopar"),
-        runtime_dir: check.path(raw.runtime_dir, "/run/chopar"),
-        admin: raw.admin.and_then(|admin| check.mailbox(&admin)),
-        user: check.account(raw.user),
+        hostname: check.hostname(keys.hostname, defaults),
+        state_dir: check.path(keys.state_dir, "/var/lib/chopar"),
+        runtime_dir: check.path(keys.runtime_dir, "/run/chopar"),
+        admin: keys.admin.and_then(|admin| check.mailbox(&admin)),
+        user: check.account(keys.user),
         trust: Trust {
-            proxies: check.proxies(&raw.listen, &raw.proxy.networks, &relay),
+            proxies: check.proxies(&sections.listen, &sections.proxy.networks, &relay),
             relay: check.relay(&relay),
             mended,
-            sealers: check.domain_list(&raw.arc.trusted),
+            sealers: check.domain_list(&sections.arc.trusted),
         },
-        listen: check.listeners(raw.listen),
+        listen: check.listeners(sections.listen),
         content: Content {
-            long_lines: check.word(raw.long_lines.as_ref(), &LONG_LINES),
-            bcc: check.word(raw.bcc.as_ref(), &BCC),
+            long_lines: check.word(keys.long_lines.as_ref(), &LONG_LINES),
+            bcc: check.word(keys.bcc.as_ref(), &BCC),
             hook: false,
         },
         dns: Dns {
-            servers: check.servers(&raw.dns.servers, defaults),
-            source: match raw.dns.servers.as_slice() {
+            servers: check.servers(&sections.dns.servers, defaults),
+            source: match sections.dns.servers.as_slice() {
                 [] => DnsSource::System,
                 _ => DnsSource::Configuration,
             },
         },
-        delivery: check.delivery(&raw.delivery),
-        limits: check.limits(&raw.limits, raw.max_message_size, raw.max_memory),
-        names: check.names(raw.suffix_separators, raw.drop_characters),
-        abuse: check.abuse(raw.abuse),
-        acme: check.acme(raw.acme, folder),
-        domains: check.domains(raw.domain),
+        delivery: check.delivery(&sections.delivery),
+        limits: check.limits(&sections.limits, keys.max_message_size, keys.max_memory),
+        names: check.names(keys.suffix_separators, keys.drop_characters),
+        abuse: check.abuse(sections.abuse),
+        acme: check.acme(sections.acme, folder),
+        domains: check.domains(sections.domain),
         routes: RouteTexts {
             text: text.to_owned(),
-            routes: raw.route,
+            routes: sections.route,
         },
     }
 }
@@ -136,9 +136,10 @@ const LONG_LINES: [(&str, LongLines); 2] =
 
 const BCC: [(&str, Bcc); 2] = [("remove", Bcc::Remove), ("keep", Bcc::Keep)];
 
+/// The keys at the top of the file.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct FileText {
+struct KeysText {
     hostname: Option<Spanned<String>>,
     state_dir: Option<Spanned<String>>,
     runtime_dir: Option<Spanned<String>>,
@@ -150,6 +151,17 @@ struct FileText {
     drop_characters: Option<Spanned<String>>,
     long_lines: Option<Spanned<String>>,
     bcc: Option<Spanned<String>>,
+}
+
+/// The names of the sections.
+const SECTIONS: [&str; 11] = [
+    "arc", "listen", "relay", "proxy", "dns", "delivery", "limits", "abuse", "acme", "domain",
+    "route",
+];
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct SectionsText {
     arc: ArcText,
     listen: ListenText,
     relay: RelayText,
@@ -297,5 +309,19 @@ impl Check<'_> {
             separators: self.characters(separators, default.separators),
             dropped: self.characters(dropped, default.dropped),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_sections_are_those_of_the_fields() {
+        let Err(error) = toml::from_str::<SectionsText>("no-such-section = 1") else {
+            panic!("taken");
+        };
+        let known: Vec<&str> = error.message().split('`').skip(3).step_by(2).collect();
+        assert_eq!(known, SECTIONS);
     }
 }

@@ -189,14 +189,66 @@ auth = "secrets/relay"
 }
 
 #[test]
+fn an_unknown_key_is_told_with_the_nearest_one_or_else_with_all() {
+    let all = "`hostname`, `state_dir`, `runtime_dir`, `admin`, `user`, `max_message_size`, `max_memory`, \
+        `suffix_separators`, `drop_characters`, `long_lines`, `bcc`, `arc`, `listen`, `relay`, `proxy`, `dns`, `delivery`, \
+        `limits`, `abuse`, `acme`, `domain`, `route`";
+    for (text, wanted) in [
+        (
+            "hostname = \"a.example\"\n  hostnam = 1\n",
+            "2:3: unknown key `hostnam`; did you mean `hostname`?",
+        ),
+        (
+            "[lisen]\nsmtp = []\n",
+            "1:2: unknown key `lisen`; did you mean `listen`?",
+        ),
+        (
+            "[listen]\nsmpt = []\n",
+            "2:1: unknown key `smpt`; did you mean `smtp`?",
+        ),
+        (
+            "[[route]]\ndomain = \"*\"\nvia = []\nauht = \"x\"\n",
+            "4:1: unknown key `auht`; did you mean `auth`?",
+        ),
+        (
+            "nosuch = 1\n",
+            &format!("1:1: unknown key `nosuch`, expected one of {all}"),
+        ),
+        (
+            "\"a`, expected `b\" = 1\n",
+            &format!("1:1: unknown key `a`, expected `b`, expected one of {all}"),
+        ),
+        (
+            "\"host\\nname\" = 1\n",
+            "1:1: unknown key `host, name`; did you mean `hostname`?",
+        ),
+        (
+            "[relay]\nnosuch = 1\n",
+            "2:1: unknown key `nosuch`, expected `networks`",
+        ),
+    ] {
+        assert_eq!(error(text), format!("chopar.toml:{wanted}"));
+    }
+}
+
+#[test]
+fn keys_and_sections_that_are_taken_for_each_other_are_of_the_wrong_type() {
+    for (text, wanted) in [
+        ("listen = \"x\"\n", "1:10: invalid type: string \"x\""),
+        ("route = 1\n", "1:9: invalid type: integer `1`"),
+        ("[domain]\nx = 1\n", "2:5: invalid type: integer `1`"),
+        ("[hostname]\nx = 1\n", "1:1: invalid type: map"),
+    ] {
+        let found = error(text);
+        assert!(
+            found.starts_with(&format!("chopar.toml:{wanted}")),
+            "{found}"
+        );
+    }
+}
+
+#[test]
 fn errors_of_chopar_toml_have_their_position() {
-    assert_eq!(
-        error("hostname = \"a.example\"\n  hostnam = 1\n"),
-        "chopar.toml:2:3: unknown field `hostnam`, expected one of `hostname`, `state_dir`, `runtime_dir`, `admin`, \
-         `user`, `max_message_size`, `max_memory`, `suffix_separators`, `drop_characters`, `long_lines`, `bcc`, `arc`, \
-         `listen`, `relay`, `proxy`, `dns`, `delivery`, `limits`, `abuse`, `acme`, `domain`, `route`"
-    );
-    assert!(error("[listen]\nsmpt = []\n").starts_with("chopar.toml:2:1: unknown field `smpt`"));
     assert!(error("max_message_size = 7\n").starts_with("chopar.toml:1:20: invalid type"));
     assert!(error("[delivery]\nport = 70000\n").starts_with("chopar.toml:2:8: "));
     assert!(error("admin = \n").starts_with("chopar.toml:1:9: "));
@@ -604,7 +656,7 @@ fn a_network_may_say_what_is_done_about_its_line_ends() {
         ),
         (
             "relay.networks = [{ network = \"::1\", ends = 1 }]",
-            "unknown field `ends`",
+            "unknown key `ends`",
         ),
         ("relay.networks = [7]", "chopar.toml:1:19: "),
         ("bcc = \"drop\"", "chopar.toml:1:7: "),

@@ -29,7 +29,7 @@ use crate::engine::counters::count_up;
 use crate::envelope::{BodyKind, DsnReturn, Envelope, MessageOrigin, Notify, Recipient};
 use crate::limits::{DSN_READ_BYTES, DSNS_AT_WORK_MAX};
 use crate::mail::dsn;
-use crate::mail::header::{Header, HeaderEnd, header_end};
+use crate::mail::header::{Header, split};
 use crate::policy::relay::{self, Goal};
 use crate::policy::retry;
 use crate::queue::{
@@ -386,13 +386,8 @@ impl Dsns {
                 })
             })
             .collect();
-        let (at, body) = match header_end(original) {
-            HeaderEnd::EmptyLine { at, body } => (at, body),
-            HeaderEnd::NotAField { at } => (at, at),
-            HeaderEnd::Open => (original.len(), original.len()),
-        };
-        let mut header = pending.fields.clone();
-        header.extend_from_slice(original.get(..at).unwrap_or_default());
+        let (received, body) = split(original);
+        let header = [pending.fields.as_slice(), received].concat();
         let whole = original.len() < DSN_READ_BYTES as usize;
         let full = envelope.dsn_return == Some(DsnReturn::Full) && whole;
         let late = rows.iter().any(|row| row.action == dsn::DsnAction::Delayed);
@@ -409,7 +404,7 @@ impl Dsns {
             reports: &reports,
             original: dsn::Original {
                 header: &header,
-                body: if full { original.get(body..) } else { None },
+                body: full.then_some(body),
             },
         }
         .build(&mut *fx.entropy)
@@ -559,15 +554,10 @@ impl Dsns {
         let MessageBody::Inline(bytes) = &record.body else {
             return;
         };
-        let (at, body) = match header_end(bytes) {
-            HeaderEnd::EmptyLine { at, body } => (at, body),
-            HeaderEnd::NotAField { at } => (at, at),
-            HeaderEnd::Open => (bytes.len(), bytes.len()),
-        };
-        let header =
-            Header::parse(bytes.get(..at).unwrap_or_default().to_vec()).unwrap_or_default();
+        let (header, body) = split(bytes);
+        let header = Header::parse(header.to_vec()).unwrap_or_default();
         let mut hasher = BodyHasher::new(Canonicalization::Relaxed);
-        hasher.update(bytes.get(body..).unwrap_or_default());
+        hasher.update(body);
         let hash = hasher.finish().hash;
         let inputs = signing_inputs(&keys_of(&fx.config, domain), &header, &[], &hash, fx.now);
         pending.made = Some(record);

@@ -333,7 +333,21 @@ pub fn header_end(message: &[u8]) -> HeaderEnd {
     HeaderEnd::Open
 }
 
-/// The header and the body of a message; a message without an empty line has no body.
+/// The bytes of the header and of the body of a message. A header that runs into text ends there; a message without an
+/// empty line is all header.
+pub fn split(message: &[u8]) -> (&[u8], &[u8]) {
+    let (end, body) = match header_end(message) {
+        HeaderEnd::EmptyLine { at, body } => (at, body),
+        HeaderEnd::NotAField { at } => (at, at),
+        HeaderEnd::Open => (message.len(), message.len()),
+    };
+    (
+        message.get(..end).unwrap_or_default(),
+        message.get(body..).unwrap_or_default(),
+    )
+}
+
+/// The header, parsed, and the body of a message; a message without an empty line has no body.
 pub fn header_and_body(message: &[u8]) -> Result<(Header, &[u8]), HeaderError> {
     let (header, body) = match header_end(message) {
         HeaderEnd::EmptyLine { at, body } => (
@@ -527,6 +541,14 @@ mod tests {
             header_end(b"A: b\r\nhi there\r\n\r\n"),
             HeaderEnd::NotAField { at: 6 }
         );
+        for (message, header, body) in [
+            ("A: b\r\n\r\nbody", "A: b\r\n", "body"),
+            ("A: b\r\nhi there\r\n", "A: b\r\n", "hi there\r\n"),
+            ("A: b\r\n", "A: b\r\n", ""),
+        ] {
+            let parts = (header.as_bytes(), body.as_bytes());
+            assert_eq!(split(message.as_bytes()), parts);
+        }
     }
 
     fn front(message: &str) -> Front {

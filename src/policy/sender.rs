@@ -94,7 +94,6 @@ fn leads_to(config: &Config, address: &Mailbox, login: &Mailbox) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Folder, SystemDefaults};
 
     const CREDENTIAL: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,\
                               WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,\
@@ -107,18 +106,11 @@ mod tests {
         );
         let aliases = "ann: ann@gmail.com\ninfo: ann\nsales: info, bob\nbob: ann\nout: ann@gmail.com\n\
                        x: y\n*: ann\n";
-        let mut folder = Folder::default();
-        folder.insert_file("domains/example.com/users", users.into_bytes());
-        folder.insert_file("domains/example.com/aliases", aliases.into());
-        folder.insert_file(
-            "domains/example.org/aliases",
-            b"hello: ann@example.com\n".to_vec(),
-        );
-        let defaults = SystemDefaults {
-            hostname: "mail.example.com".to_owned(),
-            resolv_conf: String::new(),
-        };
-        let config = Config::parse(&folder, &defaults).expect("a configuration");
+        let config = Config::of_files(&[
+            ("domains/example.com/users", &users),
+            ("domains/example.com/aliases", aliases),
+            ("domains/example.org/aliases", "hello: ann@example.com\n"),
+        ]);
         let mailbox = |text| Mailbox::parse(text).expect("a mailbox");
         may_send_as(&config, &mailbox(login), &mailbox(address))
     }

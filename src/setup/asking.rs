@@ -20,7 +20,7 @@ use crate::dns::{
     ZoneRecord, ZoneReply, verdict, zone_query, zone_reply,
 };
 use crate::limits::{ZONE_QUESTIONS_AT_ONCE, ZONE_SERVER_TIMEOUT, ZONE_SERVERS_MAX, ZONE_TRIES};
-use crate::shell::net::timed::DeadlineStream;
+use crate::shell::net::timed::{DeadlineStream, is_late};
 use crate::shell::process::time::SystemEntropy;
 
 /// A zone and its name servers.
@@ -498,14 +498,7 @@ fn datagram(
                     return Ok(Some(reply));
                 }
             }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
-                ) =>
-            {
-                return Ok(None);
-            }
+            Err(error) if is_late(&error) => return Ok(None),
             Err(error) => return Err(error),
         }
     }

@@ -5,7 +5,7 @@
 //! kept for a while: the thread that renews certificates starts with the right to bind low ports, all other threads
 //! without it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mio::Poll;
@@ -53,6 +53,77 @@ use crate::shell::workers::Workers;
 pub fn run(path: &Path, renew: impl FnOnce(RenewalDoor) + Send + 'static) -> Result<(), RunError> {
     let clock = Clock::start();
     log::start();
+    let prepared = prepare(path, clock)?;
+    let config = prepared.config;
+
+    let system = |what| move |error| RunError::System(what, error);
+    let poll = Poll::new().map_err(system("poll"))?;
+    let waker = waker(&poll).map_err(system("poll"))?;
+    let place = RenewalPlace {
+        folder: path.to_owned(),
+        config: Arc::clone(&config),
+        sockets: prepared.sockets,
+        hook: prepared.helper.door(),
+    };
+    let renewals = Renewals::start(place, &waker, renew).map_err(system("threads"))?;
+    drop_last_right(prepared.account.as_ref())?;
+    let wake = Arc::clone(&waker);
+    let wake = Box::new(move || drop(wake.wake()));
+    let places = PairPlaces {
+        config: path,
+        state: &config.state_dir,
+    };
+    let damaged = prepared.spool.join("damaged");
+    EventLoop {
+        engine: prepared.engine,
+        clock,
+        now: clock.read(),
+        paths: LoopPaths {
+            folder: path.to_owned(),
+            greylist: prepared.greylist,
+        },
+        ports: prepared.ports,
+        reserve: Reserve::new(),
+        signals: Signals::register(poll.registry(), TokenSource::Signals.token(0))
+            .map_err(system("signals"))?,
+        workers: Workers::start(&waker).map_err(system("threads"))?,
+        journal: JournalWriter::start(prepared.journal, wake).map_err(system("threads"))?,
+        reader: prepared.reader,
+        tls: prepared.tls,
+        helper: prepared.helper,
+        drops: DropRuns::start(prepared.drops, damaged, clock, waker, &config)
+            .map_err(system("threads"))?,
+        renewals,
+        supervisor: systemd::Systemd::new(),
+        state: LoopState::new(pairs::fingerprint(places), &config, prepared.rules),
+        poll,
+        config,
+    }
+    .run()
+}
+
+/// What the process has opened and read before its first thread starts.
+struct Prepared {
+    config: Arc<Config>,
+    account: Option<SystemAccount>,
+    ports: Vec<ListeningPort>,
+    sockets: ChallengeSockets,
+    helper: Helper,
+    spool: PathBuf,
+    reader: FileReader,
+    /// The drop folder.
+    drops: PathBuf,
+    engine: Engine,
+    journal: Journal<FileDisk>,
+    /// The file of the greylist.
+    greylist: PathBuf,
+    tls: Tls,
+    /// The rules of the sandbox, if they are enforced.
+    rules: Option<SandboxRules>,
+}
+
+/// Goes from the configuration to the closed sandbox; the process still has one thread.
+fn prepare(path: &Path, clock: Clock) -> Result<Prepared, RunError> {
     let loaded = loading::load(path)?;
     let dead_targets = loaded.dead_targets();
     let Loaded {
@@ -85,54 +156,24 @@ pub fn run(path: &Path, renew: impl FnOnce(RenewalDoor) + Send + 'static) -> Res
     };
     let tls =
         Tls::start(read, &kept, &config.hostname, clock.read().wall).map_err(RunError::Tls)?;
-    drop((certificates, kept, authorities));
     keep_certificates(&config.state_dir, &tls);
     let rules = close_sandbox(&config, path, &spool);
     ports.iter().for_each(log_port);
-
-    let system = |what| move |error| RunError::System(what, error);
-    let poll = Poll::new().map_err(system("poll"))?;
-    let waker = waker(&poll).map_err(system("poll"))?;
-    let place = RenewalPlace {
-        folder: path.to_owned(),
-        config: Arc::clone(&config),
-        sockets,
-        hook: helper.door(),
-    };
-    let renewals = Renewals::start(place, &waker, renew).map_err(system("threads"))?;
-    drop_last_right(account.as_ref())?;
-    let wake = Arc::clone(&waker);
-    let wake = Box::new(move || drop(wake.wake()));
-    let places = PairPlaces {
-        config: path,
-        state: &config.state_dir,
-    };
-    EventLoop {
-        engine,
-        clock,
-        now: clock.read(),
-        paths: LoopPaths {
-            folder: path.to_owned(),
-            greylist,
-        },
-        ports,
-        reserve: Reserve::new(),
-        signals: Signals::register(poll.registry(), TokenSource::Signals.token(0))
-            .map_err(system("signals"))?,
-        workers: Workers::start(&waker).map_err(system("threads"))?,
-        journal: JournalWriter::start(journal, wake).map_err(system("threads"))?,
-        reader,
-        tls,
-        helper,
-        drops: DropRuns::start(drops, spool.join("damaged"), clock, waker, &config)
-            .map_err(system("threads"))?,
-        renewals,
-        supervisor: systemd::Systemd::new(),
-        state: LoopState::new(pairs::fingerprint(places), &config, rules),
-        poll,
+    Ok(Prepared {
         config,
-    }
-    .run()
+        account,
+        ports,
+        sockets,
+        helper,
+        spool,
+        reader,
+        drops,
+        engine,
+        journal,
+        greylist,
+        tls,
+        rules,
+    })
 }
 
 /// Closes the sandbox; returns its rules if they are enforced.

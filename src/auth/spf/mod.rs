@@ -216,15 +216,8 @@ impl SpfProgress {
         if let Some(verdict) = &self.verdict {
             return Step::Done(verdict.clone());
         }
-        let mut verdict = SpfVerdict {
-            outcome: SpfResult::None,
-            domain: None,
-            mechanism: None,
-            cause: None,
-            explanation: None,
-        };
         let Some(domain) = initial_domain(&with_a_labels(sender.domain)) else {
-            return Step::Done(verdict);
+            return Step::Done(SpfVerdict::without_policy(None));
         };
         if self.frames.is_empty() {
             self.frames.push(Frame::new(domain.clone(), None));
@@ -235,42 +228,75 @@ impl SpfProgress {
             missing: Vec::new(),
             counts: self.counts,
         };
-        let found = check.run(&mut self.frames, &mut self.counts);
-        verdict.domain = Some(domain);
-        match found {
+        let verdict = match check.run(&mut self.frames, &mut self.counts) {
             Err(Stop::Missing) => {
                 check.missing.sort_unstable();
                 check.missing.dedup();
                 return Step::Ask(check.missing);
             }
             Err(Stop::Temporary(cause)) => {
-                verdict.outcome = SpfResult::TempError;
-                verdict.cause = Some(cause);
+                SpfVerdict::of_error(domain, SpfResult::TempError, cause)
             }
             Err(Stop::Permanent(cause)) => {
-                verdict.outcome = SpfResult::PermError;
-                verdict.cause = Some(cause);
+                SpfVerdict::of_error(domain, SpfResult::PermError, cause)
             }
-            Ok(Found::NoRecord) => {}
-            Ok(Found::Matched {
-                qualifier,
-                mechanism,
-                explanation,
-            }) => {
-                verdict.outcome = match qualifier {
-                    Qualifier::Pass => SpfResult::Pass,
-                    Qualifier::Fail => SpfResult::Fail,
-                    Qualifier::SoftFail => SpfResult::SoftFail,
-                    Qualifier::Neutral => SpfResult::Neutral,
-                };
-                verdict.mechanism = Some(mechanism);
-                verdict.explanation = explanation;
-            }
-            Ok(Found::Unmatched) => verdict.outcome = SpfResult::Neutral,
-        }
+            Ok(found) => SpfVerdict::of_record(domain, found),
+        };
         self.frames.clear();
         self.verdict = Some(verdict.clone());
         Step::Done(verdict)
+    }
+}
+
+impl SpfVerdict {
+    fn without_policy(domain: Option<Domain>) -> Self {
+        Self {
+            outcome: SpfResult::None,
+            domain,
+            mechanism: None,
+            cause: None,
+            explanation: None,
+        }
+    }
+
+    fn of_error(domain: Domain, outcome: SpfResult, cause: SpfErrorCause) -> Self {
+        Self {
+            outcome,
+            cause: Some(cause),
+            ..Self::without_policy(Some(domain))
+        }
+    }
+
+    fn of_record(domain: Domain, found: Found) -> Self {
+        let verdict = Self::without_policy(Some(domain));
+        match found {
+            Found::NoRecord => verdict,
+            Found::Unmatched => Self {
+                outcome: SpfResult::Neutral,
+                ..verdict
+            },
+            Found::Matched {
+                qualifier,
+                mechanism,
+                explanation,
+            } => Self {
+                outcome: qualifier.into(),
+                mechanism: Some(mechanism),
+                explanation,
+                ..verdict
+            },
+        }
+    }
+}
+
+impl From<Qualifier> for SpfResult {
+    fn from(qualifier: Qualifier) -> Self {
+        match qualifier {
+            Qualifier::Pass => Self::Pass,
+            Qualifier::Fail => Self::Fail,
+            Qualifier::SoftFail => Self::SoftFail,
+            Qualifier::Neutral => Self::Neutral,
+        }
     }
 }
 

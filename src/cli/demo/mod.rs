@@ -24,20 +24,21 @@ use std::time::{Duration, Instant};
 
 use argh::FromArgs;
 
-use super::dkim::{Keygen, Record};
+use super::dkim::{KeyType, Keygen};
 use super::failure::Failure;
 use super::lookup::Lookup;
 use super::sendmail;
 use super::submission::{self, Submission};
 use super::sysexits::{CANNOT_CREATE, DATA, OS_ERROR, UNAVAILABLE};
 use crate::address::{Domain, Mailbox};
+use crate::auth::dkim::record::record_name;
 use crate::auth::dkim::verdict::DkimResult;
 use crate::auth::dkim::verify::DkimVerification;
 use crate::dns::Servers;
 use crate::dns::verdict;
 use crate::entropy::Entropy;
 use crate::login::credential::{Credential, Password, SALT_BYTES};
-use crate::mail::header::{Header, HeaderEnd, header_end};
+use crate::mail::header::header_and_body;
 use crate::shell::process::time::{SystemEntropy, wall};
 
 use names::Zone;
@@ -95,13 +96,13 @@ impl Scene {
             &users_line()?,
         )?;
         let mut texts = Vec::new();
-        for (selector, algorithm) in [("rsa", "rsa"), ("ed", "ed25519")] {
+        for (selector, algorithm) in [("rsa", KeyType::Rsa), ("ed", KeyType::Ed25519)] {
             texts.push(keygen(&config, selector, algorithm)?);
         }
         say(
             output,
             "set-up",
-            "two DKIM keys for demo.example: RSA-2048 and Ed25519",
+            "two DKIM keys for demo.example, RSA-2048 and Ed25519, with their records in the demo's own name server",
         )?;
         let (receiver, arrivals) = receiver::serve(&name(RECEIVER_HOST)?).map_err(system)?;
         let zone = Zone {
@@ -242,13 +243,9 @@ impl Scene {
     }
 
     fn verify(&self, output: &mut dyn Write, message: &[u8]) -> Result<(), Failure> {
-        let HeaderEnd::EmptyLine { at, body } = header_end(message) else {
-            return Err(Failure::new(DATA, "the message arrived without a header"));
-        };
-        let header = Header::parse(message.get(..at).unwrap_or_default().to_vec())
-            .map_err(|error| Failure::new(DATA, error))?;
+        let (header, body) = header_and_body(message).map_err(|error| Failure::new(DATA, error))?;
         let mut verification = DkimVerification::new(&header, wall());
-        verification.on_body(message.get(body..).unwrap_or_default());
+        verification.on_body(body);
         let mut entropy = SystemEntropy::default();
         let mut lookup = Lookup::new(Servers::new(vec![self.names]), &mut entropy);
         let verdicts = verdict(&mut |question| lookup.ask(question), |answers| {
@@ -410,38 +407,19 @@ fn users_line() -> Result<String, Failure> {
     ))
 }
 
-/// Makes a key with the command that a user would run; returns the name and the text of its record.
-fn keygen(config: &Path, selector: &str, algorithm: &str) -> Result<(String, String), Failure> {
-    let arguments = [
-        SENDER_DOMAIN,
-        "--selector",
-        selector,
-        "--algorithm",
+/// Makes a key as `chopar dkim keygen` does; returns the name and the text of its record.
+fn keygen(config: &Path, selector: &str, algorithm: KeyType) -> Result<(String, String), Failure> {
+    let keygen = Keygen {
+        domain: SENDER_DOMAIN.to_owned(),
+        selector: selector.to_owned(),
         algorithm,
-    ];
-    let keygen = Keygen::from_args(&["keygen"], &arguments)
-        .map_err(|early| Failure::new(DATA, early.output))?;
-    keygen
-        .run(config, &mut io::sink())
-        .map_err(|error| Failure::new(error.exit_code(), error))?;
-    let record = Record::from_args(&["record"], &[SENDER_DOMAIN, "--json"])
-        .map_err(|early| Failure::new(DATA, early.output))?;
-    let mut json = Vec::new();
-    record
-        .run(config, &mut json)
-        .map_err(|error| Failure::new(error.exit_code(), error))?;
-    let rows: Vec<serde_json::Value> =
-        serde_json::from_slice(&json).map_err(|error| Failure::new(DATA, error))?;
-    let row = rows
-        .iter()
-        .find(|row| row.get("selector").and_then(|value| value.as_str()) == Some(selector));
-    let text = |key: &str| {
-        row.and_then(|row| row.get(key))
-            .and_then(|value| value.as_str())
-            .unwrap_or_default()
-            .to_owned()
+        bits: 2048,
     };
-    Ok((text("name").trim_end_matches('.').to_owned(), text("value")))
+    let created = keygen
+        .create(config)
+        .map_err(|error| Failure::new(error.exit_code(), error))?;
+    let name = record_name(&created.selector, &created.domain);
+    Ok((name.trim_end_matches('.').to_owned(), created.text))
 }
 
 fn free_ports() -> Result<[SocketAddr; 2], Failure> {

@@ -160,7 +160,7 @@ fn known(section: &str) -> BTreeSet<String> {
     let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
     let text = text.join("\n");
     let (_, list) = text
-        .split_once("unknown field `no-such-key`, expected ")
+        .split_once("unknown key `no-such-key`, expected ")
         .unwrap_or_else(|| panic!("{section}: {text}"));
     list.split('`')
         .skip(1)

@@ -11,7 +11,7 @@ use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, MessageReader};
 use crate::envelope::Envelope;
 use crate::limits::DSN_READ_BYTES;
-use crate::mail::header::{HeaderEnd, header_end};
+use crate::mail::header::split;
 use crate::queue::{Part, Phase, ReadContent, ReadError};
 use crate::queue_id::QueueId;
 
@@ -84,10 +84,7 @@ impl Control {
                     goes_on = listing.showing && self.show_header(conn, id, &fields, fx);
                 }
                 Ok(ReadContent::Body { bytes, .. }) => {
-                    let header = match header_end(&bytes) {
-                        HeaderEnd::EmptyLine { at, .. } => bytes.get(..at).unwrap_or_default(),
-                        _ => &bytes,
-                    };
+                    let (header, _) = split(&bytes);
                     self.respond_header(conn, header, fx);
                 }
                 Ok(ReadContent::Whole { .. }) => {}

@@ -1,22 +1,9 @@
 //! Tables from recipients to where their mail goes, for each kind of client.
 
 use super::*;
-use crate::config::{Folder, SystemDefaults};
-
-fn config(files: &[(&str, &str)]) -> Config {
-    let mut folder = Folder::default();
-    for (path, text) in files {
-        folder.insert_file(path, text.as_bytes().to_vec());
-    }
-    let defaults = SystemDefaults {
-        hostname: "mail.example.com".to_owned(),
-        resolv_conf: String::new(),
-    };
-    Config::parse(&folder, &defaults).expect("a configuration")
-}
 
 fn example() -> Config {
-    config(&[
+    Config::of_files(&[
         (
             "chopar.toml",
             "admin = \"me@home.example\"\n[domain.\"away.example\"]\nreceive = false\n",
@@ -257,12 +244,20 @@ fn roles_always_exist() {
 #[test]
 fn postmaster_without_admin_is_the_alias_of_a_served_domain() {
     let files = [("domains/example.com/aliases", "postmaster: pm@gmail.com\n")];
-    let found = recipient(&config(&files), &unauthenticated(), &path("postmaster"));
+    let found = recipient(
+        &Config::of_files(&files),
+        &unauthenticated(),
+        &path("postmaster"),
+    );
     assert_eq!(
         found.map(|found| shown(&found[0])),
         Ok("pm@gmail.com".to_owned())
     );
-    let found = recipient(&config(&[]), &unauthenticated(), &path("postmaster"));
+    let found = recipient(
+        &Config::of_files(&[]),
+        &unauthenticated(),
+        &path("postmaster"),
+    );
     assert_eq!(found, Err(RecipientRefusal::NoDomain));
 }
 
@@ -290,7 +285,7 @@ fn chains_end() {
 #[test]
 fn an_address_that_is_written_in_two_ways_gets_one_copy() {
     let text = "a: y@Other.example, b, Y@other.example\nb: y@other.example\n";
-    let config = config(&[("domains/example.com/aliases", text)]);
+    let config = Config::of_files(&[("domains/example.com/aliases", text)]);
     let found = recipient(&config, &unauthenticated(), &path("a@example.com"));
     assert_eq!(found.map(|targets| targets.len()), Ok(2));
 }
@@ -362,7 +357,7 @@ fn expansion_has_its_bounds() {
         })
         .collect();
     let text = format!("{deep}d20: x@gmail.com\n{wide}wide: w0, w1, w2\n");
-    let config = config(&[("domains/example.com/aliases", &text)]);
+    let config = Config::of_files(&[("domains/example.com/aliases", &text)]);
     let to = |text: &str| recipient(&config, &unauthenticated(), &path(text));
     assert_eq!(to("d0@example.com"), Err(RecipientRefusal::Loop));
     assert!(to("d15@example.com").is_ok());
@@ -443,15 +438,11 @@ fn an_explanation_ends_where_the_mail_goes_for_every_client() {
 #[test]
 fn a_dsn_to_an_account_without_an_alias_goes_to_the_administrator() {
     let parse = |admin: &str| {
-        let mut folder = Folder::default();
-        folder.insert_file("chopar.toml", admin.into());
         let aliases = "ann: ann@home.example\nroot2: x@home.example\n";
-        folder.insert_file("domains/example.com/aliases", aliases.into());
-        let defaults = SystemDefaults {
-            hostname: "mail.example.com".into(),
-            resolv_conf: String::new(),
-        };
-        Config::parse(&folder, &defaults).expect("a configuration")
+        Config::of_files(&[
+            ("chopar.toml", admin),
+            ("domains/example.com/aliases", aliases),
+        ])
     };
     let goals = |config: &Config, to: &str| {
         let to = Mailbox::parse(to).expect("a mailbox");

@@ -21,7 +21,7 @@ use crate::dns::resolv_conf;
 use crate::limits::{ACME_HEAD_BYTES_MAX, ACME_REQUEST_TIMEOUT, ACME_RESPONSE_BYTES_MAX};
 use crate::setup::asking::Asker;
 use crate::shell::files::folder::system_defaults;
-use crate::shell::net::timed::DeadlineStream;
+use crate::shell::net::timed::{DeadlineStream, is_late};
 use crate::shell::tls::https_client;
 
 /// An HTTPS client for a CA: it follows no redirect and bounds what it reads.
@@ -199,7 +199,7 @@ fn exchange(
 /// An error in words for a person.
 fn said(error: &io::Error) -> String {
     match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+        _ if is_late(error) => {
             format!("no answer within {} seconds", ACME_REQUEST_TIMEOUT.as_secs())
         }
         _ if error.to_string().contains("UnknownIssuer") => {

@@ -366,19 +366,12 @@ fn list(names: &[Name]) -> String {
 mod tests {
     use super::*;
     use crate::acme::error::ProofError;
-    use crate::config::{Folder, SystemDefaults};
     use crate::setup::acme::store::Ordered;
 
     #[test]
     fn what_fails_leaves_what_is_there_and_makes_nothing() {
         let place = tempfile::tempdir().expect("a folder");
-        let mut files = Folder::default();
-        files.insert_file("chopar.toml", b"hostname = \"mail.a.test\"".to_vec());
-        let defaults = SystemDefaults {
-            hostname: String::new(),
-            resolv_conf: String::new(),
-        };
-        let config = Config::parse(&files, &defaults).expect("a configuration");
+        let config = Config::of_files(&[("chopar.toml", "hostname = \"mail.a.test\"")]);
         let sockets = ChallengeSockets::default();
         let means = Means {
             config: &config,

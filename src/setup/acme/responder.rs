@@ -26,6 +26,7 @@ use crate::acme::{ChallengeKind, ChallengeProof};
 use crate::http::{ContentKind, HttpMethod, HttpRequest, HttpResponse, RequestReader};
 use crate::limits::{ACME_VISIT_TIMEOUT, ACME_VISITORS_MAX};
 use crate::policy::doorway::Doorway;
+use crate::shell::net::listen::bound;
 use crate::shell::net::timed::DeadlineStream;
 
 /// Shows one challenge until it is dropped.
@@ -108,14 +109,7 @@ fn bind(port: u16) -> io::Result<Vec<TcpListener>> {
 }
 
 fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
-    let domain = socket2::Domain::for_address(address);
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
+    let socket = bound(address)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }

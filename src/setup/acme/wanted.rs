@@ -154,18 +154,11 @@ fn of_certificate(kept: &StoredCertificate) -> Option<Ordered> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Folder, SystemDefaults};
+    use crate::config::Config;
 
     fn acme(text: &str) -> (Acme, Domain) {
-        let mut folder = Folder::default();
         let text = format!("hostname = \"mail.a.test\"\n[acme]\n{text}");
-        folder.insert_file("chopar.toml", text.into());
-        folder.insert_file("hooks/dns-01", Vec::new());
-        let defaults = SystemDefaults {
-            hostname: String::new(),
-            resolv_conf: String::new(),
-        };
-        let config = Config::parse(&folder, &defaults).expect("a configuration");
+        let config = Config::of_files(&[("chopar.toml", &text), ("hooks/dns-01", "")]);
         (config.acme, config.hostname)
     }
 

@@ -67,16 +67,9 @@ impl Fixed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Folder, SystemDefaults};
 
     fn config(text: &str) -> Config {
-        let mut folder = Folder::default();
-        folder.insert_file("chopar.toml", text.into());
-        let defaults = SystemDefaults {
-            hostname: "mail.example.com".into(),
-            resolv_conf: String::new(),
-        };
-        Config::parse(&folder, &defaults).expect("a configuration")
+        Config::of_files(&[("chopar.toml", text)])
     }
 
     #[test]

@@ -127,16 +127,9 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::config::{Folder, SystemDefaults};
 
     fn found(aliases: &str) -> Vec<(Severity, String)> {
-        let mut folder = Folder::default();
-        folder.insert_file("domains/example.com/aliases", aliases.into());
-        let defaults = SystemDefaults {
-            hostname: "mail.example.com".to_owned(),
-            resolv_conf: String::new(),
-        };
-        let config = Config::parse(&folder, &defaults).expect("a configuration");
+        let config = Config::of_files(&[("domains/example.com/aliases", aliases)]);
         let advice = findings(&config, None).into_iter();
         advice
             .map(|advice| (advice.severity, advice.text))

@@ -34,7 +34,7 @@ use crate::limits::{
     REPORT_SUMMARY_DOMAINS_MAX,
 };
 use crate::mail::authors::authors;
-use crate::mail::header::{Header, HeaderEnd, header_end};
+use crate::mail::header::{Header, split};
 use crate::report::{
     self, DomainSummary, KnownAddress, Ledger, LedgerAddition, Page, ReceivedReport, ReportReading,
     ReportRefusal, Reporter, Tally,
@@ -115,9 +115,7 @@ fn header(bytes: &[u8]) -> Header {
         .get(..end.map_or(head.len(), |end| end + 1))
         .unwrap_or_default();
     let mut lines = with_crlf(head);
-    if let HeaderEnd::EmptyLine { at, .. } | HeaderEnd::NotAField { at } = header_end(&lines) {
-        lines.truncate(at);
-    }
+    lines.truncate(split(&lines).0.len());
     Header::parse(lines).unwrap_or_default()
 }
 

@@ -395,7 +395,8 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-fn bound(address: SocketAddr) -> io::Result<socket2::Socket> {
+/// A TCP socket that is bound to an address and does not listen yet.
+pub fn bound(address: SocketAddr) -> io::Result<socket2::Socket> {
     let domain = Domain::for_address(address);
     let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {

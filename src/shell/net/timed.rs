@@ -49,6 +49,11 @@ impl<S: Borrow<TcpStream>> Write for DeadlineStream<S> {
     }
 }
 
+/// Whether a call ended because its time was over. A socket says either of them.
+pub fn is_late(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, TcpListener};
@@ -73,8 +78,7 @@ mod tests {
         let mut timed = DeadlineStream::new(stream, begun + Duration::from_millis(300));
         let mut all = [0; 100_000];
         let error = timed.read_exact(&mut all).expect_err("late");
-        let is_late = matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock);
-        assert!(is_late, "{error}");
+        assert!(is_late(&error), "{error}");
         assert!(begun.elapsed() < Duration::from_secs(10));
         assert_eq!(all.first(), Some(&b'x'));
         drop(timed);

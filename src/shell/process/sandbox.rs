@@ -186,20 +186,13 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::config::{Folder, SystemDefaults};
 
     fn config(state: &Path) -> Config {
-        let mut folder = Folder::default();
         let text = format!(
             "state_dir = \"{0}/state\"\nruntime_dir = \"{0}/run\"\n",
             state.display()
         );
-        folder.insert_file("chopar.toml", text.into());
-        let defaults = SystemDefaults {
-            hostname: "mail.example.com".into(),
-            resolv_conf: String::new(),
-        };
-        Config::parse(&folder, &defaults).expect("a configuration")
+        Config::of_files(&[("chopar.toml", &text)])
     }
 
     /// A configuration folder with a certificate as certbot links it: folder, then file, then file.

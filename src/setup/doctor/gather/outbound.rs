@@ -33,55 +33,61 @@ pub fn gather(examination: &DoctorScope) -> Facts {
             true => config.bind4.map(IpAddr::V4),
             false => config.bind6.map(IpAddr::V6),
         };
+        let unused = match is_v4 {
+            true => AddressFamily::Ipv6,
+            false => AddressFamily::Ipv4,
+        };
         let way = FamilyReach {
             is_v4,
-            is_used: config.ip
-                != if is_v4 {
-                    AddressFamily::Ipv6
-                } else {
-                    AddressFamily::Ipv4
-                },
+            is_used: config.ip != unused,
             has_route: bound.or_else(|| machine::routed(is_v4)).is_some(),
             attempts: Vec::new(),
         };
         for (name, address) in &targets {
             if way.is_used && way.has_route && address.is_ipv4() == is_v4 {
-                let (send, name, address) = (send.clone(), name.clone(), *address);
-                thread::spawn(move || {
-                    let result = greeting(address, bound).map_err(|error| smtp::sentence(&error));
-                    // The receiver no longer waits for a late result.
-                    drop(send.send((
-                        is_v4,
-                        ConnectAttempt {
-                            target: name,
-                            result,
-                        },
-                    )));
-                });
+                begin_attempt(name.clone(), *address, bound, send.clone());
             }
         }
         ways.push(way);
     }
     drop(send);
-    // One host that answers is enough of each family.
-    loop {
-        let is_known =
-            |way: &FamilyReach| way.attempts.iter().any(|attempt| attempt.result.is_ok());
+    add_attempts(&mut ways, &received, started);
+    Facts {
+        ways,
+        addresses: examination.addresses().to_vec(),
+    }
+}
+
+/// An attempt, and whether it was made over IPv4.
+type Attempt = (bool, ConnectAttempt);
+
+/// Starts an attempt in a thread of its own.
+fn begin_attempt(
+    target: String,
+    address: SocketAddr,
+    bound: Option<IpAddr>,
+    send: mpsc::Sender<Attempt>,
+) {
+    thread::spawn(move || {
+        let result = greeting(address, bound).map_err(|error| smtp::sentence(&error));
+        let attempt = ConnectAttempt { target, result };
+        // The receiver no longer waits for a late result.
+        drop(send.send((address.is_ipv4(), attempt)));
+    });
+}
+
+/// Adds attempts to their families until one host of each family has answered, or the time is over.
+fn add_attempts(ways: &mut [FamilyReach], received: &mpsc::Receiver<Attempt>, started: Instant) {
+    let is_known = |way: &FamilyReach| way.attempts.iter().any(|attempt| attempt.result.is_ok());
+    while !ways.iter().all(is_known) {
         let left = DOCTOR_TIMEOUT.saturating_sub(started.elapsed() + MARGIN);
-        if ways.iter().all(is_known) {
-            break;
-        }
         let Ok((is_v4, attempt)) = received.recv_timeout(left) else {
-            break;
+            return;
         };
         let way = ways.iter_mut().find(|way| way.is_v4 == is_v4);
         if let Some(way) = way {
             way.attempts.push(attempt);
         }
-    }
-    Facts {
-        ways,
-        addresses: examination.addresses().to_vec(),
     }
 }
 

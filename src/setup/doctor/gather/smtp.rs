@@ -7,6 +7,7 @@ use crate::config::{Config, Listen};
 use crate::limits::{DOCTOR_REPLY_BYTES_MAX, DOCTOR_REPLY_TIMEOUT};
 use crate::setup::doctor::judge::ports::CheckedRole;
 use crate::setup::machine;
+use crate::shell::net::timed::is_late;
 
 /// A reply: its code and its lines without it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -51,7 +52,7 @@ pub fn reply(from: &mut impl Read) -> io::Result<SmtpReply> {
 /// An error in words; the text of the system for a timeout is odd.
 pub(super) fn sentence(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "no answer".to_owned(),
+        _ if is_late(error) => "no answer".to_owned(),
         io::ErrorKind::UnexpectedEof => "the connection was closed".to_owned(),
         _ => error.to_string(),
     }
