@@ -31,7 +31,7 @@ pub use signatures::{Verified, Verifying};
 
 /// A receiver's knowledge about a message besides its bytes.
 #[derive(Clone, Debug)]
-pub struct Circumstances {
+pub struct MessageContext {
     /// The address of the client; `None` if the client is trusted, because its address does not identify the sender.
     pub address: Option<IpAddr>,
     /// The login, if any.
@@ -144,7 +144,7 @@ impl Examination {
 
     /// The findings, or the questions they still need. The body must have been passed completely; `header` is the one
     /// of [`Examination::new`].
-    pub fn resume(&mut self, header: &Arc<Header>, known: &Circumstances) -> ExaminationStep {
+    pub fn resume(&mut self, header: &Arc<Header>, known: &MessageContext) -> ExaminationStep {
         let mut missing = Vec::new();
         let answers = &self.answers;
         if let Some(verifying) = self.signatures.resume(header, answers, &mut missing) {
@@ -311,7 +311,7 @@ impl Findings {
     }
 
     /// The results of the host with this name, for mail systems behind it.
-    pub fn results(&self, id: &Domain, known: &Circumstances) -> AuthenticationResults {
+    pub fn results(&self, id: &Domain, known: &MessageContext) -> AuthenticationResults {
         let (path, helo) = (known.path.as_ref(), known.helo.as_ref());
         let mut results = AuthenticationResults::new(id.as_str());
         if let Some(login) = &known.login {
@@ -405,8 +405,8 @@ mod tests {
     use crate::dns::{RecordKind, Records};
     use crate::limits::{DKIM_KEY_RECORDS_MAX, DKIM_SIGNATURES_MAX};
 
-    fn known(path: &str) -> Circumstances {
-        Circumstances {
+    fn known(path: &str) -> MessageContext {
+        MessageContext {
             address: Some(Ipv4Addr::new(192, 0, 2, 7).into()),
             login: None,
             helo: "client.example".into(),
@@ -521,7 +521,7 @@ mod tests {
                 ExaminationStep::Wait => panic!("it waits for nothing"),
                 ExaminationStep::Verify(verifying) => {
                     let verified = verifying.perform();
-                    efforts.push(verified.effort);
+                    efforts.push(verified.cost);
                     examination.on_verified(verified);
                 }
                 ExaminationStep::Ask(questions) => {
@@ -535,10 +535,10 @@ mod tests {
         };
         assert!(rounds >= 10, "{rounds}");
         // Ten signatures, each with the first four of its keys, once.
-        let [effort] = efforts[..] else {
+        let [cost] = efforts[..] else {
             panic!("{efforts:?}");
         };
-        assert_eq!(effort.checks, DKIM_SIGNATURES_MAX * DKIM_KEY_RECORDS_MAX);
+        assert_eq!(cost.checks, DKIM_SIGNATURES_MAX * DKIM_KEY_RECORDS_MAX);
         assert_eq!(found.dkim.len(), DKIM_SIGNATURES_MAX);
         let failed = |one: &SignatureVerdict| one.outcome == Err(DkimFailure::Signature);
         assert!(found.dkim.iter().all(failed));

@@ -31,7 +31,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::authenticity::{Findings, Judgement};
-use super::relay::{Goal, RelayClient, home};
+use super::relay::{ExpandedRecipient, RelayClient, home};
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::auth::srs::{Maker, Returned};
 use crate::auth::{dkim, dmarc, spf};
@@ -109,7 +109,7 @@ pub enum AuthorityRefusal {
     /// The policy of the author's domain refuses it.
     Dmarc(Option<Domain>),
     /// It claims to be from this domain of ours, and nothing shows that.
-    Pretence(Domain),
+    OwnDomainSpoofed(Domain),
     /// Neither SPF nor DKIM vouches for the sender of a message to a return address.
     Unvouched,
     /// A return address of the first release takes notifications only.
@@ -126,7 +126,9 @@ impl fmt::Display for AuthorityRefusal {
             Self::Open => "the DNS does not say enough now",
             Self::Ambiguous => "the author of the message cannot be determined",
             Self::Dmarc(_) => "the policy of the author's domain refuses it",
-            Self::Pretence(_) => "neither SPF nor DKIM shows that this served domain sent it",
+            Self::OwnDomainSpoofed(_) => {
+                "neither SPF nor DKIM shows that this served domain sent it"
+            }
             Self::Unvouched => "neither SPF nor DKIM vouches for the sender",
             Self::NullSenderOnly => "the return address takes notifications only",
             Self::ManyReturns => "there is a return address among the recipients already",
@@ -161,10 +163,15 @@ impl RelayClient {
 }
 
 impl Grant {
-    /// The grant for mail of a client to `to`, which leads to `goals`.
-    pub fn new(config: &Config, client: &RelayClient, to: &ForwardPath, goals: &[Goal]) -> Self {
+    /// The grant for mail of a client to `to`, which leads to `expanded`.
+    pub fn new(
+        config: &Config,
+        client: &RelayClient,
+        to: &ForwardPath,
+        expanded: &[ExpandedRecipient],
+    ) -> Self {
         let own = client.authority();
-        Self::with(config, own.unwrap_or(Authority::Served), to, goals)
+        Self::with(config, own.unwrap_or(Authority::Served), to, expanded)
     }
 
     /// The grant for mail of a client and a sender to a return address of ours.
@@ -174,22 +181,27 @@ impl Grant {
         sender: &ReversePath,
         to: &ForwardPath,
         returned: &Returned,
-        goals: &[Goal],
+        expanded: &[ExpandedRecipient],
     ) -> Result<Self, AuthorityRefusal> {
         if let Some(own) = client.authority() {
-            return Ok(Self::with(config, own, to, goals));
+            return Ok(Self::with(config, own, to, expanded));
         }
         match returned.maker {
             // Any client could have had those made, for an address of its choice.
             Maker::Old if !sender.is_null() => Err(AuthorityRefusal::NullSenderOnly),
             Maker::Old | Maker::Present => {
                 let id = returned.id;
-                Ok(Self::with(config, Authority::Return { id }, to, goals))
+                Ok(Self::with(config, Authority::Return { id }, to, expanded))
             }
         }
     }
 
-    fn with(config: &Config, authority: Authority, to: &ForwardPath, goals: &[Goal]) -> Self {
+    fn with(
+        config: &Config,
+        authority: Authority,
+        to: &ForwardPath,
+        expanded: &[ExpandedRecipient],
+    ) -> Self {
         let named = match to {
             ForwardPath::Mailbox(mailbox) => Some(mailbox.domain()),
             _ => None,
@@ -197,12 +209,12 @@ impl Grant {
         let served = named.filter(|domain| config.receiving(domain).is_some());
         // A client with authority of its own sends rather than forwards to other hosts.
         let forwards = !authority.is_own() || served.is_some();
-        let way = match forwards && goals.iter().any(|goal| leaves(config, goal)) {
+        let way = match forwards && expanded.iter().any(|target| leaves(config, target)) {
             true => Way::Leaves,
             false => Way::Stays,
         };
-        let ends = goals.iter().filter(|_| !authority.is_own());
-        let ends = ends.map(|goal| goal.forwarder.as_ref().unwrap_or(goal.mailbox.domain()));
+        let ends = expanded.iter().filter(|_| !authority.is_own());
+        let ends = ends.map(|target| target.forwarder.as_ref().unwrap_or(target.mailbox.domain()));
         let ends = ends.filter(|end| Some(*end) != served && config.receiving(end).is_some());
         let through: BTreeSet<&Domain> = ends.collect();
         Self {
@@ -491,7 +503,7 @@ impl Case<'_> {
                 dmarc::DmarcResult::Fail
                     if ours(self.config).any(|one| verdict.may_pass_by(one)) =>
                 {
-                    let spoofing = || AuthorityRefusal::Pretence(author.clone());
+                    let spoofing = || AuthorityRefusal::OwnDomainSpoofed(author.clone());
                     return Err(undecided(findings).unwrap_or_else(spoofing));
                 }
                 _ => {}
@@ -500,7 +512,7 @@ impl Case<'_> {
         let is_ours = |domain: &Domain| is_ours(self.config, domain);
         match findings.spoofing(sender, is_ours, trusted) {
             Some(domain) => {
-                let spoofing = || AuthorityRefusal::Pretence(domain.clone());
+                let spoofing = || AuthorityRefusal::OwnDomainSpoofed(domain.clone());
                 Err(undecided(findings).unwrap_or_else(spoofing))
             }
             None => Ok(()),
@@ -554,12 +566,12 @@ fn last_labels(domain: &Domain) -> &str {
 
 /// Whether mail is or may be forwarded to another host: a message for `reports:` that is not a report is sent to
 /// `admin`.
-fn leaves(config: &Config, goal: &Goal) -> bool {
-    match &goal.destination {
+fn leaves(config: &Config, target: &ExpandedRecipient) -> bool {
+    match &target.destination {
         Some(destination) => {
             matches!(destination, Destination::Hosts(_) | Destination::Reports)
         }
-        None => config.receiving(goal.mailbox.domain()).is_none(),
+        None => config.receiving(target.mailbox.domain()).is_none(),
     }
 }
 

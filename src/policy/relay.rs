@@ -76,7 +76,7 @@ impl std::error::Error for RecipientRefusal {}
 
 /// One destination of mail for a recipient.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Goal {
+pub struct ExpandedRecipient {
     /// The forward-path.
     pub mailbox: Mailbox,
     /// The destination, if not by routes and MX.
@@ -85,7 +85,7 @@ pub struct Goal {
     pub forwarder: Option<Domain>,
 }
 
-impl Goal {
+impl ExpandedRecipient {
     /// To an address as it is.
     fn plain(mailbox: &Mailbox) -> Self {
         Self {
@@ -101,9 +101,9 @@ pub fn recipient(
     config: &Config,
     client: &RelayClient,
     to: &ForwardPath,
-) -> Result<Vec<Goal>, RecipientRefusal> {
+) -> Result<Vec<ExpandedRecipient>, RecipientRefusal> {
     match start(config, client, to)? {
-        RecipientStart::Relayed(mailbox) => Ok(vec![Goal::plain(&mailbox)]),
+        RecipientStart::Relayed(mailbox) => Ok(vec![ExpandedRecipient::plain(&mailbox)]),
         RecipientStart::Name(mailbox) => expand(config, &mailbox),
         RecipientStart::Admin(admin) => expand_or_keep(config, admin),
     }
@@ -170,7 +170,10 @@ fn start<'a>(
 /// Where a DSN to `to` goes: where other mail for it goes, or to `admin` if `to` is an account of this machine without
 /// an alias, or an unknown address here. The sender of the message is informed, or a person who can find out who it
 /// was.
-pub fn notification(config: &Config, to: &Mailbox) -> Result<Vec<Goal>, RecipientRefusal> {
+pub fn notification(
+    config: &Config,
+    to: &Mailbox,
+) -> Result<Vec<ExpandedRecipient>, RecipientRefusal> {
     let path = ForwardPath::Mailbox(to.clone());
     let found = recipient(config, &RelayClient::Local { uid: 0 }, &path);
     match (found, &config.admin) {
@@ -187,7 +190,7 @@ pub fn returned(
     sender: &ReversePath,
     to: &ForwardPath,
     refusal: RecipientRefusal,
-) -> Result<Vec<Goal>, RecipientRefusal> {
+) -> Result<Vec<ExpandedRecipient>, RecipientRefusal> {
     let (ForwardPath::Mailbox(mailbox), Some(admin)) = (to, &config.admin) else {
         return Err(refusal);
     };
@@ -208,10 +211,13 @@ pub fn returned(
 
 /// Follows the aliases from an address of a served domain to their ends.
 /// Decides RFC 5321 section 3.9.1.
-pub fn expand(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, RecipientRefusal> {
+pub fn expand(
+    config: &Config,
+    mailbox: &Mailbox,
+) -> Result<Vec<ExpandedRecipient>, RecipientRefusal> {
     let mut expansion = Expansion::new(config);
     expansion.visit(mailbox)?;
-    Ok(expansion.goals)
+    Ok(expansion.expanded)
 }
 
 /// [`recipient`], step by step, for people.
@@ -221,7 +227,7 @@ pub struct Explanation<'a> {
     /// The steps, for the address at the start and for those that it leads to.
     pub steps: Vec<Explained>,
     /// The verdict.
-    pub result: Result<Vec<Goal>, RecipientRefusal>,
+    pub result: Result<Vec<ExpandedRecipient>, RecipientRefusal>,
 }
 
 /// Explains where mail for `to` goes. The verdict is the one that the client gets.
@@ -371,12 +377,15 @@ fn is_account(config: &Config, key: &str) -> bool {
     names.iter().any(|name| config.accounts.contains(name))
 }
 
-fn expand_or_keep(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, RecipientRefusal> {
+fn expand_or_keep(
+    config: &Config,
+    mailbox: &Mailbox,
+) -> Result<Vec<ExpandedRecipient>, RecipientRefusal> {
     match config.receiving(mailbox.domain()) {
         Some(_) => expand(config, mailbox),
-        None => Ok(vec![Goal {
+        None => Ok(vec![ExpandedRecipient {
             forwarder: Some(home(config).unwrap_or(&config.hostname).clone()),
-            ..Goal::plain(mailbox)
+            ..ExpandedRecipient::plain(mailbox)
         }]),
     }
 }
@@ -406,7 +415,7 @@ struct Expansion<'a> {
     path: Vec<(Domain, String)>,
     /// All addresses that have been expanded.
     seen: HashSet<(Domain, String)>,
-    goals: Vec<Goal>,
+    expanded: Vec<ExpandedRecipient>,
     /// The same as a set: an alias of many targets is expanded for each of a thousand recipients.
     added: HashSet<(Domain, String, Option<Destination>)>,
     /// The steps, if requested.
@@ -419,7 +428,7 @@ impl<'a> Expansion<'a> {
             config,
             path: Vec::new(),
             seen: HashSet::new(),
-            goals: Vec::new(),
+            expanded: Vec::new(),
             added: HashSet::new(),
             steps: None,
         }
@@ -509,28 +518,28 @@ impl<'a> Expansion<'a> {
         destination: Option<&Destination>,
     ) -> Result<(), RecipientRefusal> {
         count(Unit::Name, 1);
-        let goal = (
+        let target = (
             mailbox.domain().clone(),
             mailbox.local_part().to_string(),
             destination.cloned(),
         );
-        if self.added.contains(&goal) {
+        if self.added.contains(&target) {
             self.note(mailbox, Way::Again);
             return Ok(());
         }
-        if self.goals.len() >= ALIAS_TARGETS_MAX {
+        if self.expanded.len() >= ALIAS_TARGETS_MAX {
             return self.refuse(mailbox, RecipientRefusal::TooWide);
         }
         let way = destination.map_or(Way::Sent, |destination| Way::To(destination.clone()));
         self.note(mailbox, way);
-        self.added.insert(goal);
+        self.added.insert(target);
         // A domain of ours whose mail is elsewhere has another host that checks SPF.
         let ends_here = self.config.receiving(mailbox.domain()).is_some();
         let forwarder = match self.path.last() {
             Some((domain, _)) if !ends_here => Some(domain.clone()),
             _ => None,
         };
-        self.goals.push(Goal {
+        self.expanded.push(ExpandedRecipient {
             mailbox: mailbox.clone(),
             destination: destination.cloned(),
             forwarder,

@@ -11,7 +11,7 @@
 //! `oldest_pass`, which section 5.2 leaves optional.
 //!
 //! Invariant: a chain costs at most [`crate::limits::ARC_SETS_MAX`] look-ups and one more, and what
-//! [`crate::auth::dkim::effort`] allows, and hashes the body once in each of the two canonical forms.
+//! [`crate::auth::dkim::cost`] allows, and hashes the body once in each of the two canonical forms.
 
 mod seal;
 mod sets;

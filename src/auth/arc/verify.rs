@@ -4,7 +4,7 @@ use super::sets::{ArcFailure, ArcResult, ArcVerdict, Chain, SEAL, SealedSet, Set
 use crate::auth::dkim::bodies::Bodies;
 use crate::auth::dkim::canonical::{Canonicalization, append_field, append_relaxed};
 use crate::auth::dkim::claim::{Reported, SignatureClaim, SignatureField};
-use crate::auth::dkim::effort::Effort;
+use crate::auth::dkim::cost::VerificationCost;
 use crate::auth::dkim::signature::{Fields, Signature, without_b};
 use crate::auth::dkim::tag::TagList;
 use crate::auth::dkim::verdict::DkimFailure as SignatureFailure;
@@ -115,16 +115,16 @@ impl ArcVerification {
         mut self,
         header: &Header,
         answers: &[(Question, Answer)],
-        effort: &mut Effort,
+        cost: &mut VerificationCost,
     ) -> ArcVerdict {
-        self.verdict(header, answers, effort)
+        self.verdict(header, answers, cost)
     }
 
     /// [`ArcVerification::missing`] and [`ArcVerification::judge`] in one, for callers without other work meanwhile.
     pub fn resume(&mut self, header: &Header, answers: &[(Question, Answer)]) -> Step<ArcVerdict> {
         let missing = self.missing(answers);
         if missing.is_empty() {
-            Step::Done(self.verdict(header, answers, &mut Effort::default()))
+            Step::Done(self.verdict(header, answers, &mut VerificationCost::default()))
         } else {
             Step::Ask(missing)
         }
@@ -134,10 +134,10 @@ impl ArcVerification {
         &mut self,
         header: &Header,
         answers: &[(Question, Answer)],
-        effort: &mut Effort,
+        cost: &mut VerificationCost,
     ) -> ArcVerdict {
         ArcVerdict {
-            outcome: self.outcome(header, answers, effort),
+            outcome: self.outcome(header, answers, cost),
             sets: self.links.iter().map(|link| link.report.clone()).collect(),
             partial: self.links.last().and_then(|link| {
                 let signature = link.message.as_ref().ok()?;
@@ -153,7 +153,7 @@ impl ArcVerification {
         &mut self,
         header: &Header,
         answers: &[(Question, Answer)],
-        effort: &mut Effort,
+        cost: &mut VerificationCost,
     ) -> ArcResult {
         if let Some(failure) = self.broken {
             return ArcResult::Fail(failure);
@@ -167,7 +167,7 @@ impl ArcVerification {
         };
         let instance = newest.report.instance;
         let fields = Fields::new(header);
-        if let Err(why) = newest.verify_message(&fields, answers, effort) {
+        if let Err(why) = newest.verify_message(&fields, answers, cost) {
             return ArcResult::Fail(ArcFailure::Message { instance, why });
         }
         let sets: Vec<Set> = self.links.iter().map(|link| link.set).collect();
@@ -175,12 +175,12 @@ impl ArcVerification {
             let instance = link.report.instance;
             let sealed = sets.get(..usize::from(instance)).unwrap_or(&sets);
             let data = || seal_data(fields.all(), sealed);
-            if let Err(why) = link.verify_seal(answers, effort, data) {
+            if let Err(why) = link.verify_seal(answers, cost, data) {
                 return ArcResult::Fail(ArcFailure::Seal { instance, why });
             }
         }
         ArcResult::Pass {
-            oldest_pass: self.oldest_pass(&fields, answers, effort),
+            oldest_pass: self.oldest_pass(&fields, answers, cost),
         }
     }
 
@@ -189,10 +189,10 @@ impl ArcVerification {
         &mut self,
         fields: &Fields<'_>,
         answers: &[(Question, Answer)],
-        effort: &mut Effort,
+        cost: &mut VerificationCost,
     ) -> u8 {
         for link in self.links.iter_mut().rev().skip(1) {
-            if link.verify_message(fields, answers, effort).is_err() {
+            if link.verify_message(fields, answers, cost).is_err() {
                 return link.report.instance.saturating_add(1);
             }
         }
@@ -261,7 +261,7 @@ impl Link {
         &mut self,
         fields: &Fields<'_>,
         answers: &[(Question, Answer)],
-        effort: &mut Effort,
+        cost: &mut VerificationCost,
     ) -> Result<(), SignatureFailure> {
         let signature = self.message.as_ref().map_err(|failure| *failure);
         let result = signature.and_then(|signature| {
@@ -269,7 +269,7 @@ impl Link {
             let answer =
                 answer(answers, &claim.question).ok_or(SignatureFailure::KeyUnavailable)?;
             let data = || signature.data(fields, self.set.message);
-            claim.verify(answer, effort, data)
+            claim.verify(answer, cost, data)
         });
         let result = result.map(|_| ());
         self.report.message = Some(result);
@@ -279,14 +279,14 @@ impl Link {
     fn verify_seal(
         &mut self,
         answers: &[(Question, Answer)],
-        effort: &mut Effort,
+        cost: &mut VerificationCost,
         data: impl Fn() -> Vec<u8>,
     ) -> Result<(), SignatureFailure> {
         let claim = self.seal.as_ref().map_err(|failure| *failure);
         let result = claim.and_then(|claim| {
             let answer =
                 answer(answers, &claim.question).ok_or(SignatureFailure::KeyUnavailable)?;
-            claim.verify(answer, effort, data)
+            claim.verify(answer, cost, data)
         });
         let result = result.map(|_| ());
         self.report.seal = Some(result);

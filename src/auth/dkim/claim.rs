@@ -8,7 +8,7 @@ use ring::signature::{
     UnparsedPublicKey,
 };
 
-use super::effort::Effort;
+use super::cost::VerificationCost;
 use super::key::Algorithm;
 use super::record::{KeyRecord, KeyRecordError, PublicKey, record_name};
 use super::tag::{TagList, without_space};
@@ -93,7 +93,7 @@ impl SignatureClaim {
     pub(in crate::auth) fn verify(
         &self,
         answer: &Answer,
-        effort: &mut Effort,
+        cost: &mut VerificationCost,
         data: impl Fn() -> Vec<u8>,
     ) -> Result<KeyRecord, DkimFailure> {
         let texts = match &answer.records {
@@ -109,9 +109,9 @@ impl SignatureClaim {
         for text in texts.iter().take(DKIM_KEY_RECORDS_MAX) {
             match self.record(text) {
                 Ok(record) => {
-                    effort.admit()?;
+                    cost.admit()?;
                     let signed: &Vec<u8> = signed.get_or_insert_with(&data);
-                    effort.spend(signed.len());
+                    cost.spend(signed.len());
                     if self.fits(&record.key, signed) {
                         return Ok(record);
                     }

@@ -7,12 +7,12 @@
 //!
 //! Stricter than RFC 6376: at most [`DKIM_SIGNATURES_MAX`] signatures are verified, from the top. Not accepted are RSA
 //! keys outside 1,024 to 4,096 bits and rsa-sha1 (RFC 8301), RSA keys with an exponent that is even or not within 3 to
-//! 65,537, and signatures past the [`Effort`] of one message. `l=` is honoured and reported, because anybody could have
+//! 65,537, and signatures past the [`VerificationCost`] of one message. `l=` is honoured and reported, because anybody could have
 //! added the text behind the signed part. `q=` other than dns/txt is not supported.
 
 use super::bodies::Bodies;
 use super::claim::{Reported, SignatureField};
-use super::effort::Effort;
+use super::cost::VerificationCost;
 use super::signature::{Fields, Signature};
 use super::verdict::{DkimFailure, SignatureVerdict};
 use crate::date::Timestamp;
@@ -98,9 +98,9 @@ impl DkimVerification {
         self,
         header: &Header,
         answers: &[(Question, Answer)],
-        effort: &mut Effort,
+        cost: &mut VerificationCost,
     ) -> Vec<SignatureVerdict> {
-        self.verdicts(header, answers, effort)
+        self.verdicts(header, answers, cost)
     }
 
     /// [`DkimVerification::missing`] and [`DkimVerification::judge`] in one, for callers without other work meanwhile.
@@ -111,7 +111,7 @@ impl DkimVerification {
     ) -> Step<Vec<SignatureVerdict>> {
         let missing = self.missing(answers);
         if missing.is_empty() {
-            Step::Done(self.verdicts(header, answers, &mut Effort::default()))
+            Step::Done(self.verdicts(header, answers, &mut VerificationCost::default()))
         } else {
             Step::Ask(missing)
         }
@@ -121,7 +121,7 @@ impl DkimVerification {
         &self,
         header: &Header,
         answers: &[(Question, Answer)],
-        effort: &mut Effort,
+        cost: &mut VerificationCost,
     ) -> Vec<SignatureVerdict> {
         let fields = Fields::new(header);
         let verdict = |slot: &Slot| {
@@ -131,7 +131,7 @@ impl DkimVerification {
                 let claim = &signature.claim;
                 let answer = answer(answers, &claim.question).ok_or(DkimFailure::KeyUnavailable)?;
                 let data = || signature.data(&fields, slot.field);
-                testing = claim.verify(answer, effort, data)?.testing;
+                testing = claim.verify(answer, cost, data)?.testing;
                 Ok(())
             });
             slot.verdict(&self.bodies, outcome, testing)

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use crate::auth::dkim::effort::Effort;
+use crate::auth::dkim::cost::VerificationCost;
 use crate::auth::dkim::verdict::SignatureVerdict;
 use crate::auth::{arc, dkim};
 use crate::date::Timestamp;
@@ -49,7 +49,7 @@ pub struct Verified {
     /// The chain of those who forwarded it.
     pub(super) arc: arc::ArcVerdict,
     /// What it took.
-    pub effort: Effort,
+    pub cost: VerificationCost,
 }
 
 impl Signatures {
@@ -130,11 +130,11 @@ impl Verifying {
             header,
             answers,
         } = self;
-        let mut effort = Effort::default();
+        let mut cost = VerificationCost::default();
         Verified {
-            dkim: dkim.judge(&header, &answers, &mut effort),
-            arc: arc.judge(&header, &answers, &mut effort),
-            effort,
+            dkim: dkim.judge(&header, &answers, &mut cost),
+            arc: arc.judge(&header, &answers, &mut cost),
+            cost,
         }
     }
 }

@@ -14,7 +14,7 @@ use super::ttl_map::Key;
 
 /// Clients that wait for a place, in the order in which they may come in.
 #[derive(Debug)]
-pub struct Doorway<T> {
+pub struct EvictionQueue<T> {
     /// The oldest connection in front.
     there: VecDeque<Visitor<T>>,
 }
@@ -39,7 +39,7 @@ impl Place {
     }
 }
 
-impl<T> Default for Doorway<T> {
+impl<T> Default for EvictionQueue<T> {
     fn default() -> Self {
         Self {
             there: VecDeque::new(),
@@ -47,7 +47,7 @@ impl<T> Default for Doorway<T> {
     }
 }
 
-impl<T> Doorway<T> {
+impl<T> EvictionQueue<T> {
     /// Adds a connection, with its address if it has one.
     pub fn enter(&mut self, who: T, address: Option<IpAddr>) {
         self.there.push_back(Visitor {
@@ -121,7 +121,7 @@ mod tests {
 
     /// Lets these in, where there is room for so many, and tells who had to go.
     fn gone(most: usize, addresses: &[&str]) -> Vec<String> {
-        let mut door = Doorway::default();
+        let mut door = EvictionQueue::default();
         let mut gone = Vec::new();
         for address in addresses {
             door.enter((*address).to_owned(), address.parse().ok());
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn many_clients_of_few_sites_sends_nobody_else_away() {
-        let mut door = Doorway::default();
+        let mut door = EvictionQueue::default();
         door.enter(0, "192.0.2.1".parse().ok());
         for number in 1..1_000_u32 {
             let site = u8::try_from(number % 9).expect("small");
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn where_all_have_as_many_those_go_who_have_done_nothing_yet() {
-        let mut door = Doorway::default();
+        let mut door = EvictionQueue::default();
         for number in 0..3_u8 {
             door.enter(number, Some([10, 0, number, 1].into()));
         }
