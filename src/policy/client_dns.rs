@@ -1,9 +1,10 @@
-//! What the DNS says about an unauthenticated client: whether block lists name its address (RFC 5782), and whether its
-//! reverse name leads back to the address (forward-confirmed reverse DNS).
+//! DNS checks of an unauthenticated client: whether block lists contain its address (RFC 5782), and whether its reverse
+//! name resolves to the address (forward-confirmed reverse DNS).
 //!
-//! Resumable: [`ClientDnsCheck::begin`] returns the questions, [`ClientDnsCheck::on_answer`] takes an answer and returns further
-//! ones. A failed look-up does not count, and neither does an answer that a block list cannot give (RFC 5782 section
-//! 2.1): from 127.255.255.0 on it means that the list refuses our resolver; outside of 127.0.0.0/8 it is forged.
+//! Resumable: [`ClientDnsCheck::begin`] returns the questions, [`ClientDnsCheck::on_answer`] takes an answer and
+//! returns further questions. A failed look-up does not count, and neither does an answer that is not valid for a block
+//! list (RFC 5782 section 2.1): an answer from 127.255.255.0 on means that the list refuses our resolver; an answer
+//! outside of 127.0.0.0/8 is forged.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -18,26 +19,26 @@ use crate::limits::PTR_NAMES_MAX;
 pub struct ClientDnsCheck {
     address: IpAddr,
     lists: Arc<Lists>,
-    /// Lists that have not answered: bits by their place.
+    /// The lists that have not answered: one bit for each, by its index.
     waiting: u32,
     weight: u32,
     /// The listing with the highest weight.
     listed: Option<(u32, Domain)>,
-    /// The name that leads back.
+    /// The forward-confirmed reverse name.
     name: Option<Domain>,
 }
 
-/// A list gave an answer that means nothing.
+/// A list gave an answer without meaning.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct OddReply {
-    /// The list.
+    /// The zone of the list.
     pub zone: Domain,
     /// The answer.
     pub reply: Ipv4Addr,
 }
 
 impl ClientDnsCheck {
-    /// Begins with an address; returns the questions.
+    /// Begins the checks of an address; returns the questions.
     pub fn begin(address: IpAddr, lists: &Arc<Lists>, ptr: Toggle) -> (Self, Vec<Question>) {
         let address = address.to_canonical();
         let mut client_dns = Self {
@@ -67,7 +68,7 @@ impl ClientDnsCheck {
         (client_dns, questions)
     }
 
-    /// Takes an answer; returns further questions. `odd` gets answers that mean nothing.
+    /// Takes an answer; returns further questions. Answers without meaning are added to `odd`.
     pub fn on_answer(
         &mut self,
         question: &Question,
@@ -109,13 +110,13 @@ impl ClientDnsCheck {
         self.waiting != 0
     }
 
-    /// The list that has the address, if the listings together weigh enough.
+    /// The list with the highest weight that contains the address, if all listings together weigh enough.
     pub fn listed(&self) -> Option<&Domain> {
         let (_, zone) = self.listed.as_ref()?;
         (self.weight >= self.lists.threshold).then_some(zone)
     }
 
-    /// The name of the address, if it is known and leads back.
+    /// The forward-confirmed reverse name, if it is known.
     pub const fn name(&self) -> Option<&Domain> {
         self.name.as_ref()
     }
@@ -183,7 +184,7 @@ fn bit(at: usize) -> u32 {
         .unwrap_or(0)
 }
 
-/// From here on an answer is a refusal of the list, with its reason.
+/// From this address on, an answer is an error code of the list.
 const REFUSED_QUERY: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 0);
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! The behaviour of unauthenticated clients: messages per minute, and refusals in the last hour.
+//! Limits for unauthenticated clients: events per minute, and refusals in the last hour.
 //!
-//! A count is stored as the moment at which it would have drained (a leaky bucket), so nothing has to be swept and one
-//! number is enough. An address is one IPv4 address or one IPv6 /64. All counts are in one table with a ceiling, of
-//! which each network has a share ([`super::ttl_map`]).
+//! A count is stored as the moment at which it has drained (a leaky bucket): one number, which needs no regular update.
+//! An address is one IPv4 address or one IPv6 /64. All counts share one table with a ceiling, in which each network has
+//! a share ([`super::ttl_map`]).
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub enum Rate {
     Recipients,
 }
 
-/// Counts about unauthenticated clients.
+/// Counts of unauthenticated clients.
 #[derive(Debug)]
 pub struct ClientRates {
     /// Counts by kind and client; an entry ends when it has drained.
@@ -62,13 +62,13 @@ impl ClientRates {
         true
     }
 
-    /// Something of this address was refused.
+    /// Counts a refusal to this address.
     pub fn refused(&mut self, address: IpAddr, now: Instant) {
         let key = Key::of_peer(REFUSALS, address);
         self.raise(address, key, REFUSAL_SHARE, MISDEED_WINDOW, now);
     }
 
-    /// How long replies to this address are delayed.
+    /// The delay of replies to this address.
     pub fn tarpit(&self, address: IpAddr, now: Instant) -> Duration {
         let level = self.level(Key::of_peer(REFUSALS, address), now);
         let refusals = u32::try_from(level.as_millis().div_ceil(REFUSAL_SHARE.as_millis()));
@@ -76,8 +76,9 @@ impl ClientRates {
         TARPIT_STEP.saturating_mul(past).min(TARPIT_DELAY_MAX)
     }
 
-    /// This address named an unknown recipient; `per_session` are tolerated in one session. Its accepted mail is set
-    /// against it, and in a `bounce`, whose recipient its sender did not choose, it counts a quarter.
+    /// Counts an unknown recipient named by this address; `per_session` are tolerated in one session. Each accepted
+    /// message of the address offsets one. A `bounce` counts a quarter, because its sender did not choose the
+    /// recipient.
     #[expect(
         clippy::arithmetic_side_effects,
         reason = "what it is divided by is a constant, and not zero"
@@ -98,7 +99,7 @@ impl ClientRates {
         if level.saturating_add(share) > MISDEED_WINDOW {
             let shut = Key::of_peer(SHUT_OUT, address);
             self.raise(address, shut, MISDEED_WINDOW, MISDEED_WINDOW, now);
-            // It restarts with half of the tolerated number, not with nothing.
+            // The count restarts at half of the tolerated number, not at zero.
             let at = now.after(MISDEED_WINDOW).as_millis();
             let half = Instant::START.after(MISDEED_WINDOW / 2).as_millis();
             self.counts.remove(key);
@@ -107,20 +108,20 @@ impl ClientRates {
         }
     }
 
-    /// This address has brought a message that was wanted.
+    /// Counts an accepted message of this address.
     pub fn good(&mut self, address: IpAddr, now: Instant) {
         let key = Key::of_peer(GOOD, address);
         self.raise(address, key, GOOD_SHARE, GOOD_WINDOW, now);
     }
 
-    /// Spends one message that was wanted, if there is one.
+    /// Uses up one accepted message, if the address has one.
     fn earn(&mut self, address: IpAddr, now: Instant) -> bool {
         let share = Instant::START.after(GOOD_SHARE).as_millis();
         let key = Key::of_peer(GOOD, address);
         self.counts.lower(key, share, now.as_millis())
     }
 
-    /// Whether this address has tried so many names that it is refused.
+    /// Whether this address is refused because it named too many unknown recipients.
     pub fn is_shut_out(&self, address: IpAddr, now: Instant) -> bool {
         !self.level(Key::of_peer(SHUT_OUT, address), now).is_zero()
     }
@@ -182,14 +183,14 @@ fn network(what: u8, address: IpAddr) -> Key {
 const REFUSALS: u8 = 8;
 /// Unknown recipients.
 const UNKNOWN: u8 = 9;
-/// That an address is refused.
+/// That an address is refused for now.
 const SHUT_OUT: u8 = 10;
-/// Messages that were wanted.
+/// Accepted messages.
 const GOOD: u8 = 11;
 
 /// Bounces to unknown recipients that count as one recipient.
 const BOUNCES_AS_ONE: u32 = 4;
-/// How long messages that were wanted count for their address.
+/// How long an accepted message counts for its address.
 const GOOD_WINDOW: Duration = Duration::from_secs(86_400);
 /// The share of one accepted message: at most a hundred count.
 const GOOD_SHARE: Duration = Duration::from_millis(GOOD_WINDOW.as_millis() as u64 / 100);

@@ -1,8 +1,8 @@
-//! Which connection makes room on a listener that serves only a few unknown clients at a time.
+//! Which connection is closed on a listener that serves only a few unauthenticated clients at a time.
 //!
-//! Invariant: no client is disconnected for a newcomer while another site has more connections on this listener. A
-//! client with many connections, from many addresses of few sites (a /24 of IPv4, a /48 of IPv6), therefore makes room
-//! among its own. Between sites with equally many connections, the address with the most connections goes first, then a
+//! Invariant: no client is disconnected for a new one while another site has more connections on this listener. A
+//! client with many connections, from many addresses of few sites (a /24 of IPv4, a /48 of IPv6), therefore displaces
+//! only its own. Among sites with equally many connections, the address with the most connections loses one: first a
 //! connection that has not proved itself yet, then the oldest.
 
 use std::cmp::Reverse;
@@ -12,10 +12,10 @@ use std::net::IpAddr;
 use super::shares;
 use super::ttl_map::Key;
 
-/// Clients that wait for a place, in the order in which they may come in.
+/// The connections of a listener.
 #[derive(Debug)]
 pub struct EvictionQueue<T> {
-    /// The oldest connection in front.
+    /// In the order in which they were accepted.
     there: VecDeque<Visitor<T>>,
 }
 
@@ -57,12 +57,12 @@ impl<T> EvictionQueue<T> {
         });
     }
 
-    /// Only these stay.
+    /// Keeps only the connections for which `stays` is true.
     pub fn retain(&mut self, mut stays: impl FnMut(&T) -> bool) {
         self.there.retain(|one| stays(&one.who));
     }
 
-    /// This client has done something that costs effort.
+    /// Marks a connection as proved: its client has done something that costs effort.
     pub fn settle(&mut self, is_it: impl Fn(&T) -> bool) {
         for one in &mut self.there {
             one.is_settled |= is_it(&one.who);
@@ -84,12 +84,12 @@ impl<T> EvictionQueue<T> {
         self.of_client(Some(Place::of(address)))
     }
 
-    /// Sends the newest away again.
+    /// Removes the newest connection and returns it.
     pub fn refuse(&mut self) -> Option<T> {
         self.there.pop_back().map(|one| one.who)
     }
 
-    /// Sends one away for the newest.
+    /// Removes one connection to make room for the newest, and returns it.
     pub fn make_room(&mut self) -> Option<T> {
         let before = self.there.len().saturating_sub(1);
         let others = self.there.iter().enumerate().take(before);

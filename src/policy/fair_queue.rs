@@ -1,5 +1,5 @@
-//! A queue in which networks, users and hosts take turns: one that adds many items waits behind its own, and others do
-//! not wait behind them. Each round has one turn for each [`Lane`]; later items of a lane get a turn in a later round.
+//! A queue in which networks, users and hosts take turns: items of one that adds many wait behind each other, and items
+//! of the rest do not wait behind them. In each round each [`Lane`] has one turn.
 
 use std::collections::BTreeMap;
 
