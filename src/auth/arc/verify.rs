@@ -16,8 +16,8 @@ use crate::mail::header::{Field, Header};
 /// The verification of the chain of one message.
 ///
 /// [`ArcVerification::new`] reads the sets, [`ArcVerification::on_body`] hashes the body stream,
-/// [`ArcVerification::missing`] asks for the keys, and [`ArcVerification::judge`] gives the verdict: only the last one
-/// computes signatures, each once. A chain that is broken regardless of keys costs no look-up.
+/// [`ArcVerification::missing`] returns the questions for keys, and [`ArcVerification::judge`] returns the verdict.
+/// Only `judge` verifies signatures, each once. A chain that fails regardless of its keys causes no look-up.
 pub struct ArcVerification {
     highest: u64,
     broken: Option<ArcFailure>,
@@ -66,7 +66,7 @@ impl ArcVerification {
         self.bodies.update(chunk);
     }
 
-    /// The keys that may be needed; they can be looked up while the body still streams.
+    /// The keys that may be needed. They can be looked up while the body arrives.
     pub fn questions(&self) -> Vec<Question> {
         if self.broken.is_some() || self.unreadable().is_some() {
             return Vec::new();
@@ -85,7 +85,7 @@ impl ArcVerification {
         questions
     }
 
-    /// The keys that are missing. The body must have been taken whole.
+    /// The keys that are missing. The complete body must have been taken before.
     pub fn missing(&mut self, answers: &[(Question, Answer)]) -> Vec<Question> {
         self.bodies.finish();
         for link in &mut self.links {
@@ -100,16 +100,16 @@ impl ArcVerification {
         missing
     }
 
-    /// Whether [`ArcVerification::judge`] has signatures to compute.
+    /// Whether [`ArcVerification::judge`] has signatures to verify.
     pub fn has_work(&self) -> bool {
         !self.questions().is_empty()
     }
 
-    /// The verdict, once no key is missing. `header` is the one of [`ArcVerification::new`].
+    /// The verdict, once no key is missing. `header` must be the one given to [`ArcVerification::new`].
     ///
-    /// A key that cannot be fetched for now breaks the chain as well (section 5.2.1), but the failure says so, and a
-    /// receiver may prefer to defer the message. Older message signatures are verified as far as the effort allows:
-    /// past it, the message counts as changed since.
+    /// A key that cannot be fetched now breaks the chain too (section 5.2.1). The failure says so, because a receiver
+    /// may prefer to defer the message. Older message signatures are verified within the limits on computation; beyond
+    /// them, the message counts as changed since.
     /// Decides RFC 8617 section 5.2.1.
     pub fn judge(
         mut self,
@@ -120,7 +120,7 @@ impl ArcVerification {
         self.verdict(header, answers, cost)
     }
 
-    /// [`ArcVerification::missing`] and [`ArcVerification::judge`] in one, for callers without other work meanwhile.
+    /// [`ArcVerification::missing`] and [`ArcVerification::judge`] in one, for callers that need no worker.
     pub fn resume(&mut self, header: &Header, answers: &[(Question, Answer)]) -> Step<ArcVerdict> {
         let missing = self.missing(answers);
         if missing.is_empty() {
@@ -199,7 +199,7 @@ impl ArcVerification {
         0
     }
 
-    /// The failure of the chain that does not depend on keys.
+    /// A failure of the chain that does not depend on keys.
     fn unreadable(&self) -> Option<ArcFailure> {
         let newest = self.links.last()?;
         if let Err(why) = newest.message {
@@ -294,7 +294,7 @@ impl Link {
     }
 }
 
-/// A seal has no `h=`: it cannot choose what it covers (section 4.1.3).
+/// A seal has no `h=`: it cannot choose which fields it covers (section 4.1.3).
 /// Decides RFC 8617 section 4.1.3.
 fn read_seal(value: &[u8], reported: &mut Reported) -> Result<SignatureClaim, SignatureFailure> {
     let tags = TagList::parse(value).map_err(SignatureFailure::Tags)?;
@@ -329,8 +329,8 @@ fn read_message(
     Ok(signature)
 }
 
-/// The data that the last of `sets` seals: all sets in the order of their instances, relaxed, and the seal itself
-/// without the value of `b=` (section 5.1.1).
+/// The data that the last of `sets` seals: all sets in the order of their instances, in relaxed form, and the seal
+/// itself without the value of `b=` (section 5.1.1).
 /// Decides RFC 8617 section 5.1.1.
 fn seal_data(fields: &[Field<'_>], sets: &[Set]) -> Vec<u8> {
     let mut data = Vec::new();
@@ -349,7 +349,7 @@ fn seal_data(fields: &[Field<'_>], sets: &[Set]) -> Vec<u8> {
     data
 }
 
-/// A whole set as a later seal covers it.
+/// A complete set in the form that a later seal covers.
 pub(super) fn append_set(data: &mut Vec<u8>, fields: &[Field<'_>], set: Set) {
     for place in [set.results, set.message, set.seal] {
         append(data, fields, place);
