@@ -121,12 +121,12 @@ mod tests {
 
     /// Lets these in, where there is room for so many, and tells who had to go.
     fn gone(most: usize, addresses: &[&str]) -> Vec<String> {
-        let mut door = EvictionQueue::default();
+        let mut connections = EvictionQueue::default();
         let mut gone = Vec::new();
         for address in addresses {
-            door.enter((*address).to_owned(), address.parse().ok());
-            if door.len() > most {
-                gone.extend(door.make_room());
+            connections.enter((*address).to_owned(), address.parse().ok());
+            if connections.len() > most {
+                gone.extend(connections.make_room());
             }
         }
         gone
@@ -174,36 +174,39 @@ mod tests {
 
     #[test]
     fn many_clients_of_few_sites_sends_nobody_else_away() {
-        let mut door = EvictionQueue::default();
-        door.enter(0, "192.0.2.1".parse().ok());
+        let mut connections = EvictionQueue::default();
+        connections.enter(0, "192.0.2.1".parse().ok());
         for number in 1..1_000_u32 {
             let site = u8::try_from(number % 9).expect("small");
             let host = u8::try_from(number % 250).expect("small");
-            door.enter(number, Some([10, 0, site, host].into()));
-            if door.len() > 64 {
-                assert_ne!(door.make_room(), Some(0));
+            connections.enter(number, Some([10, 0, site, host].into()));
+            if connections.len() > 64 {
+                assert_ne!(connections.make_room(), Some(0));
             }
         }
-        assert_eq!(door.len(), 64);
-        assert_eq!(door.len_of_client([192, 0, 2, 1].into()), 1);
+        assert_eq!(connections.len(), 64);
+        assert_eq!(connections.len_of_client([192, 0, 2, 1].into()), 1);
     }
 
     #[test]
     fn where_all_have_as_many_those_go_who_have_done_nothing_yet() {
-        let mut door = EvictionQueue::default();
+        let mut connections = EvictionQueue::default();
         for number in 0..3_u8 {
-            door.enter(number, Some([10, 0, number, 1].into()));
+            connections.enter(number, Some([10, 0, number, 1].into()));
         }
-        door.settle(|number| *number == 0);
-        assert_eq!(door.make_room(), Some(1));
-        door.enter(3, Some([10, 0, 3, 1].into()));
-        assert_eq!(door.make_room(), Some(2));
-        door.enter(4, Some([10, 0, 4, 1].into()));
-        door.settle(|number| *number == 3);
+        connections.settle(|number| *number == 0);
+        assert_eq!(connections.make_room(), Some(1));
+        connections.enter(3, Some([10, 0, 3, 1].into()));
+        assert_eq!(connections.make_room(), Some(2));
+        connections.enter(4, Some([10, 0, 4, 1].into()));
+        connections.settle(|number| *number == 3);
         // The newest is not sent away for itself.
-        assert_eq!(door.make_room(), Some(0));
-        assert_eq!((door.refuse(), door.make_room()), (Some(4), None));
-        door.retain(|_| false);
-        assert!(door.is_empty());
+        assert_eq!(connections.make_room(), Some(0));
+        assert_eq!(
+            (connections.refuse(), connections.make_room()),
+            (Some(4), None)
+        );
+        connections.retain(|_| false);
+        assert!(connections.is_empty());
     }
 }

@@ -279,24 +279,28 @@ pub enum Way {
 }
 
 /// What a name in a served domain stands for.
-enum Lead<'a> {
+enum NameMatch<'a> {
     Alias(&'a Alias),
     /// A role that `admin` answers for.
     Admin(&'a Mailbox),
 }
 
 /// Looks an address up: exactly, without its suffix, as a role, then as the catch-all.
-fn find<'a>(config: &'a Config, served: &'a ServedDomain, mailbox: &Mailbox) -> Option<Lead<'a>> {
+fn find<'a>(
+    config: &'a Config,
+    served: &'a ServedDomain,
+    mailbox: &Mailbox,
+) -> Option<NameMatch<'a>> {
     let names = &config.names;
     let key = names.key(&mailbox.local_key());
     served
         .alias(names, &key)
-        .map(Lead::Alias)
+        .map(NameMatch::Alias)
         .or_else(|| {
             let admin = config.admin.as_ref()?;
-            is_role(names.without_suffix(&key)).then_some(Lead::Admin(admin))
+            is_role(names.without_suffix(&key)).then_some(NameMatch::Admin(admin))
         })
-        .or_else(|| served.catch_all.as_ref().map(Lead::Alias))
+        .or_else(|| served.catch_all.as_ref().map(NameMatch::Alias))
 }
 
 /// `Postmaster` alone is always an address; other names are completed for local processes.
@@ -478,20 +482,20 @@ impl<'a> Expansion<'a> {
         };
         let catches = |alias: &Alias| served.catch_all.as_ref() == Some(alias);
         let way = match lead {
-            Lead::Alias(alias) if catches(alias) => Way::CatchAll(alias.line),
-            Lead::Alias(alias) => Way::Alias(alias.line),
-            Lead::Admin(_) => Way::Admin,
+            NameMatch::Alias(alias) if catches(alias) => Way::CatchAll(alias.line),
+            NameMatch::Alias(alias) => Way::Alias(alias.line),
+            NameMatch::Admin(_) => Way::Admin,
         };
         self.note(mailbox, way);
         self.seen.insert(node.clone());
         self.path.push(node);
         match lead {
-            Lead::Alias(alias) => {
+            NameMatch::Alias(alias) => {
                 for target in &alias.targets {
                     self.follow(mailbox, target)?;
                 }
             }
-            Lead::Admin(admin) => self.visit(admin)?,
+            NameMatch::Admin(admin) => self.visit(admin)?,
         }
         self.path.pop();
         Ok(())

@@ -3,12 +3,12 @@
 //! Decisions are pure: [`zone`] says which records the DNS should hold and how the published ones differ,
 //! [`spf_record`] merges a policy, [`doctor`] judges what its gatherers find, [`init`] plans the steps of a first
 //! set-up, [`record`] formats records, [`trace`] tells what happened to a message. Code that touches the world stands
-//! at the edge: [`asking`] queries servers.
+//! at the edge: [`dns_client`] queries servers.
 
 pub mod acme;
-pub mod asking;
 pub mod carried;
 pub mod dkim_key;
+pub mod dns_client;
 pub mod doctor;
 pub mod import;
 pub mod init;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::asking::Asker;
+use super::dns_client::DnsClient;
 use super::record::RecordValue;
 use super::zone::{PublishedKey, PublishedRecords, ZoneFacts, ZoneView, questions};
 use super::{machine, spf_record};
@@ -21,7 +21,7 @@ use crate::shell::process::time::{SystemEntropy, wall};
 
 /// The addresses that mail is sent from and received at, as others see them. `given` are those that an operator names
 /// if the machine is behind an address translation.
-pub fn addresses(config: &Config, given: &[IpAddr], asker: &Asker) -> Vec<IpAddr> {
+pub fn addresses(config: &Config, given: &[IpAddr], asker: &DnsClient) -> Vec<IpAddr> {
     let own = machine::source_addresses(config);
     seen_by_others(own, given, &config.hostname, asker)
 }
@@ -31,7 +31,7 @@ pub(super) fn seen_by_others(
     own: Vec<IpAddr>,
     given: &[IpAddr],
     host: &Domain,
-    asker: &Asker,
+    asker: &DnsClient,
 ) -> Vec<IpAddr> {
     let mut addresses = if given.is_empty() {
         own
@@ -115,7 +115,7 @@ fn reports_to(config: &Config, domain: &Domain) -> String {
 }
 
 /// Looks up the published records.
-pub fn look(facts: &ZoneFacts, asker: &Asker) -> ZoneView {
+pub fn look(facts: &ZoneFacts, asker: &DnsClient) -> ZoneView {
     let mut all = questions(facts);
     let random = random_label();
     let probes: Vec<Domain> = ["", "_domainkey."]
@@ -160,7 +160,7 @@ pub fn look(facts: &ZoneFacts, asker: &Asker) -> ZoneView {
 }
 
 /// Whether mail from each of our addresses passes the policy of a domain; `None` if the DNS failed.
-fn passes(facts: &ZoneFacts, asker: &Asker, domain: &Domain) -> Option<bool> {
+fn passes(facts: &ZoneFacts, asker: &DnsClient, domain: &Domain) -> Option<bool> {
     if facts.addresses.is_empty() {
         return None;
     }
@@ -186,7 +186,7 @@ fn passes(facts: &ZoneFacts, asker: &Asker, domain: &Domain) -> Option<bool> {
 }
 
 /// The cost of all terms of a record, including the records that it refers to; stops when it is too much anyway.
-fn count_lookups(record: &str, asker: &Asker) -> usize {
+fn count_lookups(record: &str, asker: &DnsClient) -> usize {
     let (mut total, mut leads) = spf_record::lookups(record);
     while let Some(name) = leads.pop() {
         if total > SPF_TERMS_MAX.saturating_mul(2) {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The two ends of a new line.
-pub(super) fn channel<T>() -> (Giver<T>, Taker<T>) {
+pub(super) fn channel<T>() -> (ChannelSender<T>, ChannelReceiver<T>) {
     let shared = Arc::new(Shared {
         line: Mutex::new(Line {
             items: VecDeque::new(),
@@ -17,16 +17,16 @@ pub(super) fn channel<T>() -> (Giver<T>, Taker<T>) {
         }),
         arrived: Condvar::new(),
     });
-    (Giver(Arc::clone(&shared)), Taker(shared))
+    (ChannelSender(Arc::clone(&shared)), ChannelReceiver(shared))
 }
 
 /// The sending end. Dropping it tells the receiver that no more items will come.
 #[derive(Debug)]
-pub(super) struct Giver<T>(Arc<Shared<T>>);
+pub(super) struct ChannelSender<T>(Arc<Shared<T>>);
 
 /// The end that takes them, in the order in which they were left. Dropping it refuses all further ones.
 #[derive(Debug)]
-pub(super) struct Taker<T>(Arc<Shared<T>>);
+pub(super) struct ChannelReceiver<T>(Arc<Shared<T>>);
 
 /// The other end is gone; the item comes back.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ struct Line<T> {
     given_up: bool,
 }
 
-impl<T> Giver<T> {
+impl<T> ChannelSender<T> {
     /// Leaves an item.
     pub(super) fn give(&self, item: T) -> Result<(), Gone<T>> {
         let mut line = self.0.lock();
@@ -75,7 +75,7 @@ impl<T> Giver<T> {
     }
 }
 
-impl<T> Taker<T> {
+impl<T> ChannelReceiver<T> {
     /// Waits until there is something to take.
     pub(super) fn wait(&self, within: Duration) -> Waited {
         let mut line = self.0.lock();
@@ -114,13 +114,13 @@ impl<T> Taker<T> {
     }
 }
 
-impl<T> Drop for Giver<T> {
+impl<T> Drop for ChannelSender<T> {
     fn drop(&mut self) {
         self.0.give_up();
     }
 }
 
-impl<T> Drop for Taker<T> {
+impl<T> Drop for ChannelReceiver<T> {
     fn drop(&mut self) {
         self.0.give_up();
     }

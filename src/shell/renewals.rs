@@ -14,7 +14,7 @@ use mio::Waker;
 
 use crate::config::Config;
 use crate::engine::log::Line;
-use crate::shell::helper::HelperDoor;
+use crate::shell::helper::HelperClient;
 use crate::shell::net::passed::ChallengeSockets;
 use crate::shell::process::log;
 
@@ -33,7 +33,7 @@ pub(super) struct RenewalPlace {
     /// Sockets that were passed for challenges.
     pub(super) sockets: ChallengeSockets,
     /// The way to the helper.
-    pub(super) hook: HelperDoor,
+    pub(super) hook: HelperClient,
 }
 
 /// The configuration that was read last and not taken yet; an earlier one is obsolete.
@@ -45,7 +45,7 @@ enum Said {
 }
 
 /// The thread's side.
-pub struct RenewalDoor {
+pub struct RenewalContext {
     /// The configuration folder.
     pub folder: PathBuf,
     /// The configuration as it was last.
@@ -53,7 +53,7 @@ pub struct RenewalDoor {
     /// Sockets that were passed for challenges.
     pub sockets: ChallengeSockets,
     /// The way to the helper.
-    pub hook: HelperDoor,
+    pub hook: HelperClient,
     newest: Newest,
     reloaded: Receiver<()>,
     say: Sender<Said>,
@@ -71,7 +71,7 @@ pub enum Waited {
     Ended,
 }
 
-impl RenewalDoor {
+impl RenewalContext {
     /// Waits so long, or until something happens.
     pub fn wait(&mut self, pause: Duration) -> Waited {
         match self.reloaded.recv_timeout(pause) {
@@ -113,13 +113,13 @@ impl Renewals {
     pub(super) fn start(
         place: RenewalPlace,
         waker: &Arc<Waker>,
-        life: impl FnOnce(RenewalDoor) + Send + 'static,
+        life: impl FnOnce(RenewalContext) + Send + 'static,
     ) -> io::Result<Self> {
         let newest = Newest::default();
         // One word is enough, however often there is another configuration.
         let (reload, reloaded) = mpsc::sync_channel(1);
         let (say, said) = mpsc::channel();
-        let door = RenewalDoor {
+        let context = RenewalContext {
             folder: place.folder,
             config: place.config,
             sockets: place.sockets,
@@ -130,7 +130,7 @@ impl Renewals {
             waker: Arc::clone(waker),
         };
         let thread = thread::Builder::new().name("renewal".into());
-        thread.spawn(move || life(door))?;
+        thread.spawn(move || life(context))?;
         Ok(Self {
             newest,
             reloaded: reload,

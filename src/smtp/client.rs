@@ -34,8 +34,8 @@ use crate::status::EnhancedCode;
 use extensions::Extensions;
 pub use login::ClientLogin;
 use login::Exchange;
-use result::{Footing, is_farewell};
 pub use result::{RecipientResult, RefusalScope};
+use result::{SessionMode, is_farewell};
 pub use transaction::{ClientMail, Rcpt};
 use transaction::{Sending, Sent};
 
@@ -117,7 +117,7 @@ pub struct Session {
     reader: ReplyReader,
     requests: VecDeque<ClientRequest>,
     messages: u32,
-    footing: Footing,
+    footing: SessionMode,
     /// The last refusal after which the session continued. If the server then closes the connection without a reply,
     /// this is the reason.
     unheeded: Option<RemoteReply>,
@@ -176,8 +176,8 @@ impl Session {
             requests: VecDeque::new(),
             messages: 0,
             footing: match tls {
-                TlsPolicy::Avoided => Footing::Fallback,
-                _ => Footing::Full,
+                TlsPolicy::Avoided => SessionMode::Fallback,
+                _ => SessionMode::Full,
             },
             unheeded: None,
             progress: 0,
@@ -222,7 +222,7 @@ impl Session {
         self.tls == TlsPolicy::Active
     }
 
-    /// The next request.
+    /// The oldest request that the owner has not taken.
     pub fn next_request(&mut self) -> Option<ClientRequest> {
         self.requests.pop_front()
     }
@@ -444,7 +444,7 @@ impl Session {
 
     /// Continues after a refusal, without a feature that the server offered.
     fn fall_back(&mut self, reply: RemoteReply) {
-        self.footing = Footing::Fallback;
+        self.footing = SessionMode::Fallback;
         self.unheeded = Some(reply);
     }
 

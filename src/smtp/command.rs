@@ -116,7 +116,7 @@ pub enum CommandError {
     BadCharacter,
     /// Over `COMMAND_LINE_BYTES_MAX` (RFC 5321 section 4.5.3.1.4).
     LineTooLong,
-    /// An unknown verb.
+    /// A verb that RFC 5321 and the extensions above do not define.
     UnknownVerb,
     /// A command of another protocol: HTTP.
     ForeignProtocol,

@@ -151,7 +151,7 @@ replies! {
     SENDER_NOT_YOURS = 553 "5.7.1" "You may not send as this address: use your own, or have it listed in send_as of your login";
     /// The user may not send from the address in From.
     FROM_NOT_YOURS = 553 "5.7.1" "The From field names an address that is not yours: use your own, or have it listed in send_as of your login";
-    /// The From field is malformed.
+    /// From does not contain a valid address.
     FROM_MALFORMED = 550 "5.6.0" "The message needs one From field with a valid address";
     /// There is no From field, or no address in it.
     FROM_MISSING = 550 "5.6.0" "The message names no author: it needs a From field with an address";

@@ -59,9 +59,9 @@ pub struct SealedSet {
     pub selector: Option<Box<str>>,
     /// The results of the sealer: the value of ARC-Authentication-Results after `i=`, unfolded.
     pub results: String,
-    /// The result of the message signature.
+    /// The result of ARC-Message-Signature; `None` if it was not verified.
     pub message: Option<Result<(), SignatureFailure>>,
-    /// The result of the seal.
+    /// The result of ARC-Seal; `None` if it was not verified.
     pub seal: Option<Result<(), SignatureFailure>>,
 }
 

@@ -47,7 +47,7 @@ pub struct Verified {
     pub(super) dkim: Vec<SignatureVerdict>,
     /// The result of the ARC chain.
     pub(super) arc: arc::ArcVerdict,
-    /// The cost of the verification.
+    /// The number of verifications and the bytes that they hashed.
     pub cost: VerificationCost,
 }
 

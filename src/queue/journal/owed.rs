@@ -3,7 +3,7 @@
 use super::super::disk::Disk;
 use super::super::frame::Location;
 use super::command::{JournalCompletion, JournalError};
-use super::state::{Effect, Journal, Live, Pending, Retirement, Standing};
+use super::state::{Effect, Journal, Live, MessageState, Pending, Retirement};
 use crate::queue_id::QueueId;
 
 impl<D: Disk> Journal<D> {
@@ -14,7 +14,7 @@ impl<D: Disk> Journal<D> {
         match pending.effect {
             Effect::Accept(at) => {
                 location = Some(at);
-                let standing = Standing::Free;
+                let standing = MessageState::Free;
                 self.enter(
                     id,
                     Live {
@@ -36,8 +36,8 @@ impl<D: Disk> Journal<D> {
                     );
                 }
             }
-            Effect::Hold => self.set_standing(id, Standing::Held),
-            Effect::Release => self.set_standing(id, Standing::Free),
+            Effect::Hold => self.set_standing(id, MessageState::Held),
+            Effect::Release => self.set_standing(id, MessageState::Free),
             Effect::Done => self.forget(id),
             Effect::First(first) => self.extent.first = first,
             Effect::None => {}
@@ -52,13 +52,13 @@ impl<D: Disk> Journal<D> {
             return;
         };
         if matches!(error, JournalError::Damaged | JournalError::TooLarge) {
-            live.standing = Standing::Unreadable;
+            live.standing = MessageState::Unreadable;
         } else if let Some(segment) = self.segments.get_mut(&live.location.segment()) {
             segment.asked = false;
         }
     }
 
-    fn set_standing(&mut self, id: QueueId, standing: Standing) {
+    fn set_standing(&mut self, id: QueueId, standing: MessageState) {
         if let Some(live) = self.live.get_mut(&id) {
             live.standing = standing;
         }

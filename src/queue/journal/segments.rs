@@ -6,7 +6,7 @@
 use super::super::disk::{Disk, DiskError, SpoolFile, SpoolFolder};
 use super::super::frame::put_first;
 use super::command::{JournalCompletion, JournalError};
-use super::state::{Effect, Journal, Pending, Retirement, Standing};
+use super::state::{Effect, Journal, MessageState, Pending, Retirement};
 use crate::queue_id::QueueId;
 
 impl<D: Disk> Journal<D> {
@@ -120,7 +120,7 @@ impl<D: Disk> Journal<D> {
             .live
             .iter()
             .filter(|(_, live)| {
-                live.location.segment() == oldest && live.standing != Standing::Unreadable
+                live.location.segment() == oldest && live.standing != MessageState::Unreadable
             })
             .map(|(id, _)| *id)
             .collect();

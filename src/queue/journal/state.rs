@@ -179,12 +179,12 @@ impl Space {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Live {
     pub(super) location: Location,
-    pub(super) standing: Standing,
+    pub(super) standing: MessageState,
 }
 
 /// Whether a message is tried, and whether it can be moved.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Standing {
+pub(super) enum MessageState {
     Free,
     Held,
     /// It could not be copied forward: it is not asked for again.

@@ -23,7 +23,7 @@ use crate::acme::{
 };
 use crate::config::Config;
 use crate::date::Timestamp;
-use crate::setup::asking::Asker;
+use crate::setup::dns_client::DnsClient;
 use crate::shell::certificates::certificate::{CertificateSummary, Standing, standing};
 use crate::shell::certificates::pairs::{PairFiles, read_pair};
 use crate::shell::certificates::roots::authorities;
@@ -255,7 +255,7 @@ impl Means<'_> {
                     "{}: hooks/dns-01 adds the record, and the servers of the zone must show it",
                     challenge.domain
                 ));
-                let ask = || Asker::new(resolvers(self.config), acme.zone_port);
+                let ask = || DnsClient::new(resolvers(self.config), acme.zone_port);
                 return self.hook.add(challenge, &ask);
             }
         };

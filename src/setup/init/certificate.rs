@@ -4,8 +4,8 @@
 //! folder is set up, its ports are not those that a CA connects to. An existing chopar.toml is not changed.
 
 use super::machine::{Existing, ExistingCertificate, InstallPlace};
+use super::options::CertificateWish;
 use super::step::PlanLine;
-use super::wishes::CertificateWish;
 use crate::address::Domain;
 
 /// Whether a chopar.toml that is written has the daemon obtain certificates.
@@ -27,7 +27,7 @@ pub fn entry(
                 format!("certificates, {hostname}'s too: the daemon obtains and renews them");
             return Some(PlanLine::Kept(text));
         }
-        ExistingCertificate::Coming => {
+        ExistingCertificate::AutomaticCertificate => {
             let text = format!(
                 "[acme] in chopar.toml: the daemon obtains the certificate for {hostname} as soon as the name leads \
                  here; {command} doctor shows what it waits for"

@@ -77,7 +77,7 @@ fn certificate(folder: &Path, config: &Config) -> ExistingCertificate {
         .is_ok_and(|tls| tls.shown_for(config.hostname.as_str(), wall()).is_some());
     match (config.acme.renewal, is_there) {
         (Renewal::All, true) => ExistingCertificate::Automatic,
-        (Renewal::All, false) => ExistingCertificate::Coming,
+        (Renewal::All, false) => ExistingCertificate::AutomaticCertificate,
         (_, true) => ExistingCertificate::There,
         (_, false) => ExistingCertificate::None,
     }

@@ -152,7 +152,7 @@ pub enum ExistingCertificate {
     /// chopar.toml has the daemon obtain missing certificates, and the one for this host exists.
     Automatic,
     /// The same, but it does not exist yet.
-    Coming,
+    AutomaticCertificate,
 }
 
 /// The existing data of a domain that `init` is asked for.

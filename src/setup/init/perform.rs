@@ -14,7 +14,7 @@ use rustix::fs::Mode;
 use zeroize::Zeroizing;
 
 use super::facts::in_path;
-use super::secret_word;
+use super::generated_password;
 use super::step::{DomainStep, FileKind, FolderStep, InitStep, MachineStep, REPORTS};
 use crate::address::{Domain, Mailbox};
 use crate::config::NameRules;
@@ -315,7 +315,7 @@ fn add_user(config: &Path, address: &Mailbox) -> Result<Zeroizing<String>, StepE
         Err(error) => return Err(StepError::Write(path, error)),
     };
     let mut entropy = SystemEntropy::default();
-    let made = secret_word::password(&mut entropy);
+    let made = generated_password::password(&mut entropy);
     let password = Password::new(made.as_str().to_owned()).map_err(|_| StepError::Password)?;
     let mut salt = [0; SALT_BYTES];
     entropy.fill(&mut salt);

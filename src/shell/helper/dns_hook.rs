@@ -12,9 +12,9 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use super::client::HelperClient;
 use super::content::Content;
 use super::directory::{Account, account_of_caller};
-use super::door::HelperDoor;
 use super::program::{self, Ended, Program, Running};
 use super::shared::Shared;
 use crate::acme::Name;
@@ -47,7 +47,7 @@ impl fmt::Display for Verb {
     }
 }
 
-impl HelperDoor {
+impl HelperClient {
     /// Has the helper run the hook, and waits.
     pub fn dns(&self, verb: Verb, domain: &str, value: &str) -> Result<(), String> {
         let answer = || -> io::Result<String> {

@@ -14,7 +14,7 @@ use super::content::{BLOCK_BYTES, Content};
 use super::directory::{Destination, Found, Unknown};
 use super::maildir;
 use super::program::{self, Ended, Program};
-use super::reports::{self, Untaken};
+use super::reports::{self, ReportError};
 use super::shared::Shared;
 use crate::address::{Mailbox, ReversePath};
 use crate::engine::log::{Level, Line};
@@ -239,17 +239,17 @@ impl Session<'_> {
     }
 
     /// The reply for a message that was neither counted nor passed on.
-    fn untaken(&self, untaken: &Untaken) -> Outcome {
+    fn untaken(&self, untaken: &ReportError) -> Outcome {
         match untaken {
-            Untaken::Io(path, error) => {
+            ReportError::Io(path, error) => {
                 log_failure(path, error);
                 Outcome::of_error(error)
             }
-            Untaken::Config(error) => {
+            ReportError::Config(error) => {
                 Outcome::new(451, (4, 3, 5), &format!("the configuration: {error}"))
             }
-            Untaken::Loop => Outcome::new(554, (5, 4, 6), "the message has been here before"),
-            Untaken::NoAdmin => Outcome::new(
+            ReportError::Loop => Outcome::new(554, (5, 4, 6), "the message has been here before"),
+            ReportError::NoAdmin => Outcome::new(
                 550,
                 (5, 7, 1),
                 "this address takes DMARC and TLS reports, and this message is neither",

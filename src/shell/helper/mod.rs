@@ -15,10 +15,10 @@
 //! target is accepted only if the configuration, which the helper reads itself, names it; no word of a command, no path
 //! and no name of a variable comes from the relay; and every wait, buffer and number of threads has its bound.
 
+mod client;
 mod content;
 mod directory;
 pub mod dns_hook;
-mod door;
 mod lmtp;
 mod maildir;
 mod program;
@@ -39,9 +39,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::engine::log::{Level, Line};
 use crate::shell::process::log;
-use door::connect;
+use client::connect;
 
-pub use door::HelperDoor;
+pub use client::HelperClient;
 pub use serve::serve;
 
 /// The word that makes this binary the helper.
@@ -73,9 +73,9 @@ impl Helper {
     }
 
     /// Another way to it, for a thread beside the loop.
-    pub(super) fn door(&self) -> HelperDoor {
+    pub(super) fn client(&self) -> HelperClient {
         let control = self.0.as_ref();
-        HelperDoor(control.and_then(|control| control.as_fd().try_clone_to_owned().ok()))
+        HelperClient(control.and_then(|control| control.as_fd().try_clone_to_owned().ok()))
     }
 
     /// Registers it with the poll, which reports its end.

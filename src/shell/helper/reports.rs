@@ -47,7 +47,7 @@ use crate::shell::spool::drop_folder::Draft;
 
 /// Why a message was neither counted nor passed on.
 #[derive(Debug)]
-pub(super) enum Untaken {
+pub(super) enum ReportError {
     /// A file could not be read or written.
     Io(PathBuf, io::Error),
     /// The configuration cannot be read now.
@@ -64,13 +64,13 @@ pub(super) fn deliver(
     mailbox: &Mailbox,
     content: &Content,
     shared: &Shared,
-) -> Result<&'static str, Untaken> {
+) -> Result<&'static str, ReportError> {
     // Nothing is kept under the lock but the turn itself.
     let _turn = shared.report.lock().unwrap_or_else(PoisonError::into_inner);
     let config = loading::read(&shared.directory.folder)
-        .map_err(|errors| Untaken::Config(errors.into_iter().next().unwrap_or_default()))?;
+        .map_err(|errors| ReportError::Config(errors.into_iter().next().unwrap_or_default()))?;
     let folder = Place::open(&config)?;
-    let bytes = front(content).map_err(|error| Untaken::Io(folder.path.clone(), error))?;
+    let bytes = front(content).map_err(|error| ReportError::Io(folder.path.clone(), error))?;
     let header = header(&bytes);
     match report::read(&bytes, content.len()) {
         ReportReading::Other => {
@@ -167,7 +167,7 @@ struct Place {
 }
 
 impl Place {
-    fn open(config: &Config) -> Result<Self, Untaken> {
+    fn open(config: &Config) -> Result<Self, ReportError> {
         let path = config.state_dir.join("reports");
         let open = || {
             match DirBuilder::new().mode(0o750).create(&path) {
@@ -189,7 +189,7 @@ impl Place {
                 now: wall(),
                 _lock: lock,
             }),
-            Err(error) => Err(Untaken::Io(path, error)),
+            Err(error) => Err(ReportError::Io(path, error)),
         }
     }
 
@@ -199,7 +199,7 @@ impl Place {
         header: &Header,
         report: &ReceivedReport,
         reporter: &Reporter,
-    ) -> Result<&'static str, Untaken> {
+    ) -> Result<&'static str, ReportError> {
         let about = report::served(report, |domain| served(config, domain));
         let mut added = LedgerAddition::Refused(ReportRefusal::Foreign);
         for domain in &about {
@@ -236,7 +236,7 @@ impl Place {
         config: &Config,
         header: &Header,
         refusal: ReportRefusal,
-    ) -> Result<&'static str, Untaken> {
+    ) -> Result<&'static str, ReportError> {
         let author = authors(header).ok();
         let author = author.and_then(|authors| authors.into_iter().next());
         let line = Line::new(Level::Warning, "report-refused")
@@ -258,7 +258,7 @@ impl Place {
         config: &Config,
         changed: &[&Domain],
         change: impl FnOnce(&mut Tally),
-    ) -> Result<(), Untaken> {
+    ) -> Result<(), ReportError> {
         let mut tally = tally_of(&self.path);
         change(&mut tally);
         self.write(TALLY, &serde_json::to_vec(&tally).unwrap_or_default())?;
@@ -296,26 +296,26 @@ impl Place {
         self.write(&name, &page.to_json())
     }
 
-    fn ledger(&self, domain: &Domain) -> Result<Ledger, Untaken> {
+    fn ledger(&self, domain: &Domain) -> Result<Ledger, ReportError> {
         let path = self.path.join(file_of(domain));
         match ledger_of(&self.path, domain) {
             Ok(Some(ledger)) => Ok(ledger),
             Ok(None) => {
                 let aside = path.with_extension("json.damaged");
-                fs::rename(&path, &aside).map_err(|error| Untaken::Io(path.clone(), error))?;
+                fs::rename(&path, &aside).map_err(|error| ReportError::Io(path.clone(), error))?;
                 let cause = format!("{} is damaged, and set aside", path.display());
                 log::write(
                     &Line::new(Level::Error, "report-ledger").with("cause", one_line(&cause)),
                 );
                 Ok(Ledger::default())
             }
-            Err(error) => Err(Untaken::Io(path, error)),
+            Err(error) => Err(ReportError::Io(path, error)),
         }
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Untaken> {
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), ReportError> {
         let path = self.path.join(name);
-        replace(&path, bytes, 0o640).map_err(|error| Untaken::Io(path, error))
+        replace(&path, bytes, 0o640).map_err(|error| ReportError::Io(path, error))
     }
 }
 
@@ -377,12 +377,12 @@ fn pass_on(
     mailbox: &Mailbox,
     header: &Header,
     content: &Content,
-) -> Result<(), Untaken> {
-    let admin = config.admin.as_ref().ok_or(Untaken::NoAdmin)?;
+) -> Result<(), ReportError> {
+    let admin = config.admin.as_ref().ok_or(ReportError::NoAdmin)?;
     let mark = mailbox.as_str();
     let mut before = header.named("Delivered-To");
     if before.any(|field| field.unfolded().eq_ignore_ascii_case(mark.as_bytes())) {
-        return Err(Untaken::Loop);
+        return Err(ReportError::Loop);
     }
     // A DSN is answered by none. For any other message the postmaster here is informed, because the domain of its
     // sender has not allowed this host to send in its name.
@@ -396,7 +396,7 @@ fn pass_on(
     let mut message = io::Read::chain(head.as_bytes(), Lines::new(content));
     let folder = config.state_dir.join("spool").join("drop");
     let dropped = Draft::write(&folder, &envelope, &mut message).and_then(Draft::complete);
-    dropped.map_err(|error| Untaken::Io(folder, error))
+    dropped.map_err(|error| ReportError::Io(folder, error))
 }
 
 /// A message with CRLF line ends.

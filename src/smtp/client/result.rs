@@ -62,7 +62,7 @@ impl RecipientResult {
 
 /// Whether a session uses everything that the server offered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Footing {
+pub(super) enum SessionMode {
     /// It does.
     Full,
     /// It continued without TLS or without EHLO: see [`RefusalScope::Fallback`].
@@ -71,7 +71,7 @@ pub(super) enum Footing {
 
 impl RecipientResult {
     /// The delivery result for a negative reply. A code that is neither 4xx nor 5xx in its place counts as temporary.
-    pub(super) fn refusal(reply: &RemoteReply, footing: Footing) -> Self {
+    pub(super) fn refusal(reply: &RemoteReply, footing: SessionMode) -> Self {
         let words = QuotedWords::Reply(reply.to_text().into());
         let status = reply.status();
         if reply.code < 400 {
@@ -86,7 +86,7 @@ impl RecipientResult {
                 status,
                 words,
             }
-        } else if footing == Footing::Fallback && may_want_tls(reply) {
+        } else if footing == SessionMode::Fallback && may_want_tls(reply) {
             Self::Deferred {
                 about: RefusalScope::Fallback,
                 status: status.as_transient(),

@@ -10,7 +10,6 @@ use crate::smtp::reply::Reply;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SentRefusal {
     pub reply: Reply,
-    /// The subject of the refusal.
     pub what: RefusalSubject,
     /// The client's command, unless it may contain a secret.
     pub said: Option<Box<str>>,

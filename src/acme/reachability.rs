@@ -22,9 +22,9 @@ use super::{ChallengeKind, Name};
 use crate::date::Timestamp;
 use crate::limits::{ACME_ARRIVAL_PATIENCE, ACME_ARRIVAL_PAUSE_MAX, ACME_ARRIVAL_PAUSE_MIN};
 
-/// The owner of an address.
+/// Whether an address belongs to this machine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Whose {
+pub enum AddressOwner {
     /// It is one of this machine's.
     Ours,
     /// It is another machine's.
@@ -35,7 +35,7 @@ pub enum Whose {
 
 /// Where a name leads.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum NameLead {
+pub enum NameReach {
     /// Here, by all of its addresses.
     Here,
     /// To addresses that may be those of this machine.
@@ -48,19 +48,24 @@ pub enum NameLead {
     Unknown(Name, String),
 }
 
-impl NameLead {
+impl NameReach {
     /// Of a name with these addresses. A CA comes to any of them, so that all of them have to be ours.
-    pub fn of(name: &Name, found: Result<Vec<(IpAddr, Whose)>, String>) -> Self {
+    pub fn of(name: &Name, found: Result<Vec<(IpAddr, AddressOwner)>, String>) -> Self {
         let addresses = match found {
             Err(cause) => return Self::Unknown(name.clone(), cause),
             Ok(addresses) if addresses.is_empty() => return Self::Nowhere(name.clone()),
             Ok(addresses) => addresses,
         };
-        let theirs = addresses.iter().find(|(_, whose)| *whose == Whose::Theirs);
+        let theirs = addresses
+            .iter()
+            .find(|(_, whose)| *whose == AddressOwner::Theirs);
         if let Some((address, _)) = theirs {
             return Self::Elsewhere(name.clone(), *address);
         }
-        match addresses.iter().all(|(_, whose)| *whose == Whose::Ours) {
+        match addresses
+            .iter()
+            .all(|(_, whose)| *whose == AddressOwner::Ours)
+        {
             true => Self::Here,
             false => Self::Perhaps,
         }
@@ -88,7 +93,7 @@ impl NameLead {
     }
 }
 
-impl fmt::Display for NameLead {
+impl fmt::Display for NameReach {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Here => out.write_str("the name leads here"),
@@ -138,7 +143,7 @@ pub enum ArrivalChange {
 pub struct CertificateArrival {
     /// Since when it is waited.
     since: Timestamp,
-    seen: Option<NameLead>,
+    seen: Option<NameReach>,
     /// Time of the next check.
     next: Timestamp,
 }
@@ -166,7 +171,7 @@ impl CertificateArrival {
         match &self.seen {
             Some(lead) if lead.is_arrived() && !is_order => ArrivalStep::Wait(order_at),
             Some(lead) if lead.is_arrived() && is_fresh => ArrivalStep::Obtain,
-            Some(NameLead::Elsewhere(..) | NameLead::Unknown(..))
+            Some(NameReach::Elsewhere(..) | NameReach::Unknown(..))
                 if is_fresh && is_order && !is_patient =>
             {
                 ArrivalStep::Obtain
@@ -177,7 +182,7 @@ impl CertificateArrival {
     }
 
     /// Records where the names lead.
-    pub fn on_look(&mut self, lead: NameLead, now: Timestamp) -> ArrivalChange {
+    pub fn on_look(&mut self, lead: NameReach, now: Timestamp) -> ArrivalChange {
         let was_away = self.seen.as_ref().is_some_and(|seen| !seen.is_arrived());
         let change = match was_away && lead.is_arrived() {
             true => ArrivalChange::Arrived,
@@ -195,7 +200,7 @@ impl CertificateArrival {
     }
 
     /// Where the names led at the last check.
-    pub fn seen(&self) -> Option<&NameLead> {
+    pub fn seen(&self) -> Option<&NameReach> {
         self.seen.as_ref()
     }
 }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Asker, each};
+use super::{DnsClient, each};
 use crate::address::Domain;
 use crate::config::Toggle;
 use crate::policy::client_dns::ClientDnsCheck;
 
-impl Asker {
+impl DnsClient {
     /// The names of these hosts. Hosts whose name no resolver has returned in time are left out, like hosts without
     /// one.
     pub fn host_names(&self, addresses: &[IpAddr]) -> BTreeMap<IpAddr, Domain> {

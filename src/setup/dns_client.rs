@@ -33,7 +33,7 @@ pub struct Zone {
 
 /// A blocking DNS client for commands: one question at a time, to resolvers or to name servers.
 #[derive(Debug)]
-pub struct Asker {
+pub struct DnsClient {
     resolvers: Vec<SocketAddr>,
     /// The error if there is no server to ask.
     without: String,
@@ -45,7 +45,7 @@ pub struct Asker {
     zones: Mutex<BTreeMap<Domain, Result<Arc<Zone>, String>>>,
 }
 
-impl Asker {
+impl DnsClient {
     /// By these resolvers; the servers of zones answer on `port`, which is 53 but in tests.
     pub fn new(resolvers: Vec<SocketAddr>, port: u16) -> Self {
         Self {

@@ -4,7 +4,7 @@ use crate::address::{Domain, Mailbox};
 
 /// The options of the operator.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Wishes {
+pub struct InitOptions {
     pub domain: Domain,
     /// The hostname, if given.
     pub hostname: Option<Domain>,

@@ -11,9 +11,9 @@ use crate::limits::TARGET_BYTES_MAX;
 
 /// A way to the helper from a thread that waits.
 #[derive(Debug)]
-pub struct HelperDoor(pub(super) Option<OwnedFd>);
+pub struct HelperClient(pub(super) Option<OwnedFd>);
 
-impl HelperDoor {
+impl HelperClient {
     /// A connection to this target.
     pub(super) fn connect(&self, target: &str) -> io::Result<UnixStream> {
         let control = self.0.as_ref().ok_or(ErrorKind::NotFound)?;
