@@ -46,7 +46,7 @@ impl<D: Disk> Journal<D> {
         Some(JournalCompletion::Committed { ticket, location })
     }
 
-    /// A message could not be moved: it is asked for again, unless that is in vain.
+    /// A message could not be copied forward: the copy is requested again, unless it cannot succeed.
     pub(super) fn on_copy_failed(&mut self, id: QueueId, error: JournalError) {
         let Some(live) = self.live.get_mut(&id) else {
             return;
@@ -64,7 +64,7 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// A message is alive here, and nowhere else.
+    /// Records that the message is live in this segment, and in no other.
     pub(super) fn enter(&mut self, id: QueueId, live: Live) {
         let segment = self.segment(live.location.segment());
         segment.live = segment.live.saturating_add(1);
