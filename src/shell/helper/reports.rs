@@ -52,13 +52,13 @@ pub(super) enum ReportError {
     Io(PathBuf, io::Error),
     /// The configuration cannot be read now.
     Config(String),
-    /// It was passed on before, and has come back.
+    /// This host forwarded it to `admin` before, and it has returned.
     Loop,
-    /// It is not a report, and there is no administrator to pass it on to.
+    /// It is not a report, and `admin` is not set.
     NoAdmin,
 }
 
-/// Counts a report, or passes on any other message.
+/// Counts a report, or forwards any other message to `admin`.
 pub(super) fn deliver(
     sender: Option<&ReversePath>,
     mailbox: &Mailbox,
@@ -88,7 +88,7 @@ pub(super) fn deliver(
     }
 }
 
-/// As much of a message as is read.
+/// The part of a message that is read.
 fn front(content: &Content) -> io::Result<Vec<u8>> {
     let most = match content.len() > REPORT_MESSAGE_BYTES_MAX as u64 {
         true => HEADER_BYTES_MAX,
@@ -132,7 +132,7 @@ fn with_crlf(text: &[u8]) -> Vec<u8> {
     lines
 }
 
-/// The author's domain, if this host has found that DMARC passes. A forged result in our name does not get this far.
+/// The author's domain, if this host found that DMARC passes. A forged result in our name was removed on receipt.
 fn reporter(config: &Config, header: &Header) -> Reporter {
     let authors = authors(header).unwrap_or_default();
     let [author] = authors.as_slice() else {
@@ -319,7 +319,7 @@ impl Place {
     }
 }
 
-/// The stored ledger of a domain; `None` if it cannot be understood.
+/// The stored ledger of a domain; `None` if it cannot be parsed.
 pub fn ledger_of(folder: &Path, domain: &Domain) -> io::Result<Option<Ledger>> {
     match bounded(&folder.join(file_of(domain))) {
         Ok(bytes) => Ok(Ledger::parse(&bytes)),
@@ -342,7 +342,7 @@ fn bounded(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Removes temporary files that a crash has left. No other process writes here.
+/// Removes temporary files that a crash left. No other process writes here.
 fn sweep(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -370,7 +370,7 @@ fn is_own(config: &Config, address: IpAddr) -> bool {
     bound.contains(&Some(address))
 }
 
-/// Hands a message to the relay for `admin`: it is in the drop folder, and on the disk, when this returns.
+/// Hands a message to the relay for `admin`: when this returns, it is durable in the drop folder.
 fn pass_on(
     config: &Config,
     sender: Option<&ReversePath>,
@@ -384,8 +384,8 @@ fn pass_on(
     if before.any(|field| field.unfolded().eq_ignore_ascii_case(mark.as_bytes())) {
         return Err(ReportError::Loop);
     }
-    // A DSN is answered by none. For any other message the postmaster here is informed, because the domain of its
-    // sender has not allowed this host to send in its name.
+    // A DSN is never answered. For any other message the postmaster of this host is informed, because the sender's
+    // domain does not allow this host to send in its name.
     let domain = mailbox.domain();
     let from = match sender.is_none_or(ReversePath::is_null) {
         true => String::new(),
