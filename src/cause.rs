@@ -39,7 +39,7 @@ pub struct FailureCause {
 }
 
 impl QuotedWords {
-    /// A text of ours.
+    /// A text of this host, without a place.
     pub fn ours(text: impl Into<Box<str>>) -> Self {
         Self::Ours(text.into())
     }

@@ -35,14 +35,13 @@ pub struct Quoted<'a>(pub &'a [u8]);
 /// Bytes of one peer-supplied value that are shown; the rest becomes `...`.
 pub const ESCAPED_BYTES_MAX: usize = 1_024;
 
-/// The text on one line: line breaks become spaces.
+/// The text on one line: each character that cannot be shown unchanged becomes a space.
 pub fn one_line(text: &str) -> String {
     text.replace(|c: char| !is_shown(c), " ")
 }
 
 /// Whether a character can be shown unchanged: it does not move the cursor, does not change the direction of writing,
 /// and is visible.
-/// be seen.
 pub fn is_shown(c: char) -> bool {
     !c.is_control()
         && !matches!(

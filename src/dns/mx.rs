@@ -10,7 +10,7 @@ use crate::entropy::Entropy;
 use crate::limits::MX_HOSTS_MAX;
 use crate::status::EnhancedCode;
 
-/// A mail host.
+/// A host from an MX record, or the domain itself.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MailHost {
     pub host: Domain,

@@ -153,7 +153,6 @@ impl Credential {
     ///
     /// It is the same in every attempt, like a real one, so that SCRAM does not reveal which logins exist. Verification
     /// takes as long as with a real credential.
-    /// exist; and verifying against it takes as long as against any other.
     pub fn decoy(secret: &[u8; DIGEST_BYTES], login: &str) -> Self {
         let part = |label: &[u8]| {
             let key = hmac_sha256(secret, label);
