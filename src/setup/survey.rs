@@ -1,4 +1,5 @@
-//! Gathers what the configuration, the machine and the DNS say about a domain, for [`zone`](super::zone) to judge.
+//! Gathers the facts about a domain from the configuration, the machine and the DNS, for [`zone`](super::zone) to
+//! judge.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -19,8 +20,8 @@ use crate::policy::published;
 use crate::shell::files::loading;
 use crate::shell::process::time::{SystemEntropy, wall};
 
-/// The addresses that mail is sent from and received at, as others see them. `given` are those that an operator names
-/// if the machine is behind an address translation.
+/// The public addresses that the machine sends from and receives at. `given` are the addresses that an operator names
+/// if the machine is behind NAT.
 pub fn addresses(config: &Config, given: &[IpAddr], asker: &DnsClient) -> Vec<IpAddr> {
     let own = machine::source_addresses(config);
     seen_by_others(own, given, &config.hostname, asker)
@@ -38,7 +39,7 @@ pub(super) fn seen_by_others(
     } else {
         given.to_vec()
     };
-    // Behind an address translation, others see the addresses of the name.
+    // Behind NAT, other hosts see the addresses of the name.
     if given.is_empty() && !addresses.iter().copied().any(machine::is_public) {
         let named = asker.addresses(host);
         if named.iter().copied().any(machine::is_public) {
