@@ -74,7 +74,7 @@ pub struct Returned {
 /// A release whose addresses are accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Maker {
-    /// This release, or a later one in the same format.
+    /// This release, or another one that makes the same addresses.
     Present,
     /// 0.1.0.
     Old,
