@@ -8,11 +8,11 @@
 //!    └─────────────────────────────────┘
 //! ```
 //!
-//! A look-up asks the name servers of the zone and costs the CA nothing. A look-up without a clear answer is not taken
-//! for "here". A name that leads elsewhere may still reach this machine (a proxy, a forwarded port), so it is tried
-//! after an hour, as often as after failures. A name without an address is never tried, because no CA could connect to
-//! it. Only challenges that connect to the name's address wait (HTTP-01, TLS-ALPN-01). Renewals do not wait: the name
-//! led here before. Not supported: checking from outside.
+//! A look-up asks the name servers of the zone and costs the CA nothing. A look-up without a clear answer does not
+//! count as "here". A name that leads elsewhere may still reach this machine (a proxy, a forwarded port), so an order
+//! is tried after an hour, at the intervals that follow failures. A name without an address is never tried, because no
+//! CA could connect to it. Only orders whose challenges connect to the name's address wait (HTTP-01, TLS-ALPN-01).
+//! Renewals do not wait: the name led here before. Not supported: checking from outside.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -25,31 +25,31 @@ use crate::limits::{ACME_ARRIVAL_PATIENCE, ACME_ARRIVAL_PAUSE_MAX, ACME_ARRIVAL_
 /// Whether an address belongs to this machine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AddressOwner {
-    /// It is one of this machine's.
+    /// It does.
     Ours,
-    /// It is another machine's.
+    /// It belongs to another machine.
     Theirs,
-    /// Unknown: the machine has no public address of its own in that family, and may be behind an address translation.
+    /// Unknown: the machine has no public address of its own in that family, and may be behind NAT.
     Untold,
 }
 
 /// Where a name leads.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum NameReach {
-    /// Here, by all of its addresses.
+    /// Here, with all of its addresses.
     Here,
     /// To addresses that may be those of this machine.
     Perhaps,
-    /// To another machine.
+    /// To another machine, by this address.
     Elsewhere(Name, IpAddr),
     /// The name has no address.
     Nowhere(Name),
-    /// It could not be found out.
+    /// The look-up failed, for this reason.
     Unknown(Name, String),
 }
 
 impl NameReach {
-    /// Of a name with these addresses. A CA comes to any of them, so that all of them have to be ours.
+    /// Where a name with these addresses leads. A CA may connect to any of them, so all must belong to this machine.
     pub fn of(name: &Name, found: Result<Vec<(IpAddr, AddressOwner)>, String>) -> Self {
         let addresses = match found {
             Err(cause) => return Self::Unknown(name.clone(), cause),
@@ -112,7 +112,7 @@ impl fmt::Display for NameReach {
     }
 }
 
-/// Whether a CA comes to the addresses of the names.
+/// Whether a CA connects to the addresses of the names.
 pub fn is_by_address(kind: ChallengeKind) -> bool {
     match kind {
         ChallengeKind::Http01 | ChallengeKind::TlsAlpn01 => true,
@@ -126,14 +126,14 @@ pub enum ArrivalStep {
     /// Check where its names lead; answer with [`CertificateArrival::on_look`].
     LookUp,
     Obtain,
-    /// Nothing until then.
+    /// Do nothing until then.
     Wait(Timestamp),
 }
 
 /// The change that a check found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ArrivalChange {
-    /// The names lead here, and did not at the previous check: earlier failures no longer count.
+    /// The names lead here, but did not at the previous check: earlier failures no longer count.
     Arrived,
     Nothing,
 }
@@ -141,7 +141,7 @@ pub enum ArrivalChange {
 /// The wait for the names of one certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CertificateArrival {
-    /// Since when it is waited.
+    /// Start of the wait.
     since: Timestamp,
     seen: Option<NameReach>,
     /// Time of the next check.
@@ -149,7 +149,7 @@ pub struct CertificateArrival {
 }
 
 impl CertificateArrival {
-    /// A wait that begins.
+    /// A wait that begins now.
     pub fn new(now: Timestamp) -> Self {
         Self {
             since: now,
@@ -166,7 +166,7 @@ impl CertificateArrival {
         };
         let is_patient = now < self.since.after(ACME_ARRIVAL_PATIENCE);
         let is_order = order_at <= now;
-        // An old check is not enough to spend an order on.
+        // An old check does not justify an order.
         let is_fresh = now < self.next;
         match &self.seen {
             Some(lead) if lead.is_arrived() && !is_order => ArrivalStep::Wait(order_at),
@@ -194,7 +194,7 @@ impl CertificateArrival {
         change
     }
 
-    /// When it is looked again.
+    /// When the next check is due.
     pub fn next(&self) -> Timestamp {
         self.next
     }
