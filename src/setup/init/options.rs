@@ -10,7 +10,7 @@ pub struct InitOptions {
     pub hostname: Option<Domain>,
     /// The recipient of chopar's reports.
     pub admin: Option<Mailbox>,
-    /// The target of mail for every address of the domain without an alias.
+    /// The target of mail for every address without an alias (the catch-all).
     pub forward_to: Option<Mailbox>,
     /// The local part of the first user.
     pub user: Option<String>,
@@ -26,9 +26,9 @@ pub enum Git {
     /// Not.
     #[default]
     None,
-    /// Without users, keys and what is under secrets/ and tls/.
+    /// With everything but users, keys and the content of secrets/ and tls/.
     Public,
-    /// With all of it.
+    /// With everything.
     Private,
 }
 

@@ -1,7 +1,7 @@
 //! Turns facts about the machine into a list of steps, each with a sentence.
 //!
 //! Pure: [`super::facts`] gathers, [`super::perform`] acts. A step is planned only if something is missing, so the plan
-//! for a machine that is ready has none.
+//! for a complete machine is empty.
 
 use std::fmt;
 
@@ -22,7 +22,7 @@ use crate::address::{Domain, Mailbox};
 use crate::date::Timestamp;
 use crate::setup::shared_name::shared_name;
 
-/// The steps, and what comes after.
+/// The steps, and the command that follows them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct InitPlan {
     /// In this order.
@@ -34,7 +34,7 @@ pub struct InitPlan {
 /// Why there is no plan.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum PlanError {
-    /// The machine is set up by root.
+    /// Only root can set up the machine.
     NotRoot,
     /// The account cannot be made.
     NoAccountTool,
@@ -42,7 +42,7 @@ pub enum PlanError {
     Undotted(Domain),
     /// Mail for this address would lead to the domain itself, where it is not delivered.
     LeadsBack(Mailbox),
-    /// A local part that cannot be a user.
+    /// A local part that is not valid for a user.
     User(String),
 }
 
@@ -236,7 +236,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Refuses an address of the domain itself, unless an alias leads on from it.
+    /// Refuses an address of the domain itself, unless an alias forwards it elsewhere.
     fn leads_elsewhere(&self) -> Result<(), PlanError> {
         let domain = &self.options.domain;
         if let Some(target) = &self.options.forward_to
