@@ -93,7 +93,7 @@ pub enum OrderStatus {
     Valid,
     /// It failed.
     Invalid,
-    /// It was deactivated (authorizations), or has expired.
+    /// The client deactivated it (authorizations).
     Deactivated,
     Expired,
     /// The server revoked it.

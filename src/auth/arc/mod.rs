@@ -5,8 +5,8 @@
 //! and a seal over all sets so far (ARC-Seal). [`ArcVerification`] requests the keys of a chain and validates it;
 //! [`prepare`] adds a set to it.
 //!
-//! Stricter than RFC 8617: `l=` is honoured in the newest message signature only, and [`ArcVerdict::partial`] reports it.
-//! An older message signature whose key does not belong to any seal is not looked up. It counts as failed for
+//! Stricter than RFC 8617: `l=` is honoured in the newest message signature only, and [`ArcVerdict::partial`] reports
+//! it. An older message signature whose key does not belong to any seal is not looked up. It counts as failed for
 //! `oldest_pass`, which section 5.2 leaves optional.
 //!
 //! Invariant: a chain costs at most [`crate::limits::ARC_SETS_MAX`] look-ups and one more, stays within the limits of
