@@ -1,7 +1,7 @@
 //! Addresses of the envelope (RFC 5321 section 4.1.2, RFC 6531 section 3.3 for UTF-8).
 //!
-//! A value of these types has been parsed; nothing past the constructor checks again. The local part is kept byte
-//! for byte; the domain is also kept as it was written, beside the normal form that comparisons use.
+//! A value of these types has been parsed, so no other code checks it again. The local part is kept byte for byte; the
+//! domain is kept as it was written, together with the normal form that comparisons use.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -28,7 +28,7 @@ pub struct Mailbox {
 pub enum ReversePath {
     /// `<>`: no DSN is sent.
     Null,
-    /// Notifications go here.
+    /// DSNs are sent to this mailbox.
     Mailbox(Mailbox),
 }
 
@@ -37,16 +37,16 @@ pub enum ReversePath {
 pub enum AddressError {
     /// The text is empty.
     Empty,
-    /// No `@domain` behind the local part.
+    /// There is no `@domain` after the local part.
     NoDomain,
-    /// The local part is neither atoms and dots nor a quoted string, at this byte.
+    /// The local part is neither atoms with dots nor a quoted string.
     LocalPart {
         /// Offset of the first invalid byte.
         at: usize,
     },
     /// The domain is neither a sequence of labels nor an address literal.
     Domain,
-    /// Over the bounds of RFC 5321 section 4.5.3.1.
+    /// Longer than RFC 5321 section 4.5.3.1 allows.
     TooLong {
         /// The length that was found, in bytes.
         len: usize,
@@ -99,8 +99,8 @@ impl Domain {
         }
     }
 
-    /// Parses a name that is only looked up and never part of an address: its labels may hold any printable ASCII
-    /// (RFC 2181 section 11). A dot at its end is left out.
+    /// Parses a name that is only looked up and never part of an address: its labels may contain any printable ASCII
+    /// (RFC 2181 section 11). A final dot is left out.
     pub fn parse_lookup(text: &str) -> Result<Self, AddressError> {
         let name = text.strip_suffix('.').unwrap_or(text);
         if name.is_empty() {
@@ -124,18 +124,18 @@ impl Domain {
         &self.0
     }
 
-    /// Whether this is an address literal and no name.
+    /// Whether this is an address literal.
     pub fn is_literal(&self) -> bool {
         self.0.starts_with('[')
     }
 
-    /// The domain that it is a subdomain of; none above a single label or an address literal.
+    /// The parent domain; `None` for a single label or an address literal.
     pub fn parent(&self) -> Option<Self> {
         let (_, parent) = self.0.split_once('.').filter(|_| !self.is_literal())?;
         Some(Self(parent.into()))
     }
 
-    /// Whether this names the machine itself wherever it is written: `localhost`, or a loopback address.
+    /// Whether this name means the local machine on every host: `localhost`, or a loopback address.
     pub fn is_loopback(&self) -> bool {
         let literal = self
             .0
@@ -161,7 +161,7 @@ impl Domain {
     }
 }
 
-/// For look-ups by a part of a name.
+/// Lets a map with `Domain` keys be searched by a `&str`.
 impl Borrow<str> for Domain {
     fn borrow(&self) -> &str {
         &self.0
@@ -178,7 +178,7 @@ impl Mailbox {
     /// Parses `local-part@domain`; UTF-8 is accepted in both halves.
     ///
     /// Wider than RFC 5321 section 4.1.2: dots may occur anywhere in a local part, because such mailboxes exist. A
-    /// local part may be as long as the path allows (section 4.5.3.1 asks not to refuse one for its length alone),
+    /// local part may be as long as a path allows (section 4.5.3.1 asks servers not to refuse it for its length alone),
     /// because bulk senders write the recipient into it.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         if text.is_empty() {
@@ -194,7 +194,7 @@ impl Mailbox {
             None if rest.is_empty() => return Err(AddressError::NoDomain),
             None => return Err(AddressError::LocalPart { at }),
         };
-        // A dot behind a name marks it as complete (RFC 1034 section 3.1); addresses are written without (RFC 5321
+        // A final dot marks a name as complete (RFC 1034 section 3.1); addresses are written without it (RFC 5321
         // section 2.3.5).
         let text = text.strip_suffix('.').unwrap_or(text);
         Ok(Self {
@@ -219,7 +219,7 @@ impl Mailbox {
         self.text.get(..self.at).unwrap_or_default()
     }
 
-    /// The local part as served domains compare it: quoting undone, lower case.
+    /// The local part in the form that served domains compare: without quoting, in lower case.
     pub fn local_key(&self) -> String {
         local_key(self.local_part())
     }
@@ -229,13 +229,13 @@ impl Mailbox {
         &self.domain
     }
 
-    /// Whether the next hop must know SMTPUTF8 to take this address: its local part is not ASCII. (A domain is sent
-    /// as A-labels then.)
+    /// Whether the next hop must support SMTPUTF8 to accept this address, because its local part is not ASCII. (The
+    /// domain is then sent as A-labels.)
     pub fn needs_smtputf8(&self) -> bool {
         !self.local_part().is_ascii()
     }
 
-    /// The form for a peer without SMTPUTF8: the domain in A-labels.
+    /// The form for a server without SMTPUTF8: the domain in A-labels.
     pub fn to_ascii_domain(&self) -> String {
         if self.text.is_ascii() {
             return self.text.to_string();
@@ -243,8 +243,8 @@ impl Mailbox {
         format!("{}@{}", self.local_part(), self.domain)
     }
 
-    /// Whether both are the same address for every host: the case of a domain does not matter, that of a local part
-    /// only its own host can judge.
+    /// Whether both are the same address for every host: the case of the domain is ignored, that of the local part is
+    /// not, because only its own host can interpret it.
     /// Decides RFC 5321 section 2.4.
     pub fn is_equal(&self, other: &Self) -> bool {
         self.domain == other.domain && self.local_part() == other.local_part()
@@ -306,7 +306,7 @@ impl fmt::Display for ReversePath {
     }
 }
 
-/// A local part as served domains compare it: quoting undone, lower case, composed.
+/// A local part in the form that served domains compare: without quoting, in lower case, composed.
 pub fn local_key(local_part: &str) -> String {
     let Some(quoted) = local_part
         .strip_prefix('"')
@@ -327,8 +327,8 @@ pub fn local_key(local_part: &str) -> String {
     composed(key.to_lowercase())
 }
 
-/// One keyboard writes é as a letter with an accent behind it, another as one character; both mean it (NFC; RFC 6530
-/// section 10.1).
+/// Some keyboards write é as a letter and a combining accent, others as one character; both mean the same (NFC; RFC
+/// 6530 section 10.1).
 fn composed(text: String) -> String {
     if text.is_ascii() {
         return text;
@@ -383,8 +383,8 @@ fn quoted_len(text: &str) -> Result<usize, AddressError> {
     Err(AddressError::LocalPart { at: text.len() })
 }
 
-/// A label of letters, digits and inner hyphens. Wider than RFC 5321 section 4.1.2: an underscore is taken too,
-/// because names with one exist in the DNS and senders use them.
+/// A label of letters, digits and inner hyphens. Wider than RFC 5321 section 4.1.2: an underscore is accepted too,
+/// because the DNS contains such names and senders use them.
 fn is_label(label: &str) -> bool {
     !label.is_empty()
         && label.len() <= LABEL_BYTES_MAX

@@ -1,4 +1,4 @@
-//! Why a recipient has not received the message: the text, and its source (RFC 3464 sections 2.3.5 and 2.3.6).
+//! Why a recipient has not received the message: the text and its source (RFC 3464 sections 2.3.5 and 2.3.6).
 //!
 //! A reply and the name of the host that sent it are kept apart, from the session to the log, the queue and the DSN.
 //! Only `Display` joins them, for people.
@@ -14,7 +14,7 @@ pub enum QuotedWords {
     Ours(Box<str>),
 }
 
-/// The next hop, or the host of it, that something happened at.
+/// The next hop, or its host, where the event occurred.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum FailurePlace {
     Host {
@@ -23,13 +23,13 @@ pub enum FailurePlace {
         /// The address that was tried, if any.
         address: Option<IpAddr>,
     },
-    /// A socket of this machine, with a server behind it.
+    /// A server behind a Unix socket of this machine.
     Socket(Box<str>),
     /// A program or a mailbox of this machine.
     Program(Box<str>),
 }
 
-/// Why a recipient has not got its message.
+/// Why a recipient has not received the message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FailureCause {
     /// The place; `None`: this host.
@@ -39,7 +39,7 @@ pub struct FailureCause {
 }
 
 impl QuotedWords {
-    /// Words of ours.
+    /// A text of this host, without a place.
     pub fn ours(text: impl Into<Box<str>>) -> Self {
         Self::Ours(text.into())
     }
@@ -51,12 +51,12 @@ impl QuotedWords {
         }
     }
 
-    /// Whether a server said them.
+    /// Whether a server sent the text.
     pub const fn is_reply(&self) -> bool {
         matches!(self, Self::Reply(_))
     }
 
-    /// The same with this in front; the source stays.
+    /// The same with a text in front; the source stays the same.
     #[must_use]
     pub fn behind(&self, front: &str) -> Self {
         let text = format!("{front}{}", self.as_str()).into();
@@ -68,7 +68,7 @@ impl QuotedWords {
 }
 
 impl FailureCause {
-    /// Something that happened here, in our words.
+    /// An event on this host, with a text of ours.
     pub fn here(text: impl Into<Box<str>>) -> Self {
         Self {
             at: None,
@@ -76,7 +76,7 @@ impl FailureCause {
         }
     }
 
-    /// Something that happened, or was said, at a host.
+    /// An event or a reply at another host.
     pub const fn at(place: FailurePlace, words: QuotedWords) -> Self {
         Self {
             at: Some(place),

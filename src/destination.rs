@@ -1,7 +1,6 @@
 //! Destinations other than the MX of the recipient's domain, as routes and aliases name them: hosts, or a local target.
 //!
-//! A [`Destination`] is written into the queue as text and read back: [`Destination::parse`] and its `Display` belong
-//! together.
+//! The queue stores a [`Destination`] as text: what its `Display` writes, [`Destination::parse`] must read.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,15 +10,15 @@ use crate::address::Domain;
 /// The destination of a message, if not by routes and MX.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Destination {
-    /// To these hosts, tried in this order.
+    /// These hosts, tried in this order.
     Hosts(Box<[Via]>),
-    /// To an LMTP server behind a socket of this path.
+    /// The LMTP server at this Unix socket.
     LmtpSocket(Box<str>),
-    /// To an LMTP server behind a port.
+    /// The LMTP server at this host and port.
     Lmtp(Box<Via>),
-    /// Into the maildir of this path.
+    /// The maildir at this path.
     Maildir(Box<str>),
-    /// Into a program: its path and its arguments, as they are written.
+    /// A program: its path and arguments, as they are written.
     Pipe(Box<str>),
     /// The counts of other hosts' reports ([`crate::report`]); a message that is not a report goes to `admin`.
     Reports,
@@ -31,39 +30,39 @@ pub enum Destination {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum DestinationError {
     Form(String),
-    /// The command does not begin with the whole path of a program.
+    /// The command does not begin with the absolute path of a program.
     Command,
 }
 
 /// The destination of a queued message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Assigned {
-    /// One that this version knows.
+    /// A destination that this version can read.
     Known(Destination),
-    /// A text that it cannot read: a later version wrote it.
+    /// A text that this version cannot read: a later version wrote it.
     Unreadable(Box<str>),
 }
 
 /// A next hop.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Via {
-    /// How to speak to it.
+    /// The protocol and use of TLS.
     pub scheme: Scheme,
     /// Its name; an address literal if `address` is given.
     pub host: Domain,
-    /// Its address, if it was written as one.
+    /// Its address, if it was written as an address.
     pub address: Option<IpAddr>,
     pub port: u16,
 }
 
-/// How to speak to a next hop.
+/// The protocol of a next hop, and its use of TLS.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Scheme {
-    /// `smtp://`: STARTTLS if it is offered; port 25.
+    /// `smtp://`: opportunistic STARTTLS; port 25.
     Smtp,
-    /// `smtp+starttls://`: STARTTLS, or not at all; port 587.
+    /// `smtp+starttls://`: mandatory STARTTLS; port 587.
     SmtpStartTls,
-    /// `smtps://`: TLS from the first byte; port 465.
+    /// `smtps://`: implicit TLS; port 465.
     Smtps,
     /// LMTP (RFC 2033), which has no default port.
     Lmtp,
@@ -79,7 +78,7 @@ impl Scheme {
         }
     }
 
-    /// As it is written.
+    /// The scheme as it is written.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Smtp => "smtp",
@@ -151,7 +150,7 @@ pub(crate) fn parse_host(text: &str) -> Option<(&str, Option<u16>)> {
 }
 
 impl Destination {
-    /// Whether a password would go there in clear: by `smtp` to another machine, or by LMTP.
+    /// Whether a password would be sent there in clear: by `smtp` to another machine, or by LMTP.
     pub(crate) fn is_clear(&self) -> bool {
         match self {
             Self::Hosts(hosts) => hosts.iter().any(|via| {
@@ -203,7 +202,7 @@ impl Destination {
         }
     }
 
-    /// Reads hosts with `/` between them.
+    /// Reads hosts separated by `/`.
     pub(crate) fn hosts(text: &str, port: u16) -> Result<Self, DestinationError> {
         text.split('/')
             .map(|host| {
@@ -241,7 +240,7 @@ impl fmt::Display for Destination {
 }
 
 impl Assigned {
-    /// Reads the form in the queue.
+    /// Reads the text that the queue stores.
     pub fn read(text: &str) -> Self {
         Destination::parse(text).map_or_else(|| Self::Unreadable(text.into()), Self::Known)
     }
@@ -271,8 +270,8 @@ impl fmt::Display for Assigned {
     }
 }
 
-/// The words of a command: separated by white space; double quotes group, and inside of them a backslash quotes the
-/// next character. `None` if a quote is not closed. There is no shell, and nothing else is special.
+/// The words of a command, separated by white space. Double quotes group, and inside of them a backslash quotes the
+/// next character. `None` if a quote is not closed. No shell is involved, and no other character is special.
 pub fn words(command: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;

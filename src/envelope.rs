@@ -1,4 +1,4 @@
-//! The envelope of a message (RFC 5321 section 2.3.1) with what DSN (RFC 3461) and SMTPUTF8 (RFC 6531) add to it.
+//! The envelope of a message (RFC 5321 section 2.3.1), with the parameters of DSN (RFC 3461) and SMTPUTF8 (RFC 6531).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,12 +8,12 @@ use crate::date::Timestamp;
 use crate::destination::Assigned;
 use crate::queue_id::QueueId;
 
-/// Everything that accompanies a message but is not in it.
+/// The data that accompany a message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Envelope {
     /// The recipient of DSNs.
     pub reverse_path: ReversePath,
-    /// The forward-paths, after aliases; never empty once a message is queued.
+    /// The recipients after alias expansion; never empty once a message is queued.
     pub recipients: Vec<Recipient>,
     /// ENVID, xtext decoded (RFC 3461 section 4.4): printable ASCII.
     pub envelope_id: Option<Box<str>>,
@@ -21,7 +21,7 @@ pub struct Envelope {
     pub dsn_return: Option<DsnReturn>,
     /// BODY (RFC 6152).
     pub body: BodyKind,
-    /// Whether the client asked for SMTPUTF8 (RFC 6531 section 3.4).
+    /// Whether the client requested SMTPUTF8 (RFC 6531 section 3.4).
     pub smtputf8: bool,
     /// When the message was accepted.
     pub arrived: Timestamp,
@@ -38,14 +38,14 @@ pub enum MessageOrigin {
     Process(u32),
     /// An unauthenticated client, by its address.
     Client(IpAddr),
-    /// This relay: a DSN about this message.
+    /// This relay, for a DSN about this message.
     Dsn(QueueId),
     /// This relay, for a report to `admin` about damage in the spool.
     Damage,
 }
 
 impl MessageOrigin {
-    /// Parses the text form. A login has a domain, so no user can choose one that reads as something else.
+    /// Parses the text form. A login contains a domain, so no user can choose one that reads as another origin.
     pub fn read(text: &str) -> Self {
         let known = match text.split_once('=') {
             Some(("uid", uid)) => uid.parse().ok().map(Self::Process),
@@ -53,7 +53,7 @@ impl MessageOrigin {
             _ if text == "damage" => Some(Self::Damage),
             _ => text.parse().ok().map(Self::Client),
         };
-        // Only if it is written as the same text again.
+        // Only if the parsed value is written as the same text again.
         let known = known.filter(|known| known.to_string() == text);
         known.unwrap_or_else(|| Self::Login(text.into()))
     }
@@ -77,7 +77,7 @@ impl fmt::Display for MessageOrigin {
     }
 }
 
-/// One forward-path with the DSNs that its sender asks for.
+/// One recipient, with the DSNs that its sender requested.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Recipient {
     /// The address that the message is sent to.
@@ -86,9 +86,9 @@ pub struct Recipient {
     pub notify: Notify,
     /// ORCPT, `addr-type;address` with the address xtext decoded (RFC 3461 section 4.2): printable ASCII or UTF-8.
     pub original: Option<Box<str>>,
-    /// Its destination, if not by routes and MX: the target of an alias when the message was accepted.
+    /// Its destination if routes and MX do not determine it: the target of an alias when the message was accepted.
     pub destination: Option<Assigned>,
-    /// The reverse-path for this recipient, if SPF would fail for the message's own: a rewritten one (SRS).
+    /// The reverse-path for this recipient: rewritten (SRS) if SPF would fail with that of the message.
     pub reverse_path: Option<Box<Mailbox>>,
 }
 
@@ -106,7 +106,7 @@ impl Recipient {
             .saturating_add(path)
     }
 
-    /// A recipient that is reached by routes and MX, with the message's own reverse-path.
+    /// A recipient whose destination routes and MX determine, with the reverse-path of the message.
     pub const fn new(mailbox: Mailbox, notify: Notify, original: Option<Box<str>>) -> Self {
         Self {
             mailbox,
@@ -119,7 +119,7 @@ impl Recipient {
 }
 
 impl Envelope {
-    /// The sender in MAIL: rewritten (SRS) if the recipient has such a one.
+    /// The reverse-path for MAIL: the rewritten one (SRS), if the recipient has one.
     pub fn reverse_path_for(&self, recipient: &Recipient) -> ReversePath {
         match &recipient.reverse_path {
             Some(mailbox) => ReversePath::Mailbox(mailbox.as_ref().clone()),
@@ -128,16 +128,16 @@ impl Envelope {
     }
 }
 
-/// Which notifications a recipient's sender asked for.
+/// The DSNs that the sender requested for a recipient.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Notify {
-    /// No NOTIFY was given: failures, and delays as we see fit (RFC 3461 section 4.1).
+    /// No NOTIFY: failure DSNs, and delay DSNs at our discretion (RFC 3461 section 4.1).
     Default,
     /// `NOTIFY=NEVER`.
     Never,
-    /// No evidence that the sender sent the message: failures, and one DSN for the whole message.
+    /// Nothing shows that the sender sent the message: failures only, and one DSN for the whole message.
     Once,
-    /// The ones that are listed.
+    /// The listed ones.
     On {
         success: bool,
         failure: bool,
@@ -177,7 +177,7 @@ pub enum DsnReturn {
 /// The type of the body.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum BodyKind {
-    /// `BODY=7BIT`, or nothing was said.
+    /// `BODY=7BIT`, or no BODY.
     #[default]
     SevenBit,
     /// `BODY=8BITMIME`.

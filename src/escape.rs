@@ -35,13 +35,13 @@ pub struct Quoted<'a>(pub &'a [u8]);
 /// Bytes of one peer-supplied value that are shown; the rest becomes `...`.
 pub const ESCAPED_BYTES_MAX: usize = 1_024;
 
-/// Text as one line: what would break it becomes a space.
+/// The text on one line: each character that cannot be shown unchanged becomes a space.
 pub fn one_line(text: &str) -> String {
     text.replace(|c: char| !is_shown(c), " ")
 }
 
-/// Whether a character can be shown as it is: nothing that moves a terminal, turns the direction of writing, or cannot
-/// be seen.
+/// Whether a character can be shown unchanged: it does not move the cursor, does not change the direction of writing,
+/// and is visible.
 pub fn is_shown(c: char) -> bool {
     !c.is_control()
         && !matches!(
@@ -66,7 +66,7 @@ fn write_char(out: &mut fmt::Formatter<'_>, c: char) -> fmt::Result {
     }
 }
 
-/// Writes a value piece by piece: characters, and bytes that are none.
+/// Writes a value in pieces: characters, and bytes that are not part of one.
 fn write_pieces(
     bytes: &[u8],
     out: &mut fmt::Formatter<'_>,

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! [`Hook`] writes the request on the sandboxed side, reads the answer and interprets it. [`HookRequest`] reads the
-//! request on the side that runs the program. Invariants: facts have only the names in [`Fact`]; only whole header
-//! fields are added to a message; an answer that is not understood defers the message.
+//! request on the side that runs the program. Invariants: facts have only the names of [`Fact`]; only complete header
+//! fields are added to a message; an answer that cannot be interpreted defers the message.
 
 use crate::escape::one_line;
 use crate::limits::{
@@ -19,7 +19,7 @@ use crate::limits::{
 
 use crate::smtp::data::{Decoder, Encoder, Framing, LongLines};
 
-/// Requests the hook from the helper, in place of the target of an alias.
+/// The target name with which the relay requests the hook from the helper.
 pub const HOOK: &str = "hook";
 
 /// A fact about a message for the hook; the names are those of its environment variables.
@@ -31,7 +31,7 @@ pub enum Fact {
     EhloDomain,
     /// The reverse-path; empty for the null one.
     MailFrom,
-    /// The recipients, with spaces between them. A long list is cut behind an address.
+    /// The recipients, separated by spaces. A long list is cut after an address.
     RcptTo,
     /// The login, if any.
     AuthAs,
@@ -43,11 +43,11 @@ pub enum Fact {
     SpfPass,
     /// The result of SPF as Authentication-Results names it.
     SpfResult,
-    /// The domains of the DKIM signatures that are right, with spaces between them.
+    /// The domains of the valid DKIM signatures, separated by spaces.
     DkimPass,
     /// The result of DMARC as Authentication-Results names it.
     DmarcResult,
-    /// The id that the message has or will have in the queue.
+    /// The queue id of the message.
     QueueId,
 }
 
@@ -90,23 +90,23 @@ impl Fact {
 /// The verdict on the message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum HookVerdict {
-    /// It is taken.
+    /// Accept the message.
     Accept {
-        /// Header fields to be put in front of it, each with its CRLF.
+        /// Header fields to add above the message, each with its CRLF.
         fields: Vec<u8>,
-        /// Whether the output of the hook contained something other than header fields; then all of it is left out.
+        /// Whether the hook's output contained anything other than header fields; then no field is added.
         junk: bool,
     },
     /// 550 5.7.1 with this text: printable ASCII.
     Refuse {
-        /// The last line that the hook wrote, or words for it.
+        /// The last line that the hook wrote, or a text of ours.
         text: String,
     },
     /// 451 4.7.0. The text is for the log, not for the client.
     Defer { text: String },
 }
 
-/// A question to a hook, on the side that asks.
+/// A request to a hook, on the side of the relay.
 pub struct Hook {
     body: Encoder,
     answer: Vec<u8>,
@@ -118,7 +118,7 @@ impl Hook {
         for (fact, value) in facts {
             out.extend_from_slice(fact.name().as_bytes());
             out.push(b'=');
-            // On one line in any case; it changes nothing that the parsers accept.
+            // On one line in any case; the parsers ignore the difference.
             let shown = value.chars().map(|c| if c.is_control() { '?' } else { c });
             out.extend_from_slice(cut(shown.collect::<String>().as_str()).as_bytes());
             out.extend_from_slice(b"\r\n");
@@ -153,7 +153,7 @@ impl Hook {
     }
 }
 
-/// The answer to a hook that ended by itself.
+/// The verdict for a hook that ended with an exit code.
 pub fn write_exit(code: u8, output: &[u8]) -> Vec<u8> {
     let output = output.get(..HOOK_OUTPUT_BYTES_MAX).unwrap_or(output);
     let mut answer = format!("EXIT {code} {}\r\n", output.len()).into_bytes();
@@ -161,12 +161,12 @@ pub fn write_exit(code: u8, output: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// The answer to a hook that gave no exit code.
+/// The verdict for a hook without an exit code.
 pub fn write_failed(why: &str) -> Vec<u8> {
     format!("FAILED {}\r\n", one_line(why)).into_bytes()
 }
 
-/// The value, cut at a space if possible, if it is too long for an environment.
+/// The value, cut at a space if possible, if it exceeds the limit for environment variables.
 fn cut(value: &str) -> &str {
     let mut end = HOOK_VALUE_BYTES_MAX;
     while !value.is_char_boundary(end) && end < value.len() {
@@ -226,7 +226,7 @@ fn judge(code: u8, output: &[u8]) -> HookVerdict {
     }
 }
 
-/// The last line with something on it, for a reply or the log.
+/// The last line that is not blank, for a reply or the log.
 pub fn last_line(output: &[u8]) -> Option<String> {
     let line = output.rsplit(|byte| *byte == b'\n').find_map(|line| {
         let line = line.trim_ascii();
@@ -275,18 +275,18 @@ pub struct HookRequest {
     body: Option<Decoder>,
 }
 
-/// How far a request has come.
+/// The progress of a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HookProgress {
-    /// More is to come.
+    /// More input is needed.
     More,
     Whole,
-    /// It is none, and its peer is not to be believed.
+    /// The request is malformed, and its peer is not trusted.
     Malformed,
 }
 
 impl HookRequest {
-    /// Bytes arrived; the part that belongs to the message is appended to `body`.
+    /// Takes received bytes; appends those of the message to `body`.
     pub fn on_bytes(&mut self, mut input: &[u8], body: &mut Vec<u8>) -> HookProgress {
         loop {
             if let Some(decoder) = &mut self.body {
@@ -320,7 +320,7 @@ impl HookRequest {
         }
     }
 
-    /// The facts, once the request is whole.
+    /// The facts, once the request is complete.
     pub fn facts(&self) -> &[(Fact, String)] {
         &self.facts
     }

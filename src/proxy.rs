@@ -2,9 +2,9 @@
 //! sends the address of its client in front of everything else.
 //!
 //! Stricter than section 2.1: one space between the words, no leading zeros, and only addresses in their standard form.
-//! Not supported from section 2.2, and refused: datagrams and Unix sockets, which never carry mail. The values (TLVs)
-//! are walked to the last byte and a checksum must be right; none of them is used. Invariant: no byte behind the header
-//! is consumed.
+//! Not supported from section 2.2, and refused: datagrams and Unix sockets, which never carry mail. The parser checks
+//! the lengths of all values (TLVs) and the checksum, if there is one; it uses no value. Invariant: no byte after the
+//! header is consumed.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,16 +21,16 @@ pub enum Origin {
         /// The address that the client connected to.
         local: SocketAddr,
     },
-    /// The proxy itself (a health check), or a client that it cannot name: the address of the connection counts.
+    /// The proxy itself (a health check), or a client that it cannot name: the address of the connection is used.
     Proxy,
 }
 
 /// Why a header is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ProxyError {
-    /// It begins like neither version.
+    /// It begins with neither signature.
     Signature,
-    /// It is longer than its version, or we, allow.
+    /// It is longer than its version or our limit allows.
     TooLong,
     /// The line of version 1 is malformed.
     Line,
@@ -38,11 +38,11 @@ pub enum ProxyError {
     Version,
     /// A command that does not exist.
     Command,
-    /// A family or transport that mail does not come over.
+    /// A family or transport that does not carry mail.
     Family,
-    /// The addresses take more bytes than there are.
+    /// The addresses are longer than the header says.
     Addresses,
-    /// A value takes more bytes than there are, or not as many as its type asks for.
+    /// A value is longer than the header says, or has the wrong length for its type.
     Value,
     /// The checksum is wrong.
     Checksum,
@@ -66,14 +66,14 @@ impl fmt::Display for ProxyError {
 
 impl std::error::Error for ProxyError {}
 
-/// Reads a header that comes in pieces.
+/// Reads a header that arrives in pieces.
 #[derive(Clone, Debug, Default)]
 pub struct HeaderReader {
     taken: Vec<u8>,
 }
 
 impl HeaderReader {
-    /// Takes bytes off the front of `input` until the header is whole.
+    /// Takes bytes off the front of `input` until the header is complete.
     pub fn read(&mut self, input: &mut &[u8]) -> Result<Option<Origin>, ProxyError> {
         while let Some((&byte, rest)) = input.split_first() {
             *input = rest;
@@ -85,7 +85,7 @@ impl HeaderReader {
         Ok(None)
     }
 
-    /// Parses the bytes so far; input that can no longer become a header is refused at once.
+    /// Parses the bytes so far; refuses at once what can no longer become a header.
     fn look(&self) -> Result<Option<Origin>, ProxyError> {
         let taken = self.taken.as_slice();
         if begins(taken, LINE_START) {
@@ -145,7 +145,7 @@ impl HeaderReader {
         Ok(origin)
     }
 
-    /// Checks the values behind the addresses, the checksum among them.
+    /// Checks the values after the addresses, including the checksum.
     /// Decides PROXY protocol section 2.2.3.
     fn check_values(&self, values: &[u8]) -> Result<(), ProxyError> {
         let mut rest = values;
@@ -181,7 +181,7 @@ impl HeaderReader {
     }
 }
 
-/// Whether the two agree as far as both go.
+/// Whether one of the two is a prefix of the other.
 fn begins(taken: &[u8], start: &[u8]) -> bool {
     taken.iter().zip(start).all(|(one, other)| one == other)
 }
@@ -223,7 +223,7 @@ fn octets<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), ProxyError> 
     Ok((*front, rest))
 }
 
-/// Both ends of a connection, with the ports that follow their addresses; and the rest.
+/// The addresses and ports of both ends of a connection, and the remaining bytes.
 fn ends(from: IpAddr, to: IpAddr, rest: &[u8]) -> Result<(Origin, &[u8]), ProxyError> {
     let (from_port, rest) = octets::<2>(rest)?;
     let (to_port, rest) = octets::<2>(rest)?;
@@ -242,8 +242,8 @@ fn split_value(bytes: &[u8]) -> Result<(u8, &[u8], &[u8]), ProxyError> {
     Ok((*kind, value, behind))
 }
 
-/// CRC-32C (RFC 9260 appendix A) of the header, with its own four bytes at `at` taken as zero. Without a table, because
-/// a header is short and comes once per connection.
+/// CRC-32C (RFC 9260 appendix A) of the header, with its own four bytes at `at` taken as zero. It uses no table,
+/// because a header is short and occurs once per connection.
 fn checksum(header: &[u8], at: usize) -> u32 {
     let mut sum = u32::MAX;
     for (index, byte) in header.iter().enumerate() {
@@ -256,15 +256,15 @@ fn checksum(header: &[u8], at: usize) -> u32 {
     !sum
 }
 
-/// How a line of version 1 begins.
+/// The signature of version 1.
 const LINE_START: &[u8] = b"PROXY ";
-/// How version 2 begins.
+/// The signature of version 2.
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Bytes of the signature, command, family and length.
 const HEAD_BYTES: usize = 16;
 /// The type of the checksum (section 2.2.3).
 const TYPE_CHECKSUM: u8 = 0x03;
-/// The type for TLS data (section 2.2.5): further values behind a few bytes.
+/// The type for TLS data (section 2.2.5): a few bytes, then further values.
 const TYPE_TLS: u8 = 0x20;
 /// The number of those bytes.
 const TLS_BYTES: usize = 5;

@@ -1,9 +1,9 @@
 //! Counts of work whose size a peer can influence.
 //!
-//! One turn of the event loop serves all connections, so the work that one peer can cause has a limit
-//! ([`TURN_BYTES_MAX`](crate::limits::TURN_BYTES_MAX) and those beside it), and tests hold it. Counts, unlike time, are
-//! the same on every machine. They are per thread and do not affect any decision: a test runs a piece of work in
-//! [`during`] to read them.
+//! One turn of the event loop serves all connections, so the work that one peer can cause is limited
+//! ([`TURN_BYTES_MAX`](crate::limits::TURN_BYTES_MAX) and others beside it), and tests check the limits. Counts, unlike
+//! times, are the same on every machine. They are per thread and affect no decision: a test runs code in [`during`] to
+//! read them.
 
 use std::cell::Cell;
 use std::ops::{Add, Sub};
@@ -11,11 +11,11 @@ use std::ops::{Add, Sub};
 /// A unit of work.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Unit {
-    /// Bytes that are hashed, brought into canonical form, or parsed.
+    /// Bytes that are hashed, canonicalized, or parsed.
     Byte,
-    /// Fields of headers and elements of lists that are looked at.
+    /// Header fields and list elements that are examined.
     Field,
-    /// Names, addresses and answers of the DNS that are looked through, and terms of policies.
+    /// DNS names, addresses and answers that are searched, and terms of policies.
     Name,
 }
 
@@ -31,7 +31,7 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// Of each unit the greater count.
+    /// The greater count of each unit.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
         Self {
@@ -85,7 +85,7 @@ pub fn count(unit: Unit, amount: usize) {
     });
 }
 
-/// The result of `work`, and the counts meanwhile.
+/// The result of `work`, and the counts during it.
 pub fn during<T>(work: impl FnOnce() -> T) -> (T, Workload) {
     let before = DONE.get();
     let result = work();

@@ -158,8 +158,8 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("engine/timers.rs", "heap", Share("sessions")),
     ("engine/delivery/waiting.rs", "clients", Queue),
     ("engine/delivery/waiting.rs", "trusted", Queue),
-    ("policy/conduct.rs", "counts", Owner),
-    ("policy/doorway.rs", "there", Owner),
+    ("policy/client_rates.rs", "counts", Owner),
+    ("policy/eviction.rs", "there", Owner),
     ("policy/ttl_map.rs", "by_count", Owner),
     ("policy/ttl_map.rs", "by_owner", Owner),
     ("policy/ttl_map.rs", "entries", Owner),
@@ -186,8 +186,8 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("policy/returns.rs", "by_size", Owner),
     ("policy/returns.rs", "entries", Owner),
     ("policy/shares.rs", "held", Share("sessions")),
-    ("policy/turns.rs", "rounds", Share("sessions")),
-    ("policy/turns.rs", "waiting", Share("sessions")),
+    ("policy/fair_queue.rs", "rounds", Share("sessions")),
+    ("policy/fair_queue.rs", "waiting", Share("sessions")),
 ];
 
 const CONTAINERS: [&str; 10] = [

@@ -93,7 +93,10 @@ impl World {
         );
         self.pass(Duration::from_secs(40 * 86_400));
         let tables = self.stage.engine.tables();
-        assert_eq!((tables.clients.conduct, tables.clients.greylist), (0, 0));
+        assert_eq!(
+            (tables.clients.client_rates, tables.clients.greylist),
+            (0, 0)
+        );
         (self.history, self.codes)
     }
 

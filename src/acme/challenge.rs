@@ -1,8 +1,8 @@
-//! The ways in which names are proven (RFC 8555 section 8, RFC 8737).
+//! The challenge types by which control of a name is proven (RFC 8555 section 8, RFC 8737).
 
 use std::fmt;
 
-/// How a name is proven.
+/// A challenge type.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum ChallengeKind {
     /// A file on port 80 (RFC 8555 section 8.3).
@@ -18,7 +18,7 @@ impl ChallengeKind {
     /// Every variant, in the order in which they are listed.
     pub const ALL: [Self; 3] = [Self::Http01, Self::TlsAlpn01, Self::Dns01];
 
-    /// As the wire and the configuration have it.
+    /// The word in ACME and in the configuration.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Http01 => "http-01",
@@ -27,7 +27,7 @@ impl ChallengeKind {
         }
     }
 
-    /// The kind that has this word.
+    /// The type with this word.
     pub fn of_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.word() == word)
     }

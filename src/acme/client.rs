@@ -1,4 +1,4 @@
-//! The client side of ACME as a state machine: what to send next, what to publish, how long to wait.
+//! The client side of ACME as a state machine: it says what to send, what to present and how long to wait.
 //!
 //! | action | answered with |
 //! | --- | --- |
@@ -47,12 +47,12 @@ pub struct AcmeClient {
 struct Placed {
     url: Option<Url>,
     finalize: Option<Url>,
-    /// How often the certificate was asked for.
+    /// How often the certificate was requested.
     finalized: u32,
     authorizations: VecDeque<Url>,
 }
 
-/// Looking again and again.
+/// Polling an order or an authorization.
 #[derive(Clone, Copy, Debug, Default)]
 struct Poll {
     pause: Duration,
@@ -60,15 +60,15 @@ struct Poll {
 }
 
 enum State {
-    /// A request is on its way.
+    /// A request was sent.
     Asked(Call),
     /// A nonce is fetched for it.
     Nonce(Call),
     /// It is sent after a wait.
     Waiting(Call),
-    /// A challenge is being presented; this request tells the server to check it.
+    /// A challenge is being presented; this request then tells the server to check it.
     Presenting(Call),
-    /// A challenge is being taken away.
+    /// A challenge is being withdrawn.
     Withdrawing(Then),
     Ended,
 }
@@ -102,7 +102,7 @@ impl AcmeClient {
         (client, action)
     }
 
-    /// A name that cannot be proven in the way that is configured.
+    /// The error for a name that the configured challenge type cannot prove.
     fn wildcard(&self) -> Option<AcmeError> {
         let AcmeWork::Obtain(order) = &self.work else {
             return None;
@@ -112,7 +112,7 @@ impl AcmeClient {
         Some(AcmeError::Name(ProofError::Wildcard { name: name.clone() }))
     }
 
-    /// The server has answered.
+    /// Takes the server's response.
     pub fn on_response(
         &mut self,
         response: &AcmeResponse,
@@ -130,7 +130,7 @@ impl AcmeClient {
         }
     }
 
-    /// There was no answer.
+    /// A request got no response.
     pub fn on_failure(&mut self, text: &str) -> AcmeAction {
         match std::mem::replace(&mut self.state, State::Ended) {
             State::Asked(call) | State::Nonce(call) => {
@@ -152,7 +152,7 @@ impl AcmeClient {
         }
     }
 
-    /// The challenge cannot be shown.
+    /// The challenge cannot be presented.
     pub fn on_not_presented(&mut self, text: &str) -> AcmeAction {
         let name = self.presented.as_ref().map(|one| one.domain.clone());
         self.fail(AcmeError::Name(ProofError::NotPresented {
@@ -161,7 +161,7 @@ impl AcmeClient {
         }))
     }
 
-    /// The challenge is not shown any more.
+    /// The challenge is withdrawn.
     pub fn on_withdrawn(&mut self, chance: &dyn SecureRandom) -> AcmeAction {
         match std::mem::replace(&mut self.state, State::Ended) {
             State::Withdrawing(Then::Next) => self.next_authorization(chance),
@@ -199,7 +199,7 @@ impl AcmeClient {
         }
     }
 
-    /// Sends it, by a nonce that is at hand or is fetched first.
+    /// Sends a request, with a stored nonce or after fetching one.
     fn send(&mut self, call: Call, chance: &dyn SecureRandom) -> AcmeAction {
         let payload = match &call.payload {
             Payload::None => return self.send_plain(call, AcmeMethod::Get),
@@ -257,7 +257,7 @@ impl AcmeClient {
         self.again_or(call, error)
     }
 
-    /// Repeats a request after a moment, unless that has been tried often enough or would be of no use.
+    /// Repeats a request after a pause, unless the limit is reached or a repetition cannot succeed.
     fn again_or(&mut self, mut call: Call, error: AcmeError) -> AcmeAction {
         let is_passing = match &error {
             AcmeError::Unreachable { .. } => true,
@@ -292,8 +292,8 @@ impl AcmeClient {
                     false => self.fail(AcmeError::Nonces),
                 }
             }
-            // An earlier try arrived although its answer did not (RFC 8555 section 7.4), or the server is still working
-            // on it.
+            // An earlier attempt arrived although its response was lost (RFC 8555 section 7.4), or the server is still
+            // working on it.
             Some("orderNotReady") if call.step == Step::Finalize => self.poll_order(response, now),
             Some("accountDoesNotExist") if call.step == Step::FindAccount => {
                 self.new_account(chance)

@@ -10,14 +10,14 @@ use crate::date::Timestamp;
 /// Why it failed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum AcmeError {
-    /// The server could not be reached, or did not speak HTTP.
+    /// The server could not be reached, or did not send HTTP.
     Unreachable { url: String, text: String },
     /// The server failed, with a status and perhaps a problem document.
     Server {
         url: String,
         status: u16,
         problem: Option<AcmeProblem>,
-        /// When to come again.
+        /// When to try again.
         retry_at: Option<Timestamp>,
     },
     /// The response is not ACME.
@@ -26,10 +26,10 @@ pub enum AcmeError {
         /// The error in it.
         text: String,
     },
-    /// There were too many requests, or certificates.
+    /// The CA's rate limit is reached.
     RateLimited {
         problem: AcmeProblem,
-        /// When to come again.
+        /// When to try again.
         retry_at: Option<Timestamp>,
     },
     Refused {
@@ -42,22 +42,22 @@ pub enum AcmeError {
         /// The URL of the terms.
         url: String,
     },
-    /// It wants an account to be bound to another one.
+    /// The CA requires external account binding.
     ExternalAccount,
-    /// The account cannot be used any more.
+    /// The account is no longer valid.
     AccountUnusable,
     /// A name could not be proven.
     Name(ProofError),
     /// The order failed as a whole.
     OrderInvalid { problem: AcmeProblem },
-    /// It did not come to an end.
+    /// It was not completed in time.
     TooSlow {
         /// The step that failed.
         what: &'static str,
     },
-    /// All nonces were refused.
+    /// The server refused every nonce.
     Nonces,
-    /// The server does not do this.
+    /// The server does not support this step.
     NotSupported {
         /// The step.
         what: &'static str,
@@ -66,25 +66,25 @@ pub enum AcmeError {
     Signature,
 }
 
-/// Why a name could not be proven.
+/// Why control of a name could not be proven.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ProofError {
-    /// It offers no challenge of the kind that is configured.
+    /// The server offers no challenge of the configured type.
     NotOffered {
         name: String,
         kind: ChallengeKind,
         offered: String,
     },
-    /// Wildcards can be proven by DNS-01 alone.
+    /// Only DNS-01 can prove a wildcard.
     Wildcard { name: Name },
-    /// The server looked and did not find the proof.
+    /// The server checked and did not find the proof.
     Validation {
         name: String,
         kind: ChallengeKind,
         /// The problem that the CA reported.
         problem: AcmeProblem,
     },
-    /// The proof could not be shown.
+    /// The proof could not be presented.
     NotPresented { name: String, text: String },
 }
 
@@ -97,7 +97,7 @@ impl AcmeError {
         }
     }
 
-    /// Whether a person must change something before it can work; otherwise waiting may be enough.
+    /// Whether a person must change something before another attempt can succeed; otherwise waiting may suffice.
     pub fn is_lasting(&self) -> bool {
         matches!(
             self,

@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::limits::{ACME_HEAD_BYTES_MAX, ACME_INTERIM_MAX, ACME_RESPONSE_BYTES_MAX};
 
-/// A response, with the fields that count.
+/// A response, with the fields that ACME needs.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct AcmeResponse {
     pub status: u16,
@@ -38,16 +38,16 @@ pub enum Rest {
     Closed,
 }
 
-/// Why bytes are no response.
+/// Why bytes are not a response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HttpError {
-    /// The status line is none.
+    /// The status line is malformed.
     StatusLine,
-    /// A field is none.
+    /// A field is malformed.
     Field,
     HeadTooLong,
     BodyTooLong,
-    /// The length of the body is not understood.
+    /// The length of the body cannot be determined.
     Length,
     /// There are too many interim responses.
     Interim,
@@ -86,7 +86,7 @@ enum Length {
     UntilClose,
 }
 
-/// Parses the input so far; `None` while more has to follow.
+/// Parses the input so far; `None` while it is incomplete.
 pub fn response(
     bytes: &[u8],
     body: BodyWanted,
@@ -112,7 +112,7 @@ fn whole(
         if !(100..200).contains(&status) {
             return last(status, lines, behind, body, rest);
         }
-        // Interim (RFC 9110 section 15.2): the real one follows.
+        // Interim (RFC 9110 section 15.2): the final response follows.
         bytes = behind;
     }
     Err(HttpError::Interim)

@@ -1,4 +1,4 @@
-//! Requests that are signed (RFC 7515 with ES256; RFC 8555 section 6.2), and external account binding (section 7.3.4).
+//! Signed requests (RFC 7515 with ES256; RFC 8555 section 6.2), and external account binding (section 7.3.4).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
@@ -63,7 +63,8 @@ impl AccountKey {
         json!({"crv": "P-256", "kty": "EC", "x": text(x), "y": text(y)})
     }
 
-    /// The digest of the public key (RFC 7638). serde_json writes keys in their order, and no spaces, as that asks for.
+    /// The thumbprint of the public key (RFC 7638). serde_json writes the keys in order and without spaces, as the
+    /// thumbprint requires.
     pub fn thumbprint(&self) -> String {
         let jwk = self.jwk().to_string();
         URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, jwk.as_bytes()))
@@ -91,7 +92,7 @@ impl AccountKey {
         Some(flattened(&input, signature.as_ref()).to_string())
     }
 
-    /// The binding of a new account to one that the CA knows.
+    /// The binding of a new account to an account that the CA knows.
     pub fn bind(&self, external: &ExternalAccount, new_account: &str) -> Value {
         let protected = json!({"alg": "HS256", "kid": external.kid, "url": new_account});
         let input = signing_input(&protected, &self.jwk().to_string());

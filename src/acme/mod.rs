@@ -7,7 +7,7 @@
 //! ```
 //!
 //! [`AcmeClient`] returns its next request ([`AcmeAction`]) and takes the result; [`schedule`] decides when a
-//! certificate is renewed (with RFC 9773, ARI), and [`arrival`] makes the first order wait until the name leads here;
+//! certificate is renewed (with RFC 9773, ARI), and [`reachability`] makes the first order wait until the name leads here;
 //! [`http`] reads responses; [`jws`] signs (RFC 7515, ES256). Challenges: HTTP-01 and DNS-01 (RFC 8555 section 8),
 //! TLS-ALPN-01 (RFC 8737). Errors are problem documents (RFC 7807) or say whose fault they are.
 //!
@@ -15,13 +15,13 @@
 //! that are not https. Invariants: a challenge that was presented is withdrawn before the machine ends; every loop has
 //! its bound in [`crate::limits`]; no text of a server is passed on unescaped.
 
-pub mod arrival;
 pub mod challenge;
 pub mod client;
 pub mod error;
 pub mod http;
 pub mod jws;
 pub mod name;
+pub mod reachability;
 pub mod schedule;
 pub mod wire;
 pub mod work;

@@ -1,5 +1,5 @@
-//! When a certificate is renewed: when the CA says so (RFC 9773), otherwise when a third of its lifetime is left; after
-//! failures at growing intervals.
+//! When a certificate is renewed: at the time that the CA recommends (RFC 9773), otherwise when a third of its lifetime
+//! is left; after failures at growing intervals.
 //!
 //! ```text
 //!   not before ───────────────────────── due ─── a third left ─────── not after
@@ -34,7 +34,7 @@ impl Lifetime {
         self.to.since(self.from)
     }
 
-    /// How long nothing is ordered after it was obtained.
+    /// The pause after a certificate was obtained.
     #[expect(
         clippy::arithmetic_side_effects,
         reason = "what it is divided by is written here, and not zero"
@@ -51,24 +51,24 @@ impl Lifetime {
 pub enum RenewalStep {
     /// Obtain a certificate.
     Obtain,
-    /// Ask the CA when to renew.
+    /// Ask the CA for its renewal window.
     AskWindow,
-    /// Nothing until then.
+    /// Do nothing until then.
     Wait(Timestamp),
 }
 
 /// The pauses of a plan that protect the CA, and the account's limits there.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Pauses {
-    /// Orders that failed, one after the other.
+    /// Failed orders in a row.
     pub failures: u32,
     /// When the last of them failed.
     pub failed_at: Timestamp,
-    /// No order before.
+    /// No order is made before this time.
     pub not_before: Timestamp,
-    /// The CA has asked to be left alone until then.
+    /// The CA's Retry-After: no order before this time.
     pub asked: Timestamp,
-    /// No order before, since there was a certificate a moment ago.
+    /// No order before this time, because a certificate existed a moment ago.
     pub rest: Timestamp,
 }
 
@@ -78,14 +78,14 @@ pub struct RenewalPlan {
     lifetime: Option<Lifetime>,
     due: Timestamp,
     window: Option<RenewalInfo>,
-    /// When the CA is asked for a window next; `None`: it has none.
+    /// When to ask the CA for a renewal window; `None`: it offers none.
     ask_at: Option<Timestamp>,
     failures: u32,
     failed_at: Timestamp,
     not_before: Timestamp,
-    /// As long the CA wants to be left alone.
+    /// Retry-After of the CA.
     asked: Timestamp,
-    /// No order before this time after a success, whatever the certificate, the CA and the clock say.
+    /// No order before this time after a success, whatever the clock, the CA and the certificate say.
     rest: Timestamp,
 }
 
@@ -114,8 +114,8 @@ impl RenewalPlan {
         }
     }
 
-    /// For a new certificate, or for none any more. The pause also holds if a certificate disappears as soon as it
-    /// exists.
+    /// Changes the plan to a new certificate, or to none. The pause also applies if a certificate disappears as soon as
+    /// it exists.
     pub fn changed(
         &self,
         lifetime: Option<Lifetime>,
@@ -129,8 +129,8 @@ impl RenewalPlan {
         }
     }
 
-    /// Whether it would be renewed now without the pause after a renewal: the clock is wrong, or the CA revokes what it
-    /// issues.
+    /// Whether the certificate would be renewed now, were it not for the pause after a renewal: the clock is wrong, or
+    /// the CA revokes what it issues.
     pub fn is_held_back(&self, now: Timestamp) -> bool {
         self.due <= now && now < self.rest
     }
@@ -155,7 +155,7 @@ impl RenewalPlan {
         }
     }
 
-    /// The CA has said when.
+    /// Takes the CA's renewal window.
     pub fn on_window(
         &mut self,
         info: RenewalInfo,
@@ -175,7 +175,7 @@ impl RenewalPlan {
         }
     }
 
-    /// The CA does not say when to renew.
+    /// The CA offers no renewal information.
     pub fn on_no_window(&mut self) {
         self.ask_at = None;
     }
@@ -186,7 +186,7 @@ impl RenewalPlan {
         self.ask_at = Some(error.retry_at().map_or(least, |at| at.max(least)));
     }
 
-    /// It failed; returns when it is tried again.
+    /// Records a failure; returns the time of the next attempt.
     pub fn on_failure(
         &mut self,
         error: Option<&AcmeError>,
@@ -199,7 +199,7 @@ impl RenewalPlan {
         let more = Duration::from_secs(entropy.below(pause.as_secs() / 4));
         let next = now.after(pause.saturating_add(more));
         let asked = error.and_then(AcmeError::retry_at).unwrap_or_default();
-        // A CA that wants to be left alone for a year has said something else.
+        // A Retry-After of a year is not plausible.
         let asked = asked.min(now.after(RETRY_ASKED_MAX));
         self.failed_at = now;
         self.not_before = next;
@@ -207,15 +207,16 @@ impl RenewalPlan {
         next.max(asked)
     }
 
-    /// The probable obstacle is gone. The next order still waits an hour after the last failed one, however often this
-    /// is called: CAs count failures by the hour.
+    /// The probable obstacle is gone. The next order still waits an hour after the last failure, however often this is
+    /// called, because CAs count failures by the hour.
     pub fn on_mended(&mut self) {
         let hour_later = self.failed_at.after(ACME_RETRY_PAUSE_MIN);
         self.not_before = self.not_before.min(hour_later);
         self.failures = 0;
     }
 
-    /// The pauses that must outlast a restart: a daemon that is restarted again and again must not ask a CA as often.
+    /// The pauses that must survive a restart, so that a daemon that restarts again and again does not send more
+    /// orders.
     pub fn pauses(&self) -> Pauses {
         Pauses {
             failures: self.failures,
@@ -246,7 +247,7 @@ impl RenewalPlan {
         };
     }
 
-    /// An operator has changed what may have caused the failures. A pause that the CA has asked for stays.
+    /// An operator has changed a possible cause of the failures. A pause that the CA requested stays.
     pub fn forget_failures(&mut self) {
         self.failures = 0;
         self.not_before = Timestamp::default();
@@ -293,7 +294,7 @@ fn half(from: Timestamp, to: Timestamp, part: u32) -> Timestamp {
 
 /// Certificates that are renewed at half of their lifetime (Let's Encrypt's advice for its profiles).
 const SHORT_LIVED: Duration = Duration::from_secs(10 * 86_400);
-/// No Retry-After counts for longer.
+/// A longer Retry-After is cut to this.
 const RETRY_ASKED_MAX: Duration = Duration::from_secs(7 * 86_400);
 
 #[cfg(test)]

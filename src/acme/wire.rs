@@ -1,5 +1,5 @@
 //! Server messages, from JSON to types (RFC 8555 section 7.1, RFC 9773). Unknown fields are ignored, missing ones are
-//! `None`; a message that cannot be understood is an error of the server.
+//! `None`; an invalid message is an error of the server.
 
 use std::time::Duration;
 
@@ -30,9 +30,9 @@ pub struct AcmeDirectory {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Meta {
-    /// The terms that have to be agreed to.
+    /// URL of the terms.
     pub terms_of_service: Option<String>,
-    /// Whether an account must be bound to a customer.
+    /// Whether the server requires external account binding.
     pub external_account_required: bool,
 }
 
@@ -84,19 +84,19 @@ impl TryFrom<String> for Url {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum OrderStatus {
-    /// It waits for an action of ours.
+    /// It waits for the client.
     Pending,
     /// All names are authorized.
     Ready,
-    /// The server is at work.
+    /// The server is working on it.
     Processing,
     Valid,
     /// It failed.
     Invalid,
-    /// It was given up (authorizations), or ended.
+    /// The client deactivated it (authorizations).
     Deactivated,
     Expired,
-    /// The server took it back.
+    /// The server revoked it.
     Revoked,
 }
 
@@ -119,7 +119,7 @@ pub struct OrderObject {
 pub struct Authorization {
     pub identifier: Identifier,
     pub status: OrderStatus,
-    /// The ways to get there.
+    /// The challenge types that the server offers, with their tokens.
     #[serde(default)]
     pub challenges: Vec<OfferedChallenge>,
 }
@@ -159,7 +159,7 @@ pub struct AcmeProblem {
     /// Its kind: a URN.
     #[serde(rename = "type", default)]
     pub kind: String,
-    /// For people.
+    /// Text for people.
     #[serde(default)]
     pub detail: String,
     /// Problems of single names.
@@ -172,7 +172,7 @@ pub struct AcmeProblem {
 pub struct Subproblem {
     #[serde(rename = "type", default)]
     pub kind: String,
-    /// For people.
+    /// Text for people.
     #[serde(default)]
     pub detail: String,
     pub identifier: Option<Identifier>,
@@ -205,7 +205,7 @@ impl std::fmt::Display for AcmeProblem {
     }
 }
 
-/// Text of a server's for a line of the log: on one line, in bounds, without control characters.
+/// Text from a server in a form for the log: on one line, limited in length, without control characters.
 pub fn plain(text: &str) -> String {
     let shown = text.chars().take(ACME_TEXT_CHARS_MAX);
     let mut plain: String = shown

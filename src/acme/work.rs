@@ -1,4 +1,4 @@
-//! Inputs and outputs of the state machine: work, actions, outcomes.
+//! Inputs and outputs of the state machine: work, actions, results.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use super::wire::RenewalInfo;
 /// A task of the ACME client: an account, a certificate, or a revocation.
 pub enum AcmeWork {
     Obtain(Box<CertificateOrder>),
-    /// Revoke one; the key of the machine is that of the certificate (RFC 8555 section 7.6).
+    /// Revoke a certificate; the machine's key is that of the certificate (RFC 8555 section 7.6).
     Revoke {
         /// The certificate in DER.
         certificate: Vec<u8>,
         /// Why (RFC 5280 section 5.3.1).
         reason: u8,
     },
-    /// Ask when to renew (RFC 9773).
+    /// Ask for the renewal window (RFC 9773).
     Ask {
         /// The server's identifier of the certificate.
         certificate: String,
@@ -28,7 +28,7 @@ pub enum AcmeWork {
 /// A certificate that is wanted.
 pub struct CertificateOrder {
     pub names: Vec<Name>,
-    /// How the names are proven.
+    /// The challenge type.
     pub kind: ChallengeKind,
     /// The signed request in DER (RFC 2986).
     pub request: Vec<u8>,
@@ -59,11 +59,11 @@ pub enum Terms {
     Open,
 }
 
-/// Something to be shown to the world.
+/// Data to present for a challenge.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ChallengeProof {
     pub kind: ChallengeKind,
-    /// The domain that is proven.
+    /// The domain whose control is proven.
     pub domain: String,
     /// The token, a base64url word.
     pub token: String,

@@ -1,8 +1,8 @@
 //! Authentication-Results (RFC 8601): the results of the checks of a message, for mail systems behind this one.
 //!
 //! A value is built from typed results and written folded. Text that a client could influence is quoted unless it is a
-//! token, and characters that could end a line or a string never get through. Fields that a message already has are
-//! read only as far as [`claims_id`] needs: whether they claim our authserv-id (section 5).
+//! token, and characters that could end a line or a string are removed. Existing fields of a message are read only as
+//! far as [`claims_id`] needs: whether they claim our authserv-id (section 5).
 //!
 //! Invariant: a value has no line end other than CRLF followed by a tab, and no other control character.
 
@@ -32,20 +32,20 @@ pub struct MethodResult {
 /// A method of section 2.7, or of RFC 7489 and RFC 8617.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AuthMethod {
-    /// The sets of a chain.
+    /// The ARC chain.
     Arc,
-    /// The client has logged in.
+    /// A successful AUTH of the client.
     Auth,
     /// One signature.
     Dkim,
-    /// The domain of From.
+    /// DMARC for the domain of From.
     Dmarc,
-    /// The host that sent.
+    /// SPF for the host that sent the message.
     Spf,
 }
 
 impl AuthenticationResults {
-    /// Of the host that calls itself `id` (the authserv-id), with nothing found out yet.
+    /// The results of the host with the authserv-id `id`; none so far.
     pub fn new(id: &str) -> Self {
         Self {
             id: id.to_owned(),
@@ -60,7 +60,7 @@ impl AuthenticationResults {
         self
     }
 
-    /// The whole field with its line end.
+    /// The complete field with its line end.
     pub fn field(&self) -> String {
         format!("Authentication-Results: {self}\r\n")
     }
@@ -180,15 +180,14 @@ impl fmt::Display for AuthenticationResults {
     }
 }
 
-/// Whether a mail reader could take the value of an Authentication-Results field for one of the host with the
-/// authserv-id `id`. Such a field is removed from incoming messages, because readers would trust it as ours (section
-/// 5).
+/// Whether a mail reader could attribute the value of an Authentication-Results field to the host with the authserv-id
+/// `id`. Such a field is removed from incoming messages, because readers would trust it as ours (section 5).
 ///
-/// More is recognised than may be written. Case and dots around the name are ignored, and so are comments, quotes,
+/// More is recognised than the grammar allows. Case is ignored, and so are dots around the name, comments, quotes,
 /// backslashes, white space and all other characters that cannot be part of a name, around it and inside it; text in a
-/// comment counts as well. A field whose id is uncertain claims any name: one that does not end its quotes or comments,
-/// or mixes them up, that has no name, or that has a control character, an encoded word or non-ASCII before its first
-/// semicolon. That costs others only results under an id that no host has.
+/// comment counts too. A field with an uncertain id claims any name: its quotes or comments do not end or overlap, it
+/// has no name, or a control character, an encoded word or non-ASCII occurs before its first semicolon. This costs
+/// others only results under an id that no host has.
 /// Decides RFC 8601 section 5.
 pub fn claims_id(value: &[u8], id: &str) -> bool {
     count(Unit::Byte, value.len());
@@ -206,12 +205,12 @@ pub fn claims_id(value: &[u8], id: &str) -> bool {
         || holds_name(&head.bare, &id)
 }
 
-/// Whether a text contains a name, even with characters inside that cannot be part of a name.
+/// Whether a text contains a name, possibly with characters inside that cannot be part of a name.
 fn holds_name(text: &[u8], name: &[u8]) -> bool {
     let mut is_inside = false;
     text.iter().enumerate().any(|(at, byte)| {
         let begins = !is_inside && is_part(byte);
-        // Dots in front belong to no name.
+        // Leading dots are not part of a name.
         is_inside = is_part(byte) && (is_inside || *byte != b'.');
         begins && begins_with_name(text.get(at..).unwrap_or_default(), name)
     })
@@ -241,13 +240,13 @@ fn is_part(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
 }
 
-/// Whether all mail readers read a byte alike.
+/// Whether all mail readers interpret a byte alike.
 fn is_plain(byte: &u8) -> bool {
     matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n')
 }
 
-/// Whether results say that DMARC passed for this author. Only whole results count: text in quotes or in a comment
-/// could come from anybody. A result without a domain, or with two, does not count.
+/// Whether results say that DMARC passed for this author. Only a complete result counts, because anyone could have
+/// written text in quotes or in a comment. A result without a domain, or with two, does not count.
 pub fn says_dmarc_passed(results: &str, author: &Domain) -> bool {
     count(Unit::Byte, results.len());
     let mut rest = results.as_bytes();
@@ -301,7 +300,7 @@ fn words(segment: &[u8]) -> Option<Vec<String>> {
         let after = match byte {
             b'"' => {
                 let (text, after) = quoted_string(after)?;
-                // Quotes hold no equals sign that counts.
+                // An equals sign in quotes is ignored.
                 words.push(if text == "=" { String::new() } else { text });
                 after
             }
@@ -370,7 +369,7 @@ impl<'a> Head<'a> {
                 }
                 Some((b'"', after)) => {
                     let (text, after) = quoted_string(after)?;
-                    // Of a comment in quotes, or quotes in a comment, readers make different things.
+                    // Readers disagree about a comment in quotes and quotes in a comment.
                     if text.contains(['(', ')']) {
                         return None;
                     }
@@ -439,7 +438,8 @@ fn quoted_string(value: &[u8]) -> Option<(String, &[u8])> {
     }
 }
 
-/// No more than fits in a line once quoted. A truncated text ends with dots, so that it is not taken for a whole name.
+/// Cuts a text so that it fits in a line once quoted. A cut text ends with dots, so that it cannot be mistaken for a
+/// complete name.
 fn bounded(text: &str) -> String {
     if text.len() <= RESULT_VALUE_BYTES_MAX {
         return text.to_owned();
@@ -448,7 +448,7 @@ fn bounded(text: &str) -> String {
     format!("{}...", text.get(..end).unwrap_or_default())
 }
 
-/// `value` of RFC 2045: a token as it is, everything else in quotes.
+/// `value` of RFC 2045: a token unchanged, anything else in quotes.
 fn quoted(text: &str) -> String {
     if is_token(text) {
         return text.to_owned();
@@ -484,7 +484,7 @@ fn quoted_address(text: &str) -> String {
     }
 }
 
-/// RFC 2045 section 5.1; an apostrophe and a percent sign are fine in one, and a semicolon is not.
+/// `token` of RFC 2045 section 5.1: an apostrophe and a percent sign are allowed, a semicolon is not.
 fn is_token(text: &str) -> bool {
     let special = |byte: u8| b"()<>@,;:\\\"/[]?=".contains(&byte);
     !text.is_empty()

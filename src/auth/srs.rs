@@ -6,8 +6,8 @@
 //! SRS0=h=d=source.example=ann@a   forwarded by us.example:   SRS1=HHHHHHHHDD=a==h=d=source.example=ann@us.example
 //! ```
 //!
-//! There is no RFC. The form is that of Shevek's paper and of libsrs2, which other forwarders read; only the host that
-//! made an address reads the field behind its tag. This is the specification of ours.
+//! There is no RFC. The format is that of Shevek's paper and of libsrs2, which other forwarders can parse; only the
+//! host that made an address reads the field after its tag. This page specifies ours.
 //!
 //! **Fields.** `DD` is the day (UTC, days since 1970, modulo 1,024) and `HHHHHHHH` a hash, both in base32 (RFC 4648
 //! section 6). In SRS0, the domain and the local part of the sender follow. In SRS1, the domain of the first forwarder
@@ -28,11 +28,11 @@
 //! **Days.** An address is valid on its day, for [`SRS_DAYS_MAX`] days after it, and, because clocks differ, on the day
 //! before.
 //!
-//! **Who may use one.** Other modules decide that: [`crate::policy::authority`] (the null reverse-path, or a sender
-//! that SPF or DKIM vouches for) and [`crate::policy::returns`] (how often).
+//! **Permission to use one.** Other modules decide: [`crate::policy::authority`] (the null reverse-path, or a sender
+//! for which SPF or DKIM vouches) and [`crate::policy::returns`] (how often).
 //!
-//! **Wrapped addresses.** SRS1 may lead to another address of ours if the mail went round in a circle. It is unwrapped
-//! as often as it was wrapped, up to [`SRS_UNWRAPS_MAX`] times, and each layer must be valid.
+//! **Wrapped addresses.** After a mail loop, SRS1 may contain another address of ours. It is unwrapped as often as it
+//! was wrapped, up to [`SRS_UNWRAPS_MAX`] times, and each layer must be valid.
 //!
 //! **Addresses of 0.1.0.** The hash of 0.1.0 covered neither tag nor day nor forwarder, its SRS1 had no day, and any
 //! client could have addresses of its choice made. These addresses are accepted until [`SRS_DAYS_MAX`] days after the
@@ -51,9 +51,10 @@ use crate::address::{AddressError, Domain, Mailbox};
 use crate::date::Timestamp;
 use crate::limits::{SRS_DAYS_MAX, SRS_SECRET_BYTES_MIN, SRS_UNWRAPS_MAX};
 
-/// Rewrites senders, and undoes it.
+/// Rewrites senders, and restores them.
 pub struct Rewriter {
-    /// The first one signs; all are tried to verify, so that a secret can be changed without losing bounces.
+    /// The first key signs; all are tried for verification, so that the operator can change the secret without losing
+    /// bounces.
     keys: Vec<Key>,
     /// The day of the upgrade from 0.1.0, if there was one.
     upgraded: Option<u64>,
@@ -62,33 +63,33 @@ pub struct Rewriter {
 /// The result of unwrapping an address.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Returned {
-    /// The first sender; or the address of the forwarder before us, which alone can read it.
+    /// The original sender, or the previous forwarder's address, which only that forwarder can unwrap.
     pub sender: Mailbox,
-    /// The release that made the address: the oldest, if it was wrapped.
+    /// The release that made the address; the oldest one, if the address was wrapped.
     pub maker: Maker,
-    /// Identifies the address in tables, however it is spelled or wrapped; a client cannot choose it.
+    /// Identifies the address in tables, whatever its spelling and wrapping; a client cannot choose it.
     pub id: u64,
 }
 
 /// A release whose addresses are accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Maker {
-    /// This release, or one that makes the same addresses.
+    /// This release, or another one that makes the same addresses.
     Present,
     /// 0.1.0.
     Old,
 }
 
-/// Why an address is not undone.
+/// Why an address cannot be unwrapped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ReverseError {
-    /// It is none of ours: it has no SRS form.
+    /// It does not have the form of SRS.
     NotRewritten,
-    /// It has the form and lacks parts.
+    /// It has the tag of SRS but lacks fields.
     Malformed,
-    /// The hash is wrong: made by another host, or with another secret.
+    /// The hash is wrong: another host made it, or another secret was used.
     Forged,
-    /// It is older than a bounce takes.
+    /// It is older than the time within which bounces arrive.
     Expired,
     /// It was wrapped too often.
     Deep,
@@ -108,7 +109,7 @@ impl fmt::Display for ReverseError {
 
 impl std::error::Error for ReverseError {}
 
-/// The secret that rewritten senders are signed with has fewer bytes than SRS asks for.
+/// The secret for SRS is too short.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SecretTooShort;
 
@@ -127,7 +128,7 @@ impl fmt::Debug for Rewriter {
 }
 
 impl Rewriter {
-    /// Signs with the first secret and believes all.
+    /// Signs with the first secret, and verifies with all.
     pub fn new(secrets: &[Zeroizing<Vec<u8>>]) -> Result<Self, SecretTooShort> {
         let long = |secret: &Zeroizing<Vec<u8>>| secret.len() >= SRS_SECRET_BYTES_MIN;
         if secrets.is_empty() || !secrets.iter().all(long) {
@@ -140,21 +141,21 @@ impl Rewriter {
         })
     }
 
-    /// Accepts addresses of 0.1.0 as well, which ran here until `upgraded`.
+    /// Also accepts addresses of 0.1.0, which ran here until `upgraded`.
     #[must_use]
     pub fn honouring(mut self, upgraded: Timestamp) -> Self {
         self.upgraded = Some(upgraded.seconds() / DAY_S);
         self
     }
 
-    /// The sender under which `forwarder` forwards mail of `sender`.
+    /// The reverse-path with which `forwarder` forwards mail of `sender`.
     pub fn forward(
         &self,
         sender: &Mailbox,
         forwarder: &Domain,
         at: Timestamp,
     ) -> Result<Mailbox, AddressError> {
-        // The whole local part is quoted if the original was; the text inside the quotes does not change.
+        // The whole local part is quoted if the original was; the quoted text does not change.
         let (quoted, local) = unquoted(sender.local_part());
         let day = at.seconds() / DAY_S;
         let sign = |parts: &Parts<'_>| {
@@ -188,12 +189,12 @@ impl Rewriter {
         Mailbox::new(&text, forwarder)
     }
 
-    /// The original sender that a bounce to `address` is returned to.
+    /// The original sender, to which a bounce to `address` is returned.
     pub fn reverse(&self, address: &Mailbox, now: Timestamp) -> Result<Mailbox, ReverseError> {
         self.open(address, now).map(|returned| returned.sender)
     }
 
-    /// Unwraps an address, and the result again if that is `ours` too.
+    /// Unwraps an address, and repeats that while `ours` accepts the result.
     pub fn unwrap(
         &self,
         address: &Mailbox,
@@ -205,7 +206,7 @@ impl Rewriter {
             if !ours(returned.sender.domain()) || !is_rewritten(&returned.sender) {
                 return Ok(returned);
             }
-            // The id of the innermost address of ours counts: it can be wrapped anew each day.
+            // The id is that of the innermost address of ours, because a client can have it wrapped again each day.
             let inner = self.open(&returned.sender, now)?;
             let maker = match returned.maker {
                 Maker::Old => Maker::Old,
@@ -216,7 +217,7 @@ impl Rewriter {
         Err(ReverseError::Deep)
     }
 
-    /// One layer off.
+    /// Removes one layer.
     fn open(&self, address: &Mailbox, now: Timestamp) -> Result<Returned, ReverseError> {
         let (quoted, local) = unquoted(address.local_part());
         let (tag, rest) = Tag::of(local).ok_or(ReverseError::NotRewritten)?;
@@ -273,7 +274,7 @@ impl Rewriter {
         keys.any(|key| is_same(&key.hash(&parts), claim.hash))
     }
 
-    /// Whether 0.1.0 made it, at a time when it ran here.
+    /// Whether 0.1.0 made the address while it ran here.
     fn is_old(&self, claim: &Claim<'_>, inner: &str, today: u64) -> bool {
         let Some(upgraded) = self.upgraded else {
             return false;
@@ -348,7 +349,7 @@ impl Key {
     }
 }
 
-/// A text behind its length.
+/// A text after its length.
 fn put(context: &mut hmac::Context, text: &str) {
     context.update(&(text.len() as u64).to_be_bytes());
     context.update(text.as_bytes());
@@ -441,7 +442,8 @@ enum Tag {
 }
 
 impl Tag {
-    /// The tag and the text after it. `+` and `-` are accepted in place of `=` there, as others write them.
+    /// The tag and the text after it. `+` and `-` are accepted in place of `=`, because other implementations write
+    /// them.
     fn of(local: &str) -> Option<(Self, &str)> {
         let (tag, rest) = local.split_at_checked(TAG_BYTES)?;
         let rest = rest.strip_prefix(['=', '+', '-'])?;
@@ -508,7 +510,7 @@ fn stamp(day: u64) -> String {
     [digit(day >> 5), digit(day)].iter().collect()
 }
 
-/// The last day with this stamp, up to tomorrow; `None` if there is none.
+/// The last day with this value modulo 1,024, up to tomorrow; `None` if there is none.
 fn day_of(stamp: &str, today: u64) -> Option<u64> {
     let mut days = 0;
     let mut chars = 0_usize;

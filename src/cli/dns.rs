@@ -16,7 +16,7 @@ use super::sysexits::{TRY_AGAIN, UNAVAILABLE, USAGE};
 use crate::address::Domain;
 use crate::config::{Config, quantity};
 use crate::escape::one_line;
-use crate::setup::asking::Asker;
+use crate::setup::dns_client::DnsClient;
 use crate::setup::record::{RecordValue, label};
 use crate::setup::record_format::{Format, format, row_json};
 use crate::setup::surveys::{self, Survey};
@@ -84,7 +84,7 @@ impl Dns {
         let started = Instant::now();
         let key_digest = survey::key_digest(folder);
         let look = || {
-            let asker = Arc::new(Asker::new(resolvers.clone(), self.zone_port));
+            let asker = Arc::new(DnsClient::new(resolvers.clone(), self.zone_port));
             asker.hear(&config.hostname);
             surveys::look(config, &domains, &self.address, key_digest.as_ref(), &asker)
         };

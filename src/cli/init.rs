@@ -18,13 +18,13 @@ use super::word::Listing;
 use crate::address::{Domain, Mailbox};
 use crate::config::{Config, Listen};
 use crate::dns::ZoneKind;
-use crate::setup::asking::Asker;
 use crate::setup::carried;
+use crate::setup::dns_client::DnsClient;
 use crate::setup::init::facts;
+use crate::setup::init::options::{CertificateWish, Git, InitOptions};
 use crate::setup::init::perform::{StepResult, perform};
 use crate::setup::init::plan::{InitPlan, PlanError, plan};
 use crate::setup::init::step::{InitStep, PlanLine};
-use crate::setup::init::wishes::{CertificateWish, Git, Wishes};
 use crate::setup::survey;
 use crate::setup::zone::compare;
 use crate::shell::files::loading;
@@ -75,17 +75,17 @@ impl Init {
         listing: Listing,
         output: &mut dyn Write,
     ) -> Result<(), Failure> {
-        let wishes = self.wishes()?;
+        let options = self.options()?;
         // A caller other than root may not even see the existing files.
         if facts::is_of_machine(folder) && !rustix::process::geteuid().is_root() {
             return Err(Failure::new(NOT_PERMITTED, PlanError::NotRoot));
         }
-        let mut machine = facts::gather(folder, &wishes.domain).map_err(|errors| {
+        let mut machine = facts::gather(folder, &options.domain).map_err(|errors| {
             let text = format!("{}; correct it, then run this again", errors.join("\n"));
             Failure::new(CONFIGURATION, text)
         })?;
         machine.missing = carried::missing(&machine, completion::all(listing));
-        let plan = plan(&wishes, &machine).map_err(|error| {
+        let plan = plan(&options, &machine).map_err(|error| {
             let code = match error {
                 PlanError::NotRoot => NOT_PERMITTED,
                 PlanError::NoAccountTool => UNAVAILABLE,
@@ -104,7 +104,7 @@ impl Init {
             let config = loading::read(folder)
                 .map_err(|errors| Failure::new(CONFIGURATION, errors.join("\n")))?;
             let hint = login(&config);
-            Ok((records(&config, &wishes.domain), hint))
+            Ok((records(&config, &options.domain), hint))
         });
         let hint = match &records {
             Ok((records, hint)) => {
@@ -126,7 +126,7 @@ impl Init {
         output::print(output, &format!("\nNext: {}\n", plan.next))
     }
 
-    fn wishes(&self) -> Result<Wishes, Failure> {
+    fn options(&self) -> Result<InitOptions, Failure> {
         let mailbox =
             |text: &Option<String>| text.as_ref().map(|text| parse_mailbox(text)).transpose();
         let hostname = self.hostname.as_deref().map(parse_domain).transpose()?;
@@ -137,7 +137,7 @@ impl Init {
             let text = format!("{name} is not a full name; write it with its domain");
             return Err(Failure::new(USAGE, text));
         }
-        Ok(Wishes {
+        Ok(InitOptions {
             domain: parse_domain(&self.domain)?,
             hostname,
             admin: mailbox(&self.admin)?,
@@ -229,10 +229,10 @@ fn login(config: &Config) -> String {
 
 /// The records that a domain needs. If no name server answers, they are shown anyway.
 pub(super) fn records(config: &Config, domain: &Domain) -> String {
-    let mut asker = Asker::new(config.dns.servers.addresses.clone(), DNS_PORT);
+    let mut asker = DnsClient::new(config.dns.servers.addresses.clone(), DNS_PORT);
     if let Err(cause) = asker.resolve(domain, ZoneKind::Soa) {
         // Each question would wait as long in vain.
-        asker = Asker::silent(cause);
+        asker = DnsClient::silent(cause);
     }
     let addresses = survey::addresses(config, &[], &asker);
     let facts = survey::facts_of(config, domain, addresses);

@@ -19,7 +19,7 @@ use crate::limits::{REPORT_NAMES_TIMEOUT, REPORT_SUMMARY_DAYS};
 use crate::report::{
     DomainSummary, KnownAddress, Ledger, ResultCounts, SenderKind, SourceSum, Tally,
 };
-use crate::setup::asking::Asker;
+use crate::setup::dns_client::DnsClient;
 use crate::setup::machine::source_addresses;
 use crate::shell::helper::reports::{ledger_of, tally_of};
 
@@ -56,7 +56,8 @@ impl Report {
         let resolvers = self
             .dns
             .map_or_else(|| config.dns.servers.addresses.clone(), |named| vec![named]);
-        let asker = Asker::new(resolvers, DNS_PORT).until(Instant::now() + REPORT_NAMES_TIMEOUT);
+        let asker =
+            DnsClient::new(resolvers, DNS_PORT).until(Instant::now() + REPORT_NAMES_TIMEOUT);
         // If no server answers, none is asked again.
         let mut is_silent = false;
         let mut summaries = Vec::new();

@@ -1,7 +1,7 @@
 //! Questions to the DNS, and answers.
 //!
 //! A check that needs the DNS (MX order, DKIM keys, …) is a resumable pure function. It returns a [`Step`]: its
-//! verdict, or the question that it still needs. The caller calls it again with the [`Answer`]. It never waits.
+//! verdict, or the next question. The caller calls it again with the [`Answer`]. The function never waits.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -35,13 +35,14 @@ pub struct Question {
 }
 
 impl Question {
-    /// The zone that it is likely to be in ([`zone_of`]).
+    /// The zone that the name probably belongs to ([`zone_of`]).
     pub fn zone(&self) -> &str {
         zone_of(self.name.as_str())
     }
 }
 
-/// The likely zone of a name: its last two labels; of a name for an address (RFC 1035 section 3.5), the last four.
+/// The probable zone of a name: its last two labels; for the reverse name of an address (RFC 1035 section 3.5), the
+/// last four.
 pub fn zone_of(name: &str) -> &str {
     let labels: usize = if name.ends_with(".arpa") { 4 } else { 2 };
     let mut dots = name.rmatch_indices('.').map(|(at, _)| at);
@@ -54,7 +55,7 @@ pub fn zone_of(name: &str) -> &str {
 /// A mail exchanger.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Mx {
-    /// Lower is tried first.
+    /// Lower values are tried first.
     pub preference: u16,
     /// The host; `None` is the root name, which alone makes a null MX (RFC 7505).
     pub host: Option<Domain>,
@@ -73,7 +74,7 @@ pub struct Tlsa {
     pub data: Vec<u8>,
 }
 
-/// The records that an answer holds; never empty.
+/// The records of an answer; never empty.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Records {
     /// Of [`RecordKind::A`].
@@ -97,29 +98,29 @@ pub enum NoRecords {
     NoDomain,
     /// The name exists without records of this kind (NODATA): permanent.
     NoData,
-    /// A server said that it failed (SERVFAIL, REFUSED, a lame or malformed answer): try again later.
+    /// A server reported a failure, or its answer was malformed or lame (SERVFAIL, REFUSED): try again later.
     ServerFailure,
     /// No server answered in time: try again later.
     Timeout,
-    /// It was not asked, because too much is being asked already: try again later.
+    /// The question was not sent, because too many questions are open: try again later.
     NoRoom,
 }
 
 impl NoRecords {
-    /// Whether asking again later may help.
+    /// Whether a later attempt may succeed.
     pub const fn is_temporary(self) -> bool {
         matches!(self, Self::ServerFailure | Self::Timeout | Self::NoRoom)
     }
 }
 
-/// The answer to a [`Question`]. Cheap to clone: the cache and everyone who asked share the records.
+/// The answer to a [`Question`]. Cheap to clone: the cache and all recipients share the records.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Answer {
-    /// The records, or why there are none.
+    /// The records, or the reason for which there are none.
     pub records: Result<Arc<Records>, NoRecords>,
-    /// Whether a trusted validating resolver vouched for it (the AD bit, believed from loopback or `trust-ad` only).
+    /// Whether a trusted validating resolver set the AD bit (accepted from loopback, or with `trust-ad`).
     pub authentic: bool,
-    /// How long it may be believed.
+    /// How long the answer may be cached.
     pub ttl: Duration,
 }
 
@@ -146,7 +147,7 @@ impl Answer {
     }
 }
 
-/// Calls a check with the answers so far, and asks its questions, until it returns its verdict.
+/// Calls a check with the answers so far and asks its questions, until it returns its verdict.
 pub fn verdict<Verdict>(
     ask: &mut dyn FnMut(&Question) -> Answer,
     mut check: impl FnMut(&[(Question, Answer)]) -> Step<Verdict>,
@@ -163,11 +164,11 @@ pub fn verdict<Verdict>(
     }
 }
 
-/// The result of a resumable check: its verdict, or the question that it needs answered.
+/// The result of a resumable check: its verdict, or the question whose answer it needs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[must_use]
 pub enum Step<Verdict> {
-    /// Answer this (each question with its [`Answer`]) and call again.
+    /// Answer this question, and call again with all answers.
     Ask(Vec<Question>),
     /// The verdict; do not call again.
     Done(Verdict),

@@ -1,8 +1,8 @@
-//! Answers that are still valid, positive and negative (RFC 1035 section 7.4, RFC 2308).
+//! Cached answers, positive and negative (RFC 1035 section 7.4, RFC 2308).
 //!
 //! Invariant: never more than [`DNS_CACHE_ENTRIES_MAX`] entries and [`DNS_CACHE_BYTES_MAX`] bytes. Entries are charged
-//! to their zone, because the owner of a zone decides how much it puts into the cache. The zone with the most bytes
-//! makes room with its entry that expires first.
+//! to their zone, because its owner decides how many records the cache gets. When the cache is full, the zone with the
+//! most bytes loses its entry that expires first.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -28,7 +28,7 @@ struct Zone {
 }
 
 impl Cache {
-    /// The answer with the rest of its TTL.
+    /// The cached answer, with its remaining TTL.
     pub(super) fn find(&mut self, question: &Question, now: Instant) -> Option<Answer> {
         let (until, answer) = self.entries.get(question)?;
         let left = until.since(now);
@@ -48,7 +48,7 @@ impl Cache {
         entry.is_some_and(|(until, _)| *until > now)
     }
 
-    /// Keeps an answer for its TTL; one without a TTL is not kept.
+    /// Stores an answer for its TTL; an answer without a TTL is not stored.
     pub(super) fn keep(&mut self, question: &Question, answer: &Answer, now: Instant) {
         self.forget(question);
         if answer.ttl == Duration::ZERO {
@@ -131,7 +131,7 @@ fn size_of_entry(question: &Question, answer: &Answer) -> usize {
         .saturating_add(ENTRY_BYTES)
 }
 
-/// Bytes of an entry beside its name and its records.
+/// Bytes of an entry besides its name and its records.
 const ENTRY_BYTES: usize = 300;
 
 #[cfg(test)]

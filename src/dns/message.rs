@@ -1,9 +1,9 @@
 //! Queries and replies on the wire (RFC 1035 section 4, EDNS0 RFC 6891, the AD bit in queries RFC 6840 section 5.7).
 //!
-//! Queries are written by simple-dns. Replies are read here: simple-dns refuses a reply to a TLSA question and one
-//! with a record of an unknown class, and it reserves memory by the counts that a packet claims.
+//! simple-dns writes the queries. Replies are parsed here: simple-dns refuses a reply to a TLSA question and one with a
+//! record of an unknown class, and it allocates memory by the counts that a packet claims.
 //!
-//! Invariant: reading costs no more than a small multiple of the packet's length, and never panics.
+//! Invariant: parsing costs at most a small multiple of the packet's length, and never panics.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -20,14 +20,14 @@ use crate::workload::{Unit, count};
 /// Whether a query carries an OPT record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Edns {
-    /// It does, and announces [`DNS_UDP_BYTES_MAX`].
+    /// It carries one, which announces [`DNS_UDP_BYTES_MAX`].
     On,
     /// For a server that does not know EDNS0.
     Off,
 }
 
-/// Writes a query with a random id and random case (draft-vixie-dnsext-dns0x20). `None`: the name has no form on
-/// the wire.
+/// Writes a query with a random id and random letter case (draft-vixie-dnsext-dns0x20). `None`: the name cannot be
+/// encoded.
 pub(super) fn query(
     name: &Domain,
     kind: RecordKind,
@@ -44,7 +44,7 @@ pub(super) fn write_query(
     edns: Edns,
     entropy: &mut dyn Entropy,
 ) -> Option<Vec<u8>> {
-    // On the wire a name has two octets more than its text.
+    // An encoded name has two octets more than its text.
     if name.is_literal() || name.as_str().len().saturating_add(2) > DNS_NAME_BYTES_MAX {
         return None;
     }
@@ -74,11 +74,11 @@ pub(super) fn write_query(
 pub(super) enum Match {
     /// It answers the query.
     Exact,
-    /// Everything but the case of the name matches: a server that does not preserve case, or an attacker who guesses.
+    /// Everything but the letter case of the name matches: the server does not preserve case, or an attacker guesses.
     OtherCase,
-    /// A bare header that says that the server did not understand the query.
+    /// Only a header, which says that the server did not understand the query.
     NotUnderstood,
-    /// It has nothing to do with the query.
+    /// It does not answer the query.
     None,
 }
 
@@ -115,11 +115,11 @@ pub(super) fn match_reply(query: &[u8], packet: &[u8]) -> Match {
 pub(super) struct Received {
     /// The response code, without the upper bits of the OPT record.
     pub(super) code: u16,
-    /// The server answers for the zone itself.
+    /// The server is authoritative for the zone (AA).
     pub(super) authoritative: bool,
-    /// It did not fit.
+    /// The packet was truncated (TC).
     pub(super) truncated: bool,
-    /// The server vouches for it.
+    /// The server has validated the answer (AD).
     pub(super) authentic: bool,
 }
 
@@ -134,18 +134,18 @@ pub(super) fn received(packet: &[u8]) -> Result<Received, Malformed> {
     })
 }
 
-/// A reply, read.
+/// A parsed reply.
 #[derive(Debug)]
 pub(super) struct Reply {
     /// The response code, with the upper bits of the OPT record.
     pub(super) code: u16,
-    /// It did not fit.
+    /// The packet was truncated (TC).
     pub(super) truncated: bool,
-    /// The server vouches for it.
+    /// The server has validated the answer (AD).
     pub(super) authentic: bool,
-    /// The server is authoritative, or recurses: an empty answer of any other server does not count.
+    /// The server is authoritative, or recurses. An empty answer from any other server is ignored.
     pub(super) competent: bool,
-    /// For how many seconds the absence of records is valid, if the authority section says so (RFC 2308).
+    /// For how many seconds the absence of records may be cached, if the authority section says so (RFC 2308).
     pub(super) negative_ttl: Option<u32>,
     /// The aliases of the answer section.
     cnames: Vec<(WireName, u32, WireName)>,
@@ -153,14 +153,14 @@ pub(super) struct Reply {
     found: Vec<(WireName, u32, Record)>,
 }
 
-/// The answer section's data about a name.
+/// The data of a name in the answer section.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Found {
-    /// Links that were followed.
+    /// The number of aliases that were followed.
     pub(super) links: usize,
-    /// Least TTL on the way, in seconds; `None` if nothing was found.
+    /// The lowest TTL of the chain, in seconds; `None` if there are no records.
     pub(super) ttl: Option<u32>,
-    /// The end of the chain.
+    /// The last name of the chain.
     pub(super) name: WireName,
     pub(super) records: Option<Records>,
 }
@@ -168,9 +168,9 @@ pub(super) struct Found {
 /// Why a packet is not a reply.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Malformed {
-    /// It ends too early, or counts more records than it has.
+    /// It ends too early, or contains fewer records than it claims.
     Short,
-    /// A name in it is none.
+    /// A name in it is malformed.
     Name,
     /// A record's data does not fit its type.
     Data,
@@ -196,7 +196,7 @@ enum Record {
 }
 
 impl Reply {
-    /// Reads a packet that [`match_reply`] took for an answer to a question of this kind.
+    /// Parses a packet that [`match_reply`] accepted as an answer to a question of this kind.
     pub(super) fn parse(packet: &[u8], kind: RecordKind) -> Result<Self, Malformed> {
         count(Unit::Byte, packet.len());
         let field = |at| u16_at(packet, at).ok_or(Malformed::Short);
@@ -255,7 +255,7 @@ impl Reply {
             }
         } else if header.kind == type_code(kind) {
             let record = read_record(packet, &header, kind)?;
-            // Most TXT records are not for a relay, and those that are may follow them.
+            // Most TXT records do not concern a relay, and those that do may follow them.
             let most = match kind {
                 RecordKind::Txt => DNS_TEXTS_MAX,
                 _ => DNS_RECORDS_MAX,
@@ -296,7 +296,7 @@ impl Reply {
     }
 }
 
-/// The part of a record in front of its data.
+/// The part of a record before its data.
 pub(super) struct Header {
     pub(super) owner: WireName,
     pub(super) kind: u16,
@@ -308,7 +308,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads the record at `at`; returns it with the offset behind it.
+    /// Reads the record at `at`; returns it with the offset after it.
     pub(super) fn read(packet: &[u8], at: usize) -> Result<(Self, usize), Malformed> {
         let (owner, at) = WireName::read(packet, at)?;
         let field =
@@ -337,7 +337,7 @@ impl Header {
     }
 }
 
-/// Reads the data of a record of the kind that was asked for. `None`: it is well-formed, and of no use here.
+/// Reads the data of a record of the requested kind. `None`: it is well-formed, but not usable here.
 fn read_record(
     packet: &[u8],
     header: &Header,
@@ -413,7 +413,7 @@ pub(super) fn strings(mut data: &[u8]) -> Result<Vec<&[u8]>, Malformed> {
     Ok(strings)
 }
 
-/// For how many seconds an SOA record lets the absence of records be believed (RFC 2308 section 5).
+/// For how many seconds an SOA record allows to cache the absence of records (RFC 2308 section 5).
 fn soa_ttl(packet: &[u8], header: &Header) -> Result<u32, Malformed> {
     let (_, at) = WireName::read(packet, header.data_at)?;
     let (_, at) = WireName::read(packet, at)?;

@@ -10,11 +10,11 @@ use crate::entropy::Entropy;
 use crate::limits::MX_HOSTS_MAX;
 use crate::status::EnhancedCode;
 
-/// One host that takes mail.
+/// A host from an MX record, or the domain itself.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MailHost {
     pub host: Domain,
-    /// Lower is tried first.
+    /// Lower values are tried first.
     pub preference: u16,
 }
 
@@ -25,7 +25,7 @@ pub struct MailHosts {
     /// Whether the domain has no MX record and is its own mail host (RFC 5321 section 5.1). If it has no address
     /// either, it cannot receive mail: 5.1.2.
     pub implicit: bool,
-    /// Whether a validating resolver vouched for the list.
+    /// Whether a validating resolver confirmed the list.
     pub authentic: bool,
 }
 
@@ -36,14 +36,14 @@ pub enum NoMailHosts {
     NullMx,
     /// The domain does not exist.
     NoDomain,
-    /// All that is left is this machine, which does not serve the domain.
+    /// The only remaining host is this machine, which does not serve the domain.
     Loop,
-    /// The answer is not known now.
+    /// The answer is not available now.
     Unknown(NoRecords),
 }
 
 impl NoMailHosts {
-    /// The status of a recipient there.
+    /// The enhanced status of a recipient in that domain.
     pub const fn code(self) -> EnhancedCode {
         match self {
             Self::NullMx => EnhancedCode::new(5, 1, 10), // RFC 7505 section 4
@@ -70,8 +70,8 @@ impl fmt::Display for NoMailHosts {
 
 impl std::error::Error for NoMailHosts {}
 
-/// Orders the mail exchangers of `domain`. `hostname` is this machine's: hosts that are not preferred to ourselves are
-/// left out.
+/// Orders the mail exchangers of `domain`. If `hostname`, this machine, is among them, hosts with the same or a higher
+/// preference value are left out.
 /// Decides RFC 5321 section 5.1.
 /// Decides RFC 7505 section 3.
 pub fn mail_hosts(
@@ -140,7 +140,7 @@ fn implicit(domain: &Domain, answer: &Answer, hostname: &Domain) -> Result<MailH
     })
 }
 
-/// Fisher and Yates.
+/// Shuffles in place (Fisher and Yates).
 fn shuffle(hosts: &mut [MailHost], entropy: &mut dyn Entropy) {
     for last in (1..hosts.len()).rev() {
         let bound = u64::try_from(last).unwrap_or(u64::MAX).saturating_add(1);

@@ -1,6 +1,6 @@
 //! Names on the wire (RFC 1035 section 3.1, compression section 4.1.4).
 //!
-//! Invariant: a pointer leads strictly backwards, so no packet can make the parser loop.
+//! Invariant: a pointer must lead backwards, so no packet can make the parser loop.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -8,19 +8,19 @@ use std::net::IpAddr;
 use crate::address::Domain;
 use crate::limits::{DNS_NAME_BYTES_MAX, DNS_NAME_POINTERS_MAX, LABEL_BYTES_MAX};
 
-/// A name from a packet, in lower case. Bytes that no host name has are written `\DDD` (RFC 1035 section 5.1), so that
-/// a chain can be followed through a name that is not a [`Domain`] (RFC 2317 creates such names).
+/// A name from a packet, in lower case. Bytes that cannot occur in a host name are written as `\DDD` (RFC 1035 section
+/// 5.1), so that a chain can pass through a name that is not a [`Domain`] (RFC 2317 creates such names).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct WireName(String);
 
-/// Why bytes are no name.
+/// Why bytes are not a name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum NameError {
     /// The packet ends within the name.
     Short,
     /// A pointer that does not lead backwards, or too many of them.
     Pointer,
-    /// A label type that is neither length nor pointer (RFC 6891 section 5 retired the others).
+    /// A label type that is neither a length nor a pointer (RFC 6891 section 5 retired the others).
     Label,
     /// Over 255 bytes.
     TooLong,
@@ -47,7 +47,7 @@ impl WireName {
             .filter(|name| !name.is_literal())
     }
 
-    /// Reads the name at `at`; returns it with the offset behind it.
+    /// Reads the name at `at`; returns it with the offset after it.
     pub(super) fn read(packet: &[u8], at: usize) -> Result<(Self, usize), NameError> {
         let mut text = String::new();
         let mut len: usize = 1; // the root's octet
@@ -90,8 +90,8 @@ impl WireName {
     }
 }
 
-/// The name under which the names of an address are found: `1.2.0.192.in-addr.arpa` (RFC 1035 section 3.5), and the
-/// nibbles under `ip6.arpa` (RFC 3596 section 2.5). An IPv4 address that is mapped into IPv6 is asked for as IPv4.
+/// The reverse name of an address: `1.2.0.192.in-addr.arpa` (RFC 1035 section 3.5), or nibbles under `ip6.arpa` (RFC
+/// 3596 section 2.5). An IPv4-mapped IPv6 address has the reverse name of its IPv4 address.
 #[expect(
     clippy::expect_used,
     reason = "digits, hexadecimal nibbles and arpa are valid labels, 72 bytes at most"

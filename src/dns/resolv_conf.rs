@@ -1,8 +1,8 @@
 //! Parser for /etc/resolv.conf (resolv.conf(5)).
 //!
-//! It reads `nameserver`, and of `options` the values `timeout:`, `attempts:` and `trust-ad`. `edns0` is always on.
-//! `search`, `domain` and `sortlist` do not concern a relay, because it looks up only absolute names. Unknown lines are
-//! ignored, as every resolver does. A link-local server needs its zone as a number (`fe80::1%2`).
+//! It reads `nameserver`, and from `options` the values `timeout:`, `attempts:` and `trust-ad`. `edns0` is always on.
+//! `search`, `domain` and `sortlist` have no effect, because a relay looks up only absolute names. Unknown lines are
+//! ignored, as in every resolver. The zone of a link-local server must be a number (`fe80::1%2`).
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::servers::{DNS_PORT, Servers};
 use crate::limits::DNS_SERVERS_MAX;
 
-/// Reads the file; without a server in it, the one of this machine is asked.
+/// Parses the file; if it names no server, the one of this machine is used.
 pub fn parse(text: &str) -> Servers {
     let mut servers = Servers::default();
     let mut addresses = Vec::new();

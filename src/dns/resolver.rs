@@ -8,12 +8,12 @@
 //! ```
 //!
 //! Each query uses a new socket (the shell gives it a random port), a random id and random letter case. A datagram that
-//! does not match in all of them is ignored, and the true one behind it is still accepted. A server that does not
-//! preserve the case is asked again by stream, where off-path attackers cannot guess.
+//! differs in one of them is ignored, and a later one that matches is still accepted. A server that does not preserve
+//! the letter case is asked again over TCP, where off-path attackers cannot guess.
 //!
-//! Not supported: DNSSEC validation (the resolver believes the AD bit of a trusted server instead, RFC 6840 section
-//! 5.7), search lists, mDNS. Invariant: every question is answered within [`DNS_QUESTION_TIMEOUT`], and no table grows
-//! past `limits`.
+//! Not supported: DNSSEC validation (the resolver uses the AD bit of a trusted server instead, RFC 6840 section 5.7),
+//! search lists, mDNS. Invariant: every question is answered within [`DNS_QUESTION_TIMEOUT`], and no table exceeds its
+//! limit in `limits`.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -32,12 +32,12 @@ use crate::limits::{
     DNS_QUESTIONS_MAX, DNS_SERVER_PENALTY, DNS_TEXT_BYTES_MAX, DNS_TTL_MAX,
 };
 
-/// Identifies a question in progress. Everyone who asks the same question meanwhile gets the same id: one
+/// Identifies a question in progress. All callers with the same question get the same id, and one
 /// [`DnsAction::Answered`] answers all of them.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct QuestionId(u64);
 
-/// Names a socket or stream that the resolver wants; never used twice.
+/// Identifies a socket or stream that the resolver requested; never used twice.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SocketId(pub u64);
 
@@ -45,9 +45,9 @@ pub struct SocketId(pub u64);
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[must_use]
 pub enum Asked {
-    /// It is known.
+    /// The answer is known.
     Ready(Answer),
-    /// [`DnsAction::Answered`] will come with this id.
+    /// [`DnsAction::Answered`] will follow with this id.
     Pending(QuestionId),
 }
 
@@ -69,12 +69,12 @@ pub enum DnsAction {
         /// The id that the stream will have.
         socket: SocketId,
         to: SocketAddr,
-        /// The query with its length in front.
+        /// The query, after its length.
         bytes: Vec<u8>,
     },
-    /// Close a socket or stream; no event of its id follows.
+    /// Close a socket or stream; no event with its id may follow.
     CloseSocket { socket: SocketId },
-    /// A question is answered.
+    /// A question has been answered.
     Answered {
         id: QuestionId,
         question: Question,
@@ -90,25 +90,25 @@ pub struct Resolver {
     lookups: BTreeMap<QuestionId, (Lookup, Attempt)>,
     by_question: HashMap<Question, QuestionId>,
     by_socket: HashMap<SocketId, QuestionId>,
-    /// Servers that did not answer lately, and until when they are asked last.
+    /// Servers that recently did not answer, and the time until which they are asked last.
     ailing: HashMap<SocketAddr, Instant>,
     actions: VecDeque<DnsAction>,
     questions_asked: u64,
     sockets_opened: u64,
 }
 
-/// A question on its way.
+/// A question in progress.
 #[derive(Debug)]
 struct Lookup {
     question: Question,
     give_up: Instant,
-    /// The name that is being asked: the question's, or the end of its aliases so far.
+    /// The name that is queried: that of the question, or the last of its aliases so far.
     name: Domain,
     links: usize,
-    /// Least TTL of the aliases on the way, in seconds.
+    /// Lowest TTL of the aliases followed so far, in seconds.
     ttl: Option<u32>,
     authentic: bool,
-    /// Servers that are still to be asked, in order.
+    /// Servers that have not been asked, in order.
     plan: VecDeque<SocketAddr>,
     /// The result when all servers have failed.
     failure: NoRecords,
@@ -128,7 +128,7 @@ struct Attempt {
 #[derive(Debug)]
 enum Transport {
     Datagram {
-        /// A reply came that was right but for the case of the name.
+        /// A reply came that matches except for the letter case of the name.
         other_case: bool,
     },
     Stream {
@@ -137,7 +137,7 @@ enum Transport {
     },
 }
 
-/// Which way a query takes.
+/// The transport of a query.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Way {
     Datagram,
@@ -146,15 +146,15 @@ enum Way {
 
 /// The effect of a reply on its question.
 enum Verdict {
-    /// This is the answer, valid for this number of seconds.
+    /// It is the answer, valid for this number of seconds.
     Answer(Result<Records, NoRecords>, u32),
-    /// The aliases lead out of the reply.
+    /// The chain of aliases leaves the reply.
     AskOn(Domain),
-    /// The server has no answer to give.
+    /// The server has no answer.
     NextServer,
     /// The server does not know EDNS0.
     WithoutEdns,
-    /// It did not fit.
+    /// The reply was truncated.
     ByStream,
 }
 
@@ -167,7 +167,7 @@ impl Resolver {
         }
     }
 
-    /// Asks these servers from now on; answers of other servers are forgotten.
+    /// Uses these servers from now on, and forgets the answers of the others.
     pub fn set_servers(&mut self, servers: Servers) {
         if self.servers != servers {
             self.servers = servers;
@@ -176,7 +176,7 @@ impl Resolver {
         }
     }
 
-    /// Answers from memory, or starts to ask.
+    /// Answers from the cache, or starts a query.
     pub fn ask(&mut self, question: Question, now: Instant, entropy: &mut dyn Entropy) -> Asked {
         if let Some(answer) = local_answer(&question) {
             return Asked::Ready(answer);
@@ -207,7 +207,7 @@ impl Resolver {
         Asked::Pending(id)
     }
 
-    /// Whether a question is answered from memory, or on its way already: asking it costs nothing.
+    /// Whether a question can be answered from the cache or is in progress: asking it causes no query.
     pub fn is_free(&self, question: &Question, now: Instant) -> bool {
         self.cache.has(question, now)
             || self.by_question.contains_key(question)
@@ -270,7 +270,7 @@ impl Resolver {
         }
     }
 
-    /// A socket or stream could not be opened, failed, or was closed by the server. Its id is dead.
+    /// A socket or stream could not be opened, has failed, or was closed by the server. Its id is not used again.
     pub fn on_failed(&mut self, socket: SocketId, now: Instant, entropy: &mut dyn Entropy) {
         let Some((id, mut lookup, attempt)) = self.take(socket) else {
             return;
@@ -285,7 +285,7 @@ impl Resolver {
         self.lookups.values().map(deadline).min()
     }
 
-    /// Gives up on servers that have not answered, and on questions that took too long.
+    /// Ends queries that were not answered in time, and questions that took too long.
     pub fn expire(&mut self, now: Instant, entropy: &mut dyn Entropy) {
         let due: Vec<SocketId> = self
             .lookups
@@ -369,7 +369,7 @@ impl Resolver {
         }
     }
 
-    /// A stream brought something that answers no question.
+    /// A stream carried data that answers no question.
     fn on_useless(&mut self, socket: SocketId, now: Instant, entropy: &mut dyn Entropy) {
         let Some((id, mut lookup, attempt)) = self.take(socket) else {
             return;
@@ -379,7 +379,7 @@ impl Resolver {
         self.ask_next(id, lookup, now, entropy);
     }
 
-    /// Asks the next server of the plan, or ends the question.
+    /// Asks the next server, or ends the question.
     fn ask_next(
         &mut self,
         id: QuestionId,
@@ -412,7 +412,7 @@ impl Resolver {
     ) {
         let kind = lookup.question.kind;
         let Some(query) = message::query(&lookup.name, kind, next.edns, entropy) else {
-            // A name that is too long for the wire cannot exist.
+            // A name that cannot be encoded does not exist.
             let answer = failure(NoRecords::NoDomain, DNS_FAILURE_TTL_MAX);
             return self.finish(id, lookup, answer, now);
         };
@@ -471,7 +471,7 @@ impl Resolver {
         }
     }
 
-    /// All servers, as often as they are to be asked; those that recently did not answer come last.
+    /// All servers, once for each attempt; those that recently did not answer come last.
     fn plan(&mut self, now: Instant) -> VecDeque<SocketAddr> {
         self.ailing.retain(|_, until| now < *until);
         let (last, first): (Vec<_>, Vec<_>) = self
@@ -504,7 +504,7 @@ struct Next {
 }
 
 impl Attempt {
-    /// The same server once more.
+    /// The same query to the same server again.
     fn to(&self, way: Way) -> Next {
         Next {
             server: self.server,
@@ -559,8 +559,8 @@ impl Lookup {
         if let Some(records) = found.records {
             return Verdict::Answer(self.needed(records), self.ttl.unwrap_or(0));
         }
-        // The absence is valid for the shortest TTL of the aliases and the SOA; without an SOA not at all (RFC 2308
-        // section 5).
+        // The absence of records is cached for the lowest TTL of the aliases and the SOA, and without an SOA not at all
+        // (RFC 2308 section 5).
         let absent = negative_ttl.map_or(0, |ttl| self.ttl.map_or(ttl, |before| before.min(ttl)));
         if code == message::NXDOMAIN {
             return Verdict::Answer(Err(NoRecords::NoDomain), absent);
@@ -574,7 +574,7 @@ impl Lookup {
         }
     }
 
-    /// The records that are kept: if there are more TXT records than useful, only those that a relay reads.
+    /// The records to keep. If there are more TXT records than the limit, only those that a relay uses.
     fn needed(&self, records: Records) -> Result<Records, NoRecords> {
         let Records::Txt(mut texts) = records else {
             return Ok(records);
@@ -596,7 +596,7 @@ impl Lookup {
         }
     }
 
-    /// The server has said that it has no answer: it is not asked again.
+    /// The server has reported that it has no answer: it is not asked again.
     fn drop_server(&mut self, server: SocketAddr) {
         self.failure = NoRecords::ServerFailure;
         self.plan.retain(|planned| *planned != server);
@@ -607,7 +607,7 @@ fn deadline((lookup, attempt): &(Lookup, Attempt)) -> Instant {
     lookup.give_up.min(attempt.deadline)
 }
 
-/// Whether a TXT record begins with a version, as those of SPF, DMARC, MTA-STS and the like do.
+/// Whether a TXT record begins with a version, like those of SPF, DKIM, DMARC and MTA-STS.
 fn is_tagged(text: &[u8]) -> bool {
     let text = text.trim_ascii_start();
     let Some((tag, rest)) = text.split_first() else {
@@ -624,7 +624,7 @@ fn failure(cause: NoRecords, ttl: Duration) -> Answer {
     }
 }
 
-/// Names that are answered without asking: `localhost` (RFC 6761 section 6.3), and address literals, which are no
+/// Names that are answered without a query: `localhost` (RFC 6761 section 6.3), and address literals, which are not
 /// names.
 fn local_answer(question: &Question) -> Option<Answer> {
     let name = question.name.as_str();

@@ -8,13 +8,13 @@ use crate::limits::{DNS_ROUNDS, DNS_SERVER_TIMEOUT, DNS_SERVERS_MAX};
 /// The name servers, with timeout and attempts.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Servers {
-    /// In the order in which they are asked; at most [`DNS_SERVERS_MAX`] are used.
+    /// In the order of use; at most [`DNS_SERVERS_MAX`] are used.
     pub addresses: Vec<SocketAddr>,
-    /// Whether the AD bit is believed from servers that are not on loopback (`options trust-ad`).
+    /// Whether the AD bit of servers outside loopback is trusted (`options trust-ad`).
     pub trust_ad: bool,
-    /// How long one server is waited for.
+    /// How long to wait for one server.
     pub timeout: Duration,
-    /// How often the list is gone through.
+    /// How often the list is tried.
     pub rounds: usize,
 }
 
@@ -27,7 +27,7 @@ impl Servers {
         }
     }
 
-    /// Whether the AD bit of `server` is believed.
+    /// Whether the AD bit of `server` is trusted.
     pub(super) fn trusts(&self, server: SocketAddr) -> bool {
         self.trust_ad || server.ip().to_canonical().is_loopback()
     }

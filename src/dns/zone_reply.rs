@@ -1,5 +1,5 @@
-//! The content of a zone, for commands that inspect zones rather than deliver mail: more record types than the relay
-//! needs, each string of a TXT record separately, and the authority and additional sections.
+//! The content of a zone, for commands that inspect zones and do not deliver mail: more record types than the relay
+//! needs, each character-string of a TXT record separately, and the authority and additional sections.
 //!
 //! The resolver of the relay ([`Resolver`](super::Resolver)) follows aliases and caches answers. Here one server gets
 //! one question, and its answer is returned unchanged.
@@ -17,7 +17,7 @@ use crate::address::Domain;
 use crate::entropy::Entropy;
 use crate::limits::ZONE_RECORDS_MAX;
 
-/// The types of records that are looked at.
+/// The record types that are read.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum ZoneKind {
     /// IPv4 addresses.
@@ -89,12 +89,12 @@ impl fmt::Display for ZoneKind {
 /// A service (RFC 2782).
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Srv {
-    /// Lower is tried first.
+    /// Lower values are tried first.
     pub priority: u16,
-    /// Share among equals.
+    /// Relative weight among equal priorities.
     pub weight: u16,
     pub port: u16,
-    /// The host; `None` is the root name: the service does not exist.
+    /// The host; `None` is the root name, which means that the service does not exist.
     pub target: Option<Domain>,
 }
 
@@ -113,18 +113,18 @@ pub enum ZoneData {
     Srv(Srv),
     /// A certificate association.
     Tlsa(Tlsa),
-    /// The rest, as it is on the wire.
+    /// Any other data, unparsed.
     Other(Vec<u8>),
 }
 
-/// A record of a server.
+/// A record in a reply.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ZoneRecord {
     /// The owner name; `None` if it is not a host name.
     pub owner: Option<Domain>,
     /// The type ([`ZoneKind::code`]).
     pub code: u16,
-    /// Seconds for which it may be kept.
+    /// TTL in seconds.
     pub ttl: u32,
     pub data: ZoneData,
 }
@@ -134,11 +134,11 @@ pub struct ZoneRecord {
 pub struct ZoneReply {
     /// The response code: 0 for success, 3 for a name that does not exist.
     pub code: u16,
-    /// The server answers for the zone itself.
+    /// The server is authoritative for the zone (AA).
     pub authoritative: bool,
-    /// It did not fit in a datagram.
+    /// The reply was truncated (TC).
     pub truncated: bool,
-    /// The server has validated it (the AD bit); only a server that is trusted may be believed.
+    /// The server has validated the answer (AD); meaningful only from a trusted server.
     pub authentic: bool,
     /// The answer section, aliases included.
     pub answers: Vec<ZoneRecord>,
@@ -148,16 +148,16 @@ pub struct ZoneReply {
     pub additional: Vec<ZoneRecord>,
 }
 
-/// Whether a resolver should recurse, or the server answer from its own data.
+/// Whether the server should recurse, or answer from its own data.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Recursion {
-    /// Ask others as needed.
+    /// Recurse.
     Desired,
-    /// Answer from the zone.
+    /// Answer from its own data.
     No,
 }
 
-/// A query. `None`: the name has no form on the wire.
+/// A query. `None`: the name cannot be encoded.
 pub fn zone_query(
     name: &Domain,
     kind: ZoneKind,
@@ -173,7 +173,7 @@ pub fn zone_query(
     Some(query)
 }
 
-/// The reply to a query; `None` for a packet that is none, or not to be understood.
+/// The parsed reply to a query; `None` if the packet does not answer it or is malformed.
 pub fn zone_reply(query: &[u8], packet: &[u8]) -> Option<ZoneReply> {
     match match_reply(query, packet) {
         Match::Exact | Match::OtherCase => read(packet).ok(),

@@ -101,7 +101,7 @@ pub struct DsnTables {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ClientTables {
     /// Counts of client behaviour.
-    pub conduct: usize,
+    pub client_rates: usize,
     /// Greylist entries.
     pub greylist: usize,
     /// Return addresses whose uses are counted.

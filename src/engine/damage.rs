@@ -41,7 +41,7 @@ pub(super) fn report_set_aside(lines: &[String], fx: &mut Effects) {
 /// Sends the lines to `admin`. When the message is on the disk, the damage with these names counts as reported.
 fn tell_admin(cause: &str, lines: &[String], names: Vec<Box<str>>, fx: &mut Effects) {
     let path = ForwardPath::Bare("postmaster".into());
-    let Ok(goals) = relay::recipient(&fx.config, &RelayClient::Local { uid: 0 }, &path) else {
+    let Ok(expanded) = relay::recipient(&fx.config, &RelayClient::Local { uid: 0 }, &path) else {
         fx.log(Line::new(Level::Error, "damage-untold").with("cure", "set admin"));
         return;
     };
@@ -65,16 +65,16 @@ fn tell_admin(cause: &str, lines: &[String], names: Vec<Box<str>>, fx: &mut Effe
         let written = write!(text, "  and {more} more, which the log names\r\n");
         debug_assert_eq!(written, Ok(()), "a String takes everything");
     }
-    let recipient = |goal: relay::Goal| Recipient {
-        destination: goal.destination.map(Assigned::Known),
-        ..Recipient::new(goal.mailbox, Notify::Never, None)
+    let recipient = |target: relay::ExpandedRecipient| Recipient {
+        destination: target.destination.map(Assigned::Known),
+        ..Recipient::new(target.mailbox, Notify::Never, None)
     };
     let size = text.len() as u64;
     let record = MessageRecord {
         id,
         envelope: Envelope {
             reverse_path: ReversePath::Null,
-            recipients: goals.into_iter().map(recipient).collect(),
+            recipients: expanded.into_iter().map(recipient).collect(),
             envelope_id: None,
             dsn_return: None,
             body: BodyKind::SevenBit,

@@ -30,7 +30,7 @@ use crate::envelope::{BodyKind, DsnReturn, Envelope, MessageOrigin, Notify, Reci
 use crate::limits::{DSN_READ_BYTES, DSNS_AT_WORK_MAX};
 use crate::mail::dsn;
 use crate::mail::header::{Header, split};
-use crate::policy::relay::{self, Goal};
+use crate::policy::relay::{self, ExpandedRecipient};
 use crate::policy::retry;
 use crate::queue::{
     DeliveryResult, MessageBody, MessageRecord, OutcomeRecord, Part, Phase, ReadContent, ReadError,
@@ -625,19 +625,19 @@ fn unmark(pending: &mut PendingDsn, fx: &mut Effects) {
 fn dsn_record(
     id: QueueId,
     about: QueueId,
-    goals: Vec<Goal>,
+    expanded: Vec<ExpandedRecipient>,
     message: dsn::DsnMessage,
     arrived: Timestamp,
 ) -> MessageRecord {
-    let recipient = |goal: Goal| Recipient {
-        destination: goal.destination.map(Assigned::Known),
-        ..Recipient::new(goal.mailbox, Notify::Never, None)
+    let recipient = |target: ExpandedRecipient| Recipient {
+        destination: target.destination.map(Assigned::Known),
+        ..Recipient::new(target.mailbox, Notify::Never, None)
     };
     MessageRecord {
         id,
         envelope: Envelope {
             reverse_path: ReversePath::Null,
-            recipients: goals.into_iter().map(recipient).collect(),
+            recipients: expanded.into_iter().map(recipient).collect(),
             envelope_id: None,
             dsn_return: None,
             body: match message.eight_bit {

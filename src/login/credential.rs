@@ -27,7 +27,7 @@ use crate::login::saslprep::saslprep;
 /// Bytes of the salt of a new credential.
 pub const SALT_BYTES: usize = 16;
 
-/// A password that may be derived from; wiped from memory when it is dropped.
+/// A password from which keys can be derived; wiped from memory when it is dropped.
 #[derive(Clone)]
 pub struct Password {
     /// The prepared form, as SCRAM uses it.
@@ -40,7 +40,7 @@ pub struct Password {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PasswordError {
     Empty,
-    /// The bytes are no UTF-8.
+    /// The bytes are not UTF-8.
     Encoding,
     /// Over [`PASSWORD_BYTES_MAX`].
     TooLong {
@@ -54,7 +54,7 @@ pub enum PasswordError {
     },
 }
 
-/// The stored form of a password: it can verify a password, and play the server's side of SCRAM.
+/// A stored credential: it verifies a password, and serves SCRAM on the server side.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Credential {
     iterations: NonZeroU32,
@@ -90,7 +90,7 @@ impl Password {
         }
         match text.char_indices().find(|(_, c)| c.is_control()) {
             Some((at, _)) => Err(PasswordError::Control { at }),
-            // A password that SASLprep would refuse is used unchanged.
+            // A password that SASLprep refuses is used unchanged.
             None => Ok(match saslprep(&text) {
                 Some(prepared) if *prepared != *text => Self {
                     prepared,
@@ -104,7 +104,7 @@ impl Password {
         }
     }
 
-    /// The bytes that keys are derived from.
+    /// The bytes from which keys are derived.
     pub fn as_bytes(&self) -> &[u8] {
         self.prepared.as_bytes()
     }
@@ -135,7 +135,8 @@ impl fmt::Display for PasswordError {
 impl std::error::Error for PasswordError {}
 
 impl Credential {
-    /// Derives a credential (Hi of RFC 5802 section 2.2). Expensive by design: for a worker, never for the loop.
+    /// Derives a credential (Hi of RFC 5802 section 2.2). Expensive by design: it runs on a worker, never in the event
+    /// loop.
     pub fn derive(password: &Password, salt: &[u8], iterations: NonZeroU32) -> Self {
         let mut salted = salted_password(password.as_bytes(), salt, iterations);
         let credential = Self {
@@ -150,8 +151,8 @@ impl Credential {
 
     /// A credential that no password matches, for a login that does not exist.
     ///
-    /// It is the same each time that the login is tried, like a real one, so that SCRAM does not reveal which logins
-    /// exist; and verifying against it takes as long as against any other.
+    /// It is the same in every attempt, like a real one, so that SCRAM does not reveal which logins exist. Verification
+    /// takes as long as with a real credential.
     pub fn decoy(secret: &[u8; DIGEST_BYTES], login: &str) -> Self {
         let part = |label: &[u8]| {
             let key = hmac_sha256(secret, label);
@@ -207,7 +208,7 @@ impl Credential {
         })
     }
 
-    /// Whether `password` is the one that this was derived from. As expensive as [`Credential::derive`].
+    /// Whether the credential was derived from `password`. As expensive as [`Credential::derive`].
     pub fn verify_password(&self, password: &Password) -> bool {
         let typed = password.typed.as_deref().map(String::as_bytes);
         let mut forms = [Some(password.as_bytes()), typed].into_iter().flatten();
@@ -219,7 +220,7 @@ impl Credential {
         })
     }
 
-    /// Rounds of PBKDF2.
+    /// Iterations of PBKDF2.
     pub fn iterations(&self) -> u32 {
         self.iterations.get()
     }
@@ -240,7 +241,7 @@ impl Credential {
     }
 }
 
-/// The text of the users file. It is worth an off-line guessing attack: not for logs.
+/// The text for the users file. It allows an off-line guessing attack, so it must not be logged.
 impl fmt::Display for Credential {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

@@ -1,8 +1,8 @@
 //! Passwords that attackers try first.
 //!
-//! A guessed password lets the attacker send in the name of the domain until someone notices. Such passwords are
-//! therefore refused when a person chooses one. The check covers the top of the published password lists; it does not
-//! estimate how good other passwords are.
+//! An attacker with a guessed password sends in the name of the domain until someone notices. Such passwords are
+//! therefore refused when a person chooses one. The check covers the most frequent entries of published password lists;
+//! it does not estimate the strength of other passwords.
 
 use std::fmt;
 
@@ -14,11 +14,11 @@ use crate::limits::PASSWORD_CHARS_MIN;
 pub enum Guessable {
     /// It has this many characters, under [`PASSWORD_CHARS_MIN`].
     Short(usize),
-    /// It is made of the user's own address.
+    /// It consists of the user's own address.
     Address,
     /// It is a common password, perhaps followed by digits.
     Common,
-    /// It is one character over and over, or a row of them as on a keyboard or in the alphabet.
+    /// It repeats one character, or follows a row of the keyboard or the alphabet.
     Row,
 }
 
@@ -38,8 +38,8 @@ impl fmt::Display for Guessable {
     }
 }
 
-/// Whether attackers would guess the password of this user. Digits and signs around its letters do not help: guesses
-/// include them.
+/// The reason for which attackers would guess the password of this user. Digits and signs around its letters do not
+/// help, because attackers try those too.
 pub fn guessable(password: &str, user: &Mailbox) -> Option<Guessable> {
     let chars = password.chars().count();
     if chars < PASSWORD_CHARS_MIN {
@@ -64,7 +64,7 @@ pub fn guessable(password: &str, user: &Mailbox) -> Option<Guessable> {
     is_row(&lower).then_some(Guessable::Row)
 }
 
-/// Whether each character is next to the one before it: the same, or a neighbour in one of the rows.
+/// Whether each character repeats the previous one, or is its neighbour in one of the rows.
 fn is_row(text: &str) -> bool {
     let is_next = |(a, b): (char, char)| {
         let pair: String = [a, b].into_iter().collect();
@@ -84,7 +84,7 @@ const ROWS: [&str; 5] = [
     "asdfghjkl",
     "zxcvbnm",
 ];
-/// The words at the top of the lists that attackers try; each also with digits and signs around it.
+/// The most frequent words of the lists that attackers try, which also try them with digits and signs around them.
 const COMMON: &[&str] = &[
     "abc",
     "access",

@@ -1,7 +1,7 @@
 //! Client responses in AUTH (RFC 4954): base64, PLAIN (RFC 4616) and LOGIN (draft-murchison-sasl-login).
 //!
 //! SCRAM-SHA-256 has its own module ([`crate::login::scram`]). Not supported: proxy authorization; the authorization
-//! identity has to be empty or the login itself.
+//! identity must be empty or equal to the login.
 
 use std::fmt;
 
@@ -17,14 +17,14 @@ use crate::login::credential::{Password, PasswordError};
 pub enum SaslMechanism {
     /// RFC 4616.
     Plain,
-    /// The mechanism of old clients.
+    /// The mechanism of old clients (draft-murchison-sasl-login).
     Login,
     /// RFC 7677.
     ScramSha256,
 }
 
 impl SaslMechanism {
-    /// All of them, the strongest first, as EHLO lists them.
+    /// All mechanisms, the strongest first, as EHLO lists them.
     pub const ALL: [Self; 3] = [Self::ScramSha256, Self::Plain, Self::Login];
 
     /// The name in EHLO and AUTH.
@@ -36,7 +36,7 @@ impl SaslMechanism {
         }
     }
 
-    /// The mechanism of this name; case does not count.
+    /// The mechanism of this name, compared without case.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL
             .into_iter()
@@ -44,7 +44,7 @@ impl SaslMechanism {
     }
 }
 
-/// A login and the password that is to prove it.
+/// A login, and the password that the client presents for it.
 #[derive(Debug)]
 pub struct LoginClaim {
     /// The claimed login.
@@ -52,25 +52,25 @@ pub struct LoginClaim {
     pub password: Password,
 }
 
-/// Why a client's response cannot be judged: faults of form (501), but for [`SaslError::AuthorizationId`], which is
-/// refused as a wrong password is (RFC 4616 section 2).
+/// Why a client's response is malformed (501). [`SaslError::AuthorizationId`] is the exception: it is refused like a
+/// wrong password (RFC 4616 section 2).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SaslError {
-    /// No base64 in its canonical form.
+    /// Not canonical base64.
     Base64,
-    /// Not the number of NULs that PLAIN has.
+    /// Not the number of NULs that PLAIN requires.
     Parts,
-    /// The login is empty, too long, no UTF-8, or has a control character.
+    /// The login is empty, too long, not UTF-8, or contains a control character.
     Login,
-    /// The client wants to act for another user.
+    /// The client requests to act for another user.
     AuthorizationId,
-    /// The password cannot be one.
+    /// The password is not a valid one.
     Password(PasswordError),
 }
 
-/// The challenge, in base64, that asks for the login (`Username:`).
+/// The challenge that asks for the login (`Username:`), in base64.
 pub const LOGIN_NAME_PROMPT: &str = "VXNlcm5hbWU6";
-/// The challenge, in base64, that asks for the password (`Password:`).
+/// The challenge that asks for the password (`Password:`), in base64.
 pub const LOGIN_PASSWORD_PROMPT: &str = "UGFzc3dvcmQ6";
 
 /// Decodes a response line, which is base64 with its padding and nothing else.
@@ -113,13 +113,13 @@ pub fn plain(message: &[u8]) -> Result<LoginClaim, SaslError> {
     })
 }
 
-/// The login of a PLAIN message whose client wants to act for another user ([`SaslError::AuthorizationId`]).
+/// The login of a PLAIN message that requests to act for another user ([`SaslError::AuthorizationId`]).
 pub fn plain_login(message: &[u8]) -> Option<String> {
     let login = message.split(|&byte| byte == 0).nth(1)?;
     login_name(login).ok()
 }
 
-/// Reads the login, as LOGIN sends it.
+/// Reads the login of the LOGIN mechanism.
 pub fn login_name(message: &[u8]) -> Result<String, SaslError> {
     let text = std::str::from_utf8(message).map_err(|_| SaslError::Login)?;
     if text.is_empty() || text.len() > LOGIN_BYTES_MAX || text.chars().any(char::is_control) {
@@ -128,7 +128,7 @@ pub fn login_name(message: &[u8]) -> Result<String, SaslError> {
     Ok(text.to_owned())
 }
 
-/// Reads the password, as LOGIN sends it.
+/// Reads the password of the LOGIN mechanism.
 pub fn login_password(message: &[u8]) -> Result<Password, SaslError> {
     let text =
         std::str::from_utf8(message).map_err(|_| SaslError::Password(PasswordError::Encoding))?;

@@ -1,11 +1,11 @@
 //! SASLprep (RFC 4013), the profile of stringprep (RFC 3454) in which SCRAM compares passwords.
 //!
-//! RFC 5802 section 2.2 has SCRAM clients derive keys from this form, so stored keys must be derived from it as well.
-//! The later profile OpaqueString (RFC 8265) would refuse a soft hyphen, which SASLprep removes, and keep ligatures,
-//! which SASLprep decomposes.
+//! RFC 5802 section 2.2 requires SCRAM clients to derive keys from this form, so stored keys must be derived from it
+//! too. The later profile OpaqueString (RFC 8265) differs: it refuses a soft hyphen, which SASLprep removes, and keeps
+//! ligatures, which SASLprep decomposes.
 //!
-//! Not supported: the rule about right-to-left text (RFC 3454 section 6) and code points added after Unicode 3.2. Where
-//! a client would refuse a password for these reasons, it is accepted here.
+//! Not supported: the rule about right-to-left text (RFC 3454 section 6) and code points added after Unicode 3.2. A
+//! password that a client would refuse for these reasons is accepted here.
 
 use icu_normalizer::ComposingNormalizerBorrowed;
 use zeroize::Zeroizing;
@@ -19,7 +19,7 @@ pub fn saslprep(text: &str) -> Option<Zeroizing<String>> {
     is_taken.then_some(normal)
 }
 
-/// Section 2.1: other spaces become a space (table C.1.2), and some characters nothing (table B.1).
+/// Section 2.1: other spaces become a space (table C.1.2), and some characters are removed (table B.1).
 const fn map(c: char) -> Option<char> {
     match c {
         '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200b}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => {

@@ -4,8 +4,8 @@
 //!   ClientFirst --challenge(credential)--> ScramChallenge --on_client_final--> server-final, or ScramError
 //! ```
 //!
-//! The exchange is cheap: the expensive derivation happened when the credential was made. For a login that does not
-//! exist the caller continues with [`Credential::decoy`], so that the client learns nothing until its proof fails.
+//! The exchange is cheap, because the expensive derivation happened when the credential was made. If the login does not
+//! exist, the caller continues with [`Credential::decoy`], so that the client learns nothing before its proof fails.
 //!
 //! Not supported: channel binding (`p=`; SCRAM-SHA-256-PLUS is not offered), extensions, and proxy authorization.
 
@@ -40,20 +40,21 @@ pub struct ScramChallenge {
     transcript: String,
 }
 
-/// Why the exchange ended. Only [`ScramError::Proof`] means that the password was wrong; the rest are faults of form.
+/// Why the exchange ended. Only [`ScramError::Proof`] means a wrong password; the others mean a malformed or
+/// unsupported message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ScramError {
-    /// The message has another form.
+    /// The message is malformed.
     Syntax,
     /// The client demands channel binding.
     ChannelBinding,
     /// The client demands an extension (`m=`).
     Extension,
-    /// The client wants to act for another user.
+    /// The client requests to act for another user.
     AuthorizationId,
-    /// The nonce is not the one of this exchange.
+    /// The nonce differs from the one of this exchange.
     Nonce,
-    /// The proof does not fit.
+    /// The proof is wrong.
     Proof,
 }
 
@@ -134,7 +135,7 @@ impl ClientFirst {
     }
 }
 
-/// The login of a first message whose client wants to act for another user ([`ScramError::AuthorizationId`]).
+/// The login of a first message that requests to act for another user ([`ScramError::AuthorizationId`]).
 pub fn first_login(message: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(message).ok()?;
     let login = text.split(',').nth(2)?.strip_prefix("n=")?;

@@ -22,18 +22,18 @@ pub enum AddressListError {
     Unterminated { at: usize },
     /// Something else was expected at this byte.
     Unexpected { at: usize },
-    /// The address that ends at this byte is none.
+    /// The address that ends at this byte is invalid.
     Address { at: usize, error: AddressError },
     /// More than [`ADDRESS_LIST_MAX`] addresses.
     TooMany,
 }
 
-/// Why a message has no author that could be held to anything.
+/// Why a message has no author whose address can be checked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FromError {
     /// There is no From field.
     Missing,
-    /// There is more than one From field (RFC 5322 section 3.6): readers would disagree on which counts.
+    /// There is more than one From field (RFC 5322 section 3.6): mail readers would disagree about which one counts.
     Duplicate,
     /// From names no author.
     Empty,
@@ -41,8 +41,9 @@ pub enum FromError {
     Syntax(AddressListError),
 }
 
-/// The mailboxes of the From field, which must occur once and name at least one. Its display names may be in the
-/// character set of an old program: bytes that are not UTF-8 may be in them, or in a local part that cannot exist.
+/// The mailboxes of the From field, which must occur once and contain at least one. Its display names may be in the
+/// character set of an old program: they may contain bytes that are not UTF-8, and so may a local part that cannot
+/// exist.
 pub fn from_mailboxes(header: &Header) -> Result<Vec<Mailbox>, FromError> {
     let mut fields = header.named("From");
     let field = fields.next().ok_or(FromError::Missing)?;
@@ -57,7 +58,7 @@ pub fn from_mailboxes(header: &Header) -> Result<Vec<Mailbox>, FromError> {
     Ok(mailboxes)
 }
 
-/// The mailboxes of a field value, including those in groups; a bare local part is completed with `local`.
+/// The mailboxes of a field value, including those in groups; a bare local part gets the domain of `local`.
 pub fn address_list(
     value: &[u8],
     local: Option<&Domain>,
@@ -81,7 +82,7 @@ struct Parser<'a> {
     mailboxes: Vec<Mailbox>,
 }
 
-/// The words before an address proper: a display name, a group's name or a local part.
+/// The words before an address: a display name, a group's name or a local part.
 #[derive(Default)]
 struct Words {
     text: String,
@@ -116,7 +117,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// One address, after its display name or local part was read.
+    /// One address, after its display name or local part.
     fn address(&mut self, words: &Words) -> Result<(), AddressListError> {
         let mailbox = match self.peek() {
             Some('<') => self.angle_address()?,
@@ -204,7 +205,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// `@domain` behind a local part.
+    /// `@domain` after a local part.
     fn domain_of(&mut self, local_part: &str) -> Result<Mailbox, AddressListError> {
         self.advance();
         let mut text = format!("{local_part}@");
@@ -258,7 +259,7 @@ impl<'a> Parser<'a> {
         self.take(len)
     }
 
-    /// A quoted string with its quotes; a folded one is refused later if it matters (`Mailbox::parse`).
+    /// A quoted string with its quotes. `Mailbox::parse` refuses a folded one if it is a local part.
     fn quoted(&mut self) -> Result<&'a str, AddressListError> {
         self.delimited('"')
     }
@@ -267,7 +268,7 @@ impl<'a> Parser<'a> {
         self.delimited(']')
     }
 
-    /// Everything up to the closing character that no backslash quotes.
+    /// Everything up to the closing character, except one after a backslash.
     fn delimited(&mut self, close: char) -> Result<&'a str, AddressListError> {
         let mut escaped = false;
         for (at, c) in self.rest().char_indices().skip(1) {

@@ -1,8 +1,8 @@
 //! The domains of the authors of a message (RFC 5322 section 3.6.2), as any mail reader could display them.
 //!
-//! [`super::address_list`] parses a From field by the grammar. Mail readers accept more than the grammar does, and each
-//! accepts something else. A message of an unauthenticated client is judged by the domains that are found here, so this
-//! parser accepts only what all readers read alike:
+//! [`super::address_list`] parses a From field by the grammar. Mail readers accept more than the grammar, each in its
+//! own way. A message of an unauthenticated client is judged by the domains that are found here, so this parser accepts
+//! only what all mail readers interpret alike:
 //!
 //! - elements separated by `,`, `;` and `:`, each with at most one address: alone, or in angle brackets after words;
 //! - in an address one at sign, nothing between its parts, and a domain that is a DNS name, up to `>`, white space, a
@@ -10,13 +10,13 @@
 //! - words with any content (8-bit, dots, brackets, encoded words), but no at sign outside quotes and comments.
 //!
 //! Each at sign therefore either belongs to an address whose domain is found, or is hidden in quotes, a comment or an
-//! encoded word. DMARC does not judge display names (RFC 9989 section 11.4). But a reader could take a display name
-//! with an at sign for the address. Readers that look for angle brackets or commas first could do so, so the domain of
-//! such a name is found too. Readers that fail at odd syntax around it could do so as well, so the rest of the field
-//! must then follow the grammar exactly.
+//! encoded word. DMARC does not judge display names (RFC 9989 section 11.4). But a mail reader could mistake a display
+//! name with an at sign for the address. Readers that search for angle brackets or commas first could do so, so the
+//! domain of such a name is found too. Readers that fail at unusual syntax around it could do so too, so the rest of
+//! the field must then follow the grammar exactly.
 //!
 //! Stricter than RFC 5322: comments and white space inside an address, routes, address literals and backslashes outside
-//! quotes are refused, because readers put the pieces together in different ways.
+//! quotes are refused, because mail readers combine the parts differently.
 //!
 //! Invariant: an input from which no domain can be read is an error, never an empty result.
 
@@ -29,16 +29,16 @@ use crate::mail::encoded_word::may_hold_at_sign;
 use crate::mail::header::Header;
 use crate::workload::{Unit, count};
 
-/// Why a message has no authors that it could be judged by.
+/// Why the authors of a message cannot be determined.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AuthorsError {
     /// There is no From field.
     Missing,
-    /// There is more than one From field (RFC 5322 section 3.6): readers would disagree on which counts.
+    /// There is more than one From field (RFC 5322 section 3.6): mail readers would disagree about which one counts.
     Duplicate,
-    /// There is another one behind a line that is not a field: mail readers would disagree about it.
+    /// Another From field follows a line that is not a field: mail readers would disagree about it.
     Disputed,
-    /// From holds no address.
+    /// From contains no address.
     Empty,
     /// Mail readers would disagree about the byte at this position.
     Ambiguous {
@@ -49,7 +49,7 @@ pub enum AuthorsError {
     TooMany,
 }
 
-/// The domains of the authors, each once, in their order; never none.
+/// The domains of the authors, each once, in their order; never empty.
 pub fn authors(header: &Header) -> Result<Vec<Domain>, AuthorsError> {
     if header.disputed("From").next().is_some() {
         return Err(AuthorsError::Disputed);
@@ -97,9 +97,9 @@ struct Reader<'a> {
     at: usize,
     shape: Shape<'a>,
     found: Found,
-    /// Whether quotes or a comment contain an at sign, and the domain behind it was found.
+    /// Whether quotes or a comment contain an at sign, and the domain after it was found.
     finds_hidden: bool,
-    /// Whether quotes, a comment or an encoded word contain an at sign, and the domain behind it is not searched.
+    /// Whether quotes, a comment or an encoded word contain an at sign, and the domain after it is not searched for.
     hides_at_sign: bool,
     /// Whether mail readers are known to disagree about the extent of a display name.
     is_odd: bool,
@@ -187,7 +187,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Finds the domains behind all at signs of a text.
+    /// Finds the domains after all at signs of a text.
     fn find_hidden(&mut self, text: &[u8]) -> Result<(), AuthorsError> {
         let has_bracket = text.contains(&b'<') || text.contains(&b'>');
         let ends = |byte: Option<&u8>| match byte {
@@ -238,7 +238,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Characters up to the next special one: of a display name, or an address.
+    /// Characters of a display name or an address, up to the next special one.
     fn word(&mut self) -> Result<(), AuthorsError> {
         let len = address_len(self.rest(), 0);
         let word = self.rest().get(..len).unwrap_or_default();
@@ -249,7 +249,7 @@ impl<'a> Reader<'a> {
             Shape::Blank | Shape::Words => self.shape = Shape::Words,
             Shape::Bare(_) | Shape::Angle => return self.ambiguous(),
         }
-        // Readers are known that end a display name there, and take it for the address.
+        // Some mail readers end a display name there, and take it for the address.
         self.is_odd |= word.iter().any(|byte| b"[]".contains(byte));
         self.advance(len);
         Ok(())
@@ -291,7 +291,7 @@ impl<'a> Reader<'a> {
 struct Found {
     domains: Vec<Domain>,
     addresses: usize,
-    /// Whether all of the value is UTF-8. If not, readers take it for something else, and see other U-labels.
+    /// Whether the whole value is UTF-8. If not, mail readers decode it differently, and see other U-labels.
     is_utf8: bool,
 }
 
@@ -308,7 +308,7 @@ impl Found {
         let domain = plain_domain(text).filter(|_| self.is_utf8 || text.is_ascii());
         let domain = domain.ok_or(AuthorsError::Ambiguous { at })?;
         self.insert(domain)?;
-        // There are readers that stop at the first byte that is not ASCII.
+        // Some mail readers stop at the first non-ASCII byte.
         let len = text.iter().take_while(|byte| byte.is_ascii()).count();
         let front = text.get(..len).filter(|_| len < text.len());
         let front = front.and_then(|front| std::str::from_utf8(front).ok());
@@ -319,7 +319,7 @@ impl Found {
         }
     }
 
-    /// There are readers that put `a@b <c@b>` together as `a@bc@b`.
+    /// Some mail readers join `a@b <c@b>` to `a@bc@b`.
     fn add_glued(&mut self, domain: &[u8], local: &[u8]) -> Result<(), AuthorsError> {
         let more = local.iter().take_while(|byte| is_plain(**byte));
         let glued: Vec<u8> = domain.iter().chain(more).copied().collect();
@@ -397,8 +397,7 @@ fn quoted_len(text: &[u8]) -> Option<usize> {
     None
 }
 
-/// Whether each parenthesis of a text has its other half, so that no reader takes the end of the text for part of a
-/// comment.
+/// Whether the parentheses of a text are balanced, so that no mail reader takes text after it for part of a comment.
 fn is_balanced(text: &[u8]) -> bool {
     let mut depth = 0_usize;
     for byte in text {
@@ -420,7 +419,7 @@ fn address_len(text: &[u8], start: usize) -> usize {
     start.saturating_add(len)
 }
 
-/// The halves of an address; `None` if mail readers could disagree about its local part.
+/// The local part and the domain of an address; `None` if mail readers could disagree about the local part.
 fn address(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let len = match text.first()? {
         b'"' => quoted_len(text)?,
@@ -436,12 +435,12 @@ fn address(text: &[u8]) -> Option<(&[u8], &[u8])> {
     is_plain.then_some((local, domain))
 }
 
-/// Whether there are readers that do not take these halves for an address, although its domain is plain.
+/// Whether some mail readers do not accept the address, although its domain is plain.
 fn is_odd(local: &[u8], domain: &[u8]) -> bool {
     local.starts_with(b"\"") || !local.is_ascii() || !domain.is_ascii() || domain.ends_with(b".")
 }
 
-/// A domain that all mail readers read alike: a DNS name as it is, or in the normal form of its U-labels (RFC 5890
+/// A domain that all mail readers interpret alike: a DNS name in ASCII, or the normal form of its U-labels (RFC 5890
 /// section 2.3.2.1).
 fn plain_domain(text: &[u8]) -> Option<Domain> {
     let text = std::str::from_utf8(text).ok()?;

@@ -1,11 +1,11 @@
 //! Delivery status notifications (RFC 3464 in the multipart/report of RFC 6522; UTF-8 addresses RFC 6533).
 //!
 //! A DSN has three parts: a text for people, which says what happened and what to do; the same for programs; and the
-//! header of the message, or all of it if the sender asked for that (RET=FULL, RFC 3461 section 4.3) and the delivery
-//! failed.
+//! header of the message. If the delivery failed and the sender requested RET=FULL (RFC 3461 section 4.3), the third
+//! part is the whole message.
 //!
-//! Not supported: translations, and reports on more than one message. Invariant: whatever the inputs hold, the DSN
-//! consists of lines of at most 998 bytes that end with CRLF, and no input escapes from its field or part.
+//! Not supported: translations, and reports on more than one message. Invariant: whatever the inputs contain, the DSN
+//! consists of lines of at most 998 bytes that end with CRLF, and no input leaves its field or part.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -24,25 +24,25 @@ use crate::status::EnhancedCode;
 use crate::workload::{Unit, count};
 use crate::xtext::encode_xtext;
 
-/// The inputs of a DSN. Its subject and text follow from the reports.
+/// The inputs of a DSN. Its subject and text are derived from the reports.
 #[derive(Clone, Copy, Debug)]
 pub struct DsnFacts<'a> {
     pub hostname: &'a Domain,
-    /// The served domain that the DSN is sent from.
+    /// The served domain of its From address.
     pub domain: &'a Domain,
     /// The reverse-path of the message.
     pub to: &'a Mailbox,
     pub id: QueueId,
-    /// The DSN itself.
+    /// The queue id of the DSN itself.
     pub dsn_id: QueueId,
     /// ENVID of the message.
     pub envelope_id: Option<&'a str>,
     /// When the message was accepted.
     pub arrived: Timestamp,
     pub at: Timestamp,
-    /// Until when a delayed message is tried.
+    /// When attempts at a delayed message end.
     pub retry_until: Option<Timestamp>,
-    /// The recipients that the DSN is about; not empty.
+    /// The reports on the recipients; not empty.
     pub reports: &'a [RecipientReport<'a>],
     /// The message itself.
     pub original: Original<'a>,
@@ -54,28 +54,28 @@ pub struct RecipientReport<'a> {
     pub recipient: &'a Recipient,
     /// The action taken.
     pub action: DsnAction,
-    /// Why; a transient code is reported as permanent once the action is [`DsnAction::Failed`].
+    /// Enhanced status; a transient code is reported as permanent if the action is [`DsnAction::Failed`].
     pub status: EnhancedCode,
-    /// The words for it.
+    /// The reply or text that explains the status.
     pub diagnostic: Diagnostic<'a>,
-    /// The host that said so.
+    /// The host that sent the reply.
     pub remote: Option<&'a str>,
-    /// When it was last tried.
+    /// Time of the last attempt.
     pub last_attempt: Option<Timestamp>,
-    /// Whether it was given up because it had been tried for long enough.
+    /// Whether delivery ended because the queue lifetime was over.
     pub expired: bool,
 }
 
 /// The action for a recipient (RFC 3464 section 2.3.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DsnAction {
-    /// Given up.
+    /// Delivery failed.
     Failed,
-    /// Not yet delivered, and tried again.
+    /// Not delivered yet; further attempts follow.
     Delayed,
-    /// In the mailbox.
+    /// Delivered to the mailbox.
     Delivered,
-    /// Handed to a host that sends no DSNs.
+    /// Relayed to a host that does not support DSN.
     Relayed,
 }
 
@@ -88,12 +88,12 @@ pub enum Diagnostic<'a> {
     Local(&'a str),
 }
 
-/// The message that a DSN is about, as it was queued.
+/// The message that a DSN reports on, as it was queued.
 #[derive(Clone, Copy, Debug)]
 pub struct Original<'a> {
     /// Its header block, without the empty line.
     pub header: &'a [u8],
-    /// Its body, if the sender asked for the whole message (RET=FULL).
+    /// Its body, if the sender requested the whole message (RET=FULL).
     pub body: Option<&'a [u8]>,
 }
 
@@ -102,9 +102,9 @@ pub struct Original<'a> {
 pub struct DsnMessage {
     /// Header and body.
     pub bytes: Vec<u8>,
-    /// Whether it needs BODY=8BITMIME.
+    /// Whether it requires BODY=8BITMIME.
     pub eight_bit: bool,
-    /// Whether it needs SMTPUTF8: an address in its header or status is not ASCII.
+    /// Whether it requires SMTPUTF8, because an address in its header or status is not ASCII.
     pub smtputf8: bool,
 }
 
@@ -236,7 +236,7 @@ impl DsnFacts<'_> {
         (clean && id.len() <= MESSAGE_ID_BYTES_MAX).then_some(id)
     }
 
-    /// The subject of the message as its sender saw it, if it has one.
+    /// The subject of the message in readable form, if it has one.
     fn original_subject(&self) -> Option<String> {
         let header = Header::parse(self.original.header.to_vec()).ok()?;
         let value = header.named("Subject").next()?.unfolded();
@@ -297,7 +297,7 @@ impl DsnFacts<'_> {
     /// The text about the recipients with this action.
     fn append_reports(&self, action: DsnAction, text: &mut String) {
         for report in self.reports.iter().filter(|report| report.action == action) {
-            // Set off, for these are a peer's words.
+            // Indented, because these are the words of another host.
             let sentence = report.sentence(self.at.since(self.arrived));
             append_paragraph(text, "    ", &sentence);
             if action == DsnAction::Failed {
@@ -449,7 +449,7 @@ impl RecipientReport<'_> {
     }
 }
 
-/// A boundary that is in none of the parts.
+/// A boundary that occurs in none of the parts.
 fn boundary(parts: &[&[u8]], entropy: &mut dyn Entropy) -> String {
     loop {
         let boundary = format!("={:016x}{:016x}", entropy.next_u64(), entropy.next_u64());

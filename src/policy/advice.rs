@@ -9,21 +9,21 @@ use crate::config::{Config, Listen, MtaSts, Receive, Renewal};
 
 use super::relay;
 
-/// The severity of an advice. Errors that prevent a start are not here: they are errors of [`Config::parse`].
+/// The severity of an advice. An error that prevents a start is not advice: [`Config::parse`] returns it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Severity {
-    /// Something that is configured, or required, does not work: an error of `chopar check`. The daemon continues.
+    /// A configured or required part does not work: `chopar check` reports it as an error. The daemon continues.
     Fault,
-    /// It works, and is probably not meant.
+    /// It works, but the operator probably did not intend it.
     Advice,
 }
 
-/// One thing that should be otherwise.
+/// One thing that the operator should change.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Advice {
     /// How bad it is.
     pub severity: Severity,
-    /// The problem, its place, and what to do about it.
+    /// The problem, its place, and the command or setting that solves it.
     pub text: String,
 }
 
@@ -50,7 +50,7 @@ fn advise(severity: Severity, text: String) -> Advice {
     Advice { severity, text }
 }
 
-/// Aliases whose mail would be refused: they are well-formed, and lead nowhere.
+/// Well-formed aliases that lead nowhere: their mail would be refused.
 fn dead_aliases(config: &Config, found: &mut Vec<Advice>) {
     for (domain, served) in &config.domains {
         if served.receive == Receive::Elsewhere {
@@ -73,8 +73,8 @@ fn dead_aliases(config: &Config, found: &mut Vec<Advice>) {
     }
 }
 
-/// Without `admin`, mail for accounts without an alias is lost without a report; an `admin` that leads nowhere is no
-/// better.
+/// Without `admin`, mail for accounts without an alias is lost without a report. The same happens if `admin` leads
+/// nowhere.
 fn administrator(config: &Config, found: &mut Vec<Advice>) {
     let Some(admin) = &config.admin else {
         let text = "chopar.toml: admin is not set: DSNs to accounts of this host that have no alias are dropped, and \
@@ -109,7 +109,7 @@ fn postmasters(config: &Config, found: &mut Vec<Advice>) {
     }
 }
 
-/// Mail of a domain without a key is not signed, and big receivers refuse it.
+/// Mail of a domain without a DKIM key is not signed, and large receivers refuse unsigned mail.
 fn unsigned(config: &Config, found: &mut Vec<Advice>) {
     for (domain, served) in &config.domains {
         if served.dkim.is_empty() {
@@ -122,7 +122,7 @@ fn unsigned(config: &Config, found: &mut Vec<Advice>) {
     }
 }
 
-/// A policy that is not served has no effect; the same holds for the settings of mail programs.
+/// An MTA-STS policy that no listener serves has no effect; neither have settings for mail programs.
 fn unpublished(config: &Config, found: &mut Vec<Advice>) {
     let is_served =
         !matches!(&config.listen.https, Listen::Addresses(addresses) if addresses.is_empty());

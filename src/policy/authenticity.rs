@@ -1,15 +1,15 @@
 //! Authentication of a message from an unauthenticated client: SPF, DKIM, ARC and DMARC together, and what follows.
 //!
-//! [`Examination`] is built from the header, sees the body stream past, and is resumable: [`Examination::resume`]
-//! returns the findings, the DNS questions that are still missing, or the signatures that are to be verified.
-//! [`Findings::judge`] then applies the policy of the author's domain (RFC 9989 section 5.4), unless a trusted sealer
-//! saw the message pass before it was changed on the way (RFC 8617 section 7.2.1).
+//! [`Examination`] is built from the header and reads the body as it passes. It is resumable: [`Examination::resume`]
+//! returns the findings, the missing DNS questions, or the signatures to verify. [`Findings::judge`] then applies the
+//! policy of the author's domain (RFC 9989 section 5.4), unless a trusted sealer received the message before it was
+//! changed on the way (RFC 8617 section 7.2.1).
 //!
-//! The authors are the ones that any mail reader could display ([`crate::mail::authors`]).
+//! The authors are all that some mail reader could display ([`crate::mail::authors`]).
 //!
-//! Stricter than RFC 9989: a message without a recognizable author has none, a signature over only part of the body is
-//! not evidence, of several authors the one whose domain fails worst counts, and a sealer vouches only for the author
-//! that its results name.
+//! Stricter than RFC 9989: a message without a recognizable author counts as one without an author. A signature over
+//! only part of the body is not evidence. If there are several authors, the one whose domain has the worst DMARC result
+//! counts. A sealer vouches only for the author that its results name.
 
 mod signatures;
 
@@ -29,9 +29,9 @@ use crate::mail::header::Header;
 use signatures::Signatures;
 pub use signatures::{Verified, Verifying};
 
-/// A receiver's knowledge about a message besides its bytes.
+/// What a receiver knows about a message besides its content.
 #[derive(Clone, Debug)]
-pub struct Circumstances {
+pub struct MessageContext {
     /// The address of the client; `None` if the client is trusted, because its address does not identify the sender.
     pub address: Option<IpAddr>,
     /// The login, if any.
@@ -40,9 +40,9 @@ pub struct Circumstances {
     pub helo: Box<str>,
     /// The reverse-path without brackets; empty for the null one.
     pub path: Box<str>,
-    /// Our name.
+    /// The hostname of this server.
     pub receiver: Domain,
-    /// The time.
+    /// Time of arrival.
     pub at: Timestamp,
     /// Whether DMARC is looked up at all.
     pub dmarc: Dmarc,
@@ -54,18 +54,19 @@ pub struct Examination {
     signatures: Signatures,
     answers: Vec<(Question, Answer)>,
     spf: spf::SpfProgress,
-    /// Whether DMARC missed nothing when it was looked at: then it is looked at again once nothing else is missing.
+    /// Whether DMARC had all its policies at its last evaluation. Then it is evaluated again once nothing else is
+    /// missing.
     has_policies: bool,
 }
 
 /// The next step of an examination.
 #[must_use]
 pub enum ExaminationStep {
-    /// Ask these questions; answered by [`Examination::on_answer`].
+    /// Ask these questions; answer with [`Examination::on_answer`].
     Ask(Vec<Question>),
-    /// Verify these signatures, while questions are asked too; answered by [`Examination::on_verified`].
+    /// Verify these signatures, while other questions are asked; answer with [`Examination::on_verified`].
     Verify(Box<Verifying>),
-    /// Nothing, until [`Examination::on_verified`].
+    /// Wait for [`Examination::on_verified`].
     Wait,
     Done(Box<Findings>),
 }
@@ -75,38 +76,38 @@ pub enum ExaminationStep {
 pub struct Findings {
     /// The SPF result for the reverse-path, if it was checked.
     pub spf: Option<spf::SpfVerdict>,
-    /// The signatures, from the top.
+    /// The DKIM results, from the top of the header.
     pub dkim: Vec<SignatureVerdict>,
-    /// The ARC chain of the hosts that forwarded it.
+    /// The result of the ARC chain of earlier hosts.
     pub arc: arc::ArcVerdict,
     /// The domains of From with their DMARC results, the worst first; empty if there is no author or DMARC was not
     /// checked.
     pub dmarc: Vec<(Domain, dmarc::DmarcVerdict)>,
     /// The domains of the authors; empty if they cannot be determined.
     pub authors: Vec<Domain>,
-    /// Whether the authors cannot be determined.
+    /// Whether the authors cannot be determined because mail readers would disagree about them.
     pub ambiguous: bool,
-    /// Whether something was not asked for lack of room here.
+    /// Whether a question was not asked because this host lacked room for it.
     pub starved: bool,
 }
 
 /// The decision about the message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Judgement {
-    /// It is taken.
+    /// Accept the message.
     Take,
-    /// It is taken with a mark.
+    /// Accept the message and mark it as suspicious.
     Mark,
-    /// Its author's domain wants it refused.
+    /// Refuse the message: the policy of its author's domain demands it.
     Refuse,
     /// The author cannot be determined.
     Ambiguous,
-    /// The DNS did not answer sufficiently: try again later.
+    /// The DNS answers do not suffice: try again later.
     Defer,
 }
 
 impl Examination {
-    /// Of a message with this header that came in at `at`.
+    /// Begins the examination of a message with this header, received at `at`.
     pub fn new(header: &Header, at: Timestamp) -> Self {
         Self {
             authors: authors(header),
@@ -142,9 +143,9 @@ impl Examination {
         self.signatures.on_verified(verified);
     }
 
-    /// The findings, or the questions they still need. The body must have been passed completely; `header` is the one
-    /// of [`Examination::new`].
-    pub fn resume(&mut self, header: &Arc<Header>, known: &Circumstances) -> ExaminationStep {
+    /// The findings, or the questions that are still missing. The whole body must have been passed before; `header`
+    /// must be the one given to [`Examination::new`].
+    pub fn resume(&mut self, header: &Arc<Header>, known: &MessageContext) -> ExaminationStep {
         let mut missing = Vec::new();
         let answers = &self.answers;
         if let Some(verifying) = self.signatures.resume(header, answers, &mut missing) {
@@ -203,7 +204,7 @@ impl Examination {
 }
 
 impl Findings {
-    /// The decision about the message under these rules.
+    /// The decision about the message by the DMARC settings.
     /// Decides RFC 9989 section 5.4.
     pub fn judge(&self, mode: Dmarc, quarantine: Quarantine, trusted: &[Domain]) -> Judgement {
         if mode != Dmarc::Enforce {
@@ -228,7 +229,7 @@ impl Findings {
         }
     }
 
-    /// The author with the worst DMARC failure, of those that no sealer vouches for.
+    /// The author with the worst DMARC failure, among those for whom no trusted sealer vouches.
     pub fn failed(&self, trusted: &[Domain]) -> Option<&(Domain, dmarc::DmarcVerdict)> {
         let mut failed = self
             .dmarc
@@ -237,29 +238,29 @@ impl Findings {
         failed.find(|(author, _)| !self.is_vouched_for(author, trusted))
     }
 
-    /// Whether something may pass yet, once the DNS answers: then nothing is refused for good.
+    /// Whether a check may still pass once the DNS answers: until then the message is not refused permanently.
     pub fn is_open(&self) -> bool {
         let open = |signature: &SignatureVerdict| signature.verdict() == DkimResult::TempError;
         self.spf_is(spf::SpfResult::TempError) || self.dkim.iter().any(open)
     }
 
-    /// Whether SPF came to this.
+    /// Whether the SPF result is this one.
     pub fn spf_is(&self, outcome: spf::SpfResult) -> bool {
         self.spf.as_ref().is_some_and(|spf| spf.outcome == outcome)
     }
 
-    /// Whether SPF or a signature shows that this domain, or one under or above it, sent the message.
+    /// Whether SPF or a signature shows that this domain, a parent or a subdomain of it sent the message.
     pub fn shows(&self, domain: &Domain) -> bool {
         self.has_passed(|other| other.is_under(domain) || domain.is_under(other))
     }
 
-    /// Whether SPF or a signature shows that this domain, or one above it, sent the message. The owner of a name below
-    /// a domain does not speak for the other mailboxes of that domain, which would get the DSNs.
+    /// Whether SPF or a signature shows that this domain or a parent of it sent the message. A subdomain does not
+    /// suffice: its owner does not speak for other mailboxes of the domain, which would get the DSNs.
     pub fn answers_for(&self, domain: &Domain) -> bool {
         self.has_passed(|other| domain.is_under(other))
     }
 
-    /// Whether SPF or a signature passed for such a domain.
+    /// Whether SPF or a signature passed for a domain that `of` accepts.
     fn has_passed(&self, of: impl Fn(&Domain) -> bool) -> bool {
         let passed = self.spf_is(spf::SpfResult::Pass);
         let spf = self.spf.as_ref().filter(|_| passed);
@@ -267,9 +268,9 @@ impl Findings {
         spf.is_some_and(&of) || self.dkim.iter().filter_map(evidence).any(|one| of(&one))
     }
 
-    /// A domain of ours that the message claims as its author's or its `sender`'s, without evidence that it sent the
-    /// message. Forwarded from here, the message would pass SPF for that domain, and with that DMARC, whatever its
-    /// policy is.
+    /// A served domain that the message claims as its author's or its `sender`'s, without evidence that this domain
+    /// sent the message. If this host forwarded the message, SPF would pass for that domain, and therefore DMARC too,
+    /// whatever its policy is.
     pub fn spoofing<'a>(
         &'a self,
         sender: Option<&'a Domain>,
@@ -281,7 +282,7 @@ impl Findings {
         let author =
             authors.find(|author| is_pretended(author) && !self.is_vouched_for(author, trusted));
         author.or_else(|| {
-            // A forwarder's return address is its own; its sealing shows that it passed the message on.
+            // A forwarder's return address is its own; its ARC seal shows that it forwarded the message.
             let is_sealed = |sender| {
                 let mut sets = self.vouching(trusted);
                 sets.any(|set| set.sealer.as_ref() == Some(sender))
@@ -292,14 +293,14 @@ impl Findings {
         })
     }
 
-    /// Whether a DSN to the sender would go to a victim: the sender's domain disowns the host that sent the message,
-    /// and no signature says otherwise.
+    /// Whether a DSN to the sender would reach a victim: SPF of the sender's domain denies the client, and no signature
+    /// passes for the domain.
     pub fn sender_is_forged(&self, sender: &Domain) -> bool {
         let disowned = self.spf_is(spf::SpfResult::Fail) || self.spf_is(spf::SpfResult::SoftFail);
         disowned && !self.answers_for(sender)
     }
 
-    /// Whether it failed DMARC.
+    /// Whether the message failed DMARC.
     pub fn has_failed(&self) -> bool {
         let mut outcomes = self.dmarc.iter().map(|(_, verdict)| verdict.outcome);
         outcomes.any(|outcome| outcome == dmarc::DmarcResult::Fail)
@@ -310,8 +311,8 @@ impl Findings {
         self.dmarc.iter().map(|(_, verdict)| verdict.outcome)
     }
 
-    /// The results of the host with this name, for mail systems behind it.
-    pub fn results(&self, id: &Domain, known: &Circumstances) -> AuthenticationResults {
+    /// The Authentication-Results of the host with this name, for mail systems behind it.
+    pub fn results(&self, id: &Domain, known: &MessageContext) -> AuthenticationResults {
         let (path, helo) = (known.path.as_ref(), known.helo.as_ref());
         let mut results = AuthenticationResults::new(id.as_str());
         if let Some(login) = &known.login {
@@ -332,14 +333,14 @@ impl Findings {
         results.with(MethodResult::arc(&self.arc))
     }
 
-    /// Whether a trusted sealer saw it pass for this author.
+    /// Whether a trusted sealer reports that DMARC passed for this author.
     pub(super) fn is_vouched_for(&self, author: &Domain, trusted: &[Domain]) -> bool {
         let mut sets = self.vouching(trusted);
         sets.any(|set| says_dmarc_passed(&set.results, author))
     }
 
-    /// The sets of trusted sealers that saw the message as we received it: nothing was changed since, or only by other
-    /// trusted hosts.
+    /// The ARC sets of trusted sealers that received the message as we did: nobody changed it since, or only other
+    /// trusted hosts did.
     /// Decides RFC 8617 section 7.2.1.
     fn vouching<'a>(&'a self, trusted: &'a [Domain]) -> impl Iterator<Item = &'a arc::SealedSet> {
         let oldest_pass = match self.arc.outcome {
@@ -361,7 +362,7 @@ impl Findings {
     }
 }
 
-/// The verdict; questions go to `missing`.
+/// The verdict, if there is one; otherwise the question goes to `missing`.
 fn done<T>(step: Step<T>, missing: &mut Vec<Question>) -> Option<T> {
     match step {
         Step::Done(verdict) => Some(verdict),
@@ -372,13 +373,13 @@ fn done<T>(step: Step<T>, missing: &mut Vec<Question>) -> Option<T> {
     }
 }
 
-/// The domain that a signature shows to have written the whole message.
+/// The domain that a signature shows to have signed the whole message.
 fn evidence(signature: &SignatureVerdict) -> Option<Domain> {
     let whole = signature.partial.is_none() && signature.verdict() == DkimResult::Pass;
     signature.domain.clone().filter(|_| whole)
 }
 
-/// How bad a verdict is.
+/// Ranks a verdict: the higher, the worse.
 fn rank(verdict: &dmarc::DmarcVerdict) -> u8 {
     match (verdict.outcome, verdict.policy) {
         (dmarc::DmarcResult::Pass, _) => 0,
@@ -405,8 +406,8 @@ mod tests {
     use crate::dns::{RecordKind, Records};
     use crate::limits::{DKIM_KEY_RECORDS_MAX, DKIM_SIGNATURES_MAX};
 
-    fn known(path: &str) -> Circumstances {
-        Circumstances {
+    fn known(path: &str) -> MessageContext {
+        MessageContext {
             address: Some(Ipv4Addr::new(192, 0, 2, 7).into()),
             login: None,
             helo: "client.example".into(),
@@ -521,7 +522,7 @@ mod tests {
                 ExaminationStep::Wait => panic!("it waits for nothing"),
                 ExaminationStep::Verify(verifying) => {
                     let verified = verifying.perform();
-                    efforts.push(verified.effort);
+                    efforts.push(verified.cost);
                     examination.on_verified(verified);
                 }
                 ExaminationStep::Ask(questions) => {
@@ -535,10 +536,10 @@ mod tests {
         };
         assert!(rounds >= 10, "{rounds}");
         // Ten signatures, each with the first four of its keys, once.
-        let [effort] = efforts[..] else {
+        let [cost] = efforts[..] else {
             panic!("{efforts:?}");
         };
-        assert_eq!(effort.checks, DKIM_SIGNATURES_MAX * DKIM_KEY_RECORDS_MAX);
+        assert_eq!(cost.checks, DKIM_SIGNATURES_MAX * DKIM_KEY_RECORDS_MAX);
         assert_eq!(found.dkim.len(), DKIM_SIGNATURES_MAX);
         let failed = |one: &SignatureVerdict| one.outcome == Err(DkimFailure::Signature);
         assert!(found.dkim.iter().all(failed));

@@ -31,7 +31,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::authenticity::{Findings, Judgement};
-use super::relay::{Goal, RelayClient, home};
+use super::relay::{ExpandedRecipient, RelayClient, home};
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::auth::srs::{Maker, Returned};
 use crate::auth::{dkim, dmarc, spf};
@@ -41,29 +41,29 @@ use crate::envelope::{DsnReturn, Notify, Recipient};
 use crate::limits::RETURN_RECIPIENTS_MAX;
 use crate::smtp::command::ForwardPath;
 
-/// The port by which a host came.
+/// The listener that accepted the connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ArrivalPort {
-    /// Any that clients connect to themselves.
+    /// A listener that clients connect to directly.
     Direct,
-    /// The one for proxies, which send the client's address.
+    /// A listener for proxies, which send the client's address.
     Proxy,
 }
 
 /// The authority for sending a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Authority {
-    /// Of a user who has logged in.
+    /// That of a user who has logged in.
     User,
     /// That of a host of `relay.networks`.
     Network,
     /// That of a process of this machine.
     Local,
-    /// Of the configuration, which says where mail for this address goes.
+    /// That of the configuration, which names the destination of this address.
     Served,
     /// That of a return address of ours.
     Return {
-        /// Identifies it in tables.
+        /// Identifies the return address in tables.
         id: u64,
     },
 }
@@ -72,49 +72,50 @@ pub enum Authority {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Grant {
     authority: Authority,
-    /// The served domain in it, whose rules apply; `None` for the name of this host.
+    /// The served domain of the forward-path, whose rules apply; `None` for the name of this host.
     served: Option<Domain>,
-    /// Other served domains that aliases lead to, whose rules apply too: no client avoids them through a laxer domain.
+    /// Other served domains that the aliases pass through. Their rules apply too, so that no client avoids them through
+    /// a domain with weaker rules.
     through: Vec<Domain>,
     way: Way,
 }
 
-/// Whether a grant allows forwarding.
+/// Whether mail under a grant is forwarded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Way {
-    /// It is delivered here, or sent by a client with authority of its own.
+    /// It is delivered here, or a client with authority of its own sends it.
     Stays,
-    /// It is forwarded to another host because of an address of ours.
+    /// It is forwarded to another host because an address of ours leads there.
     Leaves,
 }
 
 /// The grants of a transaction's accepted recipients.
 #[derive(Clone, Debug, Default)]
 pub struct Grants {
-    /// In the order of the recipients, with the count of recipients behind each.
+    /// Each grant with the number of recipients that were accepted after it, in the order of the recipients.
     runs: Vec<(Grant, usize)>,
 }
 
-/// Why a message or a recipient does not get on.
+/// Why a message or a recipient is refused.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum AuthorityRefusal {
     /// A recipient has no grant, or the client has lost its authority.
     Withdrawn,
-    /// The message was not examined to the end.
+    /// The examination of the message has not ended.
     Unexamined,
-    /// The DNS does not answer sufficiently now.
+    /// The DNS answers do not suffice now.
     Open,
     /// The author cannot be determined.
     Ambiguous,
-    /// The policy of the author's domain refuses it.
+    /// The DMARC policy of the author's domain demands it.
     Dmarc(Option<Domain>),
-    /// It claims to be from this domain of ours, and nothing shows that.
-    Pretence(Domain),
-    /// Neither SPF nor DKIM vouches for the sender of a message to a return address.
+    /// The message claims to be from this served domain, without evidence that the domain sent it.
+    OwnDomainSpoofed(Domain),
+    /// Neither SPF nor DKIM vouches for the sender of mail to a return address.
     Unvouched,
-    /// A return address of the first release takes notifications only.
+    /// A return address of the first release accepts DSNs only.
     NullSenderOnly,
-    /// A return address beside another.
+    /// A transaction may have only one return address.
     ManyReturns,
 }
 
@@ -126,7 +127,9 @@ impl fmt::Display for AuthorityRefusal {
             Self::Open => "the DNS does not say enough now",
             Self::Ambiguous => "the author of the message cannot be determined",
             Self::Dmarc(_) => "the policy of the author's domain refuses it",
-            Self::Pretence(_) => "neither SPF nor DKIM shows that this served domain sent it",
+            Self::OwnDomainSpoofed(_) => {
+                "neither SPF nor DKIM shows that this served domain sent it"
+            }
             Self::Unvouched => "neither SPF nor DKIM vouches for the sender",
             Self::NullSenderOnly => "the return address takes notifications only",
             Self::ManyReturns => "there is a return address among the recipients already",
@@ -137,8 +140,8 @@ impl fmt::Display for AuthorityRefusal {
 impl std::error::Error for AuthorityRefusal {}
 
 impl RelayClient {
-    /// The host of this address that came by `door`, as long as it has not logged in. One of the proxies is never
-    /// trusted for its own sake, wherever it has the connection from.
+    /// The authority of the host with this address that came by `door` and has not logged in. A proxy itself is never
+    /// trusted, whatever address it connects from.
     pub fn host(config: &Config, door: ArrivalPort, address: IpAddr) -> Self {
         let address = address.to_canonical();
         let is_proxy = door == ArrivalPort::Proxy && config.trust.proxies.contains(address);
@@ -149,7 +152,7 @@ impl RelayClient {
         }
     }
 
-    /// Its own authority to send.
+    /// The client's own authority to send.
     const fn authority(&self) -> Option<Authority> {
         match self {
             Self::User { .. } => Some(Authority::User),
@@ -161,48 +164,58 @@ impl RelayClient {
 }
 
 impl Grant {
-    /// The grant for mail of a client to `to`, which leads to `goals`.
-    pub fn new(config: &Config, client: &RelayClient, to: &ForwardPath, goals: &[Goal]) -> Self {
+    /// The grant for mail of a client to `to`, which leads to `expanded`.
+    pub fn new(
+        config: &Config,
+        client: &RelayClient,
+        to: &ForwardPath,
+        expanded: &[ExpandedRecipient],
+    ) -> Self {
         let own = client.authority();
-        Self::with(config, own.unwrap_or(Authority::Served), to, goals)
+        Self::with(config, own.unwrap_or(Authority::Served), to, expanded)
     }
 
-    /// The grant for mail of a client and a sender to a return address of ours.
+    /// The grant for mail to a return address of ours, by client and sender.
     pub fn of_return(
         config: &Config,
         client: &RelayClient,
         sender: &ReversePath,
         to: &ForwardPath,
         returned: &Returned,
-        goals: &[Goal],
+        expanded: &[ExpandedRecipient],
     ) -> Result<Self, AuthorityRefusal> {
         if let Some(own) = client.authority() {
-            return Ok(Self::with(config, own, to, goals));
+            return Ok(Self::with(config, own, to, expanded));
         }
         match returned.maker {
-            // Any client could have had those made, for an address of its choice.
+            // Any client could have had such addresses made, for a sender of its choice.
             Maker::Old if !sender.is_null() => Err(AuthorityRefusal::NullSenderOnly),
             Maker::Old | Maker::Present => {
                 let id = returned.id;
-                Ok(Self::with(config, Authority::Return { id }, to, goals))
+                Ok(Self::with(config, Authority::Return { id }, to, expanded))
             }
         }
     }
 
-    fn with(config: &Config, authority: Authority, to: &ForwardPath, goals: &[Goal]) -> Self {
+    fn with(
+        config: &Config,
+        authority: Authority,
+        to: &ForwardPath,
+        expanded: &[ExpandedRecipient],
+    ) -> Self {
         let named = match to {
             ForwardPath::Mailbox(mailbox) => Some(mailbox.domain()),
             _ => None,
         };
         let served = named.filter(|domain| config.receiving(domain).is_some());
-        // A client with authority of its own sends rather than forwards to other hosts.
+        // A client with authority of its own sends to other hosts; it does not forward.
         let forwards = !authority.is_own() || served.is_some();
-        let way = match forwards && goals.iter().any(|goal| leaves(config, goal)) {
+        let way = match forwards && expanded.iter().any(|target| leaves(config, target)) {
             true => Way::Leaves,
             false => Way::Stays,
         };
-        let ends = goals.iter().filter(|_| !authority.is_own());
-        let ends = ends.map(|goal| goal.forwarder.as_ref().unwrap_or(goal.mailbox.domain()));
+        let ends = expanded.iter().filter(|_| !authority.is_own());
+        let ends = ends.map(|target| target.forwarder.as_ref().unwrap_or(target.mailbox.domain()));
         let ends = ends.filter(|end| Some(*end) != served && config.receiving(end).is_some());
         let through: BTreeSet<&Domain> = ends.collect();
         Self {
@@ -213,7 +226,7 @@ impl Grant {
         }
     }
 
-    /// The return address, if it is one.
+    /// The id of the return address, if the grant is for one.
     pub const fn returned(&self) -> Option<u64> {
         match self.authority {
             Authority::Return { id } => Some(id),
@@ -223,14 +236,14 @@ impl Grant {
 }
 
 impl Authority {
-    /// Whether it is the client's own.
+    /// Whether the authority is the client's own.
     const fn is_own(self) -> bool {
         matches!(self, Self::User | Self::Network | Self::Local)
     }
 }
 
 impl Grants {
-    /// Whether this one can be added.
+    /// Whether this grant can be added.
     pub fn may_add(&self, grant: &Grant) -> Result<(), AuthorityRefusal> {
         let others = || self.returned().filter(|id| Some(*id) != grant.returned());
         if grant.returned().is_some() && others().count() >= RETURN_RECIPIENTS_MAX {
@@ -239,11 +252,11 @@ impl Grants {
         Ok(())
     }
 
-    /// A recipient was accepted, after which the transaction has this number of recipients.
+    /// Adds the grant of an accepted recipient; the transaction now has `recipients` recipients.
     pub fn add(&mut self, grant: Grant, recipients: usize) {
         let behind = recipients.max(self.covered());
         let is_known = self.iter().any(|known| *known == grant);
-        // A grant that adds no recipients is kept for its rules, once.
+        // A grant that adds no recipients is kept once, because its rules apply.
         if is_known && behind == self.covered() {
             return;
         }
@@ -253,7 +266,7 @@ impl Grants {
         }
     }
 
-    /// Whether something is forwarded to another host.
+    /// Whether a grant lets mail be forwarded to another host.
     pub fn leaves(&self) -> bool {
         self.iter().any(|grant| grant.way == Way::Leaves)
     }
@@ -263,8 +276,8 @@ impl Grants {
         self.iter().filter_map(Grant::returned)
     }
 
-    /// The served domains that may seal a forwarded message, in the order of the recipients: for the name of this host
-    /// the domain that represents it, then the others.
+    /// The served domains that may seal a forwarded message, in the order of the recipients; for the name of this host,
+    /// the domain that represents it.
     pub fn sealers<'a>(&'a self, config: &'a Config) -> Vec<&'a Domain> {
         let mut sealers = Vec::new();
         for grant in self.iter() {
@@ -280,7 +293,7 @@ impl Grants {
         sealers
     }
 
-    /// The rules for the examination: the strictest.
+    /// The strictest DMARC settings of the recipients' domains.
     pub fn rules(&self, config: &Config) -> (Dmarc, Quarantine) {
         let of = |domain: Option<&Domain>| {
             let served = domain.and_then(|domain| config.receiving(domain));
@@ -296,8 +309,8 @@ impl Grants {
         })
     }
 
-    /// Whether DMARC is checked for a message of these authors: if the rules require it, or if it would be sent in the
-    /// name of a domain that may belong to our organization.
+    /// Whether DMARC is checked for a message of these authors: if the settings require it, or if the message would
+    /// leave in the name of a domain that may belong to our organization.
     pub fn look_up(&self, config: &Config, authors: &[Domain]) -> Dmarc {
         let near = || authors.iter().any(|author| is_near(config, author));
         match self.rules(config).0 {
@@ -316,7 +329,7 @@ impl Grants {
     }
 }
 
-/// A message that is whole.
+/// A complete message, with everything that decides on its release.
 #[derive(Clone, Copy, Debug)]
 pub struct Case<'a> {
     /// The configuration.
@@ -324,7 +337,7 @@ pub struct Case<'a> {
     pub client: &'a RelayClient,
     /// The grants of its recipients.
     pub grants: &'a Grants,
-    /// The findings of its examination, if that is over.
+    /// The findings of its examination, if that has ended.
     pub findings: Option<&'a Findings>,
 }
 
@@ -337,20 +350,20 @@ pub struct Released {
     dsn_limit: DsnLimit,
 }
 
-/// How much of a message a DSN may return.
+/// How much of the message a DSN may return.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum DsnLimit {
-    /// As much as the client asked for.
+    /// As much as the client requested.
     Asked,
-    /// Its header: it may go to a victim that has not sent the message, and must not carry the message there.
+    /// Its header only: the DSN may go to a victim who did not send the message, and must not carry the message there.
     Header,
 }
 
-/// Whether a message is marked because its author's domain wants it quarantined.
+/// Whether a message is marked as suspicious because the policy of its author's domain is `quarantine`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mark {
     Clean,
-    /// It is.
+    /// It is marked.
     Suspect,
 }
 
@@ -365,7 +378,7 @@ impl Released {
         &self.recipients
     }
 
-    /// How much of it a DSN returns, if the client asked for this.
+    /// How much of the message a DSN returns, if the client requested `asked`.
     pub const fn dsn_return(&self, asked: Option<DsnReturn>) -> Option<DsnReturn> {
         match self.dsn_limit {
             DsnLimit::Asked => asked,
@@ -378,7 +391,7 @@ impl Released {
         self.mark
     }
 
-    /// The reverse-path and the recipients of its envelope.
+    /// The reverse-path and the recipients, for the envelope.
     pub fn into_parts(self) -> (ReversePath, Vec<Recipient>) {
         (self.reverse_path, self.recipients)
     }
@@ -394,7 +407,7 @@ impl Case<'_> {
         let sender = reverse_path.mailbox().map(Mailbox::domain);
         let mark = self.permit(sender, recipients.len())?;
         let mut dsn_limit = DsnLimit::Asked;
-        // An uninvolved address gets no failure DSN; one that may be uninvolved gets at most one.
+        // A sender whose address was forged gets no failure DSN; a sender whose address may be forged gets at most one.
         if let (Some(sender), Some(findings)) = (sender, self.judged())
             && !findings.answers_for(sender)
         {
@@ -415,7 +428,7 @@ impl Case<'_> {
         })
     }
 
-    /// The findings, if they decide.
+    /// The findings, if the client's own authority does not make them irrelevant.
     fn judged(&self) -> Option<&Findings> {
         let is_judged = self.grants.iter().any(|grant| !grant.authority.is_own());
         self.findings.filter(|_| is_judged)
@@ -434,7 +447,7 @@ impl Case<'_> {
             return Ok(Mark::Clean);
         }
         let findings = self.findings.ok_or(AuthorityRefusal::Unexamined)?;
-        // A question that was not asked for lack of room here says nothing about the message.
+        // A question that was not asked because this host lacked room says nothing about the message.
         if findings.starved {
             return Err(AuthorityRefusal::Open);
         }
@@ -466,7 +479,7 @@ impl Case<'_> {
         }
     }
 
-    /// Whether it may be forwarded from here to another host, under any rules.
+    /// Whether the message may be forwarded from here to another host, under any settings.
     fn may_leave(
         &self,
         findings: &Findings,
@@ -491,7 +504,7 @@ impl Case<'_> {
                 dmarc::DmarcResult::Fail
                     if ours(self.config).any(|one| verdict.may_pass_by(one)) =>
                 {
-                    let spoofing = || AuthorityRefusal::Pretence(author.clone());
+                    let spoofing = || AuthorityRefusal::OwnDomainSpoofed(author.clone());
                     return Err(undecided(findings).unwrap_or_else(spoofing));
                 }
                 _ => {}
@@ -500,7 +513,7 @@ impl Case<'_> {
         let is_ours = |domain: &Domain| is_ours(self.config, domain);
         match findings.spoofing(sender, is_ours, trusted) {
             Some(domain) => {
-                let spoofing = || AuthorityRefusal::Pretence(domain.clone());
+                let spoofing = || AuthorityRefusal::OwnDomainSpoofed(domain.clone());
                 Err(undecided(findings).unwrap_or_else(spoofing))
             }
             None => Ok(()),
@@ -508,7 +521,7 @@ impl Case<'_> {
     }
 }
 
-/// Whether SPF or a signature shows this very domain, which is enough for any policy that it may have.
+/// Whether SPF or a signature passed for this very domain, which satisfies any DMARC policy.
 fn has_shown(findings: &Findings, author: &Domain) -> bool {
     let sender = findings
         .spf
@@ -522,12 +535,12 @@ fn has_shown(findings: &Findings, author: &Domain) -> bool {
     signers.chain(sender).any(|domain| domain == author)
 }
 
-/// The temporary refusal, if the problem may pass.
+/// The temporary refusal, if a later attempt may succeed.
 fn undecided(findings: &Findings) -> Option<AuthorityRefusal> {
     findings.is_open().then_some(AuthorityRefusal::Open)
 }
 
-/// Whether a domain is served here, or below one that is.
+/// Whether a domain is served here, or a subdomain of one that is.
 fn is_ours(config: &Config, domain: &Domain) -> bool {
     let mut served = config.domains.keys();
     *domain == config.hostname || served.any(|ours| domain.is_under(ours))
@@ -554,12 +567,12 @@ fn last_labels(domain: &Domain) -> &str {
 
 /// Whether mail is or may be forwarded to another host: a message for `reports:` that is not a report is sent to
 /// `admin`.
-fn leaves(config: &Config, goal: &Goal) -> bool {
-    match &goal.destination {
+fn leaves(config: &Config, target: &ExpandedRecipient) -> bool {
+    match &target.destination {
         Some(destination) => {
             matches!(destination, Destination::Hosts(_) | Destination::Reports)
         }
-        None => config.receiving(goal.mailbox.domain()).is_none(),
+        None => config.receiving(target.mailbox.domain()).is_none(),
     }
 }
 

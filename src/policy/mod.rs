@@ -6,8 +6,10 @@
 pub mod advice;
 pub mod authenticity;
 pub mod authority;
-pub mod conduct;
-pub mod doorway;
+pub mod client_dns;
+pub mod client_rates;
+pub mod eviction;
+pub mod fair_queue;
 pub mod greylist;
 pub mod password_memory;
 pub mod published;
@@ -19,5 +21,3 @@ pub mod route;
 pub mod sender;
 pub mod shares;
 mod ttl_map;
-pub mod turns;
-pub mod vetting;

@@ -40,7 +40,7 @@ impl PasswordMemory {
         memory
     }
 
-    /// The password was right for this credential.
+    /// Remembers that the password was right for this credential.
     pub fn remember(
         &mut self,
         login: &Mailbox,
@@ -64,7 +64,7 @@ impl PasswordMemory {
         self.by_expiry.insert((until, tag));
     }
 
-    /// Whether the password was right for this credential not long ago.
+    /// Whether the password was recently found right for this credential.
     pub fn knows(
         &self,
         login: &Mailbox,
@@ -72,7 +72,7 @@ impl PasswordMemory {
         password: &Password,
         now: Instant,
     ) -> bool {
-        // The tag cannot be guessed without the key, so the time of the look-up reveals nothing useful.
+        // Nobody can guess a tag without the key, so the duration of the look-up reveals nothing useful.
         self.known
             .get(&self.tag(login, credential, password))
             .is_some_and(|until| now < *until)

@@ -2,7 +2,8 @@
 //! and the server settings for mail programs that configure themselves (Thunderbird's autoconfig, Outlook's
 //! autodiscover).
 //!
-//! Only what the configuration says is published: no policy without `mta_sts`, no settings without `incoming`.
+//! Nothing is published that the configuration does not ask for: no policy without `mta_sts`, no settings without
+//! `incoming`.
 
 use crate::address::Domain;
 use crate::config::{Config, Incoming, IncomingProtocol, Listen, MtaSts, Receive};
@@ -29,7 +30,7 @@ pub fn policy(config: &Config, domain: &Domain) -> Option<String> {
     ))
 }
 
-/// The record that announces the policy (RFC 8461 section 3.1): another policy has another id.
+/// The TXT record that announces the policy (RFC 8461 section 3.1); its id changes with the policy.
 pub fn policy_record(policy: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, policy.as_bytes());
     let id: String = digest
@@ -152,8 +153,7 @@ fn autodiscover(config: &Config, incoming: &Incoming) -> String {
     )
 }
 
-/// Ports at which users submit, TLS from the first byte first (RFC 8314 section 3), each with Thunderbird's word for
-/// how.
+/// The ports for submission, implicit TLS first (RFC 8314 section 3), each with Thunderbird's name for its use of TLS.
 fn outgoing(config: &Config) -> impl Iterator<Item = (u16, &'static str)> {
     let port = |listen: &Listen, usual: u16| match listen {
         Listen::Addresses(addresses) => addresses.first().map(|address| address.port()),
@@ -169,7 +169,7 @@ const MTA_STS: &str = "mta-sts";
 const AUTOCONFIG: &str = "autoconfig";
 const AUTODISCOVER: &str = "autodiscover";
 const ID_BYTES: usize = 10;
-/// Senders keep a policy that can do harm for four weeks, one that cannot for a day.
+/// Senders cache a policy with mode `enforce` for four weeks, and any other for one day.
 const ENFORCED_SECONDS: u32 = 2_419_200;
 const TESTED_SECONDS: u32 = 86_400;
 

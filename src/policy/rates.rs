@@ -1,8 +1,8 @@
 //! Limits over time: sessions and failed AUTH by client address, messages by user and by local uid.
 //!
-//! An address is one IPv4 address or one IPv6 /64, which is what one customer of a provider gets. Every table has a
-//! ceiling. Each network has a share of the table of failures, so that an attacker with many addresses cannot push out
-//! other counts.
+//! An address is one IPv4 address or one IPv6 /64, which a provider assigns to one customer. Every table has a ceiling.
+//! Each network has a share of the table of failures, so that an attacker with many addresses cannot displace other
+//! counts.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -32,8 +32,8 @@ pub struct OpenSession {
 pub struct Peers {
     /// Open sessions by address.
     sessions: Rc<RefCell<HashMap<Network, usize>>>,
-    /// Until when the failures of an address count. Each adds its share of the window, so the rest of the time gives
-    /// their number.
+    /// Until when the failures of an address count. Each failure adds its share of the window, so the remaining time
+    /// gives their number.
     failed: TtlMap,
     /// Addresses with a successful login, charged to the login.
     known: TtlMap,
@@ -66,16 +66,16 @@ impl Peers {
         })
     }
 
-    /// Whether AUTH from this address is refused unseen: it has failed too often, or it has no login before and its
-    /// site (a /24 of IPv4, a /48 of IPv6), all of which one attacker may own, has.
+    /// Whether AUTH from this address is refused without a check: the address has failed too often, or no login has
+    /// succeeded from it and its site (a /24 of IPv4, a /48 of IPv6), which one attacker may own, has failed too often.
     pub fn is_locked(&self, address: IpAddr, now: Instant) -> bool {
         self.failures(address, now) >= AUTH_FAILURES_PER_PEER_MAX
             || !self.is_known(address, now)
                 && self.failures_of(Counted::Site, address, now) >= AUTH_FAILURES_PER_SITE_MAX
     }
 
-    /// Counts a failure of AUTH, and returns the number of failures. (A success resets nothing: the owner of one
-    /// account could guess for others.)
+    /// Counts a failure of AUTH, and returns the number of failures. A success does not reset the count, because the
+    /// owner of one account could otherwise guess passwords of others without limit.
     pub fn failed(&mut self, address: IpAddr, now: Instant) -> u32 {
         let most = now.after(AUTH_FAILURE_WINDOW).as_millis();
         let owner = Owner::of_address(address);
@@ -115,7 +115,8 @@ impl Peers {
         self.known.put(owner, of_user(address, login), entry);
     }
 
-    /// Counts a failure of AUTH for a login that has succeeded from the address before, besides [`Self::failed`].
+    /// Counts a failure of AUTH for a login that has succeeded from this address before; [`Self::failed`] counts it
+    /// too.
     pub fn failed_as(&mut self, address: IpAddr, login: &Mailbox, now: Instant) {
         let key = of_user(address, login);
         if self.known.get(key, now.as_millis()).is_some() {
@@ -125,8 +126,9 @@ impl Peers {
         }
     }
 
-    /// Whether AUTH for this login is refused unseen. A locked address does not lock out the logins that have succeeded
-    /// from there before: many people may share it. Each of those logins is locked by its own failures.
+    /// Whether AUTH for this login is refused without a check. A locked address does not lock out logins that have
+    /// succeeded from it before, because many people may share the address. Each of those logins is locked by its own
+    /// failures.
     pub fn is_locked_for(&self, address: IpAddr, login: Option<&Mailbox>, now: Instant) -> bool {
         let Some(login) = login.filter(|_| self.is_locked(address, now)) else {
             return self.is_locked(address, now);
@@ -142,12 +144,12 @@ impl Peers {
         self.known.get(key, now.as_millis()).is_some()
     }
 
-    /// Entries of the tables: failures, and addresses that are known.
+    /// The numbers of entries: failures, and known addresses.
     pub fn counts(&self) -> (usize, usize) {
         (self.failed.len(), self.known.len())
     }
 
-    /// Forgets failures that count no longer, and addresses that have not been seen for long.
+    /// Forgets failures that no longer count, and known addresses that have expired.
     pub fn sweep(&mut self, now: Instant) {
         self.failed.sweep(now.as_millis());
         self.known.sweep(now.as_millis());
@@ -165,7 +167,7 @@ fn of_user(address: IpAddr, login: &Mailbox) -> Key {
 /// Spreads the bits of an address (2^64 divided by the golden ratio).
 const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// What failures of AUTH are counted by.
+/// The scope in which failures of AUTH are counted.
 #[derive(Clone, Copy, Debug)]
 enum Counted {
     Address,
@@ -209,10 +211,10 @@ impl Drop for OpenSession {
 pub enum Submitter {
     /// A user, by the login however it is spelled.
     User(String),
-    /// The programs of a local uid that an account has.
+    /// The processes of a local uid that has an account.
     Uid(u32),
-    /// The programs of all other local uids, together: an account with a range of uids has one more count for all of
-    /// them, not one for each.
+    /// The processes of all other local uids together: an account with a range of uids has one more count for the whole
+    /// range, not one for each uid.
     OtherUids,
 }
 
@@ -223,7 +225,7 @@ impl Submitter {
     }
 }
 
-/// A counted message, so that it can be uncounted if it is not accepted.
+/// A counted message: [`Users::give_back`] uncounts it if it is not accepted.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CountedMessage {
     who: Submitter,
@@ -233,9 +235,9 @@ pub struct CountedMessage {
 /// Messages by user and by local uid within the last hour, in slots of ten minutes.
 #[derive(Debug, Default)]
 pub struct Users {
-    /// Logins are configured, so that this is as small as the configuration.
+    /// Only configured logins occur, so this is at most as large as the configuration.
     by_login: HashMap<String, Sent>,
-    /// Accounts, and one count for all uids without account. The ceiling holds whatever the table of accounts contains.
+    /// Uids with an account, and one count for all others. The ceiling holds even if the machine has more accounts.
     by_uid: HashMap<u32, Sent>,
 }
 
@@ -261,7 +263,7 @@ impl Users {
         }
     }
 
-    /// Counts a message against its submitter; the value counts it out again if it is not accepted.
+    /// Counts a message of a submitter; [`Users::give_back`] takes the returned value if the message is not accepted.
     pub fn sent(&mut self, who: Submitter, now: Instant) -> CountedMessage {
         if self.by_uid.len() >= UIDS_COUNTED_MAX {
             self.sweep(now);
@@ -282,7 +284,7 @@ impl Users {
         CountedMessage { who, at: now }
     }
 
-    /// Counts a message out that was counted and not taken.
+    /// Uncounts a message that was not accepted.
     pub fn give_back(&mut self, claim: &CountedMessage) {
         let slot = slot_of(claim.at);
         if let Some(sent) = self.counted(&claim.who)
@@ -320,7 +322,7 @@ impl Users {
         }
     }
 
-    /// The uid under which one is counted.
+    /// The uid that a message of `uid` counts for.
     fn counted_as(&self, uid: u32) -> u32 {
         match self.by_uid.contains_key(&uid) || self.by_uid.len() < UIDS_COUNTED_MAX {
             true => uid,
@@ -351,7 +353,7 @@ impl Sent {
     }
 }
 
-/// The unit that counts as one address.
+/// The prefix that counts as one address.
 fn peer_of(address: IpAddr) -> Network {
     let address = address.to_canonical();
     let prefix = if address.is_ipv4() { 32 } else { 64 };
@@ -369,7 +371,7 @@ fn index_of(slot: u64) -> usize {
 }
 
 const SLOTS: usize = 6;
-/// No process has this uid (chown takes it for none).
+/// Not a valid uid: chown uses it for "unchanged".
 const OTHER_UIDS: u32 = u32::MAX;
 const SLOT_MS: u64 = 600_000;
 

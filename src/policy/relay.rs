@@ -33,7 +33,7 @@ pub enum RelayClient {
 }
 
 impl RelayClient {
-    /// Whether it may send to anywhere.
+    /// Whether the client may send to any address.
     pub const fn is_trusted(&self) -> bool {
         !matches!(self, Self::Anonymous { .. })
     }
@@ -42,7 +42,7 @@ impl RelayClient {
 /// Why a recipient is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RecipientRefusal {
-    /// An unauthenticated client, and a domain that is not served.
+    /// An unauthenticated client named a domain that is not served.
     RelayDenied,
     /// An address that hides another: percent hack, bang path, quoted at sign, source route.
     Routed,
@@ -74,9 +74,9 @@ impl fmt::Display for RecipientRefusal {
 
 impl std::error::Error for RecipientRefusal {}
 
-/// One destination of mail for a recipient.
+/// One recipient after alias expansion.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Goal {
+pub struct ExpandedRecipient {
     /// The forward-path.
     pub mailbox: Mailbox,
     /// The destination, if not by routes and MX.
@@ -85,8 +85,8 @@ pub struct Goal {
     pub forwarder: Option<Domain>,
 }
 
-impl Goal {
-    /// To an address as it is.
+impl ExpandedRecipient {
+    /// The address itself, without a destination of its own.
     fn plain(mailbox: &Mailbox) -> Self {
         Self {
             mailbox: mailbox.clone(),
@@ -96,23 +96,23 @@ impl Goal {
     }
 }
 
-/// Where mail for `to` goes; at least to one destination.
+/// The recipients that `to` expands to; at least one.
 pub fn recipient(
     config: &Config,
     client: &RelayClient,
     to: &ForwardPath,
-) -> Result<Vec<Goal>, RecipientRefusal> {
+) -> Result<Vec<ExpandedRecipient>, RecipientRefusal> {
     match start(config, client, to)? {
-        RecipientStart::Relayed(mailbox) => Ok(vec![Goal::plain(&mailbox)]),
+        RecipientStart::Relayed(mailbox) => Ok(vec![ExpandedRecipient::plain(&mailbox)]),
         RecipientStart::Name(mailbox) => expand(config, &mailbox),
         RecipientStart::Admin(admin) => expand_or_keep(config, admin),
     }
 }
 
-/// Where the expansion of a recipient begins.
+/// The address at which the expansion of a recipient begins.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RecipientStart<'a> {
-    /// The client may send to anywhere: to this address as it is.
+    /// This address, unexpanded: the client may send to any address.
     Relayed(Mailbox),
     /// At this address of a served domain.
     Name(Mailbox),
@@ -167,10 +167,13 @@ fn start<'a>(
     }
 }
 
-/// Where a DSN to `to` goes: where other mail for it goes, or to `admin` if `to` is an account of this machine without
-/// an alias, or an unknown address here. The sender of the message is informed, or a person who can find out who it
-/// was.
-pub fn notification(config: &Config, to: &Mailbox) -> Result<Vec<Goal>, RecipientRefusal> {
+/// The recipients of a DSN to `to`: those of other mail to that address, or `admin` if `to` is an account of this
+/// machine without an alias, or an unknown address here. The DSN thus reaches the sender, or a person who can find out
+/// who the sender was.
+pub fn notification(
+    config: &Config,
+    to: &Mailbox,
+) -> Result<Vec<ExpandedRecipient>, RecipientRefusal> {
     let path = ForwardPath::Mailbox(to.clone());
     let found = recipient(config, &RelayClient::Local { uid: 0 }, &path);
     match (found, &config.admin) {
@@ -179,15 +182,15 @@ pub fn notification(config: &Config, to: &Mailbox) -> Result<Vec<Goal>, Recipien
     }
 }
 
-/// Where a DSN of another host goes if it is for an address without an owner: to `admin` if programs of this machine
-/// send as that address, because it is an account here; otherwise nowhere. Only the null reverse-path may use this, and
-/// it ends at the same address as mail for `postmaster`.
+/// The recipients of another host's DSN to an address without an owner: `admin` if programs of this machine send as
+/// that address, because it is an account here; otherwise none. Only mail with the null reverse-path may use this. It
+/// ends at the same address as mail for `postmaster`.
 pub fn returned(
     config: &Config,
     sender: &ReversePath,
     to: &ForwardPath,
     refusal: RecipientRefusal,
-) -> Result<Vec<Goal>, RecipientRefusal> {
+) -> Result<Vec<ExpandedRecipient>, RecipientRefusal> {
     let (ForwardPath::Mailbox(mailbox), Some(admin)) = (to, &config.admin) else {
         return Err(refusal);
     };
@@ -206,22 +209,25 @@ pub fn returned(
     Err(refusal)
 }
 
-/// Follows the aliases from an address of a served domain to their ends.
+/// Expands an address of a served domain.
 /// Decides RFC 5321 section 3.9.1.
-pub fn expand(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, RecipientRefusal> {
+pub fn expand(
+    config: &Config,
+    mailbox: &Mailbox,
+) -> Result<Vec<ExpandedRecipient>, RecipientRefusal> {
     let mut expansion = Expansion::new(config);
     expansion.visit(mailbox)?;
-    Ok(expansion.goals)
+    Ok(expansion.expanded)
 }
 
-/// [`recipient`], step by step, for people.
+/// The steps of [`recipient`], for people.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Explanation<'a> {
     pub start: Result<RecipientStart<'a>, RecipientRefusal>,
-    /// The steps, for the address at the start and for those that it leads to.
+    /// The steps, for the first address and for each that it leads to.
     pub steps: Vec<Explained>,
     /// The verdict.
-    pub result: Result<Vec<Goal>, RecipientRefusal>,
+    pub result: Result<Vec<ExpandedRecipient>, RecipientRefusal>,
 }
 
 /// Explains where mail for `to` goes. The verdict is the one that the client gets.
@@ -243,54 +249,58 @@ pub fn explain<'a>(config: &'a Config, client: &RelayClient, to: &ForwardPath) -
     }
 }
 
-/// One address on the way through the aliases.
+/// One step of an expansion.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Explained {
-    /// How many aliases lead to it.
+    /// The number of aliases that were followed to this address.
     pub depth: usize,
     pub address: Mailbox,
     /// The step.
     pub way: Way,
 }
 
-/// A step for an address.
+/// What the expansion found for an address.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Way {
-    /// It is an alias, in this line of the file of its domain.
+    /// An alias, in this line of its domain's file.
     Alias(usize),
-    /// The line that catches the rest takes it.
+    /// The catch-all, in this line.
     CatchAll(usize),
-    /// It is a role, and `admin` answers for it.
+    /// A role that `admin` answers for.
     Admin,
-    /// Its domain is not served: it is sent there.
+    /// Its domain is not served: mail is sent there.
     Sent,
-    /// It is sent there.
+    /// A destination of its own.
     To(Destination),
-    /// It was expanded, or is sent to, already.
+    /// The address was expanded, or is a recipient, already.
     Again,
-    /// It leads nowhere.
+    /// The address leads nowhere.
     Refused(RecipientRefusal),
 }
 
-/// The meaning of a name in a served domain.
-enum Lead<'a> {
+/// What a name in a served domain stands for.
+enum NameMatch<'a> {
     Alias(&'a Alias),
-    /// It is one of the roles that `admin` answers for.
+    /// A role that `admin` answers for.
     Admin(&'a Mailbox),
 }
 
-/// Finds an address: exactly, without its suffix, as a role, then in the catch-all.
-fn find<'a>(config: &'a Config, served: &'a ServedDomain, mailbox: &Mailbox) -> Option<Lead<'a>> {
+/// Looks an address up: exactly, without its suffix, as a role, then as the catch-all.
+fn find<'a>(
+    config: &'a Config,
+    served: &'a ServedDomain,
+    mailbox: &Mailbox,
+) -> Option<NameMatch<'a>> {
     let names = &config.names;
     let key = names.key(&mailbox.local_key());
     served
         .alias(names, &key)
-        .map(Lead::Alias)
+        .map(NameMatch::Alias)
         .or_else(|| {
             let admin = config.admin.as_ref()?;
-            is_role(names.without_suffix(&key)).then_some(Lead::Admin(admin))
+            is_role(names.without_suffix(&key)).then_some(NameMatch::Admin(admin))
         })
-        .or_else(|| served.catch_all.as_ref().map(Lead::Alias))
+        .or_else(|| served.catch_all.as_ref().map(NameMatch::Alias))
 }
 
 /// `Postmaster` alone is always an address; other names are completed for local processes.
@@ -321,8 +331,8 @@ fn bare<'a>(
     }
 }
 
-/// Whether the client is a program of this machine: for such a program an address without a domain, or in that of the
-/// machine, has the same meaning.
+/// Whether the client is a program of this machine. For such a program, an address without a domain and one in the
+/// domain of the machine mean the same.
 fn is_program_here(client: &RelayClient) -> bool {
     match client {
         RelayClient::Local { .. } => true,
@@ -331,7 +341,7 @@ fn is_program_here(client: &RelayClient) -> bool {
     }
 }
 
-/// The served domain that contains the hostname: programs of this machine send in its name.
+/// The served domain that contains the hostname. Programs of this machine send in its name.
 pub fn own_domain(config: &Config) -> Option<&Domain> {
     let around = config.domains.keys();
     around
@@ -339,8 +349,8 @@ pub fn own_domain(config: &Config) -> Option<&Domain> {
         .max_by_key(|domain| domain.as_str().len())
 }
 
-/// Where mail of a local program for a name of this machine goes: where that name leads in the domain of the machine;
-/// otherwise to the administrator. Looking up the machine's own name would cause a mail loop.
+/// The destination of a local program's mail for a name of this machine: the address of that name in the machine's
+/// domain, otherwise the administrator. MX resolution of the machine's own name would cause a mail loop.
 fn of_this_machine<'a>(
     config: &'a Config,
     local: &str,
@@ -354,7 +364,7 @@ fn of_this_machine<'a>(
     }
 }
 
-/// The administrator, if the name is that of an account or a role and no alias says otherwise.
+/// The administrator, if the name is that of an account or a role, and no alias has it.
 fn owner<'a>(config: &'a Config, mailbox: &Mailbox) -> Option<&'a Mailbox> {
     let key = config.names.key(&mailbox.local_key());
     let receiving = config.receiving(mailbox.domain());
@@ -365,18 +375,21 @@ fn owner<'a>(config: &'a Config, mailbox: &Mailbox) -> Option<&'a Mailbox> {
     config.admin.as_ref().filter(|_| belongs)
 }
 
-/// Whether it is an account of this machine, with a suffix or without.
+/// Whether the key names an account of this machine, with or without a suffix.
 fn is_account(config: &Config, key: &str) -> bool {
     let names = [key, config.names.without_suffix(key)];
     names.iter().any(|name| config.accounts.contains(name))
 }
 
-fn expand_or_keep(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, RecipientRefusal> {
+fn expand_or_keep(
+    config: &Config,
+    mailbox: &Mailbox,
+) -> Result<Vec<ExpandedRecipient>, RecipientRefusal> {
     match config.receiving(mailbox.domain()) {
         Some(_) => expand(config, mailbox),
-        None => Ok(vec![Goal {
+        None => Ok(vec![ExpandedRecipient {
             forwarder: Some(home(config).unwrap_or(&config.hostname).clone()),
-            ..Goal::plain(mailbox)
+            ..ExpandedRecipient::plain(mailbox)
         }]),
     }
 }
@@ -390,7 +403,7 @@ pub fn home(config: &Config) -> Option<&Domain> {
     }
 }
 
-/// Whether the local part holds another address, for a server that would unpack it.
+/// Whether the local part contains another address that some server would extract.
 fn is_routed(mailbox: &Mailbox) -> bool {
     mailbox.local_key().contains(['%', '!', '@', ':'])
 }
@@ -402,12 +415,13 @@ fn is_role(key: &str) -> bool {
 
 struct Expansion<'a> {
     config: &'a Config,
-    /// The addresses from the first to the present one.
+    /// The addresses from the first to the current one.
     path: Vec<(Domain, String)>,
     /// All addresses that have been expanded.
     seen: HashSet<(Domain, String)>,
-    goals: Vec<Goal>,
-    /// The same as a set: an alias of many targets is expanded for each of a thousand recipients.
+    expanded: Vec<ExpandedRecipient>,
+    /// The recipients found so far, as a set: an alias with many targets is expanded for each of up to a thousand
+    /// recipients.
     added: HashSet<(Domain, String, Option<Destination>)>,
     /// The steps, if requested.
     steps: Option<Vec<Explained>>,
@@ -419,7 +433,7 @@ impl<'a> Expansion<'a> {
             config,
             path: Vec::new(),
             seen: HashSet::new(),
-            goals: Vec::new(),
+            expanded: Vec::new(),
             added: HashSet::new(),
             steps: None,
         }
@@ -468,20 +482,20 @@ impl<'a> Expansion<'a> {
         };
         let catches = |alias: &Alias| served.catch_all.as_ref() == Some(alias);
         let way = match lead {
-            Lead::Alias(alias) if catches(alias) => Way::CatchAll(alias.line),
-            Lead::Alias(alias) => Way::Alias(alias.line),
-            Lead::Admin(_) => Way::Admin,
+            NameMatch::Alias(alias) if catches(alias) => Way::CatchAll(alias.line),
+            NameMatch::Alias(alias) => Way::Alias(alias.line),
+            NameMatch::Admin(_) => Way::Admin,
         };
         self.note(mailbox, way);
         self.seen.insert(node.clone());
         self.path.push(node);
         match lead {
-            Lead::Alias(alias) => {
+            NameMatch::Alias(alias) => {
                 for target in &alias.targets {
                     self.follow(mailbox, target)?;
                 }
             }
-            Lead::Admin(admin) => self.visit(admin)?,
+            NameMatch::Admin(admin) => self.visit(admin)?,
         }
         self.path.pop();
         Ok(())
@@ -509,28 +523,28 @@ impl<'a> Expansion<'a> {
         destination: Option<&Destination>,
     ) -> Result<(), RecipientRefusal> {
         count(Unit::Name, 1);
-        let goal = (
+        let target = (
             mailbox.domain().clone(),
             mailbox.local_part().to_string(),
             destination.cloned(),
         );
-        if self.added.contains(&goal) {
+        if self.added.contains(&target) {
             self.note(mailbox, Way::Again);
             return Ok(());
         }
-        if self.goals.len() >= ALIAS_TARGETS_MAX {
+        if self.expanded.len() >= ALIAS_TARGETS_MAX {
             return self.refuse(mailbox, RecipientRefusal::TooWide);
         }
         let way = destination.map_or(Way::Sent, |destination| Way::To(destination.clone()));
         self.note(mailbox, way);
-        self.added.insert(goal);
-        // A domain of ours whose mail is elsewhere has another host that checks SPF.
+        self.added.insert(target);
+        // If the mail of a served domain is received elsewhere, another host checks SPF.
         let ends_here = self.config.receiving(mailbox.domain()).is_some();
         let forwarder = match self.path.last() {
             Some((domain, _)) if !ends_here => Some(domain.clone()),
             _ => None,
         };
-        self.goals.push(Goal {
+        self.expanded.push(ExpandedRecipient {
             mailbox: mailbox.clone(),
             destination: destination.cloned(),
             forwarder,

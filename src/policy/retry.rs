@@ -1,7 +1,7 @@
 //! When a delivery is tried again (RFC 5321 section 4.5.4.1).
 //!
-//! 1, 5, 15, 30 minutes, 1, 2, 4 hours, then every 4 hours; each with up to a tenth more or less, so that what failed
-//! together is not tried together.
+//! After 1, 5, 15, 30 minutes, 1, 2, 4 hours, then every 4 hours. Each delay varies by up to a tenth, so that messages
+//! that failed together are not all tried again together.
 
 use std::time::Duration;
 

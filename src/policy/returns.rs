@@ -1,5 +1,5 @@
-//! How often each rewritten return address (SRS) was used. Uses are bounded: otherwise anyone who learns such an
-//! address could write to the sender behind it for as long as it is valid.
+//! Counts the uses of each SRS return address. Uses are limited: otherwise anyone who learns such an address could
+//! write to the sender behind it for as long as it is valid.
 //!
 //! A use is taken before the message is stored, so that concurrent sessions get no more uses than consecutive ones, and
 //! given back if the message is not stored. The addresses themselves are not kept: each is represented by an id that a
@@ -22,30 +22,30 @@ use crate::limits::{RETURN_TABLE_ENTRIES_MAX, RETURN_USES_MAX, SRS_DAYS_MAX};
 #[derive(Debug, Default)]
 pub struct Returns {
     entries: BTreeMap<u64, Uses>,
-    /// By the end of their days.
+    /// By the end of their validity.
     by_end: BTreeSet<(Instant, u64)>,
-    /// The addresses of each network: the least used first, of those the oldest.
+    /// The addresses of each network: the least used first, among equals the oldest.
     by_network: BTreeMap<Key, BTreeSet<(u32, Instant, u64)>>,
-    /// The networks by how much they hold.
+    /// The networks by their number of addresses.
     by_size: BTreeSet<(usize, Key)>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Uses {
     count: u32,
-    /// When it is too old to be used.
+    /// When its validity ends.
     end: Instant,
     /// The network that used it first.
     network: Key,
 }
 
 impl Returns {
-    /// Whether an address has no use left.
+    /// Whether an address has no uses left.
     pub fn is_spent(&self, id: u64, now: Instant) -> bool {
         self.count(id, now) >= RETURN_USES_MAX
     }
 
-    /// Takes one use of an address for a client; false if none is left.
+    /// Takes one use of an address for a client; false if it has none left.
     pub fn take(&mut self, id: u64, client: IpAddr, now: Instant) -> bool {
         if self.is_spent(id, now) {
             return false;
@@ -99,7 +99,7 @@ impl Returns {
         uses.map_or(0, |uses| uses.count)
     }
 
-    /// The address that is forgotten when room is needed.
+    /// The address to forget when room is needed.
     fn next_to_go(&self) -> Option<u64> {
         let (_, network) = self.by_size.last()?;
         let (_, _, id) = self.by_network.get(network)?.first()?;
@@ -130,7 +130,7 @@ impl Returns {
     }
 }
 
-/// Longer than an address is good: its days, the day on which it was made, and the one before.
+/// Longer than any address is valid: its days, the day on which it was made, and the day before.
 const LIFETIME: Duration = Duration::from_secs((SRS_DAYS_MAX + 2) * 86_400);
 
 /// The network of one site.

@@ -1,4 +1,4 @@
-//! Where mail goes next: by the first route that matches, else by the MX of its domain.
+//! The next hop of mail: the first route that matches, otherwise the MX of the domain.
 
 use std::fmt;
 
@@ -20,8 +20,8 @@ pub enum NextHop {
     },
     /// The target of an alias.
     Alias(Destination),
-    /// The target of an alias when the message was accepted, which this version cannot read because a later one wrote
-    /// it. The address is no substitute: mail for a program of this machine must not leave it.
+    /// The target of an alias that a later version stored in the spool and this version cannot read. The address is not
+    /// a substitute: mail for a program of this machine must not leave it.
     Unreadable(Box<str>),
 }
 

@@ -1,11 +1,10 @@
 //! Addresses that a user may send from: checked for the reverse-path and for every mailbox in From (RFC 6409 section
 //! 6.1).
 //!
-//! A user's addresses are the login, the login with a suffix, every alias that leads to the login (except the
-//! catch-all, whose owner could otherwise send from any address), and what `send_as` lists. The null reverse-path is
-//! allowed to everyone (RFC 6409 section 6.1 leaves the check to From). Invariant: an alias never gives a user the
-//! login of another user, and a login that looks like another login with a suffix is not treated as a suffix: an
-//! address belongs to the longest login that it begins with.
+//! A user may send from the login, the login with a suffix, every alias that leads to the login (except the catch-all,
+//! whose owner could otherwise send from any address), and the addresses that `send_as` lists. Everyone may use the
+//! null reverse-path (RFC 6409 section 6.1 leaves the check to From). Invariant: an alias never lets a user send as
+//! another user's login. If several logins match an address with a suffix, the address belongs to the longest of them.
 
 use std::collections::HashSet;
 
@@ -27,7 +26,7 @@ pub fn may_send_as(config: &Config, login: &Mailbox, address: &Mailbox) -> bool 
     !is_login(config, address) && leads_to(config, address, login)
 }
 
-/// Whether `address` is the mailbox, or the mailbox with a suffix, and no other login is nearer to it.
+/// Whether `address` is the mailbox, or the mailbox with a suffix, and no longer login matches.
 fn is_form_of(config: &Config, address: &Mailbox, mailbox: &Mailbox) -> bool {
     let key = |of: &Mailbox| config.names.key(&of.local_key());
     if address.domain() != mailbox.domain() {
@@ -40,13 +39,13 @@ fn is_form_of(config: &Config, address: &Mailbox, mailbox: &Mailbox) -> bool {
     }
 }
 
-/// Whether the address is a login, or a form of one.
+/// Whether the address is a login, with or without a suffix.
 fn is_login(config: &Config, address: &Mailbox) -> bool {
     let key = config.names.key(&address.local_key());
     owner(config, address.domain(), &key).is_some()
 }
 
-/// The login of the domain that a local part belongs to: the longest that it is, or is with a suffix.
+/// The login of the domain to which a local part belongs: the longest one that matches with or without a suffix.
 fn owner(config: &Config, domain: &Domain, key: &str) -> Option<String> {
     let users = config.domains.get(domain)?.users.values();
     let logins = users.map(|user| config.names.key(&user.mailbox.local_key()));
@@ -62,7 +61,7 @@ fn is_suffixed(config: &Config, key: &str, login: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || begins(rest))
 }
 
-/// Whether the aliases lead from `address` to the login.
+/// Whether the aliases of `address` lead to the login.
 fn leads_to(config: &Config, address: &Mailbox, login: &Mailbox) -> bool {
     let mut seen = HashSet::new();
     let mut level = vec![address];

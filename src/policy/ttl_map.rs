@@ -1,15 +1,15 @@
 //! A map whose entries expire, with a ceiling and a share for each owner.
 //!
 //! Each entry belongs to an owner. An owner with as many entries as there are free places replaces its own entry that
-//! expires first. When the map is full, the owner with the most entries makes room for an owner with none. One network
-//! therefore fills at most half of a map, and an owner with only a few entries never loses them to others.
+//! expires first. When the map is full, the owner with the most entries loses one to an owner without any. Therefore
+//! one network fills at most half of a map, and an owner with only a few entries never loses them to others.
 //!
-//! Entries are ordered, not hashed, so that a simulator seed always gives the same run.
+//! Entries are ordered, not hashed, so that every run of the simulator with the same seed is the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// Names one entry.
+/// Identifies one entry.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Key(u128);
 
@@ -18,12 +18,12 @@ impl Key {
         Self(hash as u128)
     }
 
-    /// A name of this kind.
+    /// The key of a name, with the kind of entry.
     pub(super) const fn of_name(what: u8, name: u64) -> Self {
         Self((what as u128) << 80 | name as u128)
     }
 
-    /// A network of this prefix length, for IPv4 or IPv6 (up to 64), and the kind of entry.
+    /// The key of a network with this prefix length for IPv4 or IPv6 (up to 64), with the kind of entry.
     pub(super) fn of_network(what: u8, address: IpAddr, prefixes: (u8, u8)) -> Self {
         let (bits, prefix) = match address.to_canonical() {
             IpAddr::V4(address) => (u64::from(address.to_bits()) << 32, prefixes.0),
@@ -39,7 +39,7 @@ impl Key {
         Self::of_network(what, address, (32, 64))
     }
 
-    /// The hash, if it is one.
+    /// The hash of a key made by [`Key::of_name`].
     pub(super) const fn hash(self) -> u64 {
         self.0 as u64
     }
@@ -47,11 +47,11 @@ impl Key {
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Entry {
-    /// When it is forgotten, on the clock of its owner.
+    /// When the entry expires, on the clock of the map's user.
     pub(super) end: u64,
-    /// When it was first made, if that matters.
+    /// When the entry was first made, if its user needs that.
     pub(super) first: u32,
-    /// How often it passed, if that matters.
+    /// How often it passed, if its user needs that.
     pub(super) passes: u8,
 }
 
@@ -68,12 +68,12 @@ impl Owner {
         }
     }
 
-    /// An owner read from a file.
+    /// An owner from its bits in a file.
     pub(super) const fn of_bits(bits: u64) -> Self {
         Self(bits)
     }
 
-    /// To be written down.
+    /// The bits to store in a file.
     pub(super) const fn bits(self) -> u64 {
         self.0
     }
@@ -99,7 +99,7 @@ impl TtlMap {
         }
     }
 
-    /// An entry that is not forgotten at `at`.
+    /// The entry, unless it has expired at `at`.
     pub(super) fn get(&self, key: Key, at: u64) -> Option<Entry> {
         self.entries
             .get(&key)

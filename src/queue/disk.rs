@@ -13,10 +13,10 @@ use crate::queue_id::QueueId;
 pub enum SpoolFile {
     /// `journal/00000001.seg`.
     Segment(u32),
-    /// `journal/tip`: the number of the newest segment, so that the loss of the last ones is noticed, and how far ids
-    /// may have come in them.
+    /// `journal/tip`: the number of the newest segment, so that the loss of the last ones is noticed, and the highest
+    /// id that may occur in them.
     Tip,
-    /// `journal/tip.new`: the note before it is whole.
+    /// `journal/tip.new`: the next `journal/tip`, until it is complete.
     TipDraft,
     /// `body/QUEUEID.part`: a message too large for the journal, while it is received. It has not been accepted.
     Draft(QueueId),
@@ -28,9 +28,9 @@ pub enum SpoolFile {
     DamagedSegment(u32),
     /// `damaged/told`: the names of damage that was reported to `admin`.
     Told,
-    /// `damaged/00000001-00000000.bad`: bytes that recovery could not make sense of.
+    /// `damaged/00000001-00000000.bad`: bytes that recovery could not read.
     Damaged {
-        /// The segment that they stood in.
+        /// The segment that contained them.
         segment: u32,
         /// Their offset in it.
         offset: u32,
@@ -89,7 +89,7 @@ impl SpoolFolder {
         }
     }
 
-    /// The file with this `name` here; `None` if the journal never gives such a name.
+    /// The file with this `name` in this folder; `None` if the journal never gives such a name.
     pub fn parse(self, name: &str) -> Option<SpoolFile> {
         let file = match self {
             Self::Journal if name == "tip" => SpoolFile::Tip,
@@ -101,7 +101,7 @@ impl SpoolFolder {
             },
             Self::Damaged => damaged(name)?,
         };
-        // One file, one name: "+1.seg" and "1.seg" are not ours.
+        // Each file has exactly one name: "+1.seg" and "1.seg" are not ours.
         (file.to_string() == name).then_some(file)
     }
 }
@@ -134,24 +134,24 @@ fn segment_number(name: &str) -> Option<u32> {
 pub enum DirEntry {
     /// A regular file with a name of ours.
     File(SpoolFile),
-    /// Anything else: other names, symbolic links, folders. Carries the name, for the log.
+    /// Anything else: unknown names, symbolic links, folders. Contains the name, for the log.
     Foreign(Box<str>),
 }
 
-/// Why the disk did not do it.
+/// Why a disk operation failed.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum DiskError {
     /// ENOSPC or EDQUOT.
     NoSpace,
     /// EROFS, EACCES or EPERM.
     ReadOnly,
-    /// The file is not there.
+    /// The file does not exist.
     Missing,
     /// The file exists already.
     Exists,
-    /// The name leads elsewhere than it did: the folder, or one above it, was removed or replaced.
+    /// The name leads to another place than before: the folder, or one above it, was removed or replaced.
     Displaced,
-    /// EMFILE, ENFILE or ENOMEM: may work in a moment.
+    /// EMFILE, ENFILE or ENOMEM: a later attempt may succeed.
     Exhausted,
     /// EIO and everything else.
     Io,
@@ -173,7 +173,7 @@ impl fmt::Display for DiskError {
 
 impl std::error::Error for DiskError {}
 
-/// The reading half of a disk; a thread other than the writer may hold one.
+/// The read operations of a disk; threads other than the writer may have one.
 pub trait DiskRead {
     /// Reads from `offset` until `into` is full or the file ends; returns how many bytes were read.
     fn read_at(
@@ -195,7 +195,7 @@ pub trait Disk: DiskRead {
     /// Writes all of `bytes` at `offset`. After an error any part of them may have been written.
     fn write_at(&mut self, file: SpoolFile, offset: u64, bytes: &[u8]) -> Result<(), DiskError>;
 
-    /// Makes the file `len` bytes long and allocates all of them: new bytes read as zeros.
+    /// Makes the file `len` bytes long and allocates them all; new bytes read as zeros.
     fn preallocate(&mut self, file: SpoolFile, len: u64) -> Result<(), DiskError>;
 
     /// Cuts the file to `len` bytes.

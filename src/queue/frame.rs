@@ -28,7 +28,7 @@ const SUMMED_BYTES: usize = 44;
 const VERSION: u8 = 1;
 const FLAG_BODY_IN_FILE: u16 = 1;
 
-/// The location of a message record, compactly: the journal's readers keep one for each message.
+/// The location of a message record in a compact form, because readers of the journal keep one for each message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Location {
     segment: u32,
@@ -56,12 +56,12 @@ impl Location {
         self.segment
     }
 
-    /// Bytes of the fields that go in front of the message.
+    /// Bytes of the fields that are added above the message.
     pub const fn fields_len(self) -> u32 {
         self.fields_len
     }
 
-    /// Bytes of the message as it came.
+    /// Bytes of the message as it was received.
     pub const fn body_len(self) -> u64 {
         self.body & !IN_FILE
     }
@@ -114,7 +114,7 @@ pub(super) enum Kind {
     Hold,
     Release,
     Done,
-    /// Segments before this number are gone for good.
+    /// Segments before this number were deleted on purpose.
     First,
 }
 
@@ -144,9 +144,9 @@ pub(super) struct Header {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum HeaderError {
-    /// There is no valid header here.
+    /// There is no valid header at this place.
     Damaged,
-    /// It is whole, and of a version that we do not know.
+    /// The record is complete, but of an unknown version.
     Future { version: u8 },
 }
 
@@ -332,7 +332,7 @@ pub(super) fn put_copy(header: &Header, payload: &[u8], place: Place, out: &mut 
     out.extend_from_slice(payload);
 }
 
-/// That segments before `first` are gone for good: written before they are deleted.
+/// The record that segments before `first` were deleted on purpose; it is written before they are deleted.
 pub(super) fn put_first(first: u32, highest: QueueId, place: Place, out: &mut Vec<u8>) -> Header {
     let start = out.len();
     out.resize(start.saturating_add(HEADER_BYTES), 0);
@@ -345,7 +345,7 @@ pub(super) fn first(envelope: &[u8]) -> Option<u32> {
 }
 
 /// The first record of a segment: how much of the previous segment is valid, and the highest id so far. Its fields,
-/// which those of 0.1.0 lack, say which segment is the oldest.
+/// which 0.1.0 did not write, name the oldest segment.
 pub(super) fn put_seal(seal: &Seal, highest: QueueId, segment: u32, out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start.saturating_add(HEADER_BYTES), 0);
@@ -365,20 +365,20 @@ pub(super) fn put_seal(seal: &Seal, highest: QueueId, segment: u32, out: &mut Ve
     }
 }
 
-/// What a segment says about the previous one.
+/// What a segment states about the previous one.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Seal {
-    /// The segment before; 0 is none.
+    /// The number of the previous segment; 0 if there is none.
     pub(super) segment: u32,
-    /// Bytes of it that count, or [`LEN_UNKNOWN`].
+    /// Its valid bytes, or [`LEN_UNKNOWN`].
     pub(super) len: u64,
-    /// Offsets of records among them that a crash tore: their envelopes may verify, they do not count.
+    /// Offsets of records among them that a crash interrupted: their envelopes may verify, but they do not count.
     pub(super) holes: Vec<u32>, // in order
     /// The oldest segment; earlier ones were deleted, and none from it on.
     pub(super) first: Option<u32>,
 }
 
-/// The previous segment was missing when this one was sealed: if it comes back, it is read like one without a seal.
+/// The previous segment was missing when this one was sealed: if it returns, it is read like a segment without a seal.
 pub(super) const LEN_UNKNOWN: u64 = u64::MAX;
 
 pub(super) fn seal(parts: &Parts<'_>) -> Option<Seal> {

@@ -3,7 +3,7 @@
 use crate::date::Timestamp;
 use crate::queue_id::QueueId;
 
-/// Hands out queue ids: the wall clock's second, then a counter, and always above every id of the spool.
+/// Assigns queue ids: the second of the wall clock, then a counter, and always above every earlier id of the spool.
 ///
 /// Invariant: each id is greater than the one before it and than the highest that recovery saw. The journal writes
 /// its highest id at the front of every segment and keeps the last segment, so an empty queue does not forget it.

@@ -43,7 +43,7 @@ use super::record::{MessageBody, OutcomeRecord, Record};
 use super::recovery::{OpenError, OpenReport, Recovered, put_told, recover};
 use crate::limits::{ENVELOPE_RECIPIENTS_MAX, SEGMENT_BYTES};
 use crate::queue_id::QueueId;
-use state::{Effect, Extent, Live, Pending, Retirement, Space, Standing, Tip};
+use state::{Effect, Extent, Live, MessageState, Pending, Retirement, Space, Tip};
 
 pub use command::{JournalCommand, JournalCompletion, JournalError, Ticket};
 pub use state::Journal;
@@ -109,7 +109,11 @@ impl<D: Disk> Journal<D> {
             segment.kept = found.kept.contains(&number);
         }
         for (id, (location, held)) in found.live {
-            let standing = if held { Standing::Held } else { Standing::Free };
+            let standing = if held {
+                MessageState::Held
+            } else {
+                MessageState::Free
+            };
             journal.enter(id, Live { location, standing });
         }
         debug_assert!(journal.is_consistent(), "what was recovered is counted");
@@ -240,7 +244,7 @@ impl<D: Disk> Journal<D> {
             let start = buffer.len();
             put_copy(&header, &payload, place, buffer);
             put_outcome(progress, behind(place, buffer, start), buffer);
-            if live.standing == Standing::Held {
+            if live.standing == MessageState::Held {
                 frame::put_bare(Kind::Hold, id, behind(place, buffer, start), buffer);
             }
             header

@@ -32,9 +32,9 @@ pub enum KeyKind {
 pub enum KeyFileError {
     /// RSA keys of this size are not made.
     Bits(usize),
-    /// The system gave no randomness.
+    /// The system returned no random bytes.
     Chance,
-    /// The file is there already.
+    /// The file exists already.
     Exists(PathBuf),
     /// The file cannot be created.
     Create(PathBuf, io::Error),
@@ -87,7 +87,7 @@ pub fn create(config: &Path, path: &Path, pem: &[u8]) -> Result<(), KeyFileError
     match fs::create_dir(keys) {
         Ok(()) => {
             let folder = fs::File::open(keys).map_err(failed)?;
-            // Only root may give a folder to a group that it is not in; others have no need to.
+            // Only root may give a folder to a group that it does not belong to; other callers need not.
             let _ = fchown(&folder, None, Some(group));
             folder
                 .set_permissions(fs::Permissions::from_mode(0o750))
@@ -117,7 +117,7 @@ fn write_new(path: &Path, contents: &[u8], group: u32) -> io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(path)?;
-    // Readable for the group only once it is the right one.
+    // It becomes readable for the group only after the group is set.
     if fchown(&file, None, Some(group)).is_ok() {
         file.set_permissions(fs::Permissions::from_mode(0o640))?;
     }

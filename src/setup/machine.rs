@@ -1,4 +1,4 @@
-//! The addresses from which the machine sends its mail, as the machine knows them.
+//! The source addresses of the machine's mail, as the machine itself knows them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
@@ -61,7 +61,7 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// A root server's addresses (a.root-servers.net): somewhere that the default route leads to.
+/// An address of a.root-servers.net: a destination of the default route.
 const FAR_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 41, 0, 4));
 const FAR_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0x503, 0xba3e, 0, 0, 0, 2, 0x30));
 const FAR_PORT: u16 = 53;

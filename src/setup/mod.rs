@@ -1,14 +1,14 @@
 //! Set-up: from a bare machine to working mail, and checks from outside.
 //!
-//! Decisions are pure: [`zone`] says which records the DNS should hold and how the published ones differ,
-//! [`spf_record`] merges a policy, [`doctor`] judges what its gatherers find, [`init`] plans the steps of a first
-//! set-up, [`record`] formats records, [`trace`] tells what happened to a message. Code that touches the world stands
-//! at the edge: [`asking`] queries servers.
+//! Decisions are pure: [`zone`] lists the records that the DNS should contain and compares them with the published
+//! ones, [`spf_record`] edits an SPF record, [`doctor`] judges the facts that its gatherers find, [`init`] plans the
+//! steps of a first set-up, [`record`] formats records, [`trace`] explains the log of one message. [`dns_client`] and
+//! other modules at the edge perform I/O.
 
 pub mod acme;
-pub mod asking;
 pub mod carried;
 pub mod dkim_key;
+pub mod dns_client;
 pub mod doctor;
 pub mod import;
 pub mod init;

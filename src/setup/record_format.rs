@@ -7,12 +7,12 @@ use super::zone::{Purpose, RecordState, WantedRecord, ZoneNeed};
 use crate::address::Domain;
 use crate::dns::ZoneKind;
 
-/// A form.
+/// An output format.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Format {
     /// A zone file (RFC 1035 section 5).
     Zone,
-    /// Everything that is known of each record.
+    /// JSON, with all data of each record.
     Json,
     /// Resources of HashiCorp's `dns` provider, which speaks RFC 2136.
     Terraform,
@@ -23,7 +23,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// As the command line names them.
+    /// The name on the command line.
     pub const WORDS: [(&'static str, Self); 5] = [
         ("zone", Self::Zone),
         ("json", Self::Json),
@@ -44,11 +44,11 @@ impl std::str::FromStr for Format {
     }
 }
 
-/// Seconds for which others may keep the records: short, while things still change.
+/// A short TTL in seconds, while records still change.
 pub const TTL: u32 = 3_600;
 
-/// The rows in this form. Records that are set outside the zone (PTR) are included only in zone files, as comments, and
-/// in JSON. A program that applies the records needs all of them; the table shows what a person still has to do.
+/// The rows in this format. Records outside the zone (PTR) appear only in zone files, as comments, and in JSON.
+/// Programs that apply records need all of them; the table shows only what a person must still do.
 pub fn format(format: Format, zone: &Domain, rows: &[WantedRecord]) -> String {
     let records: Vec<&WantedRecord> = rows.iter().filter(|row| is_in_zone(row, zone)).collect();
     match format {
@@ -199,7 +199,7 @@ fn hcl(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            // With a brace behind it this begins a template.
+            // Followed by a brace, it would begin a template.
             '$' | '%' if chars.peek() == Some(&'{') => {
                 out.push(c);
                 out.push(c);
@@ -241,7 +241,7 @@ fn cloudflare(records: &[&WantedRecord]) -> String {
                     "matching_type": tlsa.matching,
                     "certificate": value.line().rsplit(' ').next().unwrap_or_default(),
                 }}),
-                // A proxy in front would take no mail.
+                // Cloudflare's proxy does not forward mail.
                 RecordValue::Address(_) => json!({ "content": value.line(), "proxied": false }),
                 RecordValue::Alias(_) | RecordValue::Pointer(_) => {
                     json!({ "content": value.line() })

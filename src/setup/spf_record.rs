@@ -1,4 +1,4 @@
-//! Makes an SPF record (RFC 7208) that lets this host send from the published one, and keeps its terms.
+//! Adds this host to a published SPF record (RFC 7208), and keeps the other terms.
 
 use crate::address::Domain;
 
@@ -11,9 +11,9 @@ pub enum Flaw {
     AllPass,
     /// `?all`, or no `all` and no `redirect`: no host is excluded.
     Open,
-    /// `ptr` is slow, and not to be used (section 5.5).
+    /// `ptr` is slow, and should not be used (section 5.5).
     Ptr,
-    /// Terms behind `all` are never looked at (section 5.1).
+    /// Terms after `all` are ignored (section 5.1).
     BehindAll(Vec<String>),
     /// More than ten terms that need a look-up (section 4.6.4).
     Lookups(usize),
@@ -66,12 +66,12 @@ pub fn new(host: &Domain) -> String {
     format!("v=spf1 a:{host} ~all")
 }
 
-/// The record for the name that is said in EHLO, which sends nothing but from itself.
+/// The record for the EHLO name, which sends mail only from its own addresses.
 pub fn of_helo() -> String {
     "v=spf1 a -all".to_owned()
 }
 
-/// One record of the published ones, with this host in it. If one of its terms includes the host already, the text
+/// One record that replaces the published ones and includes this host. If a term includes the host already, the text
 /// stays unchanged, unless it has another fault.
 pub fn merged(published: &[String], host: &Domain, passes: bool) -> String {
     let terms: Vec<&str> = published
@@ -93,7 +93,7 @@ pub fn merged(published: &[String], host: &Domain, passes: bool) -> String {
         let mut behind_all = false;
         for term in text.split(' ').skip(1).filter(|term| !term.is_empty()) {
             if let Some(all) = all(term) {
-                // Of several records the milder end keeps everything that each of them allowed.
+                // Of several records, the one with the weaker `all` keeps everything that each of them allowed.
                 end = Some(end.map_or(all, |end| if rank(all) < rank(end) { all } else { end }));
                 behind_all = true;
             } else if term.to_ascii_lowercase().starts_with("redirect=") {

@@ -1,9 +1,10 @@
-//! Gathers what the configuration, the machine and the DNS say about a domain, for [`zone`](super::zone) to judge.
+//! Gathers the facts about a domain from the configuration, the machine and the DNS, for [`zone`](super::zone) to
+//! judge.
 
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::asking::Asker;
+use super::dns_client::DnsClient;
 use super::record::RecordValue;
 use super::zone::{PublishedKey, PublishedRecords, ZoneFacts, ZoneView, questions};
 use super::{machine, spf_record};
@@ -19,9 +20,9 @@ use crate::policy::published;
 use crate::shell::files::loading;
 use crate::shell::process::time::{SystemEntropy, wall};
 
-/// The addresses that mail is sent from and received at, as others see them. `given` are those that an operator names
-/// if the machine is behind an address translation.
-pub fn addresses(config: &Config, given: &[IpAddr], asker: &Asker) -> Vec<IpAddr> {
+/// The public addresses that the machine sends from and receives at. `given` are the addresses that an operator names
+/// if the machine is behind NAT.
+pub fn addresses(config: &Config, given: &[IpAddr], asker: &DnsClient) -> Vec<IpAddr> {
     let own = machine::source_addresses(config);
     seen_by_others(own, given, &config.hostname, asker)
 }
@@ -31,14 +32,14 @@ pub(super) fn seen_by_others(
     own: Vec<IpAddr>,
     given: &[IpAddr],
     host: &Domain,
-    asker: &Asker,
+    asker: &DnsClient,
 ) -> Vec<IpAddr> {
     let mut addresses = if given.is_empty() {
         own
     } else {
         given.to_vec()
     };
-    // Behind an address translation, others see the addresses of the name.
+    // Behind NAT, other hosts see the addresses of the name.
     if given.is_empty() && !addresses.iter().copied().any(machine::is_public) {
         let named = asker.addresses(host);
         if named.iter().copied().any(machine::is_public) {
@@ -115,7 +116,7 @@ fn reports_to(config: &Config, domain: &Domain) -> String {
 }
 
 /// Looks up the published records.
-pub fn look(facts: &ZoneFacts, asker: &Asker) -> ZoneView {
+pub fn look(facts: &ZoneFacts, asker: &DnsClient) -> ZoneView {
     let mut all = questions(facts);
     let random = random_label();
     let probes: Vec<Domain> = ["", "_domainkey."]
@@ -160,7 +161,7 @@ pub fn look(facts: &ZoneFacts, asker: &Asker) -> ZoneView {
 }
 
 /// Whether mail from each of our addresses passes the policy of a domain; `None` if the DNS failed.
-fn passes(facts: &ZoneFacts, asker: &Asker, domain: &Domain) -> Option<bool> {
+fn passes(facts: &ZoneFacts, asker: &DnsClient, domain: &Domain) -> Option<bool> {
     if facts.addresses.is_empty() {
         return None;
     }
@@ -186,7 +187,7 @@ fn passes(facts: &ZoneFacts, asker: &Asker, domain: &Domain) -> Option<bool> {
 }
 
 /// The cost of all terms of a record, including the records that it refers to; stops when it is too much anyway.
-fn count_lookups(record: &str, asker: &Asker) -> usize {
+fn count_lookups(record: &str, asker: &DnsClient) -> usize {
     let (mut total, mut leads) = spf_record::lookups(record);
     while let Some(name) = leads.pop() {
         if total > SPF_TERMS_MAX.saturating_mul(2) {

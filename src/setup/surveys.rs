@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::asking::Asker;
+use super::dns_client::DnsClient;
 use super::zone::{WantedRecord, ZoneFacts, ZoneView, compare};
 use super::{machine, survey};
 use crate::address::Domain;
@@ -31,7 +31,7 @@ pub fn look(
     domains: &[Domain],
     given: &[IpAddr],
     key_digest: Option<&Vec<u8>>,
-    asker: &Arc<Asker>,
+    asker: &Arc<DnsClient>,
 ) -> Vec<Survey> {
     let end = Instant::now() + ZONES_TIMEOUT;
     let addresses = addresses(config, given, asker);
@@ -81,7 +81,7 @@ pub fn look(
     all.into_iter().map(of).collect()
 }
 
-fn one(facts: ZoneFacts, asker: &Asker) -> Survey {
+fn one(facts: ZoneFacts, asker: &DnsClient) -> Survey {
     let seen = survey::look(&facts, asker);
     let rows = compare(&facts, &seen);
     let zone = asker.zone(&facts.domain);
@@ -93,7 +93,7 @@ fn one(facts: ZoneFacts, asker: &Asker) -> Survey {
 }
 
 /// Behind an address translation the DNS must be asked, and may not answer.
-fn addresses(config: &Config, given: &[IpAddr], asker: &Arc<Asker>) -> Vec<IpAddr> {
+fn addresses(config: &Config, given: &[IpAddr], asker: &Arc<DnsClient>) -> Vec<IpAddr> {
     let own = machine::source_addresses(config);
     let (send, received) = mpsc::channel();
     let (asker, host) = (Arc::clone(asker), config.hostname.clone());
@@ -124,7 +124,7 @@ mod tests {
         let domains: Vec<Domain> = (0..12)
             .map(|number| Domain::parse(&format!("d{number}.example")).expect("a domain"))
             .collect();
-        let asker = Arc::new(Asker::new(vec![resolver], resolver.port()));
+        let asker = Arc::new(DnsClient::new(vec![resolver], resolver.port()));
         let given = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))];
         let started = Instant::now();
         let found = look(&config, &domains, &given, None, &asker);

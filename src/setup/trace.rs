@@ -1,4 +1,4 @@
-//! Tells a person the log of one message while it happens.
+//! Explains the log of one message to a person while it is written.
 
 mod explanation;
 
@@ -6,12 +6,12 @@ use crate::engine::log::fields;
 
 pub use explanation::explain;
 
-/// How a delivery that is followed ended: delivered, failed, or not before the command gave up.
+/// How a traced delivery ended: delivered, failed, or still open when the command gave up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum End {
     /// The server of every recipient has accepted it.
     Delivered,
-    /// A server refused it for good, for one recipient at least.
+    /// A server refused it permanently, for at least one recipient.
     Failed,
 }
 
@@ -25,7 +25,7 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// The sentences that a log line adds; none for a line that does not interest the sender.
+    /// The sentences for a log line; none for a line that does not interest the sender.
     pub fn tell(&mut self, line: &str) -> Vec<String> {
         let entry = Entry(fields(line));
         match entry.value("event") {
@@ -65,7 +65,7 @@ impl Trace {
         vec![format!("signed by {}", keys.replace(',', " and "))]
     }
 
-    /// Whether a key of ours has signed it.
+    /// Whether chopar has signed it with DKIM.
     pub fn is_signed(&self) -> bool {
         self.is_signed
     }

@@ -1,5 +1,4 @@
-//! Which records the DNS should hold for a domain whose mail this host sends and receives, and how the published ones
-//! differ.
+//! The DNS records that a domain needs if this host sends and receives its mail, and how the published ones differ.
 //!
 //! [`questions`] returns the questions that must be answered, [`compare`] judges the answers.
 
@@ -90,7 +89,7 @@ pub fn compare(facts: &ZoneFacts, seen: &ZoneView) -> Vec<WantedRecord> {
     rows
 }
 
-/// Whether the DNS is as it should be.
+/// Whether no record needs a change.
 pub fn is_complete(rows: &[WantedRecord]) -> bool {
     rows.iter()
         .all(|row| row.need != ZoneNeed::Required || row.state == RecordState::There)
@@ -298,7 +297,7 @@ fn association(facts: &ZoneFacts, seen: &ZoneView) -> Option<WantedRecord> {
         &published,
         PublishedRecords::Records(_) | PublishedRecords::Alias(..)
     );
-    // Without signatures in the zone the record is ignored; a wrong one does harm as soon as the zone is signed.
+    // If the zone is not signed, the record is ignored; but a wrong one does harm as soon as the zone is signed.
     if !seen.signed && !is_published {
         return None;
     }

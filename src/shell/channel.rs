@@ -1,14 +1,14 @@
-//! A channel between two threads: a queue behind a lock that is held to move items, never while an item is used.
+//! A channel between two threads: a queue behind a lock that is held only while items are moved.
 //!
-//! It is one buffer, which is freed whenever it is empty. The channel of std allocates a block for every 31 items,
-//! anywhere in the heap, and the last block keeps the heap below it from being returned to the system.
+//! The queue is one buffer, which is freed whenever it is empty. The channel of std allocates a block for every 31
+//! items, anywhere in the heap, and the last block keeps the heap below it from being returned to the system.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The two ends of a new line.
-pub(super) fn channel<T>() -> (Giver<T>, Taker<T>) {
+/// The two ends of a new channel.
+pub(super) fn channel<T>() -> (ChannelSender<T>, ChannelReceiver<T>) {
     let shared = Arc::new(Shared {
         line: Mutex::new(Line {
             items: VecDeque::new(),
@@ -17,29 +17,29 @@ pub(super) fn channel<T>() -> (Giver<T>, Taker<T>) {
         }),
         arrived: Condvar::new(),
     });
-    (Giver(Arc::clone(&shared)), Taker(shared))
+    (ChannelSender(Arc::clone(&shared)), ChannelReceiver(shared))
 }
 
 /// The sending end. Dropping it tells the receiver that no more items will come.
 #[derive(Debug)]
-pub(super) struct Giver<T>(Arc<Shared<T>>);
+pub(super) struct ChannelSender<T>(Arc<Shared<T>>);
 
-/// The end that takes them, in the order in which they were left. Dropping it refuses all further ones.
+/// The receiving end, which takes items in the order in which they were sent. Dropping it refuses all further items.
 #[derive(Debug)]
-pub(super) struct Taker<T>(Arc<Shared<T>>);
+pub(super) struct ChannelReceiver<T>(Arc<Shared<T>>);
 
-/// The other end is gone; the item comes back.
+/// The other end was dropped; the item is returned.
 #[derive(Debug)]
 pub(super) struct Gone<T>(pub(super) T);
 
 /// Why a wait ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Waited {
-    /// There is something.
+    /// There is an item.
     Arrived,
-    /// Nothing came in time.
+    /// The time is over.
     TimedOut,
-    /// There is nothing, and nothing will come.
+    /// There is no item, and none will come.
     Ended,
 }
 
@@ -52,14 +52,14 @@ struct Shared<T> {
 #[derive(Debug)]
 struct Line<T> {
     items: VecDeque<T>,
-    /// Whether the taker waits to be woken.
+    /// Whether the receiver waits to be woken.
     sleeping: bool,
-    /// Whether one of the two is gone.
+    /// Whether one of the two ends was dropped.
     given_up: bool,
 }
 
-impl<T> Giver<T> {
-    /// Leaves an item.
+impl<T> ChannelSender<T> {
+    /// Sends an item.
     pub(super) fn give(&self, item: T) -> Result<(), Gone<T>> {
         let mut line = self.0.lock();
         if line.given_up {
@@ -75,8 +75,8 @@ impl<T> Giver<T> {
     }
 }
 
-impl<T> Taker<T> {
-    /// Waits until there is something to take.
+impl<T> ChannelReceiver<T> {
+    /// Waits for an item.
     pub(super) fn wait(&self, within: Duration) -> Waited {
         let mut line = self.0.lock();
         if line.items.is_empty() && !line.given_up {
@@ -114,13 +114,13 @@ impl<T> Taker<T> {
     }
 }
 
-impl<T> Drop for Giver<T> {
+impl<T> Drop for ChannelSender<T> {
     fn drop(&mut self) {
         self.0.give_up();
     }
 }
 
-impl<T> Drop for Taker<T> {
+impl<T> Drop for ChannelReceiver<T> {
     fn drop(&mut self) {
         self.0.give_up();
     }
@@ -128,7 +128,7 @@ impl<T> Drop for Taker<T> {
 
 impl<T> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, Line<T>> {
-        // Nothing under the lock can leave the line half changed.
+        // Code under the lock cannot leave the channel inconsistent.
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

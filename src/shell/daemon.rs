@@ -38,7 +38,7 @@ use crate::shell::process::signals::Signals;
 use crate::shell::process::system_calls;
 use crate::shell::process::systemd;
 use crate::shell::process::time::{Clock, SystemEntropy};
-use crate::shell::renewals::{RenewalDoor, RenewalPlace, Renewals};
+use crate::shell::renewals::{RenewalContext, RenewalPlace, Renewals};
 pub use crate::shell::run_error::RunError;
 use crate::shell::spool::drop_folder;
 use crate::shell::spool::drop_runs::DropRuns;
@@ -50,7 +50,10 @@ use crate::shell::workers::Workers;
 
 /// Runs the relay of this configuration folder until it is asked to end. `renew` is the life of the thread that renews
 /// certificates: it belongs to the floor above, as all of set-up does.
-pub fn run(path: &Path, renew: impl FnOnce(RenewalDoor) + Send + 'static) -> Result<(), RunError> {
+pub fn run(
+    path: &Path,
+    renew: impl FnOnce(RenewalContext) + Send + 'static,
+) -> Result<(), RunError> {
     let clock = Clock::start();
     log::start();
     let prepared = prepare(path, clock)?;
@@ -63,7 +66,7 @@ pub fn run(path: &Path, renew: impl FnOnce(RenewalDoor) + Send + 'static) -> Res
         folder: path.to_owned(),
         config: Arc::clone(&config),
         sockets: prepared.sockets,
-        hook: prepared.helper.door(),
+        hook: prepared.helper.client(),
     };
     let renewals = Renewals::start(place, &waker, renew).map_err(system("threads"))?;
     drop_last_right(prepared.account.as_ref())?;

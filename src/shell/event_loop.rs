@@ -6,10 +6,10 @@
 //!                                        '--------- settle: do actions, write, tell what came of it
 //! ```
 //!
-//! The loop routes and sleeps; the engine decides. Each connection has a budget per turn, and the rest is processed in
-//! the next turn, which then starts without waiting. Invariants: the actions of an event are performed before the next
-//! event is handed in; no readiness edge is lost, because the stream stores it; the clock that decisions use is read
-//! once per turn. The duration of a turn is measured separately.
+//! The loop routes and sleeps; the engine decides. Each connection has a budget per turn; the rest is processed in the
+//! next turn, which then starts without waiting. Invariants: the actions of an event are performed before the next
+//! event is handled; no readiness edge is lost, because the stream stores it; the clock for decisions is read once per
+//! turn. The duration of a turn is measured separately.
 
 mod connections;
 mod fixed;
@@ -99,7 +99,7 @@ impl EventLoop {
         self.state.failed.take().map_or(Ok(()), Err)
     }
 
-    /// How long there is nothing to do; `None` is for ever.
+    /// How long to sleep; `None` means until an event.
     fn timeout(&self) -> Option<Duration> {
         let state = &self.state;
         let accepting = state.accept_again.is_none() && self.ports.iter().any(|port| port.ready);
@@ -116,7 +116,7 @@ impl EventLoop {
             self.supervisor.deadline(),
         ];
         let next = next.into_iter().flatten().min()?;
-        // The clock counts whole milliseconds; to wake just before one would be to wake twice.
+        // The clock counts whole milliseconds: a wake-up just before one would cause a second wake-up.
         let wait = next.since(self.now.instant);
         Some(if wait.is_zero() {
             wait

@@ -1,7 +1,7 @@
-//! The thread that renews certificates, as the event loop sees it: it gets new configurations and reports what it did.
+//! The thread that renews certificates, from the event loop's side: it gets new configurations and reports its results.
 //!
-//! Its work is in [`crate::setup`], which hands the thread to [`crate::shell::daemon::run`]. Only this thread keeps the
-//! right to bind low ports, and it ends with the process.
+//! Its work is in [`crate::setup`], which passes the thread's function to [`crate::shell::daemon::run`]. Only this
+//! thread keeps the right to bind low ports, and it ends with the process.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use mio::Waker;
 
 use crate::config::Config;
 use crate::engine::log::Line;
-use crate::shell::helper::HelperDoor;
+use crate::shell::helper::HelperClient;
 use crate::shell::net::passed::ChallengeSockets;
 use crate::shell::process::log;
 
@@ -32,11 +32,11 @@ pub(super) struct RenewalPlace {
     pub(super) config: Arc<Config>,
     /// Sockets that were passed for challenges.
     pub(super) sockets: ChallengeSockets,
-    /// The way to the helper.
-    pub(super) hook: HelperDoor,
+    /// Access to the helper.
+    pub(super) hook: HelperClient,
 }
 
-/// The configuration that was read last and not taken yet; an earlier one is obsolete.
+/// The latest configuration, if the thread has not taken it; it replaces an earlier one.
 type Newest = Arc<Mutex<Option<Arc<Config>>>>;
 
 enum Said {
@@ -45,15 +45,15 @@ enum Said {
 }
 
 /// The thread's side.
-pub struct RenewalDoor {
+pub struct RenewalContext {
     /// The configuration folder.
     pub folder: PathBuf,
-    /// The configuration as it was last.
+    /// The latest configuration.
     pub config: Arc<Config>,
     /// Sockets that were passed for challenges.
     pub sockets: ChallengeSockets,
-    /// The way to the helper.
-    pub hook: HelperDoor,
+    /// Access to the helper.
+    pub hook: HelperClient,
     newest: Newest,
     reloaded: Receiver<()>,
     say: Sender<Said>,
@@ -71,8 +71,8 @@ pub enum Waited {
     Ended,
 }
 
-impl RenewalDoor {
-    /// Waits so long, or until something happens.
+impl RenewalContext {
+    /// Waits for this time, or until something happens.
     pub fn wait(&mut self, pause: Duration) -> Waited {
         match self.reloaded.recv_timeout(pause) {
             Ok(()) => {
@@ -113,13 +113,13 @@ impl Renewals {
     pub(super) fn start(
         place: RenewalPlace,
         waker: &Arc<Waker>,
-        life: impl FnOnce(RenewalDoor) + Send + 'static,
+        life: impl FnOnce(RenewalContext) + Send + 'static,
     ) -> io::Result<Self> {
         let newest = Newest::default();
-        // One word is enough, however often there is another configuration.
+        // One wake-up suffices, whatever the number of new configurations.
         let (reload, reloaded) = mpsc::sync_channel(1);
         let (say, said) = mpsc::channel();
-        let door = RenewalDoor {
+        let context = RenewalContext {
             folder: place.folder,
             config: place.config,
             sockets: place.sockets,
@@ -130,7 +130,7 @@ impl Renewals {
             waker: Arc::clone(waker),
         };
         let thread = thread::Builder::new().name("renewal".into());
-        thread.spawn(move || life(door))?;
+        thread.spawn(move || life(context))?;
         Ok(Self {
             newest,
             reloaded: reload,
@@ -138,10 +138,10 @@ impl Renewals {
         })
     }
 
-    /// There is another configuration.
+    /// Passes on a new configuration.
     pub(super) fn reconfigure(&self, config: Arc<Config>) {
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(config);
-        // A thread that has ended has nothing left to do, and one that was notified already will look.
+        // A thread that has ended needs nothing, and one that was woken already will take the configuration.
         let _is_told: bool = self.reloaded.try_send(()).is_ok();
     }
 

@@ -16,17 +16,17 @@ use crate::shell::tls::TlsError;
 pub enum RunError {
     /// The configuration has errors, each a sentence.
     Config(Vec<String>),
-    /// A folder cannot be made, or is not as it should be.
+    /// A folder cannot be made, or has a wrong owner or mode.
     Folder(OwnFolderError),
     /// A socket cannot be bound.
     Listen(ListenError),
-    /// The account cannot be taken on.
+    /// The process cannot switch to the account.
     Privilege(PrivilegeError),
     /// The spool cannot be opened.
     Spool(PathBuf, SpoolError),
     /// The journal cannot be read.
     Journal(PathBuf, OpenError),
-    /// The secret of rewritten senders cannot be read, or made.
+    /// The SRS secret cannot be read or made.
     Secret(PathBuf, io::Error),
     /// TLS cannot be set up.
     Tls(TlsError),

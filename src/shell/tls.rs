@@ -37,7 +37,7 @@ use rustls::{
 use zeroize::Zeroizing;
 
 pub use self::finding::{
-    CERTIFICATE_EXPIRY_DAYS, CertificateCause, CertificateFinding, ShownMeanwhile,
+    CERTIFICATE_EXPIRY_DAYS, CertificateCause, CertificateFinding, ServedInstead,
 };
 use self::replacement::wanted;
 use self::self_signed::self_signed;

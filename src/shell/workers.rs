@@ -12,12 +12,12 @@ use std::thread;
 use mio::Waker;
 
 use crate::engine::event::{JobId, Work, WorkResult};
-use crate::shell::channel::{Giver, Taker, channel};
+use crate::shell::channel::{ChannelReceiver, ChannelSender, channel};
 
 /// The threads. Dropping it ends them, each after its job.
 pub(super) struct Workers {
     shared: Arc<Shared>,
-    results: Taker<(JobId, WorkResult)>,
+    results: ChannelReceiver<(JobId, WorkResult)>,
 }
 
 struct Shared {
@@ -102,7 +102,7 @@ impl Drop for Workers {
 }
 
 impl Shared {
-    fn work(&self, takes: Takes, results: &Giver<(JobId, WorkResult)>, waker: &Waker) {
+    fn work(&self, takes: Takes, results: &ChannelSender<(JobId, WorkResult)>, waker: &Waker) {
         while let Some((job, work)) = self.take(takes) {
             let result = work.perform();
             if results.give((job, result)).is_err() || waker.wake().is_err() {

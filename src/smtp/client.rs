@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Not supported: CHUNKING (every server accepts DATA), and conversion of 8-bit bodies to 7 bits (chopar sends them
-//! unchanged, as Exim and qmail do). Invariants: a recipient is delivered only if its RCPT and the final dot (in LMTP:
-//! the final dot for that recipient) were answered by 2xx; nothing learned before TLS is used after it; bytes behind
+//! unchanged, as Exim and qmail do). Invariants: a recipient counts as delivered only if its RCPT and the final dot (in
+//! LMTP: the final dot for that recipient) got 2xx replies; nothing learned before TLS is used after it; bytes after
 //! the reply to STARTTLS end the session.
 
 mod auth;
@@ -34,21 +34,21 @@ use crate::status::EnhancedCode;
 use extensions::Extensions;
 pub use login::ClientLogin;
 use login::Exchange;
-use result::{Footing, is_farewell};
 pub use result::{RecipientResult, RefusalScope};
+use result::{SessionMode, is_farewell};
 pub use transaction::{ClientMail, Rcpt};
 use transaction::{Sending, Sent};
 
-/// Which TLS is owed to the next hop.
+/// The use of TLS towards the next hop.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TlsPolicy {
-    /// STARTTLS when it is offered; clear text when it is not.
+    /// STARTTLS if the server offers it; otherwise no TLS.
     Opportunistic,
-    /// STARTTLS, or nothing is sent.
+    /// STARTTLS; without it nothing is sent.
     Required,
-    /// Never: an earlier handshake with this host failed, and the fallback is clear text.
+    /// No TLS: an earlier handshake with this host failed, and the fallback is clear text.
     Avoided,
-    /// Never: the other end is a program of this machine.
+    /// No TLS: the server is a program of this machine.
     Unneeded,
     /// The connection began with TLS.
     Active,
@@ -58,51 +58,53 @@ pub enum TlsPolicy {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ClientProtocol {
     Smtp,
-    /// LMTP: LHLO, and a reply for each recipient behind the dot. Its server may have our name: it is of this host.
+    /// LMTP: LHLO, and a reply for each recipient after the final dot. The server may have our hostname, because it
+    /// runs on this host.
     Lmtp,
 }
 
-/// Why a session ended before it was ready.
+/// Why a session ended before it could take a message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SessionRefusal {
-    /// The banner, or EHLO and HELO, were refused with this reply.
+    /// The server refused with this reply in its banner, or to both EHLO and HELO.
     Reply(RemoteReply),
-    /// The login was refused with this reply: the operator must correct it, whatever its code.
+    /// The server refused the login with this reply. Whatever the code, the operator must correct the login.
     Login(RemoteReply),
-    /// TLS is owed and not to be had: it is not offered, or STARTTLS was refused with this reply.
+    /// TLS is required but unavailable: the server does not offer STARTTLS, or refused it with this reply.
     NoTls(Option<RemoteReply>),
-    /// A malformed or too long reply; with its text.
+    /// A reply was malformed or too long; with its text.
     Protocol(ReplyError, Box<str>),
-    /// Bytes behind the reply to STARTTLS: an injection.
+    /// Bytes followed the reply to STARTTLS: an injection.
     Injection,
-    /// AUTH is owed and not offered.
+    /// AUTH is required, but the server does not offer it.
     NoAuth,
-    /// The session was closed behind this reply to something that we can do without, when we went on without it.
+    /// The server refused STARTTLS, EHLO or the like with this reply, and closed the connection when the session
+    /// continued without it.
     Fallback(RemoteReply),
-    /// The server has said this without being asked.
+    /// The server sent this reply unasked.
     Parted(RemoteReply),
-    /// The banner has our own name: the mail would come back to us (RFC 5321 section 6.3).
+    /// The banner contains our own hostname: the message would loop (RFC 5321 section 6.3).
     Ourselves,
 }
 
-/// A request of the session.
+/// A request of the session to its owner.
 #[must_use]
 #[derive(Debug)]
 pub enum ClientRequest {
     /// Start TLS; answer with [`Session::on_tls`].
     StartTls,
-    /// It is ready for a message: answer with [`Session::begin`], or [`Session::quit`].
+    /// The session can take a message: answer with [`Session::begin`], or [`Session::quit`].
     Ready,
-    /// It wants bytes of the body; answer with [`Session::on_body`] or [`Session::on_body_end`].
+    /// The session wants bytes of the body; answer with [`Session::on_body`] or [`Session::on_body_end`].
     Body,
-    /// The transaction is over: a delivery result for each recipient. [`ClientRequest::Ready`] or
+    /// The transaction has ended, with a delivery result for each recipient. [`ClientRequest::Ready`] or
     /// [`ClientRequest::Close`] follows.
     Done(Vec<RecipientResult>),
     /// The next hop cannot be used; close the connection.
     Refused(SessionRefusal),
-    /// The server has said this without being asked, which ends the session; close the connection.
+    /// The server sent this reply unasked, which ends the session; close the connection.
     Parted(RemoteReply),
-    /// The session is over; close the connection.
+    /// The session has ended; close the connection.
     Close,
 }
 
@@ -115,21 +117,21 @@ pub struct Session {
     reader: ReplyReader,
     requests: VecDeque<ClientRequest>,
     messages: u32,
-    footing: Footing,
-    /// The last reply, if it was a refusal after which the session continued. If the server then only closes, it was
-    /// the reason.
+    footing: SessionMode,
+    /// The last refusal after which the session continued. If the server then closes the connection without a reply,
+    /// this is the reason.
     unheeded: Option<RemoteReply>,
-    /// Counts progress of the session: a complete reply, or output of ours.
+    /// Counts progress of the session: complete replies, and output.
     progress: u64,
 }
 
-/// Requirements of the owner on a session, whatever the server offers.
+/// The owner's requirements, whatever the server offers.
 struct Terms {
     protocol: ClientProtocol,
     /// Our name in EHLO.
     hostname: Box<str>,
     login: Option<ClientLogin>,
-    /// Whether the connection cannot be overheard: the peer is on this machine.
+    /// Whether nobody can eavesdrop on the connection, because the server runs on this machine.
     private: bool,
 }
 
@@ -148,17 +150,17 @@ enum State {
     Over,
 }
 
-/// The prerequisites of the next transaction.
+/// What the next transaction must begin with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Readiness {
     /// MAIL.
     Fresh,
-    /// RSET: the last one was not carried through.
+    /// RSET, because the previous transaction was not completed.
     AfterFailure,
 }
 
 impl Session {
-    /// A session over a new connection. With [`TlsPolicy::Active`] the handshake is done before.
+    /// A session over a new connection. With [`TlsPolicy::Active`] the owner has completed the handshake.
     pub fn new(hostname: &str, tls: TlsPolicy, login: Option<ClientLogin>) -> Self {
         Self {
             terms: Terms {
@@ -174,21 +176,21 @@ impl Session {
             requests: VecDeque::new(),
             messages: 0,
             footing: match tls {
-                TlsPolicy::Avoided => Footing::Fallback,
-                _ => Footing::Full,
+                TlsPolicy::Avoided => SessionMode::Fallback,
+                _ => SessionMode::Full,
             },
             unheeded: None,
             progress: 0,
         }
     }
 
-    /// The same in this protocol.
+    /// Sets the protocol.
     pub fn speaking(mut self, protocol: ClientProtocol) -> Self {
         self.terms.protocol = protocol;
         self
     }
 
-    /// The same with a peer on this machine, which may get a password in clear.
+    /// Marks the server as a program of this machine, to which a password may be sent in clear.
     pub fn on_this_machine(mut self) -> Self {
         self.terms.private = true;
         self
@@ -199,18 +201,18 @@ impl Session {
         self.messages
     }
 
-    /// Grows with each whole reply, and with each thing that we do. A server that trickles bytes gets no more time:
-    /// [`Session::timeout`] runs from the last time that this moved.
+    /// Grows with each complete reply and each output. [`Session::timeout`] runs from its last change, so a server that
+    /// sends single bytes gains no time.
     pub fn progress(&self) -> u64 {
         self.progress
     }
 
-    /// Whether it can take another message.
+    /// Whether the session can take another message.
     pub fn is_ready(&self) -> bool {
         matches!(self.state, State::Ready(_))
     }
 
-    /// Whether a message was sent whole, and its reply has not come.
+    /// Whether a message was sent completely and its reply has not arrived.
     pub fn is_past_dot(&self) -> bool {
         matches!(self.state, State::Dot(_))
     }
@@ -220,12 +222,12 @@ impl Session {
         self.tls == TlsPolicy::Active
     }
 
-    /// The next thing that the session wants.
+    /// The oldest request that the owner has not taken.
     pub fn next_request(&mut self) -> Option<ClientRequest> {
         self.requests.pop_front()
     }
 
-    /// How long to wait for the server now; `None` while it is our turn.
+    /// How long to wait for the server; `None` while the session waits for its owner.
     /// Decides RFC 5321 section 4.5.3.2.
     pub fn timeout(&self) -> Option<Duration> {
         match &self.state {
@@ -263,9 +265,10 @@ impl Session {
         self.progress = self.progress.wrapping_add(1);
     }
 
-    /// The connection is gone, or a deadline passed. Input before that counts: a refusal whose last line has no end is
-    /// the reply to the current command, and a refusal after which the session continued was the server's reason to
-    /// leave. Returns whether the session as a whole was refused; otherwise [`Session::on_lost`] follows.
+    /// The connection is lost, or a deadline has passed. Earlier input still counts: a refusal whose last line has no
+    /// line end is the reply to the current command, and a refusal after which the session continued was the server's
+    /// reason to close. Returns the refusal of the whole session, if there was one; otherwise [`Session::on_lost`]
+    /// follows.
     pub fn on_end(&mut self) -> Option<SessionRefusal> {
         // A truncated reply proves no success.
         if let Some(reply) = self.reader.cut_off().filter(|reply| reply.code >= 400) {
@@ -294,10 +297,9 @@ impl Session {
         self.unheeded.take().map(refusal)
     }
 
-    /// The connection is gone, or a deadline passed: everything in progress gets its result. No request follows.
+    /// The connection is lost, or a deadline has passed: every open recipient gets its result. No request follows.
     pub fn on_lost(&mut self, what: &str) {
-        // A truncated reply may have ended a transaction, and made the session ready for another one that is now
-        // impossible.
+        // A truncated reply may have ended a transaction and requested another one, which is impossible now.
         self.requests
             .retain(|request| matches!(request, ClientRequest::Done(_)));
         let (status, words) = match self.unheeded.take() {
@@ -314,12 +316,12 @@ impl Session {
             State::Dot(sending) => (sending, RecipientResult::Unknown { words }),
             _ => return,
         };
-        // A refusal for all recipients stands.
+        // A refusal of all recipients takes precedence.
         let result = sending.refused.clone().unwrap_or(result);
         self.give_results(*sending, result);
     }
 
-    /// Answers [`ClientRequest::StartTls`]: TLS is on. All that was learned before is forgotten.
+    /// Answers [`ClientRequest::StartTls`]: TLS is active. The session forgets everything it learned before.
     pub fn on_tls(&mut self, out: &mut Vec<u8>) {
         self.moves();
         self.tls = TlsPolicy::Active;
@@ -328,15 +330,15 @@ impl Session {
         self.say_ehlo(out);
     }
 
-    /// Answers [`ClientRequest::Ready`] with a farewell.
+    /// Answers [`ClientRequest::Ready`] with QUIT.
     pub fn quit(&mut self, out: &mut Vec<u8>) {
         self.moves();
         out.extend_from_slice(b"QUIT\r\n");
         self.state = State::Quit;
     }
 
-    /// Answers [`ClientRequest::Body`] with the next bytes. Ask for more with [`Session::wants_body`] once they are
-    /// out.
+    /// Answers [`ClientRequest::Body`] with the next bytes. When they have been written, check [`Session::wants_body`]
+    /// for more.
     pub fn on_body(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         self.moves();
         if let State::Body(_, encoder) = &mut self.state {
@@ -349,7 +351,7 @@ impl Session {
         matches!(self.state, State::Body(..))
     }
 
-    /// Answers [`ClientRequest::Body`]: that was all.
+    /// Answers [`ClientRequest::Body`]: the body is complete.
     pub fn on_body_end(&mut self, out: &mut Vec<u8>) {
         self.moves();
         match mem::replace(&mut self.state, State::Over) {
@@ -361,7 +363,7 @@ impl Session {
         }
     }
 
-    /// Handles a reply: one method for each state. `last` is set if no byte followed it.
+    /// Handles a reply: one method for each state. `last` is true if no byte followed it.
     fn on_reply(&mut self, reply: RemoteReply, last: bool, out: &mut Vec<u8>) {
         match mem::replace(&mut self.state, State::Over) {
             State::Banner => self.on_banner(reply, out),
@@ -373,7 +375,7 @@ impl Session {
             State::Envelope(sending) => self.on_envelope_reply(sending, reply, out),
             State::Body(sending, _) => self.on_reply_amid_body(sending, &reply),
             State::Dot(sending) => self.on_dot_reply(sending, &reply),
-            // Talk out of turn: 421 before a close, or a server that is confused.
+            // An unexpected reply: 421 before a close, or a confused server.
             State::Ready(_) => self.requests.push_back(ClientRequest::Parted(reply)),
             State::Quit | State::Over => self.requests.push_back(ClientRequest::Close),
         }
@@ -387,7 +389,7 @@ impl Session {
         }
     }
 
-    /// Handles the reply to EHLO or LHLO. After a refusal HELO is tried, if nothing that is owed needs an extension.
+    /// Handles the reply to EHLO or LHLO. After a refusal it tries HELO, unless a required feature needs an extension.
     fn on_ehlo_reply(&mut self, reply: RemoteReply, out: &mut Vec<u8>) {
         let may_do_without = self.terms.protocol == ClientProtocol::Smtp
             && self.tls != TlsPolicy::Required
@@ -431,8 +433,8 @@ impl Session {
         }
     }
 
-    /// RFC 5321 section 4.5.4.2 has no reply here. A reply is a refusal, and the connection can no longer be used: the
-    /// server does not wait for the dot.
+    /// Handles a reply during the body, where RFC 5321 section 4.5.4.2 has none. It is a refusal, and the connection
+    /// can no longer be used, because the server does not wait for the final dot.
     fn on_reply_amid_body(&mut self, mut sending: Box<Sending>, reply: &RemoteReply) {
         let refusal = self.refused_with(reply);
         sending.refused = Some(refusal.clone());
@@ -440,9 +442,9 @@ impl Session {
         self.requests.push_back(ClientRequest::Close);
     }
 
-    /// Continues after a refusal, with less than the server offered.
+    /// Continues after a refusal, without a feature that the server offered.
     fn fall_back(&mut self, reply: RemoteReply) {
-        self.footing = Footing::Fallback;
+        self.footing = SessionMode::Fallback;
         self.unheeded = Some(reply);
     }
 
@@ -469,7 +471,7 @@ impl Session {
         self.requests.push_back(ClientRequest::Refused(refusal));
     }
 
-    /// Whether a banner is of a host with our name, which cannot be another's.
+    /// Whether the banner has our own hostname, which no other host can have.
     /// Decides RFC 5321 section 6.3.
     fn is_ourselves(&self, banner: &RemoteReply) -> bool {
         if self.terms.protocol == ClientProtocol::Lmtp {
@@ -488,7 +490,7 @@ impl Session {
         self.state = State::Ehlo;
     }
 
-    /// The extensions are known: continues with STARTTLS, if it is wanted.
+    /// Continues once the extensions are known: with STARTTLS, if it is wanted.
     /// Decides RFC 3207 section 4.
     fn after_ehlo(&mut self, out: &mut Vec<u8>) {
         match self.tls {
@@ -516,7 +518,7 @@ impl Session {
     }
 }
 
-/// Text about a server whose replies are malformed.
+/// Text for a server whose replies are malformed.
 pub const NO_REPLY: &str = "the server sent something that is not an SMTP reply";
 
 #[cfg(test)]

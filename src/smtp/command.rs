@@ -1,8 +1,8 @@
 //! SMTP commands (RFC 5321 section 4.1.1), with the parameters of SIZE (RFC 1870), 8BITMIME (RFC 6152), AUTH (RFC
 //! 4954), DSN (RFC 3461), SMTPUTF8 (RFC 6531) and CHUNKING (RFC 3030).
 //!
-//! The parser gets a line without its CRLF. It never trims a line to parse it again: a line that does not fit the
-//! grammar is an error that gives the position.
+//! The parser gets a line without its CRLF. It never trims and parses a line a second time: a line that does not fit
+//! the grammar is an error.
 
 use std::fmt;
 
@@ -57,10 +57,10 @@ pub enum Command {
 pub enum Grammar {
     /// As RFC 5321 defines it.
     Strict,
-    /// The same, but anything after the first word of a greeting is ignored: a device called `My PC` sends that. For
-    /// clients that may still authenticate.
+    /// As `Strict`, but ignores anything after the first word of EHLO's or HELO's argument: a device called `My PC`
+    /// sends that. For clients that may still authenticate.
     LenientGreeting,
-    /// As that, and devices and old programs leave out the angle brackets of a path.
+    /// As `LenientGreeting`, and accepts paths without angle brackets, which devices and old programs send.
     Lenient,
 }
 
@@ -83,7 +83,7 @@ pub enum ForwardPath {
 }
 
 impl ForwardPath {
-    /// Whether it can be named without SMTPUTF8 (RFC 6531 section 3.5).
+    /// Whether the address can be written without SMTPUTF8 (RFC 6531 section 3.5).
     pub fn is_ascii(&self) -> bool {
         match self {
             Self::Mailbox(mailbox) | Self::SourceRoute(mailbox) => mailbox.as_str().is_ascii(),
@@ -107,32 +107,32 @@ pub struct MailParameters {
     pub envelope_id: Option<Box<str>>,
 }
 
-/// Why a command line was refused. The reply is made from it in `reply.rs`, nowhere else.
+/// Why a command line is refused. Only `reply.rs` derives the reply from it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CommandError {
     /// A bare CR or LF in the line (RFC 5321 section 2.3.8).
     BareNewline,
-    /// A control character, or bytes that are no UTF-8.
+    /// A control character, or bytes that are not UTF-8.
     BadCharacter,
     /// Over `COMMAND_LINE_BYTES_MAX` (RFC 5321 section 4.5.3.1.4).
     LineTooLong,
-    /// No such verb.
+    /// A verb that RFC 5321 and the extensions above do not define.
     UnknownVerb,
-    /// A verb of another protocol: HTTP.
+    /// A command of another protocol: HTTP.
     ForeignProtocol,
     /// The verb is known and deliberately not offered (EXPN, TURN, ETRN, …).
     NotImplemented,
-    /// The argument does not fit the verb.
+    /// The argument does not fit the grammar of the verb.
     Syntax,
-    /// The verb takes no argument, and there is one.
+    /// An argument after a verb that takes none.
     UnexpectedArgument,
-    /// The address in it is none.
+    /// An invalid address.
     Address(AddressError),
     /// UTF-8 in an address without SMTPUTF8 (RFC 6531 section 3.5).
     NeedsSmtputf8,
-    /// A parameter that we do not know (555, RFC 5321 section 4.1.1.11).
+    /// An unknown parameter (555, RFC 5321 section 4.1.1.11).
     UnknownParameter,
-    /// A parameter that we know with a value that it cannot have, or twice.
+    /// A known parameter with an invalid value, or given twice.
     BadParameter,
 }
 
@@ -194,15 +194,15 @@ fn bare(command: Command, argument: Option<&str>) -> Result<Command, CommandErro
     }
 }
 
-/// Reads the name that EHLO or HELO has.
+/// Reads the argument of EHLO or HELO.
 /// Decides RFC 5321 section 4.1.1.1.
 fn hello(
     extended: Greeting,
     argument: Option<&str>,
     grammar: Grammar,
 ) -> Result<Command, CommandError> {
-    // Wider than RFC 5321 section 4.1.1.1: any printable word is taken, because many clients send a bare host
-    // name, an underscore or nothing that resolves. It is shown in Received and believed nowhere.
+    // Wider than RFC 5321 section 4.1.1.1: any printable word is accepted, because many clients send a bare host name,
+    // an underscore, or a name that does not resolve. It is shown in Received, and trusted nowhere.
     let name = argument.ok_or(CommandError::Syntax)?;
     let name = match grammar {
         Grammar::Strict => name,
@@ -220,7 +220,7 @@ fn hello(
     })
 }
 
-/// Takes `FROM:` or `TO:` off the front. Wider than the grammar: one run of spaces behind the colon is taken, since
+/// Takes `FROM:` or `TO:` off the front. Wider than the grammar: one run of spaces after the colon is accepted, because
 /// widespread clients send it.
 fn keyword<'a>(argument: &'a str, word: &str) -> Result<&'a str, CommandError> {
     let (front, rest) = argument
@@ -232,7 +232,7 @@ fn keyword<'a>(argument: &'a str, word: &str) -> Result<&'a str, CommandError> {
     Ok(rest.trim_start_matches(' '))
 }
 
-/// Splits `<path> parameters`; quoted strings in the path may hold any of `> <`.
+/// Splits `<path> parameters`; quoted strings in the path may contain `>`, `<` and spaces.
 fn path(argument: &str, grammar: Grammar) -> Result<(&str, &str), CommandError> {
     let Some(inner) = argument.strip_prefix('<') else {
         return match grammar {
@@ -261,7 +261,7 @@ fn path(argument: &str, grammar: Grammar) -> Result<(&str, &str), CommandError> 
     Err(CommandError::Syntax)
 }
 
-/// Splits `path parameters` at the first space. Nothing is a null path only inside angle brackets.
+/// Splits `path parameters` at the first space. An empty text is not a null path here: that needs the angle brackets.
 fn bare_path(argument: &str) -> Result<(&str, &str), CommandError> {
     let (path, parameters) = argument.split_once(' ').unwrap_or((argument, ""));
     if path.is_empty() || path.contains(['<', '>', '"']) {
@@ -270,7 +270,7 @@ fn bare_path(argument: &str) -> Result<(&str, &str), CommandError> {
     Ok((path, parameters))
 }
 
-/// The parameters as (keyword in capitals, value), in order; a keyword may come once.
+/// The parameters as (keyword in capitals, value), in order; each keyword may occur once.
 /// Decides RFC 5321 section 4.1.1.11.
 fn parameters(text: &str) -> Result<Vec<(String, Option<&str>)>, CommandError> {
     let mut list: Vec<(String, Option<&str>)> = Vec::new();
@@ -317,7 +317,7 @@ fn mail(argument: &str, grammar: Grammar) -> Result<Command, CommandError> {
                 let id = decode_xtext(value).filter(|id| id.len() <= ENVID_BYTES_MAX);
                 known.envelope_id = Some(id.ok_or(CommandError::BadParameter)?.into());
             }
-            // RFC 4954 section 5: checked and not believed, because we vouch for no client.
+            // RFC 4954 section 5: checked but not used, because we trust no client's statement.
             ("AUTH", Some(value)) => drop(decode_xtext(value).ok_or(CommandError::BadParameter)?),
             ("SIZE" | "BODY" | "SMTPUTF8" | "RET" | "ENVID" | "AUTH", _) => {
                 return Err(CommandError::BadParameter);
@@ -370,7 +370,7 @@ fn rcpt(argument: &str, grammar: Grammar) -> Result<Command, CommandError> {
     })
 }
 
-/// The mailbox behind a source route `@a,@b:mailbox`, if there is one.
+/// The mailbox after a source route `@a,@b:mailbox`, if there is a source route.
 fn source_route(address: &str) -> Option<&str> {
     let rest = address.strip_prefix('@')?;
     rest.split_once(':').map(|(_, mailbox)| mailbox)
@@ -412,7 +412,7 @@ fn parse_original(value: &str) -> Result<Box<str>, CommandError> {
     if kind.is_empty() || !kind.chars().all(valid) {
         return Err(CommandError::BadParameter);
     }
-    // RFC 6533 section 3: utf-8 addresses come as they are under SMTPUTF8; the bytes were checked with the line.
+    // RFC 6533 section 3: under SMTPUTF8, utf-8 addresses are not encoded. The line parser has checked their bytes.
     let address = if address.is_ascii() {
         decode_xtext(address).ok_or(CommandError::BadParameter)?
     } else if kind.eq_ignore_ascii_case("utf-8") {
@@ -420,8 +420,8 @@ fn parse_original(value: &str) -> Result<Box<str>, CommandError> {
     } else {
         return Err(CommandError::BadParameter);
     };
-    // RFC 3461 section 4.2 and RFC 6533 section 3: an address is present, and contains no control character, encoded or
-    // not.
+    // RFC 3461 section 4.2 and RFC 6533 section 3: the address is not empty, and contains no control character, encoded
+    // or not.
     if address.is_empty() || hides_control(&address) {
         return Err(CommandError::BadParameter);
     }

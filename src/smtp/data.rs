@@ -1,8 +1,8 @@
 //! The body of a message on the wire: dot transparency (RFC 5321 section 4.5.2) and line ends (section 2.3.8).
 //!
-//! Invariant: the output of a [`Decoder`] contains no bare CR, no bare LF and no NUL, and if requested no line over
-//! [`TEXT_LINE_BYTES_MAX`] bytes, however the input was cut into pieces. Under [`LineEnds::Strict`] and
-//! [`LineEnds::Mended`] only CRLF "." CRLF ends the message. After a fault the decoder returns no more output and
+//! Invariant: the output of a [`Decoder`] contains no bare CR, no bare LF and no NUL, and with [`LongLines::Refuse`] no
+//! line over [`TEXT_LINE_BYTES_MAX`] bytes, however the input is divided. Under [`LineEnds::Strict`] and
+//! [`LineEnds::Mended`] only CRLF "." CRLF ends the message. After a fault the decoder returns no more output, and
 //! discards the input up to the true end.
 
 use crate::limits::TEXT_LINE_BYTES_MAX;
@@ -10,7 +10,7 @@ use crate::limits::TEXT_LINE_BYTES_MAX;
 /// Why a body is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BodyFault {
-    /// A CR without LF, or a LF without CR: the stuff of SMTP smuggling.
+    /// A CR without LF, or a LF without CR, as used for SMTP smuggling.
     BareNewline,
     Nul,
     /// A line over [`TEXT_LINE_BYTES_MAX`] bytes.
@@ -22,14 +22,14 @@ pub enum BodyFault {
 pub enum LineEnds {
     /// It is a fault.
     Strict,
-    /// It counts as CRLF. A lone dot on a line that begins or ends with one is a fault that ends the body at once: the
-    /// client has shown that it knows CRLF, so the following bytes may be part of the text.
+    /// It counts as CRLF. A lone dot with a bare LF before or after it is a fault that ends the body at once: the
+    /// client has used CRLF before, so the following bytes may be part of its text.
     Mended,
-    /// It counts as CRLF, even around the final dot: the client knows nothing else.
+    /// It counts as CRLF, even around the final dot: the client uses bare LF everywhere.
     Any,
 }
 
-/// How a line of the body ended: CRLF, or a bare LF or CR that a client sent.
+/// How a line of the body ended: with CRLF, or with a bare LF.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LineEnd {
     /// With CRLF.
@@ -39,7 +39,7 @@ pub enum LineEnd {
 }
 
 impl LineEnd {
-    /// Bytes that it has.
+    /// Its length in bytes.
     pub const fn bytes(self) -> usize {
         match self {
             Self::CrLf => 2,
@@ -51,7 +51,7 @@ impl LineEnd {
 /// How a line over [`TEXT_LINE_BYTES_MAX`] bytes is handled.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum LongLines {
-    /// It is taken as it is.
+    /// It is accepted.
     #[default]
     Take,
     /// It is a fault.
@@ -65,13 +65,13 @@ pub struct Decoder {
     framing: Framing,
     line_ends: LineEnds,
     long_lines: LongLines,
-    /// How the line before this one ended.
+    /// How the previous line ended.
     before: LineEnd,
     line_len: usize,
     fault: Option<BodyFault>,
 }
 
-/// How the end of the body is known.
+/// How the end of the body is found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Framing {
     /// DATA: a line that is a single dot.
@@ -134,8 +134,8 @@ impl Decoder {
         false
     }
 
-    /// Ends a counted body: the line end that it may lack is added (RFC 3030 section 2 does not ask for one, the
-    /// next hop's DATA does).
+    /// Ends a counted body, and adds the final line end if it is missing: RFC 3030 section 2 does not require one, but
+    /// DATA to the next hop does.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         match self.at {
             At::LineStart | At::End => {}
@@ -178,7 +178,7 @@ impl Decoder {
         }
     }
 
-    /// Takes text within a line, whose length counts.
+    /// Takes text within a line and counts its length.
     /// Decides RFC 5321 section 4.5.3.1.6.
     fn text(&mut self, run: &[u8], out: &mut Vec<u8>) {
         self.at = At::Middle;
@@ -211,7 +211,7 @@ impl Decoder {
                 self.check(byte);
             }
             (_, byte) => {
-                // Behind a dot at the start of a line: the dot was stuffing, this byte is text.
+                // After a dot at the start of a line: that dot was stuffing, and this byte is text.
                 self.check(byte);
                 self.text(&[byte], out);
             }
@@ -225,7 +225,7 @@ impl Decoder {
         self.at = At::LineStart;
     }
 
-    /// A lone dot stands between two line ends; this is the shorter one.
+    /// Handles a lone dot between two line ends; `end` is the shorter of them.
     fn end_body(&mut self, end: LineEnd) {
         if end == LineEnd::Lf && self.line_ends == LineEnds::Mended {
             self.set_fault(BodyFault::BareNewline);
@@ -247,7 +247,7 @@ impl Decoder {
         }
     }
 
-    /// Keeps the worst: a fault that smells of smuggling is not hidden by a long line before it.
+    /// Keeps the worst fault: a long line must not hide a bare line end after it.
     fn set_fault(&mut self, fault: BodyFault) {
         if self.fault.is_none_or(|known| known == BodyFault::LongLine) {
             self.fault = Some(fault);

@@ -1,8 +1,8 @@
-//! Whether the argument of EHLO or HELO is acceptable (RFC 5321 section 4.1.1.1): a domain or an address literal, and
-//! not a name of ours.
+//! Whether the argument of EHLO or HELO is acceptable (RFC 5321 section 4.1.1.1): a domain or an address literal, but
+//! not our own hostname or address.
 //!
-//! Wider than the standard: a name without a dot and a name with underscores pass, because many hosts have no better
-//! one. Whether the name resolves to the address of the client is not checked.
+//! Wider than the standard: names without a dot and names with underscores are accepted, because many hosts have no
+//! better one. Whether the name resolves to the client's address is not checked.
 
 use std::net::IpAddr;
 
@@ -13,14 +13,14 @@ use crate::address::Domain;
 pub enum EhloFault {
     /// Neither a domain nor an address literal.
     Syntax,
-    /// Our own name or address, which only a forger has.
+    /// Our own name or address, which only a forger uses.
     Ours,
 }
 
-/// Judges the argument of EHLO or HELO of another host; this host has `hostname`, and the connection goes to `local`.
+/// Judges the EHLO or HELO argument of another host. `hostname` and `local` are the name and the address of this host.
 pub fn judge(name: &str, hostname: &Domain, local: IpAddr) -> Result<(), EhloFault> {
     let domain = Domain::parse(name).map_err(|_| EhloFault::Syntax)?;
-    // A top-level domain has a letter: a name without one is an address without its brackets.
+    // A top-level domain contains a letter. A name without one is an address without its brackets.
     let last = domain.as_str().rsplit('.').next().unwrap_or_default();
     if !domain.is_literal() && last.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(EhloFault::Syntax);

@@ -1,7 +1,7 @@
 //! SMTP (RFC 5321): the grammar, the replies, and both sides of a session.
 //!
-//! Everything here takes bytes, verdicts and the time, and returns what it wants done; nothing knows a socket. The
-//! server side is [`server::Session`], the client side [`client::Session`].
+//! These modules take bytes, verdicts and the time, and return requests; they do not know sockets. The server side is
+//! [`server::Session`], the client side [`client::Session`].
 
 pub mod client;
 pub mod command;

@@ -1,7 +1,7 @@
 //! Replies (RFC 5321 section 4.2) with enhanced status codes (RFC 2034, 3463, 5248).
 //!
-//! [`Reply`] is a reply of our server; the table below lists every reply that it can give, one line per cause.
-//! [`ReplyReader`] reads the replies of a remote server, with a ceiling on everything.
+//! [`Reply`] is a reply of our server; the table below contains every reply, one line for each cause. [`ReplyReader`]
+//! reads the replies of a remote server, within fixed limits.
 
 use std::borrow::Cow;
 
@@ -19,7 +19,7 @@ pub struct Reply {
     text: Cow<'static, str>,
 }
 
-/// Makes the table: a constant for each cause, and the list of them all for the test.
+/// Makes the table: a constant for each cause, and for the test the list of all.
 macro_rules! replies {
     ($($(#[$doc:meta])* $name:ident = $code:literal $enhanced:literal $text:literal;)*) => {
         impl Reply {
@@ -44,69 +44,69 @@ replies! {
     CHUNK_OK = 250 "2.0.0" "Chunk taken";
     /// Answer to STARTTLS.
     START_TLS = 220 "2.0.0" "Ready to start TLS";
-    /// AUTH is done.
+    /// AUTH has succeeded.
     AUTHENTICATED = 235 "2.7.0" "Authentication succeeded";
     /// Answer to VRFY (RFC 5321 section 3.5.3).
     CANNOT_VERIFY = 252 "2.1.5" "Cannot verify, but will try to deliver";
     /// Answer to HELP.
     HELP = 214 "2.0.0" "See RFC 5321";
 
-    /// The line holds a bare CR or LF.
+    /// The line contains a bare CR or LF.
     BARE_NEWLINE = 500 "5.5.2" "Lines end with CRLF, and this one holds a lone CR or LF";
-    /// The line has control characters or is not UTF-8.
+    /// The line contains control characters or is not UTF-8.
     BAD_CHARACTER = 500 "5.5.2" "The line holds bytes that cannot stand in a command";
     LINE_TOO_LONG = 500 "5.5.6" "Line too long";
     /// No such verb.
     UNKNOWN_VERB = 500 "5.5.1" "Command not recognised";
-    /// HTTP and the like.
+    /// The client speaks HTTP or another protocol.
     FOREIGN_PROTOCOL = 554 "5.5.1" "This is an SMTP server";
     /// A command that is not offered.
     NOT_IMPLEMENTED = 502 "5.5.1" "Command not implemented";
-    /// Arguments that do not fit.
+    /// The argument does not fit the grammar.
     SYNTAX = 501 "5.5.4" "Syntax error in parameters";
-    /// A command without parameters got one.
+    /// A command without parameters got an argument.
     UNEXPECTED_ARGUMENT = 501 "5.5.4" "This command takes no parameters";
     /// UTF-8 without SMTPUTF8.
     NEEDS_SMTPUTF8 = 553 "5.6.7" "The address needs SMTPUTF8";
-    /// A parameter of MAIL or RCPT that EHLO did not offer.
+    /// A parameter of MAIL or RCPT that EHLO does not offer.
     UNKNOWN_PARAMETER = 555 "5.5.4" "Parameter not recognised";
-    /// A parameter with a value that it cannot have.
+    /// A parameter with an invalid value, or given twice.
     BAD_PARAMETER = 501 "5.5.4" "Parameter malformed or given twice";
     /// The reverse-path is not an address.
     BAD_SENDER = 501 "5.1.7" "The sender is not a valid address";
-    /// A rewritten sender that has expired.
+    /// An SRS address that has expired.
     RETURN_EXPIRED = 550 "5.1.1" "The return address has expired";
-    /// A rewritten sender that was not made here.
+    /// An SRS address that this host did not make.
     RETURN_FORGED = 550 "5.7.1" "The return address was not made here";
-    /// A rewritten sender to which too much was sent.
+    /// An SRS address that has no uses left.
     RETURN_SPENT = 550 "5.7.1" "Too many messages went to this return address, it takes no more";
-    /// A rewritten sender of the first release, and a sender that is not the null one.
+    /// An SRS address of the first release, with a sender other than `<>`.
     RETURN_FOR_NULL = 550 "5.7.1" "This return address takes notifications only, whose sender is <>";
-    /// A rewritten sender, and a sender that nothing shows to be one.
+    /// An SRS address, with a sender for which neither SPF nor DKIM vouches.
     RETURN_UNVOUCHED = 550 "5.7.1" "A return address takes notifications, and mail of a sender that SPF or DKIM vouches for";
     /// A forward-path is not an address.
     BAD_RECIPIENT = 501 "5.1.3" "The recipient is not a valid address";
     BAD_SEQUENCE = 503 "5.5.1" "Commands out of order";
     /// DATA without an accepted recipient.
     NO_RECIPIENTS = 554 "5.5.1" "No valid recipients";
-    /// DATA behind BDAT or the other way round.
+    /// DATA after BDAT, or BDAT after DATA.
     MIXED_BODY = 503 "5.5.1" "DATA and BDAT cannot be mixed";
     /// More recipients than LIMITS announced.
     TOO_MANY_RECIPIENTS = 452 "4.5.3" "Too many recipients, send the rest in another transaction";
 
-    /// The port is for users.
+    /// The port is for users, who must log in.
     AUTH_REQUIRED = 530 "5.7.0" "Authentication required";
-    /// The port is for users, and they need TLS first.
+    /// The port is for users, and AUTH needs TLS first.
     STARTTLS_REQUIRED = 530 "5.7.0" "Issue STARTTLS first";
-    /// AUTH in clear.
+    /// AUTH without TLS.
     AUTH_NEEDS_TLS = 538 "5.7.11" "Encryption required: issue STARTTLS before AUTH";
-    /// The client used AUTH on a port for mail of other hosts.
+    /// The client sent AUTH on a port for mail of other hosts.
     AUTH_NOT_OFFERED = 502 "5.5.1" "AUTH is not offered on this port, use 465 or 587";
-    /// AUTH twice, or in a transaction.
+    /// A second AUTH, or AUTH in a transaction.
     AUTH_OUT_OF_ORDER = 503 "5.5.1" "AUTH is not possible now";
     /// No such mechanism.
     AUTH_MECHANISM = 504 "5.5.4" "Mechanism not offered";
-    /// A response that is not base64 or not of its mechanism's form.
+    /// A response that is not base64, or not in the form of its mechanism.
     AUTH_MALFORMED = 501 "5.5.2" "Malformed authentication response";
     AUTH_TOO_LONG = 500 "5.5.6" "Authentication response too long";
     /// The client gave up.
@@ -114,16 +114,16 @@ replies! {
     AUTH_FAILED = 535 "5.7.8" "Authentication failed: login or password is wrong";
     /// Too many failures from this address.
     AUTH_THROTTLED = 421 "4.7.0" "Too many authentication failures, try again later";
-    /// The workers have too much to do.
+    /// Too many verifications of passwords wait for the workers.
     AUTH_BUSY = 454 "4.3.2" "Authentication is busy, try again in a moment";
-    /// The client sent STARTTLS under TLS.
+    /// The client sent STARTTLS while TLS is active.
     TLS_NOT_NOW = 503 "5.5.1" "STARTTLS is not possible now";
     /// There is no certificate.
     TLS_UNAVAILABLE = 454 "4.7.0" "TLS is not available";
 
     /// A malformed argument of EHLO or HELO.
     BAD_HELLO = 501 "5.5.2" "Say hello with a domain or an address in brackets";
-    /// EHLO or HELO with our name or address.
+    /// EHLO or HELO with our own hostname or address.
     OUR_HELLO = 550 "5.7.1" "Say hello with your own name, this one is ours";
     TOO_MANY_CONNECTIONS = 421 "4.7.0" "Too many connections from your address in a minute, try again later";
     TOO_MANY_MESSAGES = 450 "4.7.0" "Too many messages from your address in a minute, try again later";
@@ -133,25 +133,25 @@ replies! {
     /// The first attempt of an unauthenticated client.
     GREYLISTED = 451 "4.7.1" "Not known here yet, try again in some minutes";
 
-    /// A host that may not relay, to a domain that is not served.
+    /// A host that may not relay named a domain that is not served.
     RELAY_DENIED = 550 "5.7.1" "Relaying denied: authenticate on port 465 or 587 first";
-    /// The same, to a program of this machine.
+    /// The same for a program of this machine.
     RELAY_DENIED_LOCALLY = 550 "5.7.1" "Relaying denied: use sendmail or authenticate on port 465 or 587, or list 127.0.0.1 and ::1 in networks under [relay]";
-    /// An address that tries to smuggle another.
+    /// An address that contains another address.
     ROUTED_ADDRESS = 550 "5.7.1" "Addresses with a route in them are not relayed";
-    /// A local part alone.
+    /// A local part without a domain.
     NO_DOMAIN = 550 "5.7.1" "The address needs a domain";
     LITERAL_ADDRESS = 550 "5.7.1" "Mail to address literals is not relayed";
-    /// The address is of a served domain, and leads nowhere.
+    /// The address is in a served domain and does not exist.
     UNKNOWN_RECIPIENT = 550 "5.1.1" "No such address here";
-    /// Aliases in a circle or too deep.
+    /// Aliases that form a loop or are nested too deep.
     ALIAS_LOOP = 550 "5.4.6" "The address is an alias that leads to itself";
     ALIAS_TOO_WIDE = 550 "5.4.6" "The address is an alias with too many targets";
-    /// The reverse-path belongs to another user.
+    /// The user may not send from the reverse-path.
     SENDER_NOT_YOURS = 553 "5.7.1" "You may not send as this address: use your own, or have it listed in send_as of your login";
-    /// The From field belongs to another user.
+    /// The user may not send from the address in From.
     FROM_NOT_YOURS = 553 "5.7.1" "The From field names an address that is not yours: use your own, or have it listed in send_as of your login";
-    /// There is no usable From.
+    /// From does not contain a valid address.
     FROM_MALFORMED = 550 "5.6.0" "The message needs one From field with a valid address";
     /// There is no From field, or no address in it.
     FROM_MISSING = 550 "5.6.0" "The message names no author: it needs a From field with an address";
@@ -159,13 +159,13 @@ replies! {
     FROM_DUPLICATE = 550 "5.6.0" "The message has more than one From field: it needs exactly one";
     /// Mail readers would disagree about the address in From.
     FROM_AMBIGUOUS = 550 "5.6.0" "The From field can be read in more than one way: write it as \"Name\" <address>, with one address";
-    /// More authors than are looked at.
+    /// More authors than are checked.
     FROM_TOO_MANY = 550 "5.6.0" "The From field names too many authors";
-    /// The client has lost a permission that it had when it named its recipients.
+    /// The client has lost an authority that it had at RCPT.
     NO_LONGER_TRUSTED = 451 "4.7.1" "What you may send has changed, begin again";
-    /// Whether the author's domain sent the message cannot be determined now.
+    /// SPF or DKIM cannot be determined now.
     AUTHENTICITY_UNKNOWN = 451 "4.7.0" "SPF or DKIM cannot be checked now, try again later";
-    /// The hook gives no verdict now.
+    /// The hook returns no verdict now.
     HOOK_DEFERS = 451 "4.7.0" "The message cannot be judged now, try again later";
     RATE_EXCEEDED = 451 "4.7.1" "Too many messages in the last hour, try again later";
 
@@ -174,9 +174,9 @@ replies! {
     BODY_NUL = 554 "5.6.0" "The message holds a NUL byte; it is refused and the session ends";
     /// A line over 998 bytes.
     BODY_LONG_LINE = 554 "5.6.0" "The message holds a line of more than 998 bytes: encode it as quoted-printable or base64";
-    /// The header block is none.
+    /// The message does not begin with a header.
     HEADER_MALFORMED = 554 "5.6.0" "The message does not begin with a header";
-    /// Where the header ends cannot be told, and that counts.
+    /// Mail readers would disagree about where the header ends, and the disputed fields matter.
     HEADER_DISPUTED = 550 "5.6.0" "The header has a line that is not a field, with fields after it that would count: \
                                    correct or remove it";
     /// The header block is too long.
@@ -188,30 +188,30 @@ replies! {
 
     /// The disk is full.
     NO_SPACE = 452 "4.3.1" "Not enough space on the disk, try again later";
-    /// Memory is short.
+    /// The memory limit is reached.
     NO_MEMORY = 452 "4.3.1" "Not enough memory now, try again later";
     /// The disk failed.
     STORE_FAILED = 451 "4.3.0" "The message could not be stored, try again later";
     /// A signature could not be made.
     SIGNING_FAILED = 451 "4.3.0" "The message could not be signed, try again later";
 
-    /// A host that is no proxy, on the port for proxies.
+    /// A host that is not a configured proxy connected to the port for proxies.
     NOT_A_PROXY = 554 "5.7.1" "This port is for proxies, and your address is not one of them";
     EARLY_TALKER = 554 "5.5.1" "Wait for the banner before you talk";
     TOO_MANY_ERRORS = 421 "4.7.0" "Too many errors";
     TOO_MANY_AUTH_FAILURES = 421 "4.7.0" "Too many authentication failures";
-    /// Too many commands that lead nowhere.
+    /// Too many commands without effect.
     TOO_MANY_COMMANDS = 421 "4.7.0" "Too many commands";
-    /// Too slow.
+    /// The client was silent for too long.
     TIMEOUT = 421 "4.4.2" "Timeout: nothing came for too long";
-    /// Body or line without an end.
+    /// Too many bytes of a refused body or an overlong line.
     TOO_MUCH_GARBAGE = 421 "4.7.0" "Too much data for a message that is refused";
     TOO_MANY_SESSIONS = 421 "4.7.0" "Too many sessions from your address";
-    /// A user has more sessions than the share allows.
+    /// The user has more sessions than the share allows.
     TOO_MANY_SESSIONS_OF_USER = 421 "4.7.0" "Too many sessions of this user";
-    /// The whole server is full.
+    /// The server has reached its limit of sessions.
     SERVER_BUSY = 421 "4.3.2" "Too busy, try again later";
-    /// The session keeps much while there is little for its like.
+    /// Memory is short, and the session uses more of it than its share.
     NO_ROOM_FOR_SESSION = 421 "4.3.2" "Not enough memory for this session now, try again later";
     /// The daemon is being stopped.
     SHUTTING_DOWN = 421 "4.3.2" "Shutting down, try again in a moment";
@@ -243,7 +243,7 @@ impl Reply {
         }
     }
 
-    /// The client's address is on a list of bad ones.
+    /// The client's address is on a block list.
     pub fn listed(address: std::net::IpAddr, zone: &str) -> Self {
         Self {
             code: 554,
@@ -261,7 +261,7 @@ impl Reply {
         }
     }
 
-    /// The hook refuses the message with this text: printable ASCII.
+    /// The hook refuses the message with this text, which is printable ASCII.
     pub fn hook(text: &str) -> Self {
         Self {
             code: 550,
@@ -270,7 +270,7 @@ impl Reply {
         }
     }
 
-    /// The message claims to be from a served domain, which nothing shows to have sent it.
+    /// The message claims to be from a served domain, without evidence that the domain sent it.
     pub fn spoofing(domain: &str) -> Self {
         Self {
             code: 550,
@@ -282,7 +282,7 @@ impl Reply {
         }
     }
 
-    /// The message is on the disk.
+    /// The message is durable.
     pub fn queued(id: crate::queue_id::QueueId) -> Self {
         Self {
             code: 250,
@@ -315,12 +315,12 @@ impl Reply {
         &self.text
     }
 
-    /// Whether the command succeeded, so far.
+    /// Whether the code is 2xx or 3xx.
     pub const fn is_positive(&self) -> bool {
         self.code < 400
     }
 
-    /// Whether the command failed for good, by its sender's doing.
+    /// Whether the code is 5xx.
     pub const fn is_permanent(&self) -> bool {
         self.code >= 500
     }
@@ -375,7 +375,7 @@ pub struct RemoteReply {
     pub code: u16,
     /// The enhanced code of its first line, if its class fits.
     pub enhanced: Option<EnhancedCode>,
-    /// The texts of its lines.
+    /// The text of each line.
     pub lines: Vec<String>,
 }
 
@@ -390,7 +390,7 @@ impl RemoteReply {
         self.code >= 500
     }
 
-    /// The enhanced code, or the plainest one of the code's class.
+    /// The enhanced code; if there is none, the least specific one of the code's class.
     pub fn status(&self) -> EnhancedCode {
         self.enhanced.unwrap_or(match self.code {
             200..=399 => EnhancedCode::new(2, 0, 0),
@@ -399,8 +399,8 @@ impl RemoteReply {
         })
     }
 
-    /// The whole reply on one line, cut after [`REPLY_TEXT_CHARS_MAX`] characters, unescaped; it must be escaped on
-    /// output.
+    /// The whole reply on one line, cut after [`REPLY_TEXT_CHARS_MAX`] characters. It is not escaped: the writer must
+    /// escape it.
     pub fn to_text(&self) -> String {
         let mut text = self.code.to_string();
         if let Some(enhanced) = self.enhanced {
@@ -426,7 +426,7 @@ pub enum ReplyError {
     TooLong,
 }
 
-/// Reads replies from a stream of bytes. Lenient where it is harmless: a lone LF ends a line, and a code needs no text.
+/// Reads replies from a stream of bytes. Lenient where it is harmless: a bare LF ends a line, and a code needs no text.
 #[derive(Clone, Debug, Default)]
 pub struct ReplyReader {
     line: Vec<u8>,
@@ -436,7 +436,7 @@ pub struct ReplyReader {
 }
 
 impl ReplyReader {
-    /// Takes bytes off the front of `input` until a reply is whole.
+    /// Takes bytes off the front of `input` until a reply is complete.
     pub fn read(&mut self, input: &mut &[u8]) -> Result<Option<RemoteReply>, ReplyError> {
         while !input.is_empty() {
             let end = input.iter().position(|&byte| byte == b'\n');
@@ -457,8 +457,8 @@ impl ReplyReader {
         Ok(None)
     }
 
-    /// No more input follows: the reply that the input so far contains. Its last line may have no end, and lines may be
-    /// missing.
+    /// Ends the input: returns the reply that the input so far contains. Its last line may lack a line end, and further
+    /// lines may be missing.
     pub fn cut_off(&mut self) -> Option<RemoteReply> {
         if !self.line.is_empty()
             && let Ok(Some(reply)) = self.end_line()
@@ -470,8 +470,8 @@ impl ReplyReader {
         (!lines.is_empty()).then(|| finish(self.code, lines))
     }
 
-    /// The input of a malformed reply, on one line and cut after [`REPLY_TEXT_CHARS_MAX`] characters, unescaped; it
-    /// must be escaped on output.
+    /// The input of a malformed reply, on one line, cut after [`REPLY_TEXT_CHARS_MAX`] characters. It is not escaped:
+    /// the writer must escape it.
     pub fn said(&mut self) -> String {
         let lines = std::mem::take(&mut self.lines);
         let mut text = String::new();
@@ -489,7 +489,7 @@ impl ReplyReader {
         text.trim().chars().take(REPLY_TEXT_CHARS_MAX).collect()
     }
 
-    /// Takes a line; a malformed one stays for [`ReplyReader::said`].
+    /// Takes a line; keeps a malformed one for [`ReplyReader::said`].
     fn end_line(&mut self) -> Result<Option<RemoteReply>, ReplyError> {
         let line = std::mem::take(&mut self.line);
         let result = self.take_line(&line);
@@ -499,7 +499,7 @@ impl ReplyReader {
         result
     }
 
-    /// Reads one line of a reply: its code, and whether more follow.
+    /// Reads one line of a reply: its code, and whether more lines follow.
     /// Decides RFC 5321 section 4.2.1.
     fn take_line(&mut self, line: &[u8]) -> Result<Option<RemoteReply>, ReplyError> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);

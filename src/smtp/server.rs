@@ -9,10 +9,10 @@
 //! ```
 //!
 //! Not supported: EXPN, ETRN, BINARYMIME, BURL. Invariants: no 250 after the end of a body before
-//! [`Session::on_stored`]; STARTTLS discards the bytes behind it and everything learned before; a body with a bare CR,
-//! a bare LF or a NUL ends the session after one 5xx, except for a bare LF of a client whose line ends are mended.
+//! [`Session::on_stored`]; STARTTLS discards the following bytes and everything learned before; a body with a bare CR,
+//! a bare LF or a NUL ends the session after one 5xx, unless the client's bare LF is tolerated.
 //!
-//! The session asks its owner for every decision: [`ServerRequest`] names the `on_*` method that answers it. Until then
+//! The owner makes every decision: [`ServerRequest`] names the `on_*` method that answers it. Until then
 //! [`Session::advance`] takes no input.
 
 mod auth;
@@ -53,7 +53,7 @@ pub struct Session {
     tolerance: Tolerance,
     counts: Counts,
     lines: Lines,
-    /// The subject of the current command.
+    /// What the current command concerns.
     subject: RefusalSubject,
     refusals: Refusals,
 }
@@ -71,9 +71,9 @@ struct Counts {
     /// Permanent refusals.
     errors: u32,
     auth_failures: u32,
-    /// Commands that achieve nothing, since a message was accepted.
+    /// Commands without effect since the last accepted message.
     idle_commands: u32,
-    /// Bytes that were read and thrown away.
+    /// Bytes that were read and discarded.
     swallowed: u64,
 }
 
@@ -101,22 +101,22 @@ impl Session {
         Reply::banner(&settings.hostname).write(out);
     }
 
-    /// From now on asks the owner about each EHLO or HELO.
+    /// Asks the owner about each EHLO or HELO from now on.
     pub fn ask_about_ehlo(&mut self) {
         self.asks = Asks::Hello;
     }
 
-    /// Sets the errors that the client may make.
+    /// Sets the deviations that are tolerated.
     pub fn tolerate(&mut self, tolerance: Tolerance) {
         self.tolerance = tolerance;
     }
 
-    /// How closely its commands have to follow the grammar.
+    /// How strictly a command must follow the grammar.
     fn grammar(&self) -> Grammar {
         if self.authenticated || self.tolerance != Tolerance::None {
             return Grammar::Lenient;
         }
-        // On a port for users the client may yet show to be one.
+        // On a port for users, the client may still log in.
         match self.role {
             PortRole::Submission => Grammar::LenientGreeting,
             PortRole::Relay | PortRole::Local => Grammar::Strict,
@@ -137,7 +137,7 @@ impl Session {
             .map(|transaction| &transaction.reverse_path)
     }
 
-    /// How many mailboxes get the message of the transaction so far.
+    /// The number of recipients in the transaction so far.
     pub fn recipients(&self) -> usize {
         self.state
             .transaction()
@@ -149,7 +149,7 @@ impl Session {
         self.encryption == Encryption::Active
     }
 
-    /// Whether [`Session::advance`] would take input: no question is open and the session is not over.
+    /// Whether [`Session::advance`] takes input: no request is open and the session has not ended.
     pub fn wants_input(&self) -> bool {
         !matches!(
             self.state,
@@ -157,17 +157,17 @@ impl Session {
         )
     }
 
-    /// Whether a body is coming in.
+    /// Whether a body arrives.
     pub fn is_in_body(&self) -> bool {
         self.state.is_in_body()
     }
 
-    /// Whether STARTTLS was answered and the handshake is awaited: nothing can be said in clear any more.
+    /// Whether the handshake after STARTTLS is awaited: no reply can be sent in clear any more.
     pub fn is_awaiting_tls(&self) -> bool {
         matches!(self.state, State::Waiting(Waiting::Tls))
     }
 
-    /// Whether a message is being taken: cutting the session now would waste it.
+    /// Whether a message arrives, which would be wasted if the connection were closed now.
     pub fn is_busy(&self) -> bool {
         self.is_in_body()
             || matches!(
@@ -176,7 +176,7 @@ impl Session {
             )
     }
 
-    /// How long the peer may be silent now (RFC 5321 section 4.5.3.2); `None` while the owner must answer.
+    /// How long the client may be silent (RFC 5321 section 4.5.3.2); `None` while the owner must answer.
     /// Decides RFC 5321 section 4.5.3.2.7.
     pub fn timeout(&self) -> Option<Duration> {
         match self.state {
@@ -189,7 +189,7 @@ impl Session {
         }
     }
 
-    /// Ends the session with a reply of the owner's: a timeout, a shutdown.
+    /// Ends the session with a reply of the owner, such as a timeout or a shutdown.
     pub fn end(&mut self, reply: &Reply, out: &mut Vec<u8>) {
         if !matches!(self.state, State::Closed) {
             self.say(reply, RefusalSubject::Session, out);
@@ -202,7 +202,7 @@ impl Session {
         self.refusals.take()
     }
 
-    /// Sends a reply. All that refuses something passes here, so that none is without a line in the log.
+    /// Sends a reply. Every refusal passes through here, so that each is logged.
     fn say(&mut self, reply: &Reply, what: RefusalSubject, out: &mut Vec<u8>) {
         reply.write(out);
         self.refusals.keep(reply, what);
@@ -285,7 +285,7 @@ impl Session {
             && input.first().is_some_and(|byte| is_foreign(*byte))
     }
 
-    /// Counts bytes that are thrown away, and ends a session that has sent too many of them.
+    /// Counts discarded bytes, and ends a session that has sent too many of them.
     fn swallow(&mut self, len: usize, out: &mut Vec<u8>) {
         self.counts.swallowed = self.counts.swallowed.saturating_add(len as u64);
         if self.counts.swallowed > SWALLOW_BYTES_MAX {
@@ -293,7 +293,7 @@ impl Session {
         }
     }
 
-    /// Sends a reply and counts it if the client is at fault: a temporary error is ours.
+    /// Sends a reply, and counts it if it is a permanent refusal; a temporary one is not the client's fault.
     fn reply(&mut self, reply: &Reply, out: &mut Vec<u8>) {
         self.say(reply, self.subject, out);
         if reply.is_permanent() {

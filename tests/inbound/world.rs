@@ -10,7 +10,7 @@ use chopar::config::{Dmarc, Folder};
 use chopar::dns::{Answer, NoRecords, Question, RecordKind, Records, SocketId};
 use chopar::engine::event::{ConnId, Endpoint, Event, JobId, Listener, Lost, Work, WorkResult};
 use chopar::mail::header::{Header, HeaderScanner, Scan};
-use chopar::policy::authenticity::{Circumstances, Examination, ExaminationStep, Findings};
+use chopar::policy::authenticity::{Examination, ExaminationStep, Findings, MessageContext};
 use chopar::queue::{JournalCommand, MessageBody, MessageRecord, OutcomeRecord, Record};
 
 use crate::stage::query::Query;
@@ -351,7 +351,7 @@ impl World {
         let header = Arc::new(header);
         let mut examination = Examination::new(&header, self.stage.now.wall);
         examination.on_body(&body);
-        let known = Circumstances {
+        let known = MessageContext {
             address: Some(IpAddr::V4(RELAY)),
             login: None,
             helo: "mx.us.example".into(),

@@ -106,7 +106,7 @@ impl Ceilings {
             ),
             (
                 "counts of clients",
-                clients.conduct,
+                clients.client_rates,
                 ABUSE_TABLE_ENTRIES_MAX,
             ),
             ("greylisted", clients.greylist, GREYLIST_ENTRIES_MAX),

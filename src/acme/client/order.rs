@@ -125,7 +125,7 @@ impl AcmeClient {
                 self.poll = Poll::default();
                 self.finalize(chance)
             }
-            // The request did not arrive; sends it again, after a pause and within the same time.
+            // The request was lost: sends it again, after a pause and within the same time limit.
             (OrderStatus::Ready, _)
                 if step == Step::OrderAgain && self.order.finalized < ACME_TRIES =>
             {
@@ -223,7 +223,7 @@ impl AcmeClient {
         }
     }
 
-    /// A name is proven: its proof can go, and the next name comes.
+    /// A name is authorized: withdraws its proof and continues with the next name.
     fn proven(&mut self, chance: &dyn SecureRandom) -> AcmeAction {
         self.order.authorizations.pop_front();
         match self.presented.take() {
@@ -235,7 +235,7 @@ impl AcmeClient {
         }
     }
 
-    /// Presents a proof, before the server is told to check it.
+    /// Presents a proof, before the server is asked to check it.
     fn present(&mut self, presented: ChallengeProof, url: Url) -> AcmeAction {
         let answer = Payload::Json(json!({}));
         self.presented = Some(presented.clone());
@@ -270,7 +270,7 @@ impl AcmeClient {
         }
     }
 
-    /// Polls again after a while: as long as the server says, otherwise longer each time.
+    /// Polls again after a pause: as long as the server says, otherwise longer each time.
     pub(super) fn poll(
         &mut self,
         step: Step,

@@ -14,31 +14,31 @@ use crate::digest::DIGEST_BYTES;
 use crate::limits::ARC_SETS_MAX;
 use crate::mail::header::{Field, Header};
 
-/// A set that waits for its two signatures, the second of which covers the first.
+/// A set that waits for its two signatures; the second covers the first.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Sealing {
-    /// ARC-Authentication-Results, whole.
+    /// The complete ARC-Authentication-Results field.
     results: Vec<u8>,
     message: SigningInput,
-    /// The earlier sets and the results, as the seal covers them.
+    /// The earlier sets and the results, in the form that the seal covers.
     sealed: Vec<u8>,
     seal_without_b: String,
 }
 
-/// Why a chain gets no further set; the message is forwarded without one.
+/// Why no set is added to a chain. The message is forwarded without one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SealRefusal {
-    /// The newest seal already says that the chain is broken (section 5.1, step 2).
+    /// The newest seal already says that the chain failed (section 5.1, step 2).
     Broken,
     /// There are [`ARC_SETS_MAX`] sets (section 4.2.1).
     Full,
 }
 
-/// Prepares the next set for a message that starts with `prepended`, complete fields, and `header`, which `verdict` is
-/// about. `results` are the results of this host, including the verdict on the chain.
+/// Prepares the next set for a message that begins with `prepended`, complete fields, and `header`, to which `verdict`
+/// applies. `results` are the results of this host, including its verdict on the chain.
 ///
-/// All changes to the message must be made before: `body_hash` is that of the relaxed body as it is sent, and
-/// `prepended` has the fields that are added above, such as a DKIM-Signature. The set is put on top of them.
+/// The message must not change afterwards: `body_hash` is that of the relaxed body as it is sent, and `prepended`
+/// contains the fields that are added above, such as DKIM-Signature. The set is placed above them.
 /// Decides RFC 8617 section 4.2.1, RFC 8617 section 5.1.
 pub fn prepare(
     header: &Header,
@@ -66,7 +66,7 @@ pub fn prepare(
     let message = prepare_as(&style, &fields, body_hash, signer);
     let results = format!("{RESULTS}: {first}; {results}\r\n").into_bytes();
     let mut sealed = Vec::new();
-    // Section 5.1.2: the seal on a broken chain covers only its own set, because verifiers could not agree on the
+    // Section 5.1.2: the seal on a failed chain covers only its own set, because verifiers could not agree on the
     // others.
     if verdict.status() == ChainValidation::Pass {
         let fields: Vec<Field<'_>> = header.fields().collect();
@@ -91,7 +91,7 @@ pub fn prepare(
 }
 
 impl Sealing {
-    /// Signs twice, and returns the three fields, to be put on top of the message. Takes milliseconds with RSA, so it
+    /// Signs twice, and returns the three fields, to be placed above the message. It takes milliseconds with RSA, so it
     /// runs on a worker.
     pub fn seal(self, key: &SigningKey) -> Result<Vec<u8>, SignError> {
         let message = self.message.sign(key)?;
@@ -115,7 +115,7 @@ impl fmt::Display for SealRefusal {
 
 impl std::error::Error for SealRefusal {}
 
-/// Appends a field that stands alone.
+/// Appends a field that belongs to no set.
 fn append_whole(data: &mut Vec<u8>, field: &[u8]) {
     for field in Header::parse(field.to_vec()).unwrap_or_default().fields() {
         append_field(data, field, Canonicalization::Relaxed);

@@ -1,5 +1,5 @@
-//! The sets in a header: which fields belong together, whether they can form a chain (RFC 8617 sections 4.2 and 5.2,
-//! steps 1 to 3), and the possible results.
+//! The sets in a header: which fields belong together, whether they form a chain (RFC 8617 sections 4.2 and 5.2, steps
+//! 1 to 3), and the possible results.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,26 +14,26 @@ use crate::mail::header::{Field, Header};
 /// The verdict on the chain of a message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ArcVerdict {
-    /// Whether it holds, or why not.
+    /// Whether the chain is valid, or the reason of its failure.
     pub outcome: ArcResult,
-    /// The sets from 1 on, as far as they could be separated; empty if the fields form no chain.
+    /// The sets from 1 on, as far as they could be separated; empty if the fields do not form a chain.
     pub sets: Vec<SealedSet>,
-    /// `l=` of the newest message signature left part of the body unsigned.
+    /// Whether `l=` of the newest message signature leaves part of the body unsigned.
     pub partial: Option<Partial>,
-    /// The greatest instance number that any field has; 0 for none.
+    /// The highest instance number of any field; 0 if there is none.
     pub(super) highest: u64,
 }
 
-/// Whether a chain holds.
+/// The result of validation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ArcResult {
     None,
-    /// It does.
+    /// The chain is valid.
     Pass {
-        /// The lowest instance since which the message was not changed; 0 if there is none (section 5.2, step 5).
+        /// The lowest instance from which on the message was unchanged; 0 if there is none (section 5.2, step 5).
         oldest_pass: u8,
     },
-    /// It does not, for good.
+    /// The chain has failed permanently.
     Fail(ArcFailure),
 }
 
@@ -42,52 +42,52 @@ pub enum ArcResult {
 pub enum ChainValidation {
     /// There is no chain.
     None,
-    /// The chain holds.
+    /// The chain is valid.
     Pass,
-    /// The chain does not.
+    /// The chain has failed.
     Fail,
 }
 
-/// One set, and the results of its signatures as far as they were verified.
+/// One set, and the results of its signatures that were verified.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SealedSet {
     /// `i=`.
     pub instance: u8,
-    /// `d=` of the seal, if it could be read: the domain that vouches, if the chain is valid.
+    /// `d=` of the seal, if it could be read: the domain that vouches for the set if the chain is valid.
     pub sealer: Option<Domain>,
     /// `s=` of the seal.
     pub selector: Option<Box<str>>,
     /// The results of the sealer: the value of ARC-Authentication-Results after `i=`, unfolded.
     pub results: String,
-    /// Whether the message signature holds.
+    /// The result of ARC-Message-Signature; `None` if it was not verified.
     pub message: Option<Result<(), SignatureFailure>>,
-    /// Whether the seal holds.
+    /// The result of ARC-Seal; `None` if it was not verified.
     pub seal: Option<Result<(), SignatureFailure>>,
 }
 
-/// Why a chain does not hold.
+/// Why a chain fails.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ArcFailure {
-    /// A field has no instance number that could be one.
+    /// A field has no valid instance number.
     Instance,
     /// There are more than [`ARC_SETS_MAX`] sets.
     TooMany,
-    /// The newest sealer has found that the chain was broken.
+    /// The newest seal says that the chain failed.
     Reported { instance: u8 },
-    /// A set has a field twice.
+    /// A field occurs twice in a set.
     Duplicate { instance: u8 },
     /// A set, or one of its fields, is missing.
     Missing { instance: u8 },
     /// `cv=` is not `none` in the first seal, or not `pass` in a later one.
     ChainValue { instance: u8 },
-    /// The newest message signature does not count.
+    /// The newest message signature is not valid.
     Message { instance: u8, why: SignatureFailure },
-    /// A seal does not count.
+    /// A seal is not valid.
     Seal { instance: u8, why: SignatureFailure },
 }
 
 impl ArcVerdict {
-    /// The status for `cv=` of a seal.
+    /// The value of `cv=` in a seal.
     /// Decides RFC 8617 section 4.4.
     pub const fn status(&self) -> ChainValidation {
         match self.outcome {
@@ -99,7 +99,7 @@ impl ArcVerdict {
 }
 
 impl ChainValidation {
-    /// The word of `cv=` and of RFC 8601.
+    /// The word in `cv=` and in Authentication-Results (RFC 8601).
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -130,7 +130,7 @@ impl fmt::Display for ArcFailure {
     }
 }
 
-/// The fields of one set, by their places among all fields of the header.
+/// The fields of one set, by their indices among all fields of the header.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Set {
     pub(super) results: usize,
@@ -138,10 +138,10 @@ pub(super) struct Set {
     pub(super) seal: usize,
 }
 
-/// All fields of ARC in a header.
+/// All ARC fields of a header.
 #[derive(Debug)]
 pub(super) struct Chain {
-    /// The greatest instance number of any field.
+    /// The highest instance number of any field.
     pub(super) highest: u64,
     /// The sets from 1 on; empty if there are none.
     pub(super) sets: Result<Vec<Set>, ArcFailure>,
@@ -189,7 +189,7 @@ impl Chain {
     }
 }
 
-/// Section 5.2 step 3, A and B: each set has each field once, and the sets are numbered without gaps.
+/// Section 5.2 step 3, A and B: each field occurs once in each set, and the sets are numbered without gaps.
 /// Decides RFC 8617 section 5.2.
 fn whole_sets(found: &BTreeMap<u8, [Places; 3]>) -> Result<Vec<Set>, ArcFailure> {
     let mut sets = Vec::new();
@@ -246,8 +246,8 @@ fn instance(field: Field<'_>) -> Option<u64> {
         .filter(|_| !digits.is_empty())
 }
 
-/// The instance number of an ARC-Authentication-Results field and the text after its semicolon (section 4.1.1, where
-/// comments may occur anywhere).
+/// The instance number of an ARC-Authentication-Results field and the text after its semicolon (section 4.1.1, which
+/// allows comments anywhere).
 /// Decides RFC 8617 section 4.1.1.
 pub(super) fn split_results(value: &[u8]) -> Option<(u64, &[u8])> {
     let rest = skip_cfws(value)?;

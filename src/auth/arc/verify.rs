@@ -4,7 +4,7 @@ use super::sets::{ArcFailure, ArcResult, ArcVerdict, Chain, SEAL, SealedSet, Set
 use crate::auth::dkim::bodies::Bodies;
 use crate::auth::dkim::canonical::{Canonicalization, append_field, append_relaxed};
 use crate::auth::dkim::claim::{Reported, SignatureClaim, SignatureField};
-use crate::auth::dkim::effort::Effort;
+use crate::auth::dkim::cost::VerificationCost;
 use crate::auth::dkim::signature::{Fields, Signature, without_b};
 use crate::auth::dkim::tag::TagList;
 use crate::auth::dkim::verdict::DkimFailure as SignatureFailure;
@@ -16,8 +16,8 @@ use crate::mail::header::{Field, Header};
 /// The verification of the chain of one message.
 ///
 /// [`ArcVerification::new`] reads the sets, [`ArcVerification::on_body`] hashes the body stream,
-/// [`ArcVerification::missing`] asks for the keys, and [`ArcVerification::judge`] gives the verdict: only the last one
-/// computes signatures, each once. A chain that is broken regardless of keys costs no look-up.
+/// [`ArcVerification::missing`] returns the questions for keys, and [`ArcVerification::judge`] returns the verdict.
+/// Only `judge` verifies signatures, each once. A chain that fails regardless of its keys causes no look-up.
 pub struct ArcVerification {
     highest: u64,
     broken: Option<ArcFailure>,
@@ -66,7 +66,7 @@ impl ArcVerification {
         self.bodies.update(chunk);
     }
 
-    /// The keys that may be needed; they can be looked up while the body still streams.
+    /// The keys that may be needed. They can be looked up while the body arrives.
     pub fn questions(&self) -> Vec<Question> {
         if self.broken.is_some() || self.unreadable().is_some() {
             return Vec::new();
@@ -85,7 +85,7 @@ impl ArcVerification {
         questions
     }
 
-    /// The keys that are missing. The body must have been taken whole.
+    /// The keys that are missing. The complete body must have been taken before.
     pub fn missing(&mut self, answers: &[(Question, Answer)]) -> Vec<Question> {
         self.bodies.finish();
         for link in &mut self.links {
@@ -100,31 +100,31 @@ impl ArcVerification {
         missing
     }
 
-    /// Whether [`ArcVerification::judge`] has signatures to compute.
+    /// Whether [`ArcVerification::judge`] has signatures to verify.
     pub fn has_work(&self) -> bool {
         !self.questions().is_empty()
     }
 
-    /// The verdict, once no key is missing. `header` is the one of [`ArcVerification::new`].
+    /// The verdict, once no key is missing. `header` must be the one given to [`ArcVerification::new`].
     ///
-    /// A key that cannot be fetched for now breaks the chain as well (section 5.2.1), but the failure says so, and a
-    /// receiver may prefer to defer the message. Older message signatures are verified as far as the effort allows:
-    /// past it, the message counts as changed since.
+    /// A key that cannot be fetched now breaks the chain too (section 5.2.1). The failure says so, because a receiver
+    /// may prefer to defer the message. Older message signatures are verified within the limits on computation; beyond
+    /// them, the message counts as changed since.
     /// Decides RFC 8617 section 5.2.1.
     pub fn judge(
         mut self,
         header: &Header,
         answers: &[(Question, Answer)],
-        effort: &mut Effort,
+        cost: &mut VerificationCost,
     ) -> ArcVerdict {
-        self.verdict(header, answers, effort)
+        self.verdict(header, answers, cost)
     }
 
-    /// [`ArcVerification::missing`] and [`ArcVerification::judge`] in one, for callers without other work meanwhile.
+    /// [`ArcVerification::missing`] and [`ArcVerification::judge`] in one, for callers that need no worker.
     pub fn resume(&mut self, header: &Header, answers: &[(Question, Answer)]) -> Step<ArcVerdict> {
         let missing = self.missing(answers);
         if missing.is_empty() {
-            Step::Done(self.verdict(header, answers, &mut Effort::default()))
+            Step::Done(self.verdict(header, answers, &mut VerificationCost::default()))
         } else {
             Step::Ask(missing)
         }
@@ -134,10 +134,10 @@ impl ArcVerification {
         &mut self,
         header: &Header,
         answers: &[(Question, Answer)],
-        effort: &mut Effort,
+        cost: &mut VerificationCost,
     ) -> ArcVerdict {
         ArcVerdict {
-            outcome: self.outcome(header, answers, effort),
+            outcome: self.outcome(header, answers, cost),
             sets: self.links.iter().map(|link| link.report.clone()).collect(),
             partial: self.links.last().and_then(|link| {
                 let signature = link.message.as_ref().ok()?;
@@ -153,7 +153,7 @@ impl ArcVerification {
         &mut self,
         header: &Header,
         answers: &[(Question, Answer)],
-        effort: &mut Effort,
+        cost: &mut VerificationCost,
     ) -> ArcResult {
         if let Some(failure) = self.broken {
             return ArcResult::Fail(failure);
@@ -167,7 +167,7 @@ impl ArcVerification {
         };
         let instance = newest.report.instance;
         let fields = Fields::new(header);
-        if let Err(why) = newest.verify_message(&fields, answers, effort) {
+        if let Err(why) = newest.verify_message(&fields, answers, cost) {
             return ArcResult::Fail(ArcFailure::Message { instance, why });
         }
         let sets: Vec<Set> = self.links.iter().map(|link| link.set).collect();
@@ -175,12 +175,12 @@ impl ArcVerification {
             let instance = link.report.instance;
             let sealed = sets.get(..usize::from(instance)).unwrap_or(&sets);
             let data = || seal_data(fields.all(), sealed);
-            if let Err(why) = link.verify_seal(answers, effort, data) {
+            if let Err(why) = link.verify_seal(answers, cost, data) {
                 return ArcResult::Fail(ArcFailure::Seal { instance, why });
             }
         }
         ArcResult::Pass {
-            oldest_pass: self.oldest_pass(&fields, answers, effort),
+            oldest_pass: self.oldest_pass(&fields, answers, cost),
         }
     }
 
@@ -189,17 +189,17 @@ impl ArcVerification {
         &mut self,
         fields: &Fields<'_>,
         answers: &[(Question, Answer)],
-        effort: &mut Effort,
+        cost: &mut VerificationCost,
     ) -> u8 {
         for link in self.links.iter_mut().rev().skip(1) {
-            if link.verify_message(fields, answers, effort).is_err() {
+            if link.verify_message(fields, answers, cost).is_err() {
                 return link.report.instance.saturating_add(1);
             }
         }
         0
     }
 
-    /// The failure of the chain that does not depend on keys.
+    /// A failure of the chain that does not depend on keys.
     fn unreadable(&self) -> Option<ArcFailure> {
         let newest = self.links.last()?;
         if let Err(why) = newest.message {
@@ -261,7 +261,7 @@ impl Link {
         &mut self,
         fields: &Fields<'_>,
         answers: &[(Question, Answer)],
-        effort: &mut Effort,
+        cost: &mut VerificationCost,
     ) -> Result<(), SignatureFailure> {
         let signature = self.message.as_ref().map_err(|failure| *failure);
         let result = signature.and_then(|signature| {
@@ -269,7 +269,7 @@ impl Link {
             let answer =
                 answer(answers, &claim.question).ok_or(SignatureFailure::KeyUnavailable)?;
             let data = || signature.data(fields, self.set.message);
-            claim.verify(answer, effort, data)
+            claim.verify(answer, cost, data)
         });
         let result = result.map(|_| ());
         self.report.message = Some(result);
@@ -279,14 +279,14 @@ impl Link {
     fn verify_seal(
         &mut self,
         answers: &[(Question, Answer)],
-        effort: &mut Effort,
+        cost: &mut VerificationCost,
         data: impl Fn() -> Vec<u8>,
     ) -> Result<(), SignatureFailure> {
         let claim = self.seal.as_ref().map_err(|failure| *failure);
         let result = claim.and_then(|claim| {
             let answer =
                 answer(answers, &claim.question).ok_or(SignatureFailure::KeyUnavailable)?;
-            claim.verify(answer, effort, data)
+            claim.verify(answer, cost, data)
         });
         let result = result.map(|_| ());
         self.report.seal = Some(result);
@@ -294,7 +294,7 @@ impl Link {
     }
 }
 
-/// A seal has no `h=`: it cannot choose what it covers (section 4.1.3).
+/// A seal has no `h=`: it cannot choose which fields it covers (section 4.1.3).
 /// Decides RFC 8617 section 4.1.3.
 fn read_seal(value: &[u8], reported: &mut Reported) -> Result<SignatureClaim, SignatureFailure> {
     let tags = TagList::parse(value).map_err(SignatureFailure::Tags)?;
@@ -329,8 +329,8 @@ fn read_message(
     Ok(signature)
 }
 
-/// The data that the last of `sets` seals: all sets in the order of their instances, relaxed, and the seal itself
-/// without the value of `b=` (section 5.1.1).
+/// The data that the last of `sets` seals: all sets in the order of their instances, in relaxed form, and the seal
+/// itself without the value of `b=` (section 5.1.1).
 /// Decides RFC 8617 section 5.1.1.
 fn seal_data(fields: &[Field<'_>], sets: &[Set]) -> Vec<u8> {
     let mut data = Vec::new();
@@ -349,7 +349,7 @@ fn seal_data(fields: &[Field<'_>], sets: &[Set]) -> Vec<u8> {
     data
 }
 
-/// A whole set as a later seal covers it.
+/// A complete set in the form that a later seal covers.
 pub(super) fn append_set(data: &mut Vec<u8>, fields: &[Field<'_>], set: Set) {
     for place in [set.results, set.message, set.seal] {
         append(data, fields, place);

@@ -1,10 +1,10 @@
-//! The body hashes that the signatures of a message need. The body is hashed once in each canonical form, however many
-//! signatures there are and whatever part of it they cover.
+//! The body hashes for the signatures of a message. The body is hashed once in each canonical form, whatever the number
+//! of signatures and the parts that they cover.
 
 use super::canonical::{BodyHash, BodyHasher, Canonicalization};
 use crate::digest::DIGEST_BYTES;
 
-/// A body that is hashed in one way or two while it streams past.
+/// Hashes a body in one or both canonical forms as it arrives.
 #[derive(Default)]
 pub(in crate::auth) struct Bodies(Vec<Body>);
 
@@ -22,7 +22,7 @@ pub(in crate::auth) struct HashSlot {
 }
 
 impl Bodies {
-    /// The place of a hash of this form, and of the first `limit` bytes only.
+    /// The index of the hash in this form, and of the first `limit` bytes only.
     pub(in crate::auth) fn place(
         &mut self,
         form: Canonicalization,
@@ -60,7 +60,7 @@ impl Bodies {
         }
     }
 
-    /// The hash at a position, once the body has ended; `None` if it was too short.
+    /// The hash at an index, once the body has ended; `None` if the body was shorter than its limit.
     pub(in crate::auth) fn hash(&self, place: HashSlot) -> Option<[u8; DIGEST_BYTES]> {
         let body = self.body(place.form)?;
         let whole = body.whole?;

@@ -6,44 +6,44 @@ use crate::digest::DIGEST_BYTES;
 use crate::mail::header::Field;
 use crate::workload::{Unit, count};
 
-/// How much change in transit a signature tolerates.
+/// The canonicalization, which determines the changes in transit that a signature tolerates.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Canonicalization {
-    /// None at all.
+    /// No changes.
     #[default]
     Simple,
-    /// White space may be refolded, and field names change case.
+    /// Changes of folding and white space, and of the case of field names.
     Relaxed,
 }
 
-/// Hashes a body in its canonical form while it streams past, in pieces of any size.
+/// Hashes a body in its canonical form as it arrives, in pieces of any size.
 #[derive(Clone)]
 pub struct BodyHasher {
     form: Canonicalization,
     hash: Context,
     length: u64,
-    /// Positions at which the hash so far is needed too, in order; those before `passed` are known.
+    /// Lengths at which the hash is needed too, in order; the hashes of those before `passed` are known.
     cuts: Vec<Cut>,
     passed: usize,
-    /// Line ends that are hashed only if something comes after them.
+    /// Line ends that are hashed only if text follows.
     line_ends: u64,
-    /// The hash if the body ends here, with the line ends that are hashed already, so that a great many of them are not
-    /// all left for one later piece.
+    /// The hash if the body ends here. It already contains line ends, so that a large number of them is not hashed in
+    /// one later piece.
     settled: Option<Box<(Context, u64)>>,
-    /// Relaxed: white space that is hashed, as one space, only if the line continues.
+    /// Relaxed: white space that is hashed, as one space, only if more text follows on the line.
     space: bool,
-    /// A CR was the last byte; only the next byte tells whether it ends a line.
+    /// The last byte was a CR; the next byte decides whether it ends a line.
     after_cr: bool,
 }
 
-/// The hash of the beginning of a body (`l=`, RFC 6376 section 3.5).
+/// The hash of the first bytes of a body (`l=`, RFC 6376 section 3.5).
 #[derive(Clone, Copy)]
 struct Cut {
     limit: u64,
     hash: [u8; DIGEST_BYTES],
 }
 
-/// The hash of a whole body.
+/// The hash of a complete body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BodyHash {
     /// SHA-256 of the canonical body.
@@ -68,8 +68,8 @@ impl BodyHasher {
         }
     }
 
-    /// For the first `limit` bytes of the canonical body too; before any of it has come. The body is hashed once,
-    /// however many cuts there are.
+    /// Hashes the first `limit` bytes of the canonical body too; call it before the first piece. The body is hashed
+    /// once, whatever the number of such limits.
     pub(super) fn cut_at(&mut self, limit: u64) {
         if let Err(place) = self.cuts.binary_search_by_key(&limit, |cut| cut.limit) {
             let hash = [0; DIGEST_BYTES];
@@ -128,8 +128,8 @@ impl BodyHasher {
             (self.hash, self.length) = *settled;
             self.passed = self.cuts.partition_point(|cut| cut.limit <= self.length);
         }
-        // RFC 6376 section 3.4.3: an empty body is one CRLF in the simple form. Section 3.4.4: it is nothing in the
-        // relaxed one. Anything else ends with exactly one CRLF.
+        // RFC 6376 section 3.4.3: in the simple form an empty body is one CRLF. Section 3.4.4: in the relaxed form it
+        // is empty. Any other body ends with exactly one CRLF.
         let has_text = self.length > 0 || block.len > 0;
         if has_text || self.form == Canonicalization::Simple {
             self.put(&mut block, b"\r\n");
@@ -141,7 +141,7 @@ impl BodyHasher {
         }
     }
 
-    /// The hash of the first `limit` bytes, if that was asked for and they have come.
+    /// The hash of the first `limit` bytes, if it was requested and the body is long enough.
     pub(super) fn hash_at(&self, limit: u64) -> Option<[u8; DIGEST_BYTES]> {
         let known = self.cuts.get(..self.passed)?;
         known
@@ -158,8 +158,8 @@ impl BodyHasher {
         hash
     }
 
-    /// The front of `rest` that is hashed unchanged: in the relaxed form, as far as its white space is single spaces
-    /// between words. The first byte is such text.
+    /// The front of `rest` that is hashed unchanged; in the relaxed form, as far as single spaces separate the words.
+    /// The first byte is such text.
     fn run<'a>(&self, rest: &'a [u8]) -> &'a [u8] {
         let is_relaxed = self.form == Canonicalization::Relaxed;
         let end = rest.windows(2).position(|pair| match pair {
@@ -174,7 +174,7 @@ impl BodyHasher {
         }
     }
 
-    /// A CR that no LF follows is text like any other.
+    /// A CR without LF is text like any other.
     fn settle_cr(&mut self, block: &mut Block) {
         if self.after_cr {
             self.after_cr = false;
@@ -182,7 +182,7 @@ impl BodyHasher {
         }
     }
 
-    /// Hashes the line ends that are held, as if something came after them.
+    /// Hashes the line ends that were held back, because text follows.
     fn go_ahead(&mut self, block: &mut Block) {
         self.flush(block);
         if self.settled.is_none() {
@@ -207,7 +207,7 @@ impl BodyHasher {
         self.put(block, text);
     }
 
-    /// Small pieces are gathered, since each call of the hash costs more than the bytes in it.
+    /// Collects small pieces, because each call of the hash has a cost of its own.
     fn put(&mut self, block: &mut Block, bytes: &[u8]) {
         for piece in bytes.chunks(BLOCK_BYTES) {
             if !block.append(piece) {
@@ -245,7 +245,7 @@ impl BodyHasher {
 }
 
 const BLOCK_BYTES: usize = 1_024;
-/// Line ends that are held back at the end of the input so far.
+/// Line ends at the end of the input so far, held back.
 const LINE_ENDS_HELD: u64 = 512;
 
 struct Block {

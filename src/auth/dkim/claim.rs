@@ -1,5 +1,5 @@
-//! What DKIM signatures and the two signatures of ARC have in common: who signed with which key (`d=`, `s=`, `a=`,
-//! `b=`), and whether the key in the DNS fits.
+//! The common parts of DKIM signatures and the two signatures of ARC: the signer and its key (`d=`, `s=`, `a=`, `b=`),
+//! and whether the key in the DNS matches.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +8,7 @@ use ring::signature::{
     UnparsedPublicKey,
 };
 
-use super::effort::Effort;
+use super::cost::VerificationCost;
 use super::key::Algorithm;
 use super::record::{KeyRecord, KeyRecordError, PublicKey, record_name};
 use super::tag::{TagList, without_space};
@@ -18,7 +18,7 @@ use crate::digest::sha256;
 use crate::dns::{Answer, Question, RecordKind, Records};
 use crate::limits::DKIM_KEY_RECORDS_MAX;
 
-/// DKIM or ARC, whose tags differ.
+/// DKIM or ARC, which have different tags.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::auth) enum SignatureField {
     /// DKIM-Signature.
@@ -27,17 +27,17 @@ pub(in crate::auth) enum SignatureField {
     Arc,
 }
 
-/// A signature and the name of the key that it claims to be made with.
+/// A signature, and the name of the key that it names.
 pub(in crate::auth) struct SignatureClaim {
     domain: Domain,
-    /// Of `i=`; within `domain`.
+    /// The domain of `i=`, which is `domain` or a subdomain.
     pub(super) identity: Domain,
     pub(in crate::auth) question: Question,
     algorithm: Algorithm,
     signature: Vec<u8>,
 }
 
-/// The data of a signature that are known whatever its result.
+/// The tags of a signature, whatever its result.
 #[derive(Clone, Default)]
 pub(in crate::auth) struct Reported {
     pub(in crate::auth) domain: Option<Domain>,
@@ -88,12 +88,12 @@ impl SignatureClaim {
         })
     }
 
-    /// The record whose key fits the signature. If there are several, one that fits is enough. `data` makes the signed
+    /// The record whose key verifies the signature. If there are several records, one suffices. `data` makes the signed
     /// data, which are needed only if there is a key.
     pub(in crate::auth) fn verify(
         &self,
         answer: &Answer,
-        effort: &mut Effort,
+        cost: &mut VerificationCost,
         data: impl Fn() -> Vec<u8>,
     ) -> Result<KeyRecord, DkimFailure> {
         let texts = match &answer.records {
@@ -109,15 +109,15 @@ impl SignatureClaim {
         for text in texts.iter().take(DKIM_KEY_RECORDS_MAX) {
             match self.record(text) {
                 Ok(record) => {
-                    effort.admit()?;
+                    cost.admit()?;
                     let signed: &Vec<u8> = signed.get_or_insert_with(&data);
-                    effort.spend(signed.len());
+                    cost.spend(signed.len());
                     if self.fits(&record.key, signed) {
                         return Ok(record);
                     }
                     failure = DkimFailure::Signature;
                 }
-                // A readable record gives a better reason than a text that is not a key record.
+                // A failure of a valid key record is a better reason than a text that is not a key record.
                 Err(DkimFailure::Key(KeyRecordError::Syntax)) if failure != DkimFailure::NoKey => {}
                 Err(other) => failure = other,
             }
@@ -125,7 +125,7 @@ impl SignatureClaim {
         Err(failure)
     }
 
-    /// The record, if it is one for this signature.
+    /// The record, if it can verify this signature.
     fn record(&self, text: &[u8]) -> Result<KeyRecord, DkimFailure> {
         let record = KeyRecord::parse(text).map_err(DkimFailure::Key)?;
         if record.key.algorithm() != self.algorithm {

@@ -1,4 +1,4 @@
-//! The part of DER (X.690) that keys are encoded in: definite lengths, one-byte tags.
+//! The subset of DER (X.690) that encodes keys: definite lengths, one-byte tags.
 
 /// Reads one value after the other.
 pub(super) struct Reader<'a>(&'a [u8]);
@@ -24,7 +24,7 @@ impl<'a> Reader<'a> {
         self.0.first().copied()
     }
 
-    /// The contents of the next value, which must have this tag.
+    /// The contents of the next value, if it has this tag.
     pub(super) fn read(&mut self, tag: u8) -> Option<&'a [u8]> {
         let (&found, rest) = self.0.split_first()?;
         let (&first, mut rest) = rest.split_first()?;
@@ -50,7 +50,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A value of this tag around these contents.
+/// Encodes a value with this tag and contents.
 pub(super) fn wrap(tag: u8, contents: &[u8]) -> Vec<u8> {
     let mut out = vec![tag];
     let len = contents.len().to_be_bytes();
@@ -87,8 +87,8 @@ pub(super) struct RsaPublicKey<'a> {
     pub(super) exponent: u32,
 }
 
-/// The RSAPublicKey in `der`, which is one (RFC 6376 section 3.6.1) or a SubjectPublicKeyInfo around one (the usual
-/// form).
+/// The RSAPublicKey in `der`: either bare (RFC 6376 section 3.6.1), or in a SubjectPublicKeyInfo, which is the usual
+/// form.
 pub(super) fn rsa_public_key(der: &[u8]) -> Option<RsaPublicKey<'_>> {
     let mut outer = Reader::new(der);
     let mut fields = Reader::new(outer.read(SEQUENCE)?);
@@ -102,7 +102,7 @@ pub(super) fn rsa_public_key(der: &[u8]) -> Option<RsaPublicKey<'_>> {
     if algorithm.read(OID)? != RSA_ENCRYPTION {
         return None;
     }
-    // RFC 3279 section 2.3.1 wants NULL for parameters; some leave it out.
+    // RFC 3279 section 2.3.1 requires NULL parameters; some implementations omit them.
     if !algorithm.is_empty() && !algorithm.read(NULL)?.is_empty() {
         return None;
     }

@@ -4,7 +4,7 @@
 //! read from the content, not from the name.
 //!
 //! RFC 8301 section 3.2 allows RSA keys of 1,024 to 2,047 bits, but ring does not sign with them. The rsa crate signs
-//! with such keys, with blinding; the configuration warns of them.
+//! with such keys, with blinding, and the configuration warns about them.
 //!
 //! Not supported: encrypted keys.
 
@@ -59,7 +59,7 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// A private key. Shared by the workers; it holds no state that changes.
+/// A private key. Workers share it; it has no mutable state.
 pub struct SigningKey(Pair);
 
 enum Pair {
@@ -69,10 +69,10 @@ enum Pair {
     Ed25519(Ed25519KeyPair),
 }
 
-/// Why a file is not a key that can sign.
+/// Why a file does not contain a key that can sign.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum KeyError {
-    /// No `-----BEGIN … PRIVATE KEY-----` with its end.
+    /// There is no `-----BEGIN … PRIVATE KEY-----` with its end.
     NoPem,
     /// Over [`DKIM_KEY_FILE_BYTES_MAX`].
     TooLong,
@@ -94,7 +94,7 @@ pub enum KeyError {
         /// Bits of its modulus.
         bits: usize,
     },
-    /// The numbers in the key do not fit each other.
+    /// The numbers of the key are inconsistent.
     Inconsistent,
 }
 
@@ -126,10 +126,10 @@ impl fmt::Display for KeyError {
 
 impl std::error::Error for KeyError {}
 
-/// Why a signature could not be made. Never the message's fault: try again.
+/// Why a signature could not be made. The message is never the cause, so a later attempt may succeed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SignError {
-    /// The system gave no randomness, or the computation was found to be wrong.
+    /// The system returned no random bytes, or the computed signature was wrong.
     Fault,
 }
 
@@ -144,7 +144,7 @@ impl std::error::Error for SignError {}
 impl SigningKey {
     /// Reads a PEM file.
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
-        // Editors of some systems put a byte order mark in front.
+        // Editors of some systems add a byte order mark.
         let pem = pem.strip_prefix('\u{feff}').unwrap_or(pem);
         let der = pem_contents(pem)?;
         let mut outer = der::Reader::new(&der);
@@ -193,7 +193,7 @@ impl SigningKey {
         pair.map(Self).ok_or(KeyError::Inconsistent)
     }
 
-    /// Whether it is an RSA key that is shorter than RFC 8301 section 3.2 asks for.
+    /// Whether this is an RSA key shorter than RFC 8301 section 3.2 recommends.
     pub const fn is_short(&self) -> bool {
         matches!(self.0, Pair::ShortRsa(_))
     }
@@ -215,8 +215,8 @@ impl SigningKey {
         }
     }
 
-    /// The value of `p=` in the key record: base64 of a SubjectPublicKeyInfo for RSA (RFC 6376 section 3.6.1, in the
-    /// usual form), of the 32 bytes for Ed25519 (RFC 8463 section 4).
+    /// The value of `p=` in the key record, in base64: for RSA a SubjectPublicKeyInfo (RFC 6376 section 3.6.1, the
+    /// usual form), for Ed25519 the 32 bytes (RFC 8463 section 4).
     pub fn public_record_value(&self) -> String {
         match &self.0 {
             Pair::Rsa(pair) => STANDARD.encode(der::rsa_public_key_info(pair.public().as_ref())),
@@ -229,7 +229,7 @@ impl SigningKey {
         }
     }
 
-    /// Signs the canonical header. Milliseconds for RSA: for a worker.
+    /// Signs the canonical header. RSA takes milliseconds, so it runs on a worker.
     pub fn sign(&self, data: &[u8]) -> Result<Vec<u8>, SignError> {
         match &self.0 {
             Pair::Rsa(pair) => {
@@ -255,7 +255,7 @@ impl SigningKey {
     }
 }
 
-/// Shows only the public part; the key has no text.
+/// Shows only the public part, because private keys must not appear in any text.
 impl fmt::Debug for SigningKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -277,7 +277,7 @@ pub fn ed25519_pem(seed: &[u8; 32]) -> Zeroizing<String> {
     ))
 }
 
-/// The system's random numbers, as the rsa crate asks for them.
+/// The system's random numbers, in the form that the rsa crate requires.
 pub struct SystemChance(pub SystemRandom);
 
 impl TryRng for SystemChance {
@@ -309,7 +309,7 @@ fn rsa_bits(pkcs1: &[u8]) -> Option<usize> {
     Some(der::integer_bits(fields.read(der::INTEGER)?))
 }
 
-/// The bytes of the first block whose label ends with `PRIVATE KEY`.
+/// The decoded content of the first block whose label ends with `PRIVATE KEY`.
 fn pem_contents(pem: &str) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     if pem.len() > DKIM_KEY_FILE_BYTES_MAX {
         return Err(KeyError::TooLong);

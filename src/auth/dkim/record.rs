@@ -13,11 +13,11 @@ use crate::limits::{
     DKIM_RSA_BITS_MAX, DKIM_RSA_BITS_MIN, DKIM_RSA_EXPONENT_MAX, DKIM_RSA_EXPONENT_MIN,
 };
 
-/// A key record that can verify mail.
+/// A key record that can verify signatures.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KeyRecord {
     pub key: PublicKey,
-    /// `t=y`: the domain tests DKIM.
+    /// `t=y`: the domain is testing DKIM.
     pub testing: bool,
     /// `t=s`: `i=` may not name a subdomain.
     pub strict: bool,
@@ -36,14 +36,14 @@ pub enum PublicKey {
     Ed25519([u8; 32]),
 }
 
-/// Why a record has no key for mail.
+/// Why a record contains no usable key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum KeyRecordError {
     /// It is not a tag list, has another `v=`, or no `p=`.
     Syntax,
     /// `p=` is empty: the key was revoked.
     Revoked,
-    /// `k=` is none that is known here.
+    /// `k=` is unknown.
     KeyType,
     /// `h=` does not list sha256.
     Hash,
@@ -76,7 +76,7 @@ impl fmt::Display for KeyRecordError {
 }
 
 impl KeyRecord {
-    /// Parses one TXT record. `g=`, `n=` and tags that are unknown are ignored.
+    /// Parses one TXT record. `g=`, `n=` and unknown tags are ignored.
     /// Decides RFC 6376 section 3.6.1.
     pub fn parse(text: &[u8]) -> Result<Self, KeyRecordError> {
         let tags = TagList::parse(text).map_err(|_| KeyRecordError::Syntax)?;
@@ -121,7 +121,7 @@ impl PublicKey {
                 if !(DKIM_RSA_BITS_MIN..=DKIM_RSA_BITS_MAX).contains(&bits) {
                     return Err(KeyRecordError::Size { bits });
                 }
-                // The bits of the exponent determine the cost of a verification, and the owner of the key chooses them.
+                // The exponent determines the cost of a verification, and the owner of the key chooses it.
                 let is_small = (DKIM_RSA_EXPONENT_MIN..=DKIM_RSA_EXPONENT_MAX).contains(&exponent);
                 if !is_small || exponent.is_multiple_of(2) {
                     return Err(KeyRecordError::Exponent);
@@ -139,7 +139,7 @@ impl PublicKey {
         }
     }
 
-    /// The algorithm of signatures that this key verifies.
+    /// The algorithm of the signatures that this key verifies.
     pub const fn algorithm(&self) -> Algorithm {
         match self {
             Self::Rsa { .. } => Algorithm::RsaSha256,
@@ -171,8 +171,8 @@ pub fn zone_lines(selector: &str, domain: &Domain, text: &str) -> String {
     }
 }
 
-/// The character-strings of a text as a zone file has them (RFC 1035 sections 3.3.14 and 5.1): each at most 255 bytes,
-/// between quotes. An empty text is one empty string.
+/// The character-strings of a text in the form of a zone file (RFC 1035 sections 3.3.14 and 5.1): at most 255 bytes
+/// each, in quotes. An empty text is one empty string.
 pub fn zone_strings(text: &[u8]) -> Vec<String> {
     let chunks: Vec<&[u8]> = match text {
         [] => vec![text],

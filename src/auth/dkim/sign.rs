@@ -1,8 +1,8 @@
 //! Signing a message (RFC 6376 section 5), relaxed/relaxed, over the whole body.
 //!
-//! `h=` names each field once more than the message has it ("oversigning", RFC 6376 section 8.15), so that none can be
-//! added under the signature. List-* and Resent-* fields are signed if they are present, and mailing lists and
-//! resenders may add them later.
+//! `h=` names each field once more than the message has it ("oversigning", RFC 6376 section 8.15), so that nobody can
+//! add one without breaking the signature. List-* and Resent-* fields are signed only if they are present: mailing
+//! lists and resenders may add them later.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ pub struct SigningInput {
 }
 
 impl SigningInput {
-    /// For a field whose value ends with `b=`, after `data`.
+    /// Follows `data`, for a field whose value ends with `b=`.
     pub(in crate::auth) fn new(mut data: Vec<u8>, name: &str, value_without_b: String) -> Self {
         append_relaxed(&mut data, name, value_without_b.as_bytes());
         Self {
@@ -52,13 +52,13 @@ impl SigningInput {
         &self.data
     }
 
-    /// Signs, and returns the whole field.
+    /// Signs, and returns the complete field.
     pub fn sign(self, key: &SigningKey) -> Result<Vec<u8>, SignError> {
         let signature = key.sign(&self.data)?;
         Ok(self.finish(&signature))
     }
 
-    /// The whole field, folded, with its line end.
+    /// The complete field, folded, with its line end.
     pub fn finish(self, signature: &[u8]) -> Vec<u8> {
         let mut field = self.field_without_b;
         let mut column = 3_usize; // of "\tb="
@@ -75,9 +75,9 @@ impl SigningInput {
     }
 }
 
-/// Prepares the signature over `prepended` and `header`, which follow each other in the message, and a body.
+/// Prepares the signature over a body, `prepended` and `header`, which is below `prepended` in the message.
 ///
-/// `prepended` are complete fields, such as a Date that is added; Received need not be there, it is not signed.
+/// `prepended` are complete fields, such as a Date that is added. Received may be missing, because it is not signed.
 pub fn prepare(
     header: &Header,
     prepended: &[u8],
@@ -95,11 +95,11 @@ pub(in crate::auth) struct Style<'a> {
     pub(in crate::auth) name: &'static str,
     /// Its first tag.
     pub(in crate::auth) first: &'a str,
-    /// Names, or prefixes of names, of fields that are signed if present and may be added later.
+    /// Names, or prefixes of names, of fields that are signed if present and that others may add later.
     pub(in crate::auth) families: &'a [&'static str],
 }
 
-/// Prepares the signature over `fields`, all that the message has, and a body.
+/// Prepares the signature over a body and `fields`, which are all fields of the message.
 pub(in crate::auth) fn prepare_as(
     style: &Style<'_>,
     fields: &[Field<'_>],
@@ -117,7 +117,7 @@ pub(in crate::auth) fn prepare_as(
 /// The names of `h=` and the canonical fields that they select, in the same order.
 /// Decides RFC 6376 section 5.4.
 fn select(fields: &[Field<'_>], families: &[&str]) -> (Vec<String>, Vec<u8>) {
-    // Each field is looked at once, however many names there are.
+    // Each field is examined once, whatever the number of names.
     count(Unit::Field, fields.len());
     let mut by_name: BTreeMap<String, Vec<Field<'_>>> = BTreeMap::new();
     for field in fields {
@@ -144,7 +144,7 @@ fn select(fields: &[Field<'_>], families: &[&str]) -> (Vec<String>, Vec<u8>) {
             add(name, 1);
         }
     }
-    // A name with a semicolon in it, which RFC 5322 allows, would end the tag.
+    // RFC 5322 allows a semicolon in a field name, but it would end the tag.
     let is_plain = |name: &str| {
         name.bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')

@@ -87,7 +87,7 @@ pub enum DkimFailure {
     KeyType,
     /// The signature does not fit key and header.
     Signature,
-    /// Other signatures of the message have used up the computation allowed for one ([`super::effort`]).
+    /// Other signatures of the message have used up the computation allowed for one ([`super::cost`]).
     TooMuch,
 }
 

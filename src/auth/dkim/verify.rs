@@ -1,18 +1,17 @@
 //! Verifying signatures (RFC 6376 section 6; results RFC 8601 section 2.7.1).
 //!
 //! [`DkimVerification::new`] reads the signatures of a header, [`DkimVerification::on_body`] hashes the body stream,
-//! [`DkimVerification::missing`] asks for the keys, and [`DkimVerification::judge`] gives the verdicts. Only the last
-//! one computes signatures, and it ends the verification: each signature is verified once. A signature whose body hash
-//! is wrong costs no look-up.
+//! [`DkimVerification::missing`] returns the questions for keys, and [`DkimVerification::judge`] returns the verdicts.
+//! Only `judge` verifies signatures, each once. A signature whose body hash is wrong causes no look-up.
 //!
-//! Stricter than RFC 6376: at most [`DKIM_SIGNATURES_MAX`] signatures are verified, from the top. Not accepted are RSA
-//! keys outside 1,024 to 4,096 bits and rsa-sha1 (RFC 8301), RSA keys with an exponent that is even or not within 3 to
-//! 65,537, and signatures past the [`Effort`] of one message. `l=` is honoured and reported, because anybody could have
-//! added the text behind the signed part. `q=` other than dns/txt is not supported.
+//! Stricter than RFC 6376: at most [`DKIM_SIGNATURES_MAX`] signatures are verified, from the top. Refused are RSA keys
+//! outside 1,024 to 4,096 bits and rsa-sha1 (RFC 8301), RSA keys with an exponent that is even or not within 3 to
+//! 65,537, and signatures beyond the [`VerificationCost`] allowed for one message. `l=` is accepted and reported,
+//! because anyone could have added the text after the signed part. Not supported: `q=` other than dns/txt.
 
 use super::bodies::Bodies;
 use super::claim::{Reported, SignatureField};
-use super::effort::Effort;
+use super::cost::VerificationCost;
 use super::signature::{Fields, Signature};
 use super::verdict::{DkimFailure, SignatureVerdict};
 use crate::date::Timestamp;
@@ -66,7 +65,7 @@ impl DkimVerification {
         self.bodies.update(chunk);
     }
 
-    /// The keys that may be needed; they can be looked up while the body still streams.
+    /// The keys that may be needed. They can be looked up while the body arrives.
     pub fn questions(&self) -> Vec<Question> {
         let mut questions: Vec<Question> = self
             .slots
@@ -79,7 +78,7 @@ impl DkimVerification {
         questions
     }
 
-    /// The keys that are missing. The body must have been taken whole.
+    /// The keys that are missing. The complete body must have been taken before.
     pub fn missing(&mut self, answers: &[(Question, Answer)]) -> Vec<Question> {
         self.finish_bodies();
         let mut missing = self.questions();
@@ -87,23 +86,23 @@ impl DkimVerification {
         missing
     }
 
-    /// Whether [`DkimVerification::judge`] has signatures to compute.
+    /// Whether [`DkimVerification::judge`] has signatures to verify.
     pub fn has_work(&self) -> bool {
         self.slots.iter().any(|slot| slot.state.is_ok())
     }
 
-    /// The verdicts, in the order of the fields, once no key is missing. `header` is the one of
+    /// The verdicts, in the order of the fields, once no key is missing. `header` must be the one given to
     /// [`DkimVerification::new`].
     pub fn judge(
         self,
         header: &Header,
         answers: &[(Question, Answer)],
-        effort: &mut Effort,
+        cost: &mut VerificationCost,
     ) -> Vec<SignatureVerdict> {
-        self.verdicts(header, answers, effort)
+        self.verdicts(header, answers, cost)
     }
 
-    /// [`DkimVerification::missing`] and [`DkimVerification::judge`] in one, for callers without other work meanwhile.
+    /// [`DkimVerification::missing`] and [`DkimVerification::judge`] in one, for callers that need no worker.
     pub fn resume(
         &mut self,
         header: &Header,
@@ -111,7 +110,7 @@ impl DkimVerification {
     ) -> Step<Vec<SignatureVerdict>> {
         let missing = self.missing(answers);
         if missing.is_empty() {
-            Step::Done(self.verdicts(header, answers, &mut Effort::default()))
+            Step::Done(self.verdicts(header, answers, &mut VerificationCost::default()))
         } else {
             Step::Ask(missing)
         }
@@ -121,7 +120,7 @@ impl DkimVerification {
         &self,
         header: &Header,
         answers: &[(Question, Answer)],
-        effort: &mut Effort,
+        cost: &mut VerificationCost,
     ) -> Vec<SignatureVerdict> {
         let fields = Fields::new(header);
         let verdict = |slot: &Slot| {
@@ -131,7 +130,7 @@ impl DkimVerification {
                 let claim = &signature.claim;
                 let answer = answer(answers, &claim.question).ok_or(DkimFailure::KeyUnavailable)?;
                 let data = || signature.data(&fields, slot.field);
-                testing = claim.verify(answer, effort, data)?.testing;
+                testing = claim.verify(answer, cost, data)?.testing;
                 Ok(())
             });
             slot.verdict(&self.bodies, outcome, testing)

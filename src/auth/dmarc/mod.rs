@@ -21,22 +21,22 @@ use record::{PublicSuffix, Record};
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {
     pub author: &'a Domain,
-    /// The domain for which SPF passed, if it did: that of the reverse-path, or the HELO name for the null one.
+    /// The domain for which SPF passed: that of the reverse-path, or the HELO name for the null reverse-path.
     pub spf: Option<&'a Domain>,
     /// The domains (`d=`) of the signatures that passed.
     pub dkim: &'a [Domain],
 }
 
-/// Whether a message belongs to the domain that it shows (section 5.3; the words of RFC 8601).
+/// The DMARC result (section 5.3), named as in RFC 8601.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DmarcResult {
-    /// The domain has no policy.
+    /// The domain publishes no policy.
     None,
-    /// Something that is aligned passed.
+    /// SPF or a signature passed for an aligned domain.
     Pass,
-    /// Nothing that is aligned passed.
+    /// Neither SPF nor a signature passed for an aligned domain.
     Fail,
-    /// The DNS failed: try again later.
+    /// A look-up failed: try again later.
     TempError,
 }
 
@@ -47,13 +47,13 @@ pub struct DmarcVerdict {
     pub outcome: DmarcResult,
     /// The policy for a message that failed; [`DmarcPolicy::None`] otherwise.
     pub policy: DmarcPolicy,
-    /// The domain whose record decided.
+    /// The domain of the record that was used.
     pub record: Option<Domain>,
     /// Whether SPF was aligned and passed.
     pub spf: bool,
     /// Whether a signature was aligned and passed.
     pub dkim: bool,
-    /// The domain that SPF must pass for, and the alignment mode; `None` if the author's domain has no policy.
+    /// The domain that SPF must align with, and the alignment mode; `None` if the author's domain has no policy.
     pub aligns: Option<(Domain, Alignment)>,
 }
 
@@ -70,8 +70,8 @@ impl DmarcVerdict {
         }
     }
 
-    /// Whether SPF for this domain lets the message pass. If the name belongs to an organization of its own further
-    /// down the tree it does not, which is not looked up here.
+    /// Whether SPF for this domain makes the message pass. It does not if the name belongs to a separate organization
+    /// further down the tree, which this function does not look up.
     pub fn may_pass_by(&self, domain: &Domain) -> bool {
         match &self.aligns {
             Some((author, Alignment::Strict)) => domain == author,
@@ -120,7 +120,7 @@ enum Stop {
     Temporary,
 }
 
-/// The author's own record, else the organization's, else that of a public suffix above.
+/// The author's own record, otherwise that of the organization, otherwise that of a public suffix above.
 /// Decides RFC 9989 section 4.10.1.
 fn record_that_counts<'a>(
     walk: &'a Walk,
@@ -134,7 +134,7 @@ fn record_that_counts<'a>(
     })
 }
 
-/// The records on the way from a name to the root, the name's own first.
+/// The records from a name to the root, that of the name first.
 type Walk = Vec<(Domain, Record)>;
 
 struct LookUp<'a> {
@@ -142,7 +142,7 @@ struct LookUp<'a> {
 }
 
 impl LookUp<'_> {
-    /// Finds the policy that counts, and whether the message is aligned.
+    /// Finds the applicable policy, and whether the message is aligned.
     fn evaluate(&self, evidence: &Evidence<'_>) -> Result<DmarcVerdict, Stop> {
         let author = evidence.author;
         let walk = self.walk(author)?;
@@ -160,7 +160,7 @@ impl LookUp<'_> {
         let aligned = |candidate: &Domain, alignment| {
             self.is_aligned(candidate, author, &organization, alignment)
         };
-        // One aligned identity is enough, even if the DNS failed for another.
+        // One aligned identity suffices, even if the look-up for another failed.
         let mut temporary = false;
         let mut any = |candidates: &[Domain], alignment| {
             for candidate in candidates {
@@ -268,7 +268,7 @@ impl LookUp<'_> {
         };
         count(Unit::Byte, texts.iter().map(Vec::len).sum());
         let mut records = texts.iter().filter_map(|text| Record::parse(text));
-        // Several are none.
+        // Several records count as none.
         Ok(match (records.next(), records.next()) {
             (Some(record), None) => Some(record),
             _ => None,
@@ -293,7 +293,7 @@ impl LookUp<'_> {
     }
 }
 
-/// The name that is asked next: one label less, and of a long name its last seven.
+/// The next name to query: one label less, or the last seven labels of a long name.
 fn above(name: &Domain) -> Option<Domain> {
     let labels: Vec<&str> = name.as_str().split('.').collect();
     let drop = labels.len().saturating_sub(DMARC_WALK_MAX - 1).max(1);
@@ -301,7 +301,7 @@ fn above(name: &Domain) -> Option<Domain> {
     Domain::parse_lookup(&rest.join(".")).ok()
 }
 
-/// The domain of the organization that a name belongs to (section 4.10.2).
+/// The organizational domain of a name (section 4.10.2).
 /// Decides RFC 9989 section 4.10.2.
 fn organization(name: &Domain, walk: &Walk) -> Domain {
     for (domain, record) in walk {
@@ -315,7 +315,7 @@ fn organization(name: &Domain, walk: &Walk) -> Domain {
         .map_or_else(|| name.clone(), |(domain, _)| domain.clone())
 }
 
-/// The part of `name` that has one label more than `suffix`, under which it is.
+/// The part of `name` that has one label more than its suffix `suffix`.
 fn below(suffix: &Domain, name: &Domain) -> Domain {
     let labels: Vec<&str> = name.as_str().split('.').collect();
     let more = suffix.as_str().split('.').count().saturating_add(1);

@@ -1,25 +1,25 @@
 //! Parser for policy records (RFC 9989 section 4.7; RFC 7489 section 6.3, whose tags are a subset or ignored).
 //!
-//! Tags that cannot be parsed are ignored and the others count. The exception is a tag that occurs twice, with whatever
-//! values: it makes any tag list invalid (RFC 6376 section 3.2).
+//! Tags that cannot be parsed are ignored; the others are used. The exception is a tag that occurs twice, with any
+//! values: it makes a tag list invalid (RFC 6376 section 3.2).
 
 /// The domain owner's policy for a message that fails.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum DmarcPolicy {
     None,
-    /// It is suspicious.
+    /// Treat it as suspicious.
     Quarantine,
-    /// It is to be refused.
+    /// Refuse it.
     Reject,
 }
 
-/// How close two names have to be.
+/// The alignment mode.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Alignment {
-    /// Of the same organization.
+    /// Relaxed: the same organization.
     #[default]
     Relaxed,
-    /// The same.
+    /// Strict: the same domain.
     Strict,
 }
 
@@ -47,9 +47,9 @@ pub(super) struct Record {
     pub(super) spf: Alignment,
     /// `psd=`.
     pub(super) suffix: PublicSuffix,
-    /// `t=y`, or `pct=0` as it was said before: the next milder policy is meant.
+    /// `t=y`, or the older `pct=0`: the next weaker policy applies.
     pub(super) testing: bool,
-    /// Whether the policy can be applied. If it cannot, a message under it is not judged, whatever records are further
+    /// Whether the policy can be applied. If not, DMARC gives no result for the message, whatever records exist further
     /// up (section 4.10.1).
     pub(super) applies: bool,
 }
@@ -70,7 +70,7 @@ impl DmarcPolicy {
             .find(|policy| policy.as_str().eq_ignore_ascii_case(word))
     }
 
-    /// The next milder one (`t=y`).
+    /// The next weaker policy (`t=y`).
     pub(super) const fn milder(self) -> Self {
         match self {
             Self::Reject => Self::Quarantine,
@@ -86,7 +86,7 @@ impl Record {
         let tags = Tags::parse(text)?;
         let read = |name: &str| tags.value(name).map(DmarcPolicy::parse);
         let (policy, subdomains, nonexistent) = (read("p"), read("sp"), read("np"));
-        // A wrong or missing policy counts as `none` if reports are requested, and otherwise as no policy.
+        // A wrong or missing policy counts as `none` if the record requests reports, otherwise as no policy.
         let invalid =
             !matches!(policy, Some(Some(_))) || [subdomains, nonexistent].contains(&Some(None));
         let valid = |found: Option<Option<DmarcPolicy>>| found.flatten().filter(|_| !invalid);
@@ -145,8 +145,8 @@ impl<'a> Tags<'a> {
     }
 }
 
-/// A `dmarc-tag` of section 4.8. `None` if the element has no name. An unreadable value is an empty one, which no tag
-/// accepts: the tag still exists, so its default applies and it counts as a duplicate.
+/// A `dmarc-tag` of section 4.8. `None` if the element has no name. An unreadable value becomes an empty one, which no
+/// tag accepts: the tag still exists, so its default applies and it counts as a duplicate.
 /// Decides RFC 9989 section 4.8.
 fn tag(element: &[u8]) -> Option<(&str, &str)> {
     let equals = element.iter().position(|byte| *byte == b'=')?;
@@ -159,7 +159,7 @@ fn tag(element: &[u8]) -> Option<(&str, &str)> {
     named.then_some((name, if readable { value } else { "" }))
 }
 
-/// Whether a list of URIs has one that mail can be sent to.
+/// Whether a list of URIs contains a mailto URI.
 fn has_address(list: &str) -> bool {
     list.split(',').any(|uri| {
         let (scheme, rest) = uri.trim().split_once(':').unwrap_or_default();
@@ -168,5 +168,5 @@ fn has_address(list: &str) -> bool {
 }
 
 const SPACE: [char; 2] = [' ', '\t'];
-/// Far more than there are names.
+/// Far more than the defined tags.
 const TAGS_MAX: usize = 64;

@@ -15,7 +15,7 @@ pub(super) struct Lines {
     line: Vec<u8>,
     /// Bytes of the line that were read, including those written or left out.
     line_bytes: usize,
-    so_far: SoFar,
+    so_far: LineState,
     first: bool,
     after_cr: bool,
     ended: bool,
@@ -23,14 +23,14 @@ pub(super) struct Lines {
 
 /// The state of the current line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum SoFar {
+enum LineState {
     Held,
     /// A part of it was written.
     Broken,
     LeftOut,
 }
 
-impl SoFar {
+impl LineState {
     /// Bytes of the line that may follow: behind a part there is a space in front of them.
     const fn room(self) -> usize {
         match self {
@@ -47,7 +47,7 @@ impl Lines {
             end,
             line: Vec::new(),
             line_bytes: 0,
-            so_far: SoFar::Held,
+            so_far: LineState::Held,
             first: true,
             after_cr: false,
             ended: false,
@@ -95,7 +95,7 @@ impl Lines {
 
     fn take_text(&mut self, text: &[u8], out: &mut Vec<u8>) {
         self.line_bytes = self.line_bytes.saturating_add(text.len());
-        if self.so_far == SoFar::LeftOut {
+        if self.so_far == LineState::LeftOut {
             return;
         }
         self.line.extend(text.iter().filter(|byte| **byte != 0));
@@ -104,17 +104,17 @@ impl Lines {
         }
         if self.is_mbox_line() {
             self.line.clear();
-            self.so_far = SoFar::LeftOut;
+            self.so_far = LineState::LeftOut;
             return;
         }
         let written = write_parts(&self.line, self.so_far, out);
-        self.so_far = SoFar::Broken;
+        self.so_far = LineState::Broken;
         self.line.drain(..written);
     }
 
     fn end_line(&mut self, out: &mut Vec<u8>) {
-        let is_mbox_line = self.so_far == SoFar::LeftOut || self.is_mbox_line();
-        let is_dot = self.so_far == SoFar::Held && self.line_bytes == 1 && self.line == b".";
+        let is_mbox_line = self.so_far == LineState::LeftOut || self.is_mbox_line();
+        let is_dot = self.so_far == LineState::Held && self.line_bytes == 1 && self.line == b".";
         if is_mbox_line {
             // Nothing of it is a part of the message.
         } else if is_dot && self.end == MessageEnd::Dot {
@@ -125,7 +125,7 @@ impl Lines {
         }
         self.line.clear();
         self.line_bytes = 0;
-        self.so_far = SoFar::Held;
+        self.so_far = LineState::Held;
         // A host that passed it on may have put its own in front of that of another.
         self.first &= is_mbox_line;
     }
@@ -133,19 +133,19 @@ impl Lines {
     fn is_mbox_line(&self) -> bool {
         let first = self.line.iter().position(|&byte| byte != b'>');
         let behind = self.line.get(first.unwrap_or(0)..).unwrap_or_default();
-        self.first && self.so_far == SoFar::Held && behind.starts_with(b"From ")
+        self.first && self.so_far == LineState::Held && behind.starts_with(b"From ")
     }
 }
 
 /// Writes a line, broken if it is too long.
 pub(super) fn write_line(out: &mut Vec<u8>, line: &[u8]) {
-    let written = write_parts(line, SoFar::Held, out);
+    let written = write_parts(line, LineState::Held, out);
     out.extend_from_slice(line.get(written..).unwrap_or_default());
     out.extend_from_slice(b"\r\n");
 }
 
 /// Writes the parts that must be on lines of their own before the last part; returns their bytes in `line`.
-fn write_parts(line: &[u8], so_far: SoFar, out: &mut Vec<u8>) -> usize {
+fn write_parts(line: &[u8], so_far: LineState, out: &mut Vec<u8>) -> usize {
     let mut written: usize = 0;
     let mut room = so_far.room();
     while let Some(rest) = line.get(written..).filter(|rest| rest.len() > room) {
@@ -157,7 +157,7 @@ fn write_parts(line: &[u8], so_far: SoFar, out: &mut Vec<u8>) -> usize {
         out.extend_from_slice(rest.get(..cut).unwrap_or_default());
         out.extend_from_slice(b"\r\n ");
         written = written.saturating_add(cut);
-        room = SoFar::Broken.room();
+        room = LineState::Broken.room();
     }
     written
 }

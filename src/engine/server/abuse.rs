@@ -18,17 +18,17 @@ use crate::engine::effects::Effects;
 use crate::engine::event::{ConnId, Peer};
 use crate::engine::log::{Level, Line};
 use crate::limits::READ_TURN_BYTES_MAX;
-use crate::policy::conduct::Rate;
+use crate::policy::client_dns::ClientDnsCheck;
+use crate::policy::client_rates::Rate;
 use crate::policy::greylist::{Greylist, GreylistDecision};
 use crate::policy::shares::Resource;
-use crate::policy::vetting::Vetting;
 use crate::smtp::ehlo::{self, EhloFault};
 use crate::smtp::reply::Reply;
 
 impl ServerSession {
     /// The name of the client, if the DNS has confirmed it by now.
     pub(super) fn confirmed_name(&self) -> Option<&Domain> {
-        self.guard.as_ref()?.vetting.name()
+        self.guard.as_ref()?.client_dns.name()
     }
 
     /// Whether a reply is delayed.
@@ -60,10 +60,10 @@ impl Server {
         if fx.is_probe(address) {
             return Ok(());
         }
-        let conduct = &mut self.clients.conduct;
-        let reply = if conduct.is_shut_out(address, fx.now.instant) {
+        let client_rates = &mut self.clients.client_rates;
+        let reply = if client_rates.is_shut_out(address, fx.now.instant) {
             Reply::TOO_MANY_UNKNOWN
-        } else if !conduct.may(
+        } else if !client_rates.may(
             Rate::Connections,
             address,
             fx.config.abuse.connections_per_minute,
@@ -95,9 +95,9 @@ impl Server {
         if abuse.hello == Toggle::On {
             inbound.session.ask_about_ehlo();
         }
-        let (vetting, questions) = Vetting::begin(address, &abuse.lists, abuse.ptr);
+        let (client_dns, questions) = ClientDnsCheck::begin(address, &abuse.lists, abuse.ptr);
         inbound.guard = Some(Box::new(Guard {
-            vetting,
+            client_dns,
             unknown: 0,
             held: None,
         }));
@@ -132,7 +132,7 @@ impl Server {
         };
         let mut odd = None;
         let further = guard
-            .vetting
+            .client_dns
             .on_answer(question, answer, &mut |reply| odd = Some(reply));
         // A list that refuses our resolver would fill the log.
         if let Some(odd) = odd
@@ -166,7 +166,7 @@ impl Server {
         let Some(guard) = inbound.guard.as_mut() else {
             return;
         };
-        if guard.vetting.waits_for_lists() {
+        if guard.client_dns.waits_for_lists() {
             return;
         }
         match guard.held.take() {
@@ -229,7 +229,7 @@ impl Server {
         }
         if self
             .clients
-            .conduct
+            .client_rates
             .may(rate, address, per_minute, fx.now.instant)
         {
             return Ok(());
@@ -261,7 +261,7 @@ impl Server {
             .map(|()| accepted)
         });
         let verdict = match (verdict, inbound.guard.as_mut()) {
-            (Ok(accepted), Some(guard)) if guard.vetting.waits_for_lists() => {
+            (Ok(accepted), Some(guard)) if guard.client_dns.waits_for_lists() => {
                 guard.held = Some(Held::Lists { shown, accepted });
                 return;
             }
@@ -301,7 +301,7 @@ impl Server {
             return Ok(accepted);
         };
         // A client that is listed by mistake can still write to the postmaster, who can allow it.
-        if let Some(zone) = guard.vetting.listed()
+        if let Some(zone) = guard.client_dns.listed()
             && !is_for_complaints(shown)
         {
             count_up(&mut fx.counters.listed, 1);
@@ -354,9 +354,9 @@ impl Server {
             let quarters = if is_bounce { 1 } else { 4 };
             guard.unknown = guard.unknown.saturating_add(quarters);
             let ends = guard.unknown >= limit.saturating_mul(4);
-            let conduct = &mut self.clients.conduct;
-            conduct.unknown(address, limit, is_bounce, fx.now.instant);
-            if ends || conduct.is_shut_out(address, fx.now.instant) {
+            let client_rates = &mut self.clients.client_rates;
+            client_rates.unknown(address, limit, is_bounce, fx.now.instant);
+            if ends || client_rates.is_shut_out(address, fx.now.instant) {
                 count_up(&mut fx.counters.throttled, 1);
                 let reply = Reply::TOO_MANY_UNKNOWN;
                 self.note_refusal(inbound, "session", "", Some(&reply), fx);
@@ -376,7 +376,7 @@ impl Server {
     ) {
         let delay = match (inbound.address(), fx.config.abuse.tarpit) {
             (Some(address), Toggle::On) if !fx.is_probe(address) => {
-                self.clients.conduct.tarpit(address, fx.now.instant)
+                self.clients.client_rates.tarpit(address, fx.now.instant)
             }
             _ => Duration::ZERO,
         };

@@ -28,7 +28,7 @@ use crate::hook::Fact;
 use crate::limits::DNS_QUESTIONS_PER_SESSION_MAX;
 use crate::mail::authors::{AuthorsError, authors};
 use crate::mail::header::{Field, Front, Header};
-use crate::policy::authenticity::{Circumstances, Examination, ExaminationStep, Findings};
+use crate::policy::authenticity::{Examination, ExaminationStep, Findings, MessageContext};
 use crate::policy::authority::Mark;
 use crate::policy::relay::RelayClient;
 use crate::queue::JournalCommand;
@@ -120,7 +120,7 @@ impl Server {
         };
         let helo = inbound.session.greeting().map_or("", |(_, name)| name);
         let is_unauthenticated = matches!(self.client(inbound, fx), RelayClient::Anonymous { .. });
-        let known = Circumstances {
+        let known = MessageContext {
             address: inbound.address().filter(|_| is_unauthenticated),
             login: inbound.login.as_ref().map(|login| login.as_str().into()),
             helo: helo.into(),

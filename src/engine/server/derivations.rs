@@ -14,14 +14,14 @@ use crate::address::Mailbox;
 use crate::engine::event::ConnId;
 use crate::limits::DERIVATIONS_AT_ONCE;
 use crate::login::credential::{Credential, Password};
+use crate::policy::fair_queue::{FairQueue, Turn};
 use crate::policy::password_memory::Tag;
 use crate::policy::shares::ResourceShare;
-use crate::policy::turns::{Turn, Turns};
 
 #[derive(Default)]
 pub(super) struct Derivations {
     /// By rank, the highest rank first.
-    waiting: [Turns<Check>; Rank::ALL.len()],
+    waiting: [FairQueue<Check>; Rank::ALL.len()],
     running: BTreeMap<u64, Check>,
     begun: u64,
     turns: u8,

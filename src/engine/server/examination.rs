@@ -11,9 +11,9 @@ use crate::config::DkimKey;
 use crate::dns::Question;
 use crate::engine::event::{ConnId, JobId};
 use crate::hook::Fact;
-use crate::policy::authenticity::{Circumstances, Examination, Verified, Verifying};
+use crate::policy::authenticity::{Examination, MessageContext, Verified, Verifying};
 use crate::policy::authority::Released;
-use crate::policy::turns::{Turn, Turns};
+use crate::policy::fair_queue::{FairQueue, Turn};
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
 use crate::smtp::server::Transaction;
@@ -23,7 +23,7 @@ pub(super) struct Checking {
     pub(super) id: QueueId,
     pub(super) whole: Whole,
     pub(super) transaction: Transaction,
-    pub(super) known: Circumstances,
+    pub(super) known: MessageContext,
     pub(super) examination: Box<Examination>,
     /// Questions without an answer yet.
     pub(super) asked: Vec<Question>,
@@ -113,7 +113,7 @@ impl Checking {
 pub(super) struct Verifications {
     /// Jobs of workers.
     pub(super) running: BTreeSet<JobId>,
-    pub(super) waiting: Turns<(ConnId, QueueId, Box<Verifying>)>,
+    pub(super) waiting: FairQueue<(ConnId, QueueId, Box<Verifying>)>,
 }
 
 impl Verifications {

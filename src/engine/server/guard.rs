@@ -4,15 +4,15 @@ use crate::clock::{Instant, Now};
 use crate::entropy::Entropy;
 use crate::envelope::Recipient;
 use crate::policy::authority::Grant;
-use crate::policy::conduct::Conduct;
+use crate::policy::client_dns::ClientDnsCheck;
+use crate::policy::client_rates::ClientRates;
 use crate::policy::greylist::Greylist;
 use crate::policy::returns::Returns;
-use crate::policy::vetting::Vetting;
 use crate::smtp::reply::Reply;
 
 /// What is known about all clients.
 pub(super) struct Clients {
-    pub(super) conduct: Conduct,
+    pub(super) client_rates: ClientRates,
     pub(super) greylist: Greylist,
     /// Uses of return addresses.
     pub(super) returns: Returns,
@@ -22,7 +22,7 @@ pub(super) struct Clients {
 
 /// What is known about one client.
 pub(super) struct Guard {
-    pub(super) vetting: Vetting,
+    pub(super) client_dns: ClientDnsCheck,
     /// Quarters of unknown recipients that the client named: a recipient of a bounce counts one quarter.
     pub(super) unknown: u32,
     pub(super) held: Option<Held>,
@@ -50,7 +50,7 @@ pub(super) enum Verdict {
 impl Clients {
     pub(super) fn new(entropy: &mut dyn Entropy, now: Now) -> Self {
         Self {
-            conduct: Conduct::default(),
+            client_rates: ClientRates::default(),
             greylist: Greylist::new(entropy, now),
             returns: Returns::default(),
             odd_at: None,
@@ -59,7 +59,7 @@ impl Clients {
 
     /// Removes old entries.
     pub(super) fn sweep(&mut self, now: Instant) {
-        self.conduct.sweep(now);
+        self.client_rates.sweep(now);
         self.greylist.sweep(now);
         self.returns.sweep(now);
     }

@@ -510,7 +510,7 @@ impl Server {
         if let (Some(address), Some(_), false) =
             (inbound.address(), &inbound.guard, reply.code() >= 300)
         {
-            self.clients.conduct.good(address, fx.now.instant);
+            self.clients.client_rates.good(address, fx.now.instant);
         }
         inbound.envelope.recipient_bytes = 0;
         inbound.holding.give_spool();

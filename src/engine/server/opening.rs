@@ -225,7 +225,7 @@ impl Server {
     ) {
         fx.count_refused(inbound.address(), 1);
         if let Some(address) = inbound.counted_address() {
-            self.clients.conduct.refused(address, fx.now.instant);
+            self.clients.client_rates.refused(address, fx.now.instant);
         }
         fx.log_refusal(
             Line::new(Level::Warning, "reject")

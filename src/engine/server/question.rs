@@ -8,8 +8,8 @@ use crate::clock::{Instant, Now};
 use crate::engine::event::ConnId;
 use crate::hook::Hook;
 use crate::limits::{HOOK_GRACE, HOOK_TIMEOUT};
+use crate::policy::fair_queue::{FairQueue, Turn};
 use crate::policy::shares::ResourceShare;
-use crate::policy::turns::{Turn, Turns};
 use crate::queue_id::QueueId;
 
 /// A message that the hook is to judge.
@@ -43,7 +43,7 @@ pub(super) struct Asking {
 pub(super) struct Hooks {
     /// Running questions.
     pub(super) running: BTreeSet<ConnId>,
-    pub(super) waiting: Turns<ConnId>,
+    pub(super) waiting: FairQueue<ConnId>,
 }
 
 impl Hooking {

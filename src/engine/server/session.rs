@@ -291,7 +291,7 @@ impl Server {
             evictable: self.evictable.len(),
             hooks: self.hooks.len(),
             clients: ClientTables {
-                conduct: self.clients.conduct.len(),
+                client_rates: self.clients.client_rates.len(),
                 greylist: self.clients.greylist.len(),
                 returns: self.clients.returns.len(),
             },

@@ -18,7 +18,7 @@ use crate::mail::authors::authors_in;
 use crate::mail::header::{Field, Header};
 use crate::policy::authenticity::Findings;
 use crate::policy::authority::{ArrivalPort, AuthorityRefusal, Case, Grant, Released};
-use crate::policy::relay::{self, Goal, RelayClient};
+use crate::policy::relay::{self, ExpandedRecipient, RelayClient};
 use crate::policy::sender::may_send_as;
 use crate::policy::shares::{Holder, Resource, TrustLevel};
 use crate::smtp::command::ForwardPath;
@@ -54,7 +54,7 @@ impl Server {
             (inbound.address(), &inbound.guard, reply.is_permanent())
             && !fx.is_probe(address)
         {
-            self.clients.conduct.refused(address, fx.now.instant);
+            self.clients.client_rates.refused(address, fx.now.instant);
         }
         fx.count_refused(inbound.address(), 1);
         let line = Line::new(Level::Info, "reject")
@@ -171,7 +171,7 @@ impl Server {
         fx: &Effects,
     ) -> Result<(Grant, Vec<Recipient>), Reply> {
         let client = self.client(inbound, fx);
-        let (grant, goals) = self.way(inbound, &client, to, fx)?;
+        let (grant, targets) = self.way(inbound, &client, to, fx)?;
         inbound
             .envelope
             .grants
@@ -182,7 +182,10 @@ impl Server {
             _ => None,
         };
         let expanded = asked.filter(|asked| {
-            goals.len() > 1 || goals.first().is_none_or(|goal| goal.mailbox != **asked)
+            targets.len() > 1
+                || targets
+                    .first()
+                    .is_none_or(|target| target.mailbox != **asked)
         });
         // RFC 3461 section 5.2.7.1: an expanded address keeps the address that the sender knows.
         let original = original.or_else(|| expanded.map(|asked| format!("rfc822;{asked}").into()));
@@ -190,13 +193,13 @@ impl Server {
             .session
             .reverse_path()
             .and_then(ReversePath::mailbox);
-        let recipients = goals.into_iter().map(|goal| Recipient {
-            destination: goal.destination.map(Assigned::Known),
+        let recipients = targets.into_iter().map(|target| Recipient {
+            destination: target.destination.map(Assigned::Known),
             reverse_path: sender
-                .zip(goal.forwarder)
+                .zip(target.forwarder)
                 .and_then(|(sender, forwarder)| self.rewritten(&client, sender, &forwarder, fx))
                 .map(Box::new),
-            ..Recipient::new(goal.mailbox, notify, original.clone())
+            ..Recipient::new(target.mailbox, notify, original.clone())
         });
         Ok((grant, recipients.collect()))
     }
@@ -208,12 +211,12 @@ impl Server {
         client: &RelayClient,
         to: &ForwardPath,
         fx: &Effects,
-    ) -> Result<(Grant, Vec<Goal>), Reply> {
+    ) -> Result<(Grant, Vec<ExpandedRecipient>), Reply> {
         let config = &fx.config;
         let Some((through, returned)) = self.returned(to, fx)? else {
             let sender = inbound.session.reverse_path();
             let sender = sender.unwrap_or(&ReversePath::Null);
-            let goals = relay::recipient(config, client, to)
+            let expanded = relay::recipient(config, client, to)
                 .or_else(|refusal| relay::returned(config, sender, to, refusal))
                 .map_err(|refusal| match (refusal, client) {
                     (relay::RecipientRefusal::RelayDenied, RelayClient::Anonymous { address })
@@ -223,18 +226,18 @@ impl Server {
                     }
                     _ => refusal_reply(refusal),
                 })?;
-            return Ok((Grant::new(config, client, to, &goals), goals));
+            return Ok((Grant::new(config, client, to, &expanded), expanded));
         };
-        let goals = self.goals_of_return(&returned.sender, through, fx)?;
+        let expanded = self.expand_return(&returned.sender, through, fx)?;
         let sender = inbound.session.reverse_path();
         let sender = sender.unwrap_or(&ReversePath::Null);
-        let grant = Grant::of_return(config, client, sender, to, &returned, &goals)
+        let grant = Grant::of_return(config, client, sender, to, &returned, &expanded)
             .map_err(|refusal| Reply::from(&refusal))?;
         match grant.returned() {
             Some(id) if self.clients.returns.is_spent(id, fx.now.instant) => {
                 Err(Reply::RETURN_SPENT)
             }
-            _ => Ok((grant, goals)),
+            _ => Ok((grant, expanded)),
         }
     }
 
@@ -273,18 +276,18 @@ impl Server {
 
     /// Recipients of mail returned to an original sender, under the name of the domain that it comes back through. A
     /// served address is never rewritten, but a domain may have become served since.
-    fn goals_of_return(
+    fn expand_return(
         &self,
         mailbox: &Mailbox,
         through: &Domain,
         fx: &Effects,
-    ) -> Result<Vec<Goal>, Reply> {
+    ) -> Result<Vec<ExpandedRecipient>, Reply> {
         if mailbox.domain().is_literal() {
             return Err(Reply::LITERAL_ADDRESS);
         }
         match fx.config.receiving(mailbox.domain()) {
             Some(_) => relay::expand(&fx.config, mailbox).map_err(refusal_reply),
-            None => Ok(vec![Goal {
+            None => Ok(vec![ExpandedRecipient {
                 mailbox: mailbox.clone(),
                 destination: None,
                 forwarder: Some(through.clone()),
@@ -435,7 +438,7 @@ impl From<&AuthorityRefusal> for Reply {
             AuthorityRefusal::Dmarc(author) => {
                 Self::dmarc(author.as_ref().map_or("", Domain::as_str))
             }
-            AuthorityRefusal::Pretence(domain) => Self::spoofing(domain.as_str()),
+            AuthorityRefusal::OwnDomainSpoofed(domain) => Self::spoofing(domain.as_str()),
             AuthorityRefusal::Unvouched => Self::RETURN_UNVOUCHED,
             AuthorityRefusal::NullSenderOnly => Self::RETURN_FOR_NULL,
             AuthorityRefusal::ManyReturns => Self::TOO_MANY_RECIPIENTS,

@@ -8,8 +8,8 @@ use crate::engine::event::{ConnId, JobId, Work, WorkResult};
 use crate::engine::log::{Level, Line};
 use crate::limits::VERIFICATIONS_AT_ONCE_MAX;
 use crate::policy::authenticity::Verifying;
+use crate::policy::fair_queue::Turn;
 use crate::policy::shares::Lane;
-use crate::policy::turns::Turn;
 use crate::queue_id::QueueId;
 
 impl Server {
@@ -54,13 +54,13 @@ impl Server {
         let checking = inbound.acceptance.examining();
         let checking = checking.filter(|checking| checking.id() == id);
         if let (Some(checking), WorkResult::Verified(verified)) = (checking, result) {
-            let effort = verified.effort;
+            let cost = verified.cost;
             checking.on_verified(*verified);
             fx.debug(|| {
                 Line::new(Level::Debug, "verified")
                     .with("id", id)
-                    .with("checks", effort.checks)
-                    .with("bytes", effort.bytes)
+                    .with("checks", cost.checks)
+                    .with("bytes", cost.bytes)
             });
         }
         self.examination_goes_on(conn, inbound, fx);

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Each of the two listeners serves a few clients at a time; for one more, the oldest connection is closed. On the
-//! listener that faces the Internet, it is the oldest of the site that has most connections ([`Doorway`]), and one
+//! listener that faces the Internet, it is the oldest of the site that has most connections ([`EvictionQueue`]), and one
 //! client may have only a few: no client can have all others disconnected.
 
 use std::collections::VecDeque;
@@ -26,7 +26,7 @@ use crate::http::{ContentKind, HttpMethod, HttpRefusal, HttpRequest, HttpRespons
 use crate::limits::{
     STATUS_INTERVAL, STATUS_TIMEOUT, STATUS_VISITS_MAX, WEB_VISITS_MAX, WEB_VISITS_OF_CLIENT_MAX,
 };
-use crate::policy::doorway::Doorway;
+use crate::policy::eviction::EvictionQueue;
 use crate::policy::published::{self, AUTODISCOVER_PATH, PublishedFile};
 
 /// The listener of a connection.
@@ -43,7 +43,7 @@ pub(in crate::engine) struct Visits {
     sessions: Sessions<Box<Visit>>,
     /// The oldest connection in front.
     status: VecDeque<ConnId>,
-    https: Doorway<ConnId>,
+    https: EvictionQueue<ConnId>,
     snapshot: Option<Snapshot>,
 }
 

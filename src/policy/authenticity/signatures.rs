@@ -1,55 +1,54 @@
-//! The signatures of a message, from the header to their results.
+//! Verification of a message's signatures, from its header to the results.
 //!
 //! ```text
 //!   Open --all keys have arrived--> Out --verified--> Judged
 //! ```
 //!
-//! First the keys are requested. Once the last key is there, [`Verifying`] holds everything that has to be computed,
-//! and a worker computes it. Invariant: each signature is verified at most once, because verification consumes its
-//! inputs.
+//! First the keys are requested. When the last key has arrived, [`Verifying`] holds all inputs, and a worker verifies
+//! the signatures. Invariant: each signature is verified at most once, because verification consumes its inputs.
 
 use std::sync::Arc;
 
-use crate::auth::dkim::effort::Effort;
+use crate::auth::dkim::cost::VerificationCost;
 use crate::auth::dkim::verdict::SignatureVerdict;
 use crate::auth::{arc, dkim};
 use crate::date::Timestamp;
 use crate::dns::{Answer, Question};
 use crate::mail::header::Header;
 
-/// How far the signatures of a message are.
+/// Progress of the verification.
 pub(super) enum Signatures {
     /// Keys are missing.
     Open(Box<Open>),
-    /// They are being computed.
+    /// A worker verifies them.
     Out,
-    /// It is known what they are worth.
+    /// The results are known.
     Judged(Box<Verified>),
 }
 
-/// Signatures whose keys are asked for.
+/// Signatures that wait for their keys.
 pub(super) struct Open {
     dkim: dkim::verify::DkimVerification,
     arc: arc::ArcVerification,
 }
 
-/// Signatures that are ready to be verified, with their keys. It takes a processor milliseconds: more than an event
-/// loop has.
+/// Signatures with their keys, ready to be verified. Verification takes milliseconds of processor time, so the event
+/// loop leaves it to a worker.
 pub struct Verifying {
     open: Open,
     header: Arc<Header>,
     answers: Vec<(Question, Answer)>,
 }
 
-/// What came of the signatures of a message.
+/// The results of all signatures of a message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Verified {
-    /// The signatures, from the top.
+    /// The results of the DKIM signatures, from the top of the header.
     pub(super) dkim: Vec<SignatureVerdict>,
-    /// The chain of those who forwarded it.
+    /// The result of the ARC chain.
     pub(super) arc: arc::ArcVerdict,
-    /// What it took.
-    pub effort: Effort,
+    /// The number of verifications and the bytes that they hashed.
+    pub cost: VerificationCost,
 }
 
 impl Signatures {
@@ -68,7 +67,8 @@ impl Signatures {
         }
     }
 
-    /// Goes on as far as the answers reach: gives what is to be computed, once; keys that are missing go to `missing`.
+    /// Continues with the answers so far: returns the signatures to verify, once; questions for missing keys go to
+    /// `missing`.
     pub(super) fn resume(
         &mut self,
         header: &Arc<Header>,
@@ -93,14 +93,14 @@ impl Signatures {
         None
     }
 
-    /// Takes what was computed.
+    /// Takes the results of [`Verifying::perform`].
     pub(super) fn on_verified(&mut self, verified: Verified) {
         if let Self::Out = self {
             *self = Self::Judged(Box::new(verified));
         }
     }
 
-    /// What they are worth, once that is known.
+    /// The results, once they are known.
     pub(super) fn verified(&self) -> Option<&Verified> {
         match self {
             Self::Judged(verified) => Some(verified),
@@ -123,18 +123,18 @@ impl Verifying {
         }
     }
 
-    /// Computes the signatures.
+    /// Verifies the signatures.
     pub fn perform(self) -> Verified {
         let Self {
             open: Open { dkim, arc },
             header,
             answers,
         } = self;
-        let mut effort = Effort::default();
+        let mut cost = VerificationCost::default();
         Verified {
-            dkim: dkim.judge(&header, &answers, &mut effort),
-            arc: arc.judge(&header, &answers, &mut effort),
-            effort,
+            dkim: dkim.judge(&header, &answers, &mut cost),
+            arc: arc.judge(&header, &answers, &mut cost),
+            cost,
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::auth::dkim::verdict::{DkimFailure, SignatureVerdict};
 use crate::config::{Folder, SystemDefaults};
 use crate::date::Timestamp;
 use crate::mail::header::Header;
-use crate::policy::authenticity::{Circumstances, Examination, ExaminationStep};
+use crate::policy::authenticity::{Examination, ExaminationStep, MessageContext};
 use crate::policy::relay;
 
 fn config() -> Config {
@@ -81,9 +81,9 @@ fn grant(
 ) -> Result<Grant, AuthorityRefusal> {
     let to = ForwardPath::Mailbox(mailbox(name));
     if !name.starts_with("SRS0") {
-        let goals = relay::recipient(config, client, &to);
-        return goals
-            .map(|goals| Grant::new(config, client, &to, &goals))
+        let expanded = relay::recipient(config, client, &to);
+        return expanded
+            .map(|expanded| Grant::new(config, client, &to, &expanded))
             .map_err(|_| AuthorityRefusal::Withdrawn);
     }
     let maker = match name.starts_with("SRS0=old") {
@@ -91,12 +91,12 @@ fn grant(
         false => Maker::Present,
     };
     let returned = returned(maker);
-    let goals = [Goal {
+    let expanded = [ExpandedRecipient {
         mailbox: returned.sender.clone(),
         destination: None,
         forwarder: Some(domain("us.example")),
     }];
-    Grant::of_return(config, client, sender, &to, &returned, &goals)
+    Grant::of_return(config, client, sender, &to, &returned, &expanded)
 }
 
 fn path(text: &str) -> ReversePath {
@@ -115,7 +115,7 @@ fn recipients(count: usize) -> Vec<Recipient> {
 /// Findings about a message of which nothing is known.
 fn nothing() -> Findings {
     let at = Timestamp::from_seconds(1_790_000_000);
-    let known = Circumstances {
+    let known = MessageContext {
         address: None,
         login: None,
         helo: "".into(),
@@ -476,7 +476,7 @@ fn an_author_who_would_pass_by_a_name_of_ours_is_not_lent_it() {
         authors: vec![domain("host.example")],
         ..nothing()
     };
-    let spoofing = Err(AuthorityRefusal::Pretence(domain("host.example")));
+    let spoofing = Err(AuthorityRefusal::OwnDomainSpoofed(domain("host.example")));
     let failed = dmarc::DmarcResult::Fail;
     // The name of this host is mx.host.example.
     for to in ["ann@us.example", "bob@lax.example", "SRS0=new@us.example"] {

@@ -35,13 +35,13 @@ fn unauthenticated() -> RelayClient {
 }
 
 fn to(client: &RelayClient, text: &str) -> Result<Vec<String>, RecipientRefusal> {
-    recipient(&example(), client, &path(text)).map(|goals| goals.iter().map(shown).collect())
+    recipient(&example(), client, &path(text)).map(|expanded| expanded.iter().map(shown).collect())
 }
 
-fn shown(goal: &Goal) -> String {
-    let destination = goal.destination.as_ref();
+fn shown(target: &ExpandedRecipient) -> String {
+    let destination = target.destination.as_ref();
     let behind = destination.map_or_else(String::new, |to| format!(" {to}"));
-    format!("{}{behind}", goal.mailbox)
+    format!("{}{behind}", target.mailbox)
 }
 
 #[test]
@@ -55,8 +55,8 @@ fn local_programs_reach_the_owner_of_a_name_of_this_machine() {
         address: IpAddr::from([192, 0, 2, 9]),
     };
     let to = |client: &RelayClient, text: &str| {
-        let goals = recipient(&config, client, &path(text));
-        goals.map(|goals| goals.iter().map(shown).collect::<Vec<_>>())
+        let expanded = recipient(&config, client, &path(text));
+        expanded.map(|expanded| expanded.iter().map(shown).collect::<Vec<_>>())
     };
     for client in [&RelayClient::Local { uid: 33 }, &loopback] {
         for host in [
@@ -303,7 +303,7 @@ fn a_dsn_of_another_host_to_an_account_goes_to_the_administrator_and_nothing_els
         let to = path(text);
         let found = recipient(&example, &unauthenticated(), &to)
             .or_else(|refusal| returned(&example, sender, &to, refusal));
-        found.map(|goals| goals.iter().map(shown).collect::<Vec<_>>())
+        found.map(|expanded| expanded.iter().map(shown).collect::<Vec<_>>())
     };
     let admin = || Ok(vec!["me@home.example".to_owned()]);
     for text in [
@@ -419,9 +419,10 @@ fn an_explanation_ends_where_the_mail_goes_for_every_client() {
             .map(|step| &step.address)
             .collect();
         match &verdict {
-            Ok(goals) => {
-                let goals: Vec<&Mailbox> = goals.iter().map(|goal| &goal.mailbox).collect();
-                assert_eq!(ends, goals, "{what}");
+            Ok(expanded) => {
+                let expanded: Vec<&Mailbox> =
+                    expanded.iter().map(|target| &target.mailbox).collect();
+                assert_eq!(ends, expanded, "{what}");
                 taken += 1;
             }
             Err(refusal) => {
@@ -444,10 +445,13 @@ fn a_dsn_to_an_account_without_an_alias_goes_to_the_administrator() {
             ("domains/example.com/aliases", aliases),
         ])
     };
-    let goals = |config: &Config, to: &str| {
+    let expanded = |config: &Config, to: &str| {
         let to = Mailbox::parse(to).expect("a mailbox");
-        let goals = notification(config, &to)?;
-        Ok(goals.iter().map(|goal| goal.mailbox.to_string()).collect())
+        let expanded = notification(config, &to)?;
+        Ok(expanded
+            .iter()
+            .map(|target| target.mailbox.to_string())
+            .collect())
     };
     let with = parse("admin = \"boss@home.example\"\n");
     for (to, expected) in [
@@ -458,13 +462,13 @@ fn a_dsn_to_an_account_without_an_alias_goes_to_the_administrator() {
         ("root@mail.example.com", "boss@home.example"),
         ("carol@far.example", "carol@far.example"),
     ] {
-        assert_eq!(goals(&with, to), Ok(vec![expected.to_owned()]), "{to}");
+        assert_eq!(expanded(&with, to), Ok(vec![expected.to_owned()]), "{to}");
     }
     let without = parse("");
     assert_eq!(
-        goals(&without, "app@example.com"),
+        expanded(&without, "app@example.com"),
         Err(RecipientRefusal::Unknown)
     );
-    let found: Result<Vec<String>, RecipientRefusal> = goals(&without, "ann@example.com");
+    let found: Result<Vec<String>, RecipientRefusal> = expanded(&without, "ann@example.com");
     assert_eq!(found, Ok(vec!["ann@home.example".to_owned()]));
 }

@@ -1,7 +1,7 @@
-//! Large messages, which have files of their own, and the free space on the disk.
+//! Large messages, which have their own files, and the free space on the disk.
 //!
 //! A body is written while it arrives, and synced just before the record that names it. The free space is read from
-//! time to time. A part of it is reserved from new mail, so that outcomes can always be written.
+//! time to time. Part of it is reserved for delivery results: new mail cannot use it.
 
 use std::time::Duration;
 
@@ -59,8 +59,8 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// Makes a large message's file durable under its name, before the record that names it; returns its checksum. A
-    /// file that keeps its draft's name belongs to a message that was never accepted.
+    /// Makes the file of a large message durable under its final name, before the record that names it; returns its
+    /// checksum. A file that keeps its draft's name belongs to a message that was never accepted.
     pub(super) fn body_seal(&mut self, id: QueueId, len: u64) -> Result<u32, JournalError> {
         let body = self.bodies.remove(&id).ok_or(JournalError::NoBody)?;
         let synced = match body.failed {
@@ -80,9 +80,9 @@ impl<D: Disk> Journal<D> {
         synced.map(|()| body.hasher.finalize())
     }
 
-    /// Forgets a large message that will not be.
+    /// Removes the body of a message that was not accepted.
     pub(super) fn body_discard(&mut self, id: QueueId) {
-        // Also after a refused record, whose body is sealed already; never for an accepted message.
+        // Also after a refused record, whose body has its final name already; never for an accepted message.
         let pending = self.pending.iter().any(|pending| pending.id == id);
         self.bodies.remove(&id);
         if !pending && !self.live.contains_key(&id) {
@@ -109,7 +109,7 @@ impl<D: Disk> Journal<D> {
     /// Reads the free space and reports it if it has changed: other programs use and free space, even while nothing is
     /// written here. Due after every [`Journal::space_interval`] without a batch.
     pub fn look_at_space(&mut self) -> Option<JournalCompletion> {
-        // Unknown is not full: a write will show.
+        // An unknown free space does not count as full: the next write will show it.
         let free = self.disk.free_bytes().ok()?;
         let told = self.space.told.replace(free);
         self.space.free = free;

@@ -12,42 +12,41 @@ use crate::queue_id::QueueId;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Ticket(pub u64);
 
-/// What the journal is asked for; [`JournalCompletion`] answers.
+/// A command to the journal; [`JournalCompletion`] answers it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum JournalCommand {
     /// Write a record. Answered by [`JournalCompletion::Committed`] or [`JournalCompletion::Failed`].
     Append {
-        /// Named in the answer.
+        /// Identifies the command in the answer.
         ticket: Ticket,
         record: Record,
     },
     /// Write the next piece of a large message. Answered by [`JournalCompletion::BodyWritten`] or
     /// [`JournalCompletion::BodyFailed`]; it is durable only with the message record that names it.
     BodyAppend {
-        /// The message that it will be.
+        /// The id of the message.
         id: QueueId,
-        /// The piece.
         bytes: Vec<u8>,
     },
-    /// Forget a large message that will not be. Not answered.
+    /// Remove the body of a message that was not accepted. Not answered.
     BodyDiscard {
-        /// The message that it would have been.
+        /// The id that it had.
         id: QueueId,
     },
-    /// Write a message again, at the end, with all that became of it. Answered as `Append` is.
+    /// Copy a message forward to the end of the journal, with the results of its recipients. Answered like `Append`.
     CopyForward {
-        /// Named in the answer.
+        /// Identifies the command in the answer.
         ticket: Ticket,
         id: QueueId,
-        /// Everything that is known of its recipients.
+        /// The state of its recipients.
         progress: OutcomeRecord,
     },
-    /// These pieces of damage were reported to `admin`, and are not reported again. Not answered.
+    /// These damaged pieces were reported to `admin`; do not report them again. Not answered.
     Told {
         /// Their names, from [`Aside::name`](super::super::Aside::name).
         names: Vec<Box<str>>,
     },
-    /// No reader uses this segment any more. Not answered.
+    /// No reader uses this segment any more: delete it. Not answered.
     Retire { segment: u32 },
 }
 
@@ -61,7 +60,7 @@ pub enum JournalCompletion {
         /// The location of the message record, if it was one.
         location: Option<Location>,
     },
-    /// The record is not written, and will not be.
+    /// The record was not written, and will not be.
     Failed {
         /// Of the command.
         ticket: Ticket,
@@ -75,37 +74,37 @@ pub enum JournalCompletion {
     },
     /// The piece was not written; the message cannot be completed any more.
     BodyFailed { id: QueueId, error: JournalError },
-    /// These few keep an old segment alive: copy them forward.
+    /// These few messages keep an old segment from being deleted: copy them forward.
     Crowded { messages: Vec<QueueId> },
-    /// Nothing in the segment is alive; send [`JournalCommand::Retire`] once no reader uses it.
+    /// The segment contains no live message; send [`JournalCommand::Retire`] once no reader uses it.
     Retirable { segment: u32 },
-    /// Bytes that are free on the disk; said when it is first known and when mail starts or ceases to be refused.
+    /// Free bytes on the disk; sent when they are first known, and when the journal starts or stops refusing mail.
     Space {
         /// The bytes.
         free: u64,
     },
 }
 
-/// Why the journal refused something.
+/// Why the journal refused a command.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum JournalError {
-    /// The disk is full, or the rest is reserved for outcomes.
+    /// The disk is full, or the remaining space is reserved for delivery results.
     NoSpace,
-    /// The disk does not let us write.
+    /// The disk is read-only, or writing is not permitted.
     ReadOnly,
     /// The disk failed.
     Io,
-    /// The disk failed too often; the journal takes nothing until it is opened again.
+    /// The disk failed too often; the journal accepts nothing until it is opened again.
     Broken,
     /// The folder of the spool was removed or replaced: records written now would not be found again.
     Displaced,
     /// The record is larger than a segment.
     TooLarge,
-    /// The message's file was not written, or not to this length.
+    /// The file of the message was not written, or has another length.
     NoBody,
-    /// The message to be copied is not alive.
+    /// The message to copy is no longer queued.
     NotFound,
-    /// The message to be copied cannot be read.
+    /// The message to copy cannot be read.
     Damaged,
 }
 

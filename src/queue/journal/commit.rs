@@ -10,7 +10,7 @@ use crate::limits::{SEGMENT_NUMBER_MAX, SEGMENT_TRIES_MAX};
 use crate::queue_id::QueueId;
 
 impl<D: Disk> Journal<D> {
-    /// Lets `write` append to the buffer; starts a new segment if this one has no room.
+    /// Lets `write` append to the buffer; starts a new segment if the current one has no room.
     pub(super) fn put(
         &mut self,
         out: &mut Vec<JournalCompletion>,
@@ -43,7 +43,7 @@ impl<D: Disk> Journal<D> {
                 return Err(JournalError::TooLarge);
             }
             self.commit(out);
-            // A commit that failed may have left it already.
+            // A failed commit may have left it already.
             if self
                 .current
                 .is_some_and(|after| after.number == current.number)
@@ -69,7 +69,7 @@ impl<D: Disk> Journal<D> {
                     .check_place(file)
                     .inspect_err(|error| match error {
                         DiskError::Displaced => self.on_displaced(),
-                        // Its place cannot be verified: this batch is refused, as after a failed sync.
+                        // The folder cannot be verified: the batch is refused, as after a failed sync.
                         _ => self.abandon(),
                     }),
                 Err(error) => {
@@ -102,7 +102,7 @@ impl<D: Disk> Journal<D> {
                 );
             }
             Err(error) => {
-                // The refusal is reported only after the seal that makes it true, if the disk accepts one.
+                // The refusal is reported only after the seal that makes it final, if the disk accepts a seal.
                 if self.current.is_none() {
                     let _ = self.roll();
                 }
@@ -126,7 +126,7 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// After a failed write: truncates it if that is proven to work, otherwise leaves the segment.
+    /// After a failed write: truncates the segment if that is proven to work, otherwise leaves the segment.
     fn undo(&mut self, error: DiskError) {
         let Some(current) = self.current else {
             return;
@@ -140,8 +140,8 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// The batch is durable in a place where no start will look. It is truncated there, so that it cannot return with
-    /// the folder, and nothing is accepted until a start has decided which folder is valid.
+    /// The batch is durable in a folder that the next start will not read. It is truncated there, so that it cannot
+    /// return with the folder, and nothing is accepted until a start has decided which folder is valid.
     fn on_displaced(&mut self) {
         if let Some(current) = self.current {
             let file = SpoolFile::Segment(current.number);
@@ -170,7 +170,7 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Starts the next segment: its seal and its name are durable before anything else is written to it. A file that
-    /// has the name already is left alone, and the next number is used: the seal names the previous segment.
+    /// already has the name is left alone, and the next number is used: the seal names the previous segment.
     fn roll(&mut self) -> Result<Current, JournalError> {
         self.brokenness()?;
         let mut number = self.extent.top.max(self.seal.segment);
@@ -192,7 +192,7 @@ impl<D: Disk> Journal<D> {
         });
         match started {
             Ok(committed) => {
-                // Everything past the seal is dead: the space is freed, and a failed batch is gone for good.
+                // Everything after the seal is void: this frees the space and removes a failed batch for good.
                 let before = self.segments.get(&self.seal.segment);
                 if before.is_some_and(|before| !before.kept) {
                     let before = SpoolFile::Segment(self.seal.segment);
@@ -229,8 +229,9 @@ impl<D: Disk> Journal<D> {
         Ok(bytes.len() as u64)
     }
 
-    /// Notes which segment is the newest and how far ids may come in it, before anything in it is promised. A disk that
-    /// does not take the note costs the DSN of a loss, not a message: it is made again with the next segment.
+    /// Writes the number of the newest segment and the highest id that may occur in it, before any record in it is
+    /// promised. If the disk refuses this note, a loss could go unreported, but no message is lost: the next segment
+    /// writes it again.
     pub(super) fn write_tip(&mut self, number: u32) {
         self.ids = QueueId::new(self.highest.number().saturating_add(IDS_NOTED_AHEAD));
         let note = put_tip(TipNote {
@@ -247,7 +248,7 @@ impl<D: Disk> Journal<D> {
         self.tip = match written {
             Ok(()) => Tip::Usable,
             Err(_) => {
-                // The next process must not trust it either.
+                // The next process must not trust this file either.
                 let _ = self.disk.remove(SpoolFile::Tip);
                 Tip::Unusable
             }

@@ -3,7 +3,7 @@
 use super::super::disk::Disk;
 use super::super::frame::Location;
 use super::command::{JournalCompletion, JournalError};
-use super::state::{Effect, Journal, Live, Pending, Retirement, Standing};
+use super::state::{Effect, Journal, Live, MessageState, Pending, Retirement};
 use crate::queue_id::QueueId;
 
 impl<D: Disk> Journal<D> {
@@ -14,7 +14,7 @@ impl<D: Disk> Journal<D> {
         match pending.effect {
             Effect::Accept(at) => {
                 location = Some(at);
-                let standing = Standing::Free;
+                let standing = MessageState::Free;
                 self.enter(
                     id,
                     Live {
@@ -36,8 +36,8 @@ impl<D: Disk> Journal<D> {
                     );
                 }
             }
-            Effect::Hold => self.set_standing(id, Standing::Held),
-            Effect::Release => self.set_standing(id, Standing::Free),
+            Effect::Hold => self.set_standing(id, MessageState::Held),
+            Effect::Release => self.set_standing(id, MessageState::Free),
             Effect::Done => self.forget(id),
             Effect::First(first) => self.extent.first = first,
             Effect::None => {}
@@ -46,25 +46,25 @@ impl<D: Disk> Journal<D> {
         Some(JournalCompletion::Committed { ticket, location })
     }
 
-    /// A message could not be moved: it is asked for again, unless that is in vain.
+    /// A message could not be copied forward: the copy is requested again, unless it cannot succeed.
     pub(super) fn on_copy_failed(&mut self, id: QueueId, error: JournalError) {
         let Some(live) = self.live.get_mut(&id) else {
             return;
         };
         if matches!(error, JournalError::Damaged | JournalError::TooLarge) {
-            live.standing = Standing::Unreadable;
+            live.standing = MessageState::Unreadable;
         } else if let Some(segment) = self.segments.get_mut(&live.location.segment()) {
             segment.asked = false;
         }
     }
 
-    fn set_standing(&mut self, id: QueueId, standing: Standing) {
+    fn set_standing(&mut self, id: QueueId, standing: MessageState) {
         if let Some(live) = self.live.get_mut(&id) {
             live.standing = standing;
         }
     }
 
-    /// A message is alive here, and nowhere else.
+    /// Records that the message is live in this segment, and in no other.
     pub(super) fn enter(&mut self, id: QueueId, live: Live) {
         let segment = self.segment(live.location.segment());
         segment.live = segment.live.saturating_add(1);

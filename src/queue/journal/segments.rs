@@ -6,12 +6,12 @@
 use super::super::disk::{Disk, DiskError, SpoolFile, SpoolFolder};
 use super::super::frame::put_first;
 use super::command::{JournalCompletion, JournalError};
-use super::state::{Effect, Journal, Pending, Retirement, Standing};
+use super::state::{Effect, Journal, MessageState, Pending, Retirement};
 use crate::queue_id::QueueId;
 
 impl<D: Disk> Journal<D> {
-    /// Deletes dead segments from the oldest upward; asks for copies of the live messages in the oldest when most of
-    /// the rest is dead.
+    /// Deletes segments without live messages from the oldest upward. When most of the others are dead, requests copies
+    /// of the live messages in the oldest.
     pub(super) fn tend(&mut self, out: &mut Vec<JournalCompletion>) {
         if self.extent.gap {
             return; // what is missing may yet be put back
@@ -45,8 +45,8 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// Deletes the oldest segment. Before that, a durable record says that it is gone for good, so that a start can
-    /// tell it from a lost one, and the body files of messages that end in it are durably removed.
+    /// Deletes the oldest segment. Before that, a durable record says that the segment was deleted on purpose, so that
+    /// a start can distinguish it from a lost one, and the body files of messages that end in it are durably removed.
     fn delete(
         &mut self,
         number: u32,
@@ -120,7 +120,7 @@ impl<D: Disk> Journal<D> {
             .live
             .iter()
             .filter(|(_, live)| {
-                live.location.segment() == oldest && live.standing != Standing::Unreadable
+                live.location.segment() == oldest && live.standing != MessageState::Unreadable
             })
             .map(|(id, _)| *id)
             .collect();

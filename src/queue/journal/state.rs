@@ -43,7 +43,7 @@ pub(super) struct Extent {
 }
 
 impl<D: Disk> Journal<D> {
-    /// Whether the disk has failed so often that nothing is taken any more.
+    /// Whether the disk failed so often that the journal accepts nothing any more.
     pub fn is_broken(&self) -> bool {
         self.displaced || self.failures >= JOURNAL_FAILURES_MAX
     }
@@ -57,12 +57,12 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// Messages that are still owed.
+    /// Queued messages.
     pub fn len(&self) -> usize {
         self.live.len()
     }
 
-    /// Whether nothing is owed.
+    /// Whether no message is queued.
     pub fn is_empty(&self) -> bool {
         self.live.is_empty()
     }
@@ -72,7 +72,7 @@ impl<D: Disk> Journal<D> {
         self.segments.values().map(|segment| segment.len).sum()
     }
 
-    /// Whether its accounts agree with each other, as they do between two commands.
+    /// Whether the counts agree with each other, as they do between two commands.
     pub(super) fn is_consistent(&self) -> bool {
         let segments = self.segments.values();
         let counted = segments.map(|segment| u64::from(segment.live)).sum::<u64>();
@@ -112,15 +112,15 @@ impl<D: Disk> Journal<D> {
     }
 }
 
-/// Whether `journal/tip` may be written to as it is.
+/// Whether `journal/tip` may be overwritten in place.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Tip {
     Usable,
-    /// It is not there, or a sync of it failed: it is made anew.
+    /// The file is missing, or a sync of it failed: it must be created anew.
     Unusable,
 }
 
-/// The segment that is written.
+/// The segment that is being written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Current {
     pub(super) number: u32,
@@ -146,7 +146,7 @@ pub(super) enum Effect {
     None,
 }
 
-/// A large message on its way.
+/// A large message that is being received.
 #[derive(Debug)]
 pub(super) struct OpenBody {
     pub(super) len: u64,
@@ -169,25 +169,25 @@ impl Space {
         self.known && self.free < SPOOL_RESERVE_BYTES
     }
 
-    /// Whether there soon may be none.
+    /// Whether the space may soon be too low for new mail.
     pub(super) fn is_near_short(&self) -> bool {
         self.free < SPOOL_RESERVE_BYTES.saturating_mul(4)
     }
 }
 
-/// A message that is owed.
+/// A queued message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Live {
     pub(super) location: Location,
-    pub(super) standing: Standing,
+    pub(super) standing: MessageState,
 }
 
-/// Whether a message is tried, and whether it can be moved.
+/// Whether delivery of a message is attempted, and whether it can be copied forward.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Standing {
+pub(super) enum MessageState {
     Free,
     Held,
-    /// It could not be copied forward: it is not asked for again.
+    /// It could not be copied forward: no copy is requested again.
     Unreadable,
 }
 
@@ -198,18 +198,18 @@ pub(super) struct Segment {
     pub(super) live: u32,
     pub(super) live_bytes: u64,
     pub(super) asked: bool,
-    /// Damage in it could not be set aside: the whole segment is, in the end.
+    /// Damage in it could not be set aside piece by piece: the whole segment is set aside when it is retired.
     pub(super) kept: bool,
     pub(super) retirement: Retirement,
 }
 
-/// Whether readers know that a segment is being deleted.
+/// Whether readers must be told before a segment is deleted.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum Retirement {
-    /// No message was moved out of it: no reader can use it once it is empty.
+    /// No message was moved out of it: no reader can use it once it has no live message.
     #[default]
     Silent,
-    /// Messages were moved out: readers may not know yet.
+    /// Messages were moved out: readers may still have the old location.
     Moved,
     Announced,
     Granted,

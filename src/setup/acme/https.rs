@@ -19,7 +19,7 @@ use crate::address::Domain;
 use crate::config::{Config, DnsSource};
 use crate::dns::resolv_conf;
 use crate::limits::{ACME_HEAD_BYTES_MAX, ACME_REQUEST_TIMEOUT, ACME_RESPONSE_BYTES_MAX};
-use crate::setup::asking::Asker;
+use crate::setup::dns_client::DnsClient;
 use crate::shell::files::folder::system_defaults;
 use crate::shell::net::timed::{DeadlineStream, is_late};
 use crate::shell::tls::https_client;
@@ -83,7 +83,7 @@ impl Https {
             return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
         let name = Domain::parse(host).map_err(|_| format!("{host} is not the name of a host"))?;
-        Ok(Asker::new(self.resolvers.clone(), 53).addresses(&name))
+        Ok(DnsClient::new(self.resolvers.clone(), 53).addresses(&name))
     }
 }
 

@@ -8,7 +8,7 @@
 //!     └── store       acme/ in state_dir: account key, pairs, what they were ordered with, a lock
 //!   renewal  the daemon's thread: when, and what is logged
 //!     ├── managed     which certificates, and what is there of them
-//!     ├── arrival     where the names lead, before the first order
+//!     ├── reachability  where the names lead, before the first order
 //!     └── pauses      acme/pauses.json: what protects the CA's limits across restarts
 //! ```
 //!
@@ -22,12 +22,12 @@
 //!
 //! A renewal keeps the key of the certificate, so that a TLSA record of it (3 1 1) stays valid.
 
-pub mod arrival;
 pub mod hooks;
 pub mod https;
 pub mod managed;
 pub mod obtain;
 pub mod pauses;
+pub mod reachability;
 pub mod record;
 pub mod renewal;
 pub mod responder;

@@ -23,14 +23,14 @@ use crate::acme::{
 };
 use crate::config::Config;
 use crate::date::Timestamp;
-use crate::setup::asking::Asker;
+use crate::setup::dns_client::DnsClient;
 use crate::shell::certificates::certificate::{CertificateSummary, Standing, standing};
 use crate::shell::certificates::pairs::{PairFiles, read_pair};
 use crate::shell::certificates::roots::authorities;
 use crate::shell::net::passed::ChallengeSockets;
 use crate::shell::process::time::wall;
 
-/// The tools for an order.
+/// The inputs of an order.
 pub struct Means<'a> {
     /// The configuration.
     pub config: &'a Config,
@@ -39,25 +39,25 @@ pub struct Means<'a> {
     pub hook: HookRunner<'a>,
     /// Sockets that were passed for challenges.
     pub sockets: &'a ChallengeSockets,
-    /// Gets each step, in a sentence.
+    /// Receives each step as a sentence.
     pub say: &'a dyn Fn(&str),
 }
 
-/// Whether the key of the certificate before is used again.
+/// Whether a renewal reuses the key of the certificate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum KeyReuse {
-    /// It is, so that TLSA records stay right.
+    /// It does, so that TLSA records stay valid.
     Kept,
-    /// Another is made.
+    /// It makes a new key.
     New,
 }
 
 /// Why it failed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Failed {
-    /// By the protocol.
+    /// The CA refused, or violated the protocol.
     Acme(AcmeError),
-    /// Here; in a sentence.
+    /// A local failure, as a sentence.
     Here(String),
 }
 
@@ -255,7 +255,7 @@ impl Means<'_> {
                     "{}: hooks/dns-01 adds the record, and the servers of the zone must show it",
                     challenge.domain
                 ));
-                let ask = || Asker::new(resolvers(self.config), acme.zone_port);
+                let ask = || DnsClient::new(resolvers(self.config), acme.zone_port);
                 return self.hook.add(challenge, &ask);
             }
         };

@@ -9,10 +9,10 @@ use crate::acme::name::challenge_record;
 use crate::address::Domain;
 use crate::dns::ZoneKind;
 use crate::limits::ACME_DNS_TIMEOUT;
-use crate::setup::asking::Asker;
+use crate::setup::dns_client::DnsClient;
 use crate::setup::record::RecordValue;
 use crate::setup::zone::PublishedRecords;
-use crate::shell::helper::HelperDoor;
+use crate::shell::helper::HelperClient;
 use crate::shell::helper::dns_hook::{self, Verb};
 
 /// How the hook is run.
@@ -21,7 +21,7 @@ pub enum HookRunner<'a> {
     /// This process, out of this configuration folder.
     Here(&'a Path),
     /// The helper of the daemon, which itself may run nothing.
-    Helper(&'a HelperDoor),
+    Helper(&'a HelperClient),
 }
 
 impl HookRunner<'_> {
@@ -29,12 +29,16 @@ impl HookRunner<'_> {
         let value = challenge.dns_value();
         match self {
             Self::Here(folder) => dns_hook::run(folder, verb, &challenge.domain, &value),
-            Self::Helper(door) => door.dns(verb, &challenge.domain, &value),
+            Self::Helper(context) => context.dns(verb, &challenge.domain, &value),
         }
     }
 
     /// Adds the record, and waits until it is visible; `ask` makes a new asker each time.
-    pub fn add(self, challenge: &ChallengeProof, ask: &dyn Fn() -> Asker) -> Result<(), String> {
+    pub fn add(
+        self,
+        challenge: &ChallengeProof,
+        ask: &dyn Fn() -> DnsClient,
+    ) -> Result<(), String> {
         self.run(Verb::Add, challenge)?;
         let name = challenge_record(&challenge.domain);
         let domain = Domain::parse(&name).map_err(|error| format!("{name}: {error}"))?;

@@ -10,15 +10,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::arrival::look;
 use super::managed::Managed;
 use super::obtain::{self, Failed, Means, Obtained};
 use super::pauses;
+use super::reachability::look;
 use super::record::HookRunner;
 use super::store::{Locked, Store};
 use super::wanted::Wanted;
 use crate::acme::Name;
-use crate::acme::arrival::{self, ArrivalChange, CertificateArrival, is_by_address};
+use crate::acme::reachability::{self, ArrivalChange, CertificateArrival, is_by_address};
 use crate::acme::schedule::{Lifetime, RenewalPlan, RenewalStep};
 use crate::config::Config;
 use crate::date::Timestamp;
@@ -26,19 +26,19 @@ use crate::engine::log::{Level, Line};
 use crate::limits::{ACME_BUSY_PAUSE, ACME_LOOK_PAUSE_MAX, CERTIFICATE_WARNING_INTERVAL};
 use crate::shell::certificates::certificate::CertificateSummary;
 use crate::shell::process::time::{SystemEntropy, wall};
-use crate::shell::renewals::{RenewalDoor, Waited};
+use crate::shell::renewals::{RenewalContext, Waited};
 
 /// The life of the thread; ends with the daemon.
-pub fn run(mut door: RenewalDoor) {
-    let mut plans = Plans::resumed(&door.config);
+pub fn run(mut context: RenewalContext) {
+    let mut plans = Plans::resumed(&context.config);
     loop {
-        let pause = plans.turn(&door);
-        let before = Arc::clone(&door.config);
-        match door.wait(pause) {
+        let pause = plans.turn(&context);
+        let before = Arc::clone(&context.config);
+        match context.wait(pause) {
             Waited::Enough => {}
             // The obstacle may be gone, if it was in this part: a reload for another user does not matter here.
             Waited::Reloaded => {
-                let now = &door.config;
+                let now = &context.config;
                 if before.acme != now.acme || before.hostname != now.hostname {
                     plans.forget_failures();
                 }
@@ -81,14 +81,15 @@ impl Plans {
     }
 
     /// Performs everything that is due; returns how long there is nothing to do.
-    fn turn(&mut self, door: &RenewalDoor) -> Duration {
-        let config = &door.config;
+    fn turn(&mut self, context: &RenewalContext) -> Duration {
+        let config = &context.config;
         let store = Store::new(&config.state_dir);
         let managed = match Managed::read(config, &store) {
             Ok(managed) => managed,
             Err(cause) => {
                 if self.said.is_news("", &cause, wall()) {
-                    door.log(Line::new(Level::Warning, "certificate-renewal").with("cause", cause));
+                    context
+                        .log(Line::new(Level::Warning, "certificate-renewal").with("cause", cause));
                 }
                 return ACME_LOOK_PAUSE_MAX;
             }
@@ -97,7 +98,7 @@ impl Plans {
             && self.said.is_news("left out", &shortage, wall())
         {
             let line = Line::new(Level::Warning, "certificate-renewal");
-            door.log(line.with("cause", shortage));
+            context.log(line.with("cause", shortage));
         }
         self.forget_unwanted(&managed);
         let mut next = ACME_LOOK_PAUSE_MAX;
@@ -110,9 +111,11 @@ impl Plans {
             let pause = match step {
                 _ if there.is_none() && is_by_address(one.kind) => {
                     match self.arrival(one, now).step(step, now) {
-                        arrival::ArrivalStep::Wait(until) => until.since(now),
-                        arrival::ArrivalStep::Obtain => self.obtain(one, None, &store, door),
-                        arrival::ArrivalStep::LookUp => {
+                        reachability::ArrivalStep::Wait(until) => until.since(now),
+                        reachability::ArrivalStep::Obtain => {
+                            self.obtain(one, None, &store, context)
+                        }
+                        reachability::ArrivalStep::LookUp => {
                             looks.push(one);
                             continue;
                         }
@@ -120,16 +123,16 @@ impl Plans {
                 }
                 RenewalStep::Wait(until) => until.since(now),
                 RenewalStep::AskWindow => {
-                    self.ask(one, there, door);
+                    self.ask(one, there, context);
                     Duration::ZERO
                 }
-                RenewalStep::Obtain => self.obtain(one, there, &store, door),
+                RenewalStep::Obtain => self.obtain(one, there, &store, context),
             };
             next = next.min(pause);
         }
         // The other checks follow in the next turns, at once.
         if let Some(one) = self.longest_due(&looks) {
-            self.look(one, door);
+            self.look(one, context);
             next = Duration::ZERO;
         }
         next.max(Duration::from_secs(1))
@@ -187,8 +190,8 @@ impl Plans {
     }
 
     /// Checks where the names lead.
-    fn look(&mut self, wanted: &Wanted, door: &RenewalDoor) {
-        let lead = look(wanted, &door.config);
+    fn look(&mut self, wanted: &Wanted, context: &RenewalContext) {
+        let lead = look(wanted, &context.config);
         let now = wall();
         let text = (!lead.is_arrived()).then(|| lead.to_string());
         if self.arrival(wanted, now).on_look(lead, now) == ArrivalChange::Arrived
@@ -197,22 +200,27 @@ impl Plans {
             plan.on_mended();
         }
         if let Some(text) = text {
-            self.tell_waiting(wanted, &text, door);
+            self.tell_waiting(wanted, &text, context);
         }
     }
 
     /// Logs once what a certificate waits for.
-    fn tell_waiting(&mut self, wanted: &Wanted, text: &str, door: &RenewalDoor) {
+    fn tell_waiting(&mut self, wanted: &Wanted, text: &str, context: &RenewalContext) {
         let name = wanted.name.to_string();
         if self.said.is_news(&format!("{name} waits"), text, wall()) {
             let line = Line::new(Level::Info, "certificate-renewal").with("name", &name);
-            door.log(line.with("waiting", format!("{text}; {WAITS}")));
+            context.log(line.with("waiting", format!("{text}; {WAITS}")));
         }
     }
 
-    fn ask(&mut self, wanted: &Wanted, there: Option<&CertificateSummary>, door: &RenewalDoor) {
+    fn ask(
+        &mut self,
+        wanted: &Wanted,
+        there: Option<&CertificateSummary>,
+        context: &RenewalContext,
+    ) {
         let say = |_: &str| {};
-        let asked = there.map(|there| means(door, &say).window(&wanted.directory, there));
+        let asked = there.map(|there| means(context, &say).window(&wanted.directory, there));
         let (now, entropy) = (wall(), &mut SystemEntropy::default());
         let Some(plan) = self.plans.get_mut(&key(wanted)) else {
             return;
@@ -224,11 +232,11 @@ impl Plans {
             Some(Err(Failed::Acme(error))) => plan.on_window_failed(&error, now),
             Some(Err(Failed::Here(_))) => plan.on_no_window(),
         }
-        self.warn_of_rest(wanted, door);
+        self.warn_of_rest(wanted, context);
     }
 
     /// Warns if a certificate would be renewed as soon as it exists.
-    fn warn_of_rest(&mut self, wanted: &Wanted, door: &RenewalDoor) {
+    fn warn_of_rest(&mut self, wanted: &Wanted, context: &RenewalContext) {
         let now = wall();
         let plan = self.plans.get(&key(wanted));
         let Some(plan) = plan.filter(|plan| plan.is_held_back(now)) else {
@@ -237,7 +245,7 @@ impl Plans {
         let name = wanted.name.to_string();
         if self.said.is_news(&name, HELD_BACK, now) {
             let line = Line::new(Level::Warning, "certificate-renewal").with("name", &name);
-            door.log(
+            context.log(
                 line.with("next", plan.due().rfc3339())
                     .with("cause", HELD_BACK),
             );
@@ -249,7 +257,7 @@ impl Plans {
         wanted: &Wanted,
         there: Option<&CertificateSummary>,
         store: &Store,
-        door: &RenewalDoor,
+        context: &RenewalContext,
     ) -> Duration {
         let name = wanted.name.to_string();
         let result = match store.lock() {
@@ -259,9 +267,9 @@ impl Plans {
             Ok(_lock) => {
                 let say = |text: &str| {
                     let line = Line::new(Level::Debug, "certificate-renewal");
-                    door.log(line.with("name", &name).with("step", text));
+                    context.log(line.with("name", &name).with("step", text));
                 };
-                means(door, &say).obtain(wanted, obtain::KeyReuse::Kept, store)
+                means(context, &say).obtain(wanted, obtain::KeyReuse::Kept, store)
             }
         };
         let (now, entropy) = (wall(), &mut SystemEntropy::default());
@@ -274,11 +282,11 @@ impl Plans {
                 let line = line.with("until", summary.to.rfc3339());
                 let untrusted = (!standing.is_trusted).then_some(UNTRUSTED);
                 let line = line.with_some("warning", untrusted);
-                door.log(line.with("next", plan.due().rfc3339()));
+                context.log(line.with("next", plan.due().rfc3339()));
                 self.plans.insert(key(wanted), plan);
-                self.keep_pauses(door);
-                self.warn_of_rest(wanted, door);
-                door.renewed();
+                self.keep_pauses(context);
+                self.warn_of_rest(wanted, context);
+                context.renewed();
                 Duration::ZERO
             }
             Err(failed) => {
@@ -286,7 +294,7 @@ impl Plans {
                     return ACME_BUSY_PAUSE;
                 };
                 let next = plan.on_failure(failed.acme(), now, entropy);
-                self.keep_pauses(door);
+                self.keep_pauses(context);
                 let cause = failed.to_string();
                 let is_news = self.said.is_news(&name, &cause, now);
                 let level = if is_news {
@@ -296,21 +304,21 @@ impl Plans {
                 };
                 let line = Line::new(level, "certificate-renewal").with("name", &name);
                 let line = line.with_some("until", there.map(|there| there.to.rfc3339()));
-                door.log(line.with("next", next.rfc3339()).with("cause", cause));
+                context.log(line.with("next", next.rfc3339()).with("cause", cause));
                 next.since(now)
             }
         }
     }
 
     /// Keeps the pauses of all plans for the next run.
-    fn keep_pauses(&mut self, door: &RenewalDoor) {
+    fn keep_pauses(&mut self, context: &RenewalContext) {
         for ((name, directory), plan) in &self.plans {
             let key = (name.to_string(), directory.clone());
             self.pauses.insert(key, plan.pauses());
         }
-        if let Err(error) = pauses::write(&door.config.state_dir, &self.pauses) {
+        if let Err(error) = pauses::write(&context.config.state_dir, &self.pauses) {
             let line = Line::new(Level::Warning, "certificate-renewal");
-            door.log(line.with(
+            context.log(line.with(
                 "cause",
                 format!("acme/pauses.json cannot be written: {error}"),
             ));
@@ -324,13 +332,13 @@ impl Plans {
     }
 }
 
-fn means<'a>(door: &'a RenewalDoor, say: &'a dyn Fn(&str)) -> Means<'a> {
-    let config: &Config = &door.config;
+fn means<'a>(context: &'a RenewalContext, say: &'a dyn Fn(&str)) -> Means<'a> {
+    let config: &Config = &context.config;
     Means {
         config,
-        folder: &door.folder,
-        hook: HookRunner::Helper(&door.hook),
-        sockets: &door.sockets,
+        folder: &context.folder,
+        hook: HookRunner::Helper(&context.hook),
+        sockets: &context.sockets,
         say,
     }
 }
@@ -378,7 +386,7 @@ mod tests {
     use super::super::store::Ordered;
     use super::*;
     use crate::acme::ChallengeKind;
-    use crate::acme::arrival::NameLead;
+    use crate::acme::reachability::NameReach;
     use crate::acme::wire::Url;
     use crate::acme::work::Terms;
 
@@ -414,7 +422,7 @@ mod tests {
             let one = plans.longest_due(&looks).expect("one is due");
             seen.push(one.name.to_string());
             now = now.after(Duration::from_secs(60));
-            let lead = NameLead::Nowhere(one.name.clone());
+            let lead = NameReach::Nowhere(one.name.clone());
             plans.arrival(one, now).on_look(lead, now);
         }
         assert_eq!(seen[..3], ["a.test", "b.test", "c.test"]);

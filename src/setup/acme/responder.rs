@@ -3,7 +3,7 @@
 //! A thread answers each client, a few at a time and each for a short while. An HTTP client gets the file of the
 //! challenge, or 404. A TLS client gets the certificate of the challenge if it asks for its name with `acme-tls/1`;
 //! otherwise the handshake fails. If more clients connect than are served at a time, one of the site with the most
-//! connections is closed ([`Doorway`]): idle connections do not keep the CA out, and many connections do not disconnect
+//! connections is closed ([`EvictionQueue`]): idle connections do not keep the CA out, and many connections do not disconnect
 //! it. Dropping the responder closes the ports.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -25,7 +25,7 @@ use rustls::{ServerConfig, ServerConnection};
 use crate::acme::{ChallengeKind, ChallengeProof};
 use crate::http::{ContentKind, HttpMethod, HttpRequest, HttpResponse, RequestReader};
 use crate::limits::{ACME_VISIT_TIMEOUT, ACME_VISITORS_MAX};
-use crate::policy::doorway::Doorway;
+use crate::policy::eviction::EvictionQueue;
 use crate::shell::net::listen::bound;
 use crate::shell::net::timed::DeadlineStream;
 
@@ -171,7 +171,7 @@ fn is_of_one(error: &io::Error) -> bool {
 
 #[derive(Default)]
 struct Visitors {
-    there: Doorway<Weak<TcpStream>>,
+    there: EvictionQueue<Weak<TcpStream>>,
     /// One more for each thread.
     threads: Arc<()>,
 }

@@ -43,7 +43,7 @@ pub struct Store {
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "closing the file gives the lock back")] File);
 
-/// Why the lock is not had.
+/// Why the lock was not obtained.
 #[derive(Debug)]
 pub enum Locked {
     /// Another process holds it.
@@ -157,7 +157,7 @@ impl Store {
         read_key(&self.folder(name).join(KEY))
     }
 
-    /// Puts a certificate there.
+    /// Stores a certificate.
     pub fn write(
         &self,
         name: &Name,

@@ -1,4 +1,4 @@
-//! Which certificates are wanted, by the configuration and by what was obtained before. Pure.
+//! Which certificates are wanted, according to the configuration and the earlier orders. Pure.
 
 use std::collections::BTreeSet;
 
@@ -13,16 +13,16 @@ use crate::limits::ACME_CERTIFICATES_MAX;
 /// A certificate that is wanted.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Wanted {
-    /// Its folder is called after this: the first name.
+    /// The name of its folder: the first name.
     pub name: Name,
     pub names: Vec<Name>,
-    /// How the names are proven.
+    /// The challenge type.
     pub kind: ChallengeKind,
     /// By which CA.
     pub directory: Url,
     /// Whether its terms are agreed to.
     pub terms: Terms,
-    /// The stored parameters.
+    /// The stored parameters of the order.
     pub order: Ordered,
 }
 

@@ -17,7 +17,7 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::asking::Asker;
+use super::dns_client::DnsClient;
 use super::{machine, survey};
 use crate::address::Domain;
 use crate::config::Config;
@@ -42,7 +42,7 @@ pub struct DoctorScope {
     pub domains: Vec<Domain>,
     pub resolvers: Vec<SocketAddr>,
     /// Asks the resolvers and the servers of zones.
-    pub asker: Asker,
+    pub asker: DnsClient,
     /// Hosts that the way out is tried with.
     pub probes: Vec<Probe>,
     /// SHA-256 of the public key of the host's certificate.
@@ -68,7 +68,7 @@ impl DoctorScope {
             folder: folder.to_owned(),
             config,
             domains,
-            asker: Asker::new(resolvers.clone(), zone_port),
+            asker: DnsClient::new(resolvers.clone(), zone_port),
             resolvers,
             probes: Vec::new(),
             key_digest: survey::key_digest(folder),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::machine::{Machine, SystemTool};
 use super::step::{Entries, FileKind, InitStep, MachineStep};
 
-/// The account chopar, if it is missing; nothing if no program can make it.
+/// Plans the account chopar, if it is missing and a program can create it.
 pub fn account(machine: &Machine) -> Option<Entries> {
     let mut entries = Entries::default();
     if machine.has_account {
@@ -66,7 +66,7 @@ pub fn account(machine: &Machine) -> Option<Entries> {
 
 /// The file that declares the account to systemd-sysusers.
 pub const SYSUSERS: &str = "/etc/sysusers.d/chopar.conf";
-/// The account, for a hand that writes it.
+/// The line of /etc/passwd for the account, for operators who add it by hand.
 pub const PASSWD_LINE: &str =
     "chopar:x:990:990:chopar mail relay:/var/lib/chopar:/usr/sbin/nologin";
 /// The line of /etc/group that belongs to the account.

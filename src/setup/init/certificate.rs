@@ -1,14 +1,15 @@
-//! The certificate of a new machine: what `init` does about it.
+//! The certificate of a new machine: what `init` plans for it.
 //!
-//! On a machine the daemon obtains and renews it: `[acme]` is part of the chopar.toml that is written. If only one
-//! folder is set up, its ports are not those that a CA connects to. An existing chopar.toml is not changed.
+//! On a machine the daemon obtains and renews the certificate: `[acme]` is part of the new chopar.toml. If only one
+//! folder is set up, the daemon does not obtain one, because a CA does not connect to the ports of such a set-up. An
+//! existing chopar.toml is not changed.
 
 use super::machine::{Existing, ExistingCertificate, InstallPlace};
+use super::options::CertificateWish;
 use super::step::PlanLine;
-use super::wishes::CertificateWish;
 use crate::address::Domain;
 
-/// Whether a chopar.toml that is written has the daemon obtain certificates.
+/// Whether a new chopar.toml lets the daemon obtain certificates.
 pub fn is_automatic(wanted: CertificateWish, place: InstallPlace) -> bool {
     wanted == CertificateWish::Wanted && place == InstallPlace::Machine
 }
@@ -27,7 +28,7 @@ pub fn entry(
                 format!("certificates, {hostname}'s too: the daemon obtains and renews them");
             return Some(PlanLine::Kept(text));
         }
-        ExistingCertificate::Coming => {
+        ExistingCertificate::AutomaticCertificate => {
             let text = format!(
                 "[acme] in chopar.toml: the daemon obtains the certificate for {hostname} as soon as the name leads \
                  here; {command} doctor shows what it waits for"

@@ -37,7 +37,7 @@ pub(super) fn existing(
         settings,
         ..Existing::default()
     };
-    // Without chopar.toml the machine's name may be invalid; the file is about to be written.
+    // Without chopar.toml the machine's name may be invalid, but the file is about to be written.
     match (&found.settings, loading::read(folder)) {
         (_, Ok(config)) => Ok((configured(found, folder, domain, &config), Some(config))),
         (Some(_), Err(errors)) => Err(errors),
@@ -66,7 +66,7 @@ pub(super) fn sentence(path: &Path, error: &io::Error) -> String {
     format!("{}: {error}", path.display())
 }
 
-/// Whether there is a certificate for the name of the host, or will be.
+/// Whether the hostname has a certificate, or the daemon will obtain one.
 fn certificate(folder: &Path, config: &Config) -> ExistingCertificate {
     let places = PairPlaces {
         config: folder,
@@ -77,7 +77,7 @@ fn certificate(folder: &Path, config: &Config) -> ExistingCertificate {
         .is_ok_and(|tls| tls.shown_for(config.hostname.as_str(), wall()).is_some());
     match (config.acme.renewal, is_there) {
         (Renewal::All, true) => ExistingCertificate::Automatic,
-        (Renewal::All, false) => ExistingCertificate::Coming,
+        (Renewal::All, false) => ExistingCertificate::AutomaticCertificate,
         (_, true) => ExistingCertificate::There,
         (_, false) => ExistingCertificate::None,
     }
@@ -127,7 +127,7 @@ fn catch_all(folder: &Path, domain: &Domain) -> String {
         .map_or_else(String::new, |(_, to)| to.join(", "))
 }
 
-/// Whether the folder is a repository with a commit; one without was begun by a run that did not get to its end.
+/// Whether the folder is a repository with a commit; one without a commit was begun by a run that was interrupted.
 fn is_repository(folder: &Path) -> bool {
     let git = folder.join(".git");
     match fs::read_dir(git.join("refs/heads")) {

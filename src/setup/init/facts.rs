@@ -23,10 +23,10 @@ use crate::shell::files::folder;
 use crate::shell::net::listen;
 use crate::shell::process::time::wall;
 
-/// The usual configuration folder: it makes the set-up that of the machine.
+/// The usual configuration folder. With it, `init` sets up the whole machine.
 pub const USUAL_FOLDER: &str = "/etc/chopar";
 
-/// Gathers the facts, for a domain; or the errors of the existing configuration, as sentences.
+/// Gathers the facts for a domain, or the errors of the existing configuration as sentences.
 pub fn gather(folder: &Path, domain: &Domain) -> Result<Machine, Vec<String>> {
     let absolute = std::path::absolute(folder).map_err(|error| vec![sentence(folder, &error)])?;
     let place = match is_of_machine(folder) {
@@ -134,7 +134,7 @@ fn supervisor() -> Supervisor {
     }
 }
 
-/// Whether the service starts with the machine.
+/// Whether the service is started at boot.
 fn is_enabled(supervisor: Supervisor) -> bool {
     let links: &[&str] = match supervisor {
         Supervisor::OpenRc => &["/etc/runlevels/default/chopar"],
@@ -200,7 +200,7 @@ fn taken_ports(place: InstallPlace) -> BTreeSet<u16> {
     taken.filter(|port| !is_held_for_us(*port)).collect()
 }
 
-/// Whether systemd has the port for the service, which does not run.
+/// Whether systemd has bound the port for the service, which does not run.
 fn is_held_for_us(port: u16) -> bool {
     let keys = PORTS.into_iter().zip(["smtp", "submission", "submissions"]);
     let key = keys.into_iter().find(|(known, _)| *known == port);

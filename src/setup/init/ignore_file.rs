@@ -1,7 +1,7 @@
 //! The files that a repository of the configuration folder leaves out.
 
+use super::options::Git;
 use super::settings_text::{RUNTIME, STATE};
-use super::wishes::Git;
 
 /// The files that a repository without secrets leaves out.
 pub const SECRET_LINES: [&str; 5] = [

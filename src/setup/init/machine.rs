@@ -12,7 +12,7 @@ use crate::date::Timestamp;
 pub enum InstallPlace {
     /// The machine, with the configuration in its usual folder.
     Machine,
-    /// One folder, and nothing beside it.
+    /// One folder only, and nothing outside of it.
     Folder,
 }
 
@@ -33,7 +33,7 @@ pub enum Supervisor {
     SystemdAsleep,
     OpenRc,
     Runit,
-    /// Nothing that is known.
+    /// No known service manager.
     Unknown,
 }
 
@@ -59,7 +59,7 @@ pub enum Held {
     Free,
     /// It leads to chopar.
     Ours,
-    /// Something of another mail system.
+    /// A file of another mail system.
     Other {
         /// Its final target, as far as known.
         leads_to: PathBuf,
@@ -90,7 +90,7 @@ pub struct Machine {
     pub sysusers: Option<PathBuf>,
     /// The name of the machine, with its domain if it has one.
     pub hostname: String,
-    /// The ports that cannot be bound: another program has them.
+    /// The ports that cannot be bound, because another program uses them.
     pub taken_ports: BTreeSet<u16>,
     /// The paths at which programs look for sendmail and the related commands.
     pub links: Vec<(PathBuf, Held)>,
@@ -113,7 +113,7 @@ pub struct ServiceState {
     pub unit: Option<PathBuf>,
     /// The folder of the services that runit starts.
     pub runit_services: Option<PathBuf>,
-    /// Whether the service is started with the machine.
+    /// Whether the service is started at boot.
     pub is_enabled: bool,
     /// Whether a daemon answers.
     pub is_running: bool,
@@ -123,8 +123,7 @@ pub struct ServiceState {
 #[derive(Clone, Debug, Default)]
 pub struct Existing {
     pub folder: bool,
-    /// Whether it belongs to the account of the daemon, which happens if the daemon was started before the folder
-    /// existed.
+    /// Whether the account of the daemon owns it, which happens if the daemon was started before the folder existed.
     pub is_services: bool,
     /// The text of chopar.toml.
     pub settings: Option<String>,
@@ -149,10 +148,10 @@ pub enum ExistingCertificate {
     None,
     /// A pair under `tls/`, or one that was obtained.
     There,
-    /// chopar.toml has the daemon obtain missing certificates, and the one for this host exists.
+    /// chopar.toml lets the daemon obtain missing certificates, and the one for this host exists.
     Automatic,
     /// The same, but it does not exist yet.
-    Coming,
+    AutomaticCertificate,
 }
 
 /// The existing data of a domain that `init` is asked for.
@@ -177,7 +176,7 @@ impl Machine {
         self.tools.contains(&tool)
     }
 
-    /// The path of chopar once the plan is done.
+    /// The path of chopar once the plan is performed.
     pub fn program(&self) -> PathBuf {
         let installed = self.installed.clone();
         installed.unwrap_or_else(|| PathBuf::from(LOCAL_BINARY))

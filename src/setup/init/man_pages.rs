@@ -1,8 +1,7 @@
-//! `man sendmail`: which page it shows.
+//! `man sendmail`: the page that it shows.
 //!
-//! make install puts chopar's pages beside those of another mail system, which a package has compressed, and man(1) may
-//! show either. The other pages are diverted by the same means as the programs, and come back with `dpkg-divert
-//! --remove`.
+//! make install puts chopar's pages beside the compressed pages of another mail system, and man(1) may show either. The
+//! other pages are diverted by the same means as the programs, and `dpkg-divert --remove` restores them.
 
 use std::path::{Path, PathBuf};
 

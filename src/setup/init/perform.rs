@@ -1,4 +1,4 @@
-//! Performs the steps of a plan, each by itself: completely or not at all, and never over existing files.
+//! Performs the steps of a plan. Each step is done completely or not at all, and never overwrites an existing file.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -14,7 +14,7 @@ use rustix::fs::Mode;
 use zeroize::Zeroizing;
 
 use super::facts::in_path;
-use super::secret_word;
+use super::generated_password;
 use super::step::{DomainStep, FileKind, FolderStep, InitStep, MachineStep, REPORTS};
 use crate::address::{Domain, Mailbox};
 use crate::config::NameRules;
@@ -45,7 +45,7 @@ pub enum StepError {
     Key(KeyFileError),
     /// A password could not be made.
     Password,
-    /// Git would keep this file, which is secret; the folder.
+    /// Git would commit this secret file; with its folder.
     Secret(PathBuf, String),
 }
 
@@ -86,7 +86,7 @@ impl std::error::Error for StepError {}
 #[derive(Debug)]
 pub enum StepResult {
     Nothing,
-    /// The password of a user, which is written down nowhere.
+    /// The generated password of a user, which is stored nowhere.
     Password(Mailbox, Zeroizing<String>),
 }
 
@@ -179,8 +179,8 @@ fn for_domain(step: &DomainStep, config: &Path) -> Result<StepResult, StepError>
     Ok(StepResult::Nothing)
 }
 
-/// The line that a new domain's aliases begin with: git keeps no folder that is empty, and a clone without it would not
-/// serve the domain.
+/// The first line of a new domain's aliases: git does not store an empty folder, and a clone without the folder would
+/// not serve the domain.
 pub const NO_ALIASES: &str = "# NAME: ADDRESS, one alias a line; see chopar-aliases(5)\n";
 
 /// Makes the folder of a domain.
@@ -315,7 +315,7 @@ fn add_user(config: &Path, address: &Mailbox) -> Result<Zeroizing<String>, StepE
         Err(error) => return Err(StepError::Write(path, error)),
     };
     let mut entropy = SystemEntropy::default();
-    let made = secret_word::password(&mut entropy);
+    let made = generated_password::password(&mut entropy);
     let password = Password::new(made.as_str().to_owned()).map_err(|_| StepError::Password)?;
     let mut salt = [0; SALT_BYTES];
     entropy.fill(&mut salt);
@@ -349,8 +349,8 @@ fn leave_out(config: &Path, lines: &str) -> Result<(), StepError> {
     replace_in(config, &path, &text, 0o644).map_err(failed)
 }
 
-/// A repository with everything that is not ignored in its first commit; if it is public, without a secret or not at
-/// all.
+/// Makes a repository whose first commit contains everything that is not ignored. A public one is made without secrets,
+/// or not at all.
 fn repository(config: &Path, is_public: bool, committer: &Mailbox) -> Result<(), StepError> {
     let git = |words: &[&str]| {
         let mut command = vec!["git".to_owned()];

@@ -1,7 +1,7 @@
 //! Turns facts about the machine into a list of steps, each with a sentence.
 //!
 //! Pure: [`super::facts`] gathers, [`super::perform`] acts. A step is planned only if something is missing, so the plan
-//! for a machine that is ready has none.
+//! for a complete machine is empty.
 
 use std::fmt;
 
@@ -11,18 +11,18 @@ use super::ignore_file::{ignored, leaves_secrets_out, missing_lines};
 use super::links::links;
 use super::machine::{ExistingDomain, InitCaller, InstallPlace, LOCAL_BINARY, Machine, SystemTool};
 use super::man_pages::man_pages;
-use super::passed_over::passed_over;
+use super::options::{Git, InitOptions};
 use super::ports::{PORTS, high_port};
 use super::service::service;
 use super::settings_text::{Own, Settings, with_admin};
 use super::signing_keys::keys;
 use super::step::{DomainStep, Entries, FolderStep, InitStep, MachineStep, PlanLine};
-use super::wishes::{Git, Wishes};
+use super::unused_options::unused_options;
 use crate::address::{Domain, Mailbox};
 use crate::date::Timestamp;
 use crate::setup::shared_name::shared_name;
 
-/// The steps, and what comes after.
+/// The steps, and the command that follows them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct InitPlan {
     /// In this order.
@@ -34,7 +34,7 @@ pub struct InitPlan {
 /// Why there is no plan.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum PlanError {
-    /// The machine is set up by root.
+    /// Only root can set up the machine.
     NotRoot,
     /// The account cannot be made.
     NoAccountTool,
@@ -42,7 +42,7 @@ pub enum PlanError {
     Undotted(Domain),
     /// Mail for this address would lead to the domain itself, where it is not delivered.
     LeadsBack(Mailbox),
-    /// A local part that cannot be a user.
+    /// A local part that is not valid for a user.
     User(String),
 }
 
@@ -78,15 +78,15 @@ impl fmt::Display for PlanError {
 impl std::error::Error for PlanError {}
 
 /// Plans the steps of a set-up. Pure: it reads `machine` and touches nothing.
-pub fn plan(wishes: &Wishes, machine: &Machine) -> Result<InitPlan, PlanError> {
+pub fn plan(options: &InitOptions, machine: &Machine) -> Result<InitPlan, PlanError> {
     if machine.place == InstallPlace::Machine && machine.caller == InitCaller::Other {
         return Err(PlanError::NotRoot);
     }
-    if !wishes.domain.as_str().contains('.') {
-        return Err(PlanError::Undotted(wishes.domain.clone()));
+    if !options.domain.as_str().contains('.') {
+        return Err(PlanError::Undotted(options.domain.clone()));
     }
     let mut planner = Planner {
-        wishes,
+        options,
         machine,
         entries: Entries::default(),
     };
@@ -102,7 +102,7 @@ pub fn plan(wishes: &Wishes, machine: &Machine) -> Result<InitPlan, PlanError> {
     planner.git();
     planner.certificate();
     if machine.place == InstallPlace::Machine {
-        let links = links(machine, &wishes.domain);
+        let links = links(machine, &options.domain);
         planner.entries.0.extend(links.0);
         if !machine.missing.is_empty() {
             planner.entries.step(InitStep::Machine(MachineStep::Beside(
@@ -111,8 +111,8 @@ pub fn plan(wishes: &Wishes, machine: &Machine) -> Result<InitPlan, PlanError> {
         }
         planner.entries.0.extend(man_pages(machine).0);
     }
-    let passed_over = passed_over(wishes, machine);
-    planner.entries.0.extend(passed_over.0);
+    let unused_options = unused_options(options, machine);
+    planner.entries.0.extend(unused_options.0);
     let next = planner.next();
     let next = service(machine, next, &mut planner.entries);
     Ok(InitPlan {
@@ -141,7 +141,7 @@ pub fn plan_domain(domain: &Domain, forward_to: Option<&Mailbox>, now: Timestamp
 }
 
 struct Planner<'a> {
-    wishes: &'a Wishes,
+    options: &'a InitOptions,
     machine: &'a Machine,
     entries: Entries,
 }
@@ -180,11 +180,11 @@ impl Planner<'_> {
 
     /// The hostname: the given one, the machine's if it is in the domain, otherwise mail.DOMAIN.
     fn hostname(&self) -> Domain {
-        let domain = &self.wishes.domain;
+        let domain = &self.options.domain;
         let own = Domain::parse(&self.machine.hostname).ok();
         let own = own.filter(|name| name == domain || name.is_under(domain));
         let usual = || Domain::parse(&format!("mail.{domain}")).ok();
-        let said = self.wishes.hostname.clone();
+        let said = self.options.hostname.clone();
         said.or(own)
             .or_else(usual)
             .unwrap_or_else(|| domain.clone())
@@ -193,10 +193,10 @@ impl Planner<'_> {
     fn settings(&mut self) -> Result<(), PlanError> {
         let existing = &self.machine.existing;
         let wanted = self
-            .wishes
+            .options
             .admin
             .as_ref()
-            .or(self.wishes.forward_to.as_ref());
+            .or(self.options.forward_to.as_ref());
         self.leads_elsewhere()?;
         let Some(text) = &existing.settings else {
             let own = match self.machine.place {
@@ -209,12 +209,12 @@ impl Planner<'_> {
                 }),
             };
             let settings = Settings {
-                domain: self.wishes.domain.clone(),
+                domain: self.options.domain.clone(),
                 hostname: self.hostname(),
                 admin: wanted.cloned(),
                 own,
                 certificates: certificate::is_automatic(
-                    self.wishes.certificate,
+                    self.options.certificate,
                     self.machine.place,
                 ),
             };
@@ -236,17 +236,17 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Refuses an address of the domain itself, unless an alias leads on from it.
+    /// Refuses an address of the domain itself, unless an alias forwards it elsewhere.
     fn leads_elsewhere(&self) -> Result<(), PlanError> {
-        let domain = &self.wishes.domain;
-        if let Some(target) = &self.wishes.forward_to
+        let domain = &self.options.domain;
+        if let Some(target) = &self.options.forward_to
             && target.domain() == domain
         {
             return Err(PlanError::LeadsBack(target.clone()));
         }
-        if let Some(admin) = &self.wishes.admin
+        if let Some(admin) = &self.options.admin
             && admin.domain() == domain
-            && self.wishes.forward_to.is_none()
+            && self.options.forward_to.is_none()
             && self.existing_domain().catch_all.is_none()
             && !self.existing_domain().aliases.contains(&admin.local_key())
         {
@@ -263,12 +263,12 @@ impl Planner<'_> {
     fn admin(&self) -> Option<&Mailbox> {
         let existing = self.machine.existing.admin.as_ref();
         existing
-            .or(self.wishes.admin.as_ref())
-            .or(self.wishes.forward_to.as_ref())
+            .or(self.options.admin.as_ref())
+            .or(self.options.forward_to.as_ref())
     }
 
     fn domain(&mut self) -> Result<(), PlanError> {
-        let domain = self.wishes.domain.clone();
+        let domain = self.options.domain.clone();
         let existing = self.existing_domain();
         match &self.machine.existing.domain {
             Some(_) => self.entries.kept(format!("{domain}, which is served")),
@@ -284,7 +284,7 @@ impl Planner<'_> {
             self.entries
                 .step(InitStep::Domain(DomainStep::Reports(domain.clone())));
         }
-        match (&existing.catch_all, &self.wishes.forward_to) {
+        match (&existing.catch_all, &self.options.forward_to) {
             (Some(there), _) => self.entries.kept(format!(
                 "all addresses of {domain} without an alias lead to {there}"
             )),
@@ -311,9 +311,9 @@ impl Planner<'_> {
     }
 
     fn user(&mut self) -> Result<(), PlanError> {
-        let domain = &self.wishes.domain;
+        let domain = &self.options.domain;
         let existing = self.existing_domain();
-        let name = match (&self.wishes.user, existing.users.as_slice()) {
+        let name = match (&self.options.user, existing.users.as_slice()) {
             (None, [first, ..]) => {
                 self.entries.kept(format!(
                     "the user {first}@{domain} and the password; {} user passwd {first}@{domain} sets another",
@@ -350,7 +350,7 @@ impl Planner<'_> {
         }
         // Mail returned to the user must reach a person.
         let is_led = existing.catch_all.is_some()
-            || self.wishes.forward_to.is_some()
+            || self.options.forward_to.is_some()
             || existing.aliases.contains(&key);
         let admin = self.admin().filter(|admin| admin.domain() != domain);
         if let (false, Some(target)) = (is_led, admin) {
@@ -365,7 +365,7 @@ impl Planner<'_> {
 
     fn git(&mut self) {
         let existing = &self.machine.existing;
-        if self.wishes.git == Git::None {
+        if self.options.git == Git::None {
             return;
         }
         if existing.repository {
@@ -384,13 +384,13 @@ impl Planner<'_> {
                 .left("a repository of the folder: install git, then run this again");
             return;
         }
-        let Ok(committer) = Mailbox::new("postmaster", &self.wishes.domain) else {
+        let Ok(committer) = Mailbox::new("postmaster", &self.options.domain) else {
             return;
         };
-        let ignore = missing_lines(&existing.ignore, &ignored(self.wishes.git));
+        let ignore = missing_lines(&existing.ignore, &ignored(self.options.git));
         self.entries.step(InitStep::Folder(FolderStep::Repository {
             ignore,
-            is_public: self.wishes.git != Git::Private,
+            is_public: self.options.git != Git::Private,
             committer,
         }));
     }
@@ -400,7 +400,7 @@ impl Planner<'_> {
         let hostname = existing.hostname.clone();
         let hostname = hostname.unwrap_or_else(|| self.hostname());
         let entry = certificate::entry(
-            self.wishes.certificate,
+            self.options.certificate,
             self.machine.place,
             existing,
             &hostname,
@@ -411,7 +411,7 @@ impl Planner<'_> {
 
     /// The command that comes after the plan.
     fn next(&self) -> String {
-        let (command, domain) = (self.machine.command(), &self.wishes.domain);
+        let (command, domain) = (self.machine.command(), &self.options.domain);
         let must_say = self.machine.place == InstallPlace::Machine && self.admin().is_none();
         match must_say {
             true => format!("{command} init {domain} --forward-to YOU@ELSEWHERE"),

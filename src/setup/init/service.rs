@@ -58,8 +58,8 @@ pub fn service(machine: &Machine, next: String, entries: &mut Entries) -> String
     start(machine, next, entries)
 }
 
-/// An operator who started the daemon may have wanted it only until the next boot; the end of mail service then is
-/// reported anyway.
+/// An operator may have started the daemon only until the next boot. The plan still reports that mail service
+/// ends then.
 fn not_enabled(machine: &Machine, entries: &mut Entries) {
     let cure = match machine.service.supervisor {
         Supervisor::Systemd | Supervisor::SystemdAsleep => "sudo systemctl enable chopar",

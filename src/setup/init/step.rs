@@ -1,4 +1,4 @@
-//! The lines of a plan: what is done, what is kept, what is left to the operator.
+//! The lines of a plan: steps, existing things that stay, and tasks for the operator.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::address::{Domain, Mailbox};
 use crate::setup::dkim_key::KeyKind;
 
-/// One thing that is done.
+/// A change that the plan makes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum InitStep {
     /// Outside of the configuration folder.
@@ -39,7 +39,7 @@ pub enum MachineStep {
     },
     /// Files beside the binary, which it carries: manual pages and the like.
     Beside(Vec<(PathBuf, String)>),
-    /// Programs are called, one after the other.
+    /// Calls programs, one after the other.
     Call {
         /// What they do, in words.
         what: String,
@@ -59,7 +59,7 @@ pub enum MachineStep {
 pub enum FolderStep {
     /// The configuration folder.
     Make(PathBuf),
-    /// The configuration folder becomes root's, with all that is in it.
+    /// Gives the configuration folder and its content to root.
     TakeBack(PathBuf),
     /// chopar.toml.
     Settings {
@@ -77,7 +77,7 @@ pub enum FolderStep {
     Repository {
         /// The lines that `.gitignore` lacks.
         ignore: Option<String>,
-        /// Whether it is to hold no secret.
+        /// Whether the repository must not contain secrets.
         is_public: bool,
         /// The author of the commit, if git does not know one.
         committer: Mailbox,

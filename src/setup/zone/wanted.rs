@@ -259,7 +259,7 @@ impl ZoneView {
     }
 
     /// The texts under a name that `is_one` takes for records of its kind, with their state.
-    pub(super) fn texts(&self, name: &Domain, is_one: impl Fn(&str) -> bool) -> Texts {
+    pub(super) fn texts(&self, name: &Domain, is_one: impl Fn(&str) -> bool) -> PublishedTexts {
         let published = self.get(name, ZoneKind::Txt);
         let texts = |values: &[RecordValue]| -> Vec<String> {
             values
@@ -272,9 +272,9 @@ impl ZoneView {
         };
         match published {
             PublishedRecords::Records(values) | PublishedRecords::Alias(_, values) => {
-                Texts::Known(texts(&values))
+                PublishedTexts::Known(texts(&values))
             }
-            PublishedRecords::Nothing => Texts::Known(Vec::new()),
+            PublishedRecords::Nothing => PublishedTexts::Known(Vec::new()),
             PublishedRecords::Divided(servers) => {
                 let each: Vec<(String, Vec<String>)> = servers
                     .iter()
@@ -284,18 +284,18 @@ impl ZoneView {
                 match first {
                     // The difference does not matter here.
                     Some(first) if each.iter().all(|(_, texts)| *texts == first) => {
-                        Texts::Known(first)
+                        PublishedTexts::Known(first)
                     }
-                    _ => Texts::Divided(each),
+                    _ => PublishedTexts::Divided(each),
                 }
             }
-            PublishedRecords::Unknown(cause) => Texts::Unknown(cause),
+            PublishedRecords::Unknown(cause) => PublishedTexts::Unknown(cause),
         }
     }
 }
 
 /// Texts of a kind under a name.
-pub(super) enum Texts {
+pub(super) enum PublishedTexts {
     Known(Vec<String>),
     Divided(Vec<(String, Vec<String>)>),
     Unknown(String),
@@ -383,11 +383,11 @@ impl WantedRecord {
     /// The same for a kind of text of which there may be only one.
     pub(super) fn judge_texts(
         &mut self,
-        texts: Texts,
+        texts: PublishedTexts,
         is_right: impl Fn(&str) -> bool,
     ) -> Vec<String> {
         match texts {
-            Texts::Known(texts) => {
+            PublishedTexts::Known(texts) => {
                 self.state = match texts.as_slice() {
                     [] => RecordState::Missing,
                     [text] if is_right(text) => RecordState::There,
@@ -398,7 +398,7 @@ impl WantedRecord {
                 }
                 texts
             }
-            Texts::Divided(servers) => {
+            PublishedTexts::Divided(servers) => {
                 let with = servers
                     .iter()
                     .filter(|(_, texts)| matches!(texts.as_slice(), [text] if is_right(text)))
@@ -414,7 +414,7 @@ impl WantedRecord {
                 ));
                 servers.into_iter().flat_map(|(_, texts)| texts).collect()
             }
-            Texts::Unknown(cause) => {
+            PublishedTexts::Unknown(cause) => {
                 self.unknown(&cause);
                 Vec::new()
             }

@@ -66,11 +66,11 @@ mod tests {
 
     use super::*;
     use crate::date::Timestamp;
-    use crate::shell::tls::{CertificateCause, ShownMeanwhile};
+    use crate::shell::tls::{CertificateCause, ServedInstead};
 
     fn finding(cause: CertificateCause) -> CertificateFinding {
         let name = "a".into();
-        let shown = ShownMeanwhile::LastGood;
+        let shown = ServedInstead::LastGood;
         CertificateFinding { name, cause, shown }
     }
 

@@ -1,4 +1,4 @@
-//! Connections: accepting, connecting, reading and writing within their budgets, and their loss.
+//! Connections: accept, connect, read and write within their budgets, and their loss.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -40,7 +40,7 @@ impl EventLoop {
         }
     }
 
-    /// No descriptor is left: refuses the first waiting client, and lets the others wait for a moment.
+    /// Handles a lack of descriptors: refuses the first waiting client, and lets the others wait briefly.
     fn refuse(&mut self, index: usize) {
         let mut reply = Vec::new();
         Reply::SERVER_BUSY.write(&mut reply);
@@ -141,7 +141,7 @@ impl EventLoop {
                     budget = budget.saturating_sub(len.max(STEP_COST_BYTES));
                     let bytes = scratch.get(..len).unwrap_or_default();
                     self.engine.handle(Event::Bytes { conn, bytes }, now);
-                    // A password may have been among them, and the buffer lives as long as the process.
+                    // The bytes may contain a password, and the buffer lives as long as the process.
                     if let Some(bytes) = scratch.get_mut(..len) {
                         bytes.fill(0);
                     }
@@ -191,13 +191,13 @@ impl EventLoop {
         }
     }
 
-    /// The connection is gone, for its peer or for us.
+    /// Handles the loss of a connection, by the peer or by us.
     fn lose(&mut self, key: usize, cause: Lost) {
         let Some(stream) = self.state.streams.get_mut(key) else {
             return;
         };
         let (conn, closing) = (stream.conn, stream.is_closing());
-        // A peer that has only closed its own half can still read the pending output, or the TLS alert.
+        // A peer that has closed only its own half can still read pending output, or the TLS alert.
         match cause {
             Lost::Eof | Lost::Tls(_) if !closing => self.state.streams.close(key),
             _ => self.state.streams.remove(key),
@@ -228,7 +228,7 @@ fn begin_connection(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStrea
     Ok(TcpStream::from_std(socket.into()))
 }
 
-/// The cost of one step in a connection's budget, however few bytes it transferred.
+/// The cost of one step in a connection's budget, even if it transferred few bytes.
 const STEP_COST_BYTES: usize = 512;
 
 /// The name of a connection that the engine does not know.

@@ -1,18 +1,18 @@
-//! Settings that stay as they were at the start, whatever a later configuration says.
+//! Settings that a reload does not change.
 
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, Listen, Listeners};
 use crate::shell::process::sandbox::SandboxRules;
 
-/// Settings that stay as they were at the start, whatever a later configuration says.
+/// Settings that a reload does not change.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Fixed {
     pub(super) state_dir: PathBuf,
     pub(super) runtime_dir: PathBuf,
     pub(super) user: String,
     pub(super) listen: Listeners,
-    /// The files that may be read; all if the kernel enforces nothing.
+    /// The files that may be read; all of them if the kernel enforces nothing.
     pub(super) rules: Option<SandboxRules>,
 }
 
@@ -22,7 +22,7 @@ impl Fixed {
         &self.state_dir
     }
 
-    /// Of the configuration of the start.
+    /// The settings at the start.
     pub(super) fn new(config: &Config, rules: Option<SandboxRules>) -> Self {
         Self {
             state_dir: config.state_dir.clone(),
@@ -33,7 +33,7 @@ impl Fixed {
         }
     }
 
-    /// The keys that this configuration has otherwise: they need a restart.
+    /// The keys with another value in this configuration, which need a restart.
     pub(super) fn differing(&self, config: &Config, folder: &Path) -> Vec<&'static str> {
         let is_closed = |file: Option<&PathBuf>| {
             let opens =

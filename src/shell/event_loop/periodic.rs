@@ -1,4 +1,4 @@
-//! Periodic checks, and the configuration when it has changed.
+//! Periodic checks, and reloads of the configuration.
 
 use std::sync::Arc;
 
@@ -77,7 +77,7 @@ impl EventLoop {
         keep_certificates(self.state.fixed.state_dir(), &self.tls);
         let line = match taken {
             Ok(()) => Line::new(Level::Info, "certificates").with("served", self.tls.served()),
-            // The certificates served before stay.
+            // The certificates served so far stay.
             Err(error) => Line::new(Level::Error, "certificate").with("cause", error),
         };
         log::write(&line.with("before", before));
@@ -106,7 +106,7 @@ impl EventLoop {
         }
     }
 
-    /// Other servers, if the configuration names none; other options stay.
+    /// Uses the changed name servers, if the configuration names none; other options stay.
     fn read_resolv_conf(&mut self) {
         if self.config.dns.source == DnsSource::System {
             let servers = resolv_conf::parse(&folder::system_defaults().resolv_conf);
@@ -117,7 +117,7 @@ impl EventLoop {
         }
     }
 
-    /// Reads the configuration again; one with errors changes nothing.
+    /// Reads the configuration again; one with errors has no effect.
     pub(super) fn read_configuration(&mut self, conn: Option<ConnId>) {
         systemd::reloading();
         match loading::read(&self.paths.folder) {

@@ -51,7 +51,7 @@ pub(in crate::shell) struct EventLoop {
     pub(in crate::shell) poll: Poll,
     /// Tells the time.
     pub(in crate::shell) clock: Clock,
-    /// The time of this turn.
+    /// The time at the start of this turn.
     pub(in crate::shell) now: Now,
     pub(in crate::shell) paths: LoopPaths,
     pub(in crate::shell) config: Arc<Config>,
@@ -95,7 +95,7 @@ pub(in crate::shell) struct LoopState {
     pub(super) fixed: Fixed,
     pub(super) stop_by: Option<Instant>,
     pub(super) failed: Option<RunError>,
-    /// Why it stops, if it was not asked to.
+    /// Why the loop stops, if it was not asked to.
     pub(super) stopped_by: Option<RunError>,
 }
 
@@ -129,7 +129,7 @@ impl LoopState {
     }
 }
 
-/// A consequence of actions.
+/// What an action causes.
 pub(super) enum Later {
     /// Report to the engine.
     Event(Event<'static>),
@@ -146,7 +146,7 @@ pub(super) enum PeriodicCheck {
 }
 
 impl PeriodicCheck {
-    /// How often.
+    /// Time between two runs of the task.
     pub(super) const fn interval(self) -> Duration {
         match self {
             Self::ResolvConf => RESOLV_CONF_INTERVAL,
@@ -160,7 +160,7 @@ impl PeriodicCheck {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::shell) enum TokenSource {
     Signals,
-    /// Other threads.
+    /// Results of other threads.
     Waker,
     /// A listening socket.
     Port,
@@ -189,7 +189,7 @@ impl TokenSource {
     }
 }
 
-/// The waker that other threads have.
+/// The waker for other threads.
 pub(in crate::shell) fn waker(poll: &Poll) -> io::Result<Arc<Waker>> {
     Waker::new(poll.registry(), TokenSource::Waker.token(0)).map(Arc::new)
 }

@@ -18,7 +18,8 @@ use crate::shell::process::log;
 use crate::shell::run_error::RunError;
 
 impl EventLoop {
-    /// Performs the engine's actions and reports their consequences, until there are none left or enough for this turn.
+    /// Performs the engine's actions and reports their consequences, until none are left or the limit of the turn is
+    /// reached.
     pub(super) fn settle(&mut self) {
         driver::settle(self);
     }

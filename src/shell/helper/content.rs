@@ -1,4 +1,4 @@
-//! A message while it is delivered: with LF line ends, in memory while it is short, otherwise in an unnamed file.
+//! A message during delivery: with LF line ends, in memory while it is short, otherwise in an unnamed file.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -19,7 +19,7 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// Adds a piece. A file is made in `folder`.
+    /// Adds a piece. A file, if needed, is created in `folder`.
     pub(super) fn push(&mut self, bytes: &[u8], folder: &Path) -> io::Result<()> {
         let before = self.memory.len();
         self.memory
@@ -37,7 +37,7 @@ impl Content {
         Ok(())
     }
 
-    /// That was all.
+    /// Ends the message.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         if let Some(file) = &mut self.file {
             file.write_all(&self.memory)?;
@@ -81,8 +81,8 @@ impl Content {
 
 /// A file that disappears when it is closed.
 ///
-/// It never has a name, so no other user that may write to the folder can replace it. If the file system has no such
-/// files, it is kept in memory, which the number of simultaneous deliveries bounds.
+/// It never has a name, so no other user with write access to the folder can replace it. If the file system does not
+/// support such files, the message stays in memory, within the limit on simultaneous deliveries.
 fn nameless(folder: &Path) -> io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::EXCL;
     match rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR) {
@@ -94,7 +94,7 @@ fn nameless(folder: &Path) -> io::Result<File> {
     }
 }
 
-/// Bytes that are moved at a time.
+/// Bytes copied at a time.
 pub(super) const BLOCK_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The helper's own view of the configuration folder: the targets of aliases, and the account that programs run as.
 //!
-//! The folder is read when an unknown target is requested. The targets that it named before stay valid until then: mail
-//! that was accepted for a target which is gone may still be delivered.
+//! The folder is read when an unknown target is requested. Until then, targets of the previous configuration stay
+//! valid: accepted mail for a removed target may still be delivered.
 
 use std::collections::HashMap;
 use std::fs;
@@ -17,13 +17,13 @@ use crate::shell::files::loading;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Destination {
     Maildir(PathBuf),
-    /// A program and its arguments.
+    /// A program with its arguments.
     Program(Vec<String>),
     /// The counts of reports.
     Reports,
 }
 
-/// Why a target is not served.
+/// Why the helper does not serve a target.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Unknown {
     /// The configuration does not name it.
@@ -72,7 +72,7 @@ struct Known {
     read_at: Option<Instant>,
 }
 
-/// A target, and further data for programs.
+/// A target, with further data for programs.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     /// Where it goes.
@@ -84,7 +84,7 @@ pub(super) struct Found {
 }
 
 impl Directory {
-    /// Of this folder, which is not read yet.
+    /// The view of this folder, which is not read yet.
     pub(super) fn new(folder: &Path) -> Self {
         Self {
             folder: folder.to_owned(),
@@ -93,7 +93,7 @@ impl Directory {
         }
     }
 
-    /// Looks up a target, in the known ones or else in the folder.
+    /// Looks up a target: among the known ones, otherwise in the folder.
     pub(super) fn find(&self, target: &str) -> Result<Found, Unknown> {
         // Nothing panics under the lock, and its content is replaced as a whole.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -166,10 +166,11 @@ fn targets(config: &Config) -> HashMap<String, Destination> {
         .collect()
 }
 
-/// The account that this runs as.
+/// The account of the calling thread.
 pub(super) fn account_of_caller() -> Account {
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    // Not the process's, but the thread's: a command of root's runs hooks in a thread that has become the account.
+    // The thread's account, not the process's: a command run by root executes hooks in a thread that has switched to
+    // the account.
     account(&passwd, rustix::process::geteuid().as_raw())
 }
 
@@ -190,7 +191,7 @@ fn account(passwd: &str, uid: u32) -> Account {
     })
 }
 
-/// How soon the folder is read again for a target that it does not name.
+/// The minimum interval between two readings for unknown targets.
 const READ_PAUSE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -12,9 +12,9 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use super::client::HelperClient;
 use super::content::Content;
 use super::directory::{Account, account_of_caller};
-use super::door::HelperDoor;
 use super::program::{self, Ended, Program, Running};
 use super::shared::Shared;
 use crate::acme::Name;
@@ -25,7 +25,7 @@ use crate::hook::last_line;
 use crate::limits::{ACME_HOOK_TIMEOUT, ACME_TEXT_CHARS_MAX};
 use crate::shell::files::loading;
 
-/// The purpose of such a connection.
+/// The purpose that names such a connection.
 pub(super) const TARGET: &str = "dns-01";
 /// The hook in the configuration folder.
 pub const FILE: &str = "hooks/dns-01";
@@ -47,8 +47,8 @@ impl fmt::Display for Verb {
     }
 }
 
-impl HelperDoor {
-    /// Has the helper run the hook, and waits.
+impl HelperClient {
+    /// Requests the hook from the helper, and waits for its end.
     pub fn dns(&self, verb: Verb, domain: &str, value: &str) -> Result<(), String> {
         let answer = || -> io::Result<String> {
             let mut stream = self.connect(TARGET)?;
@@ -77,7 +77,7 @@ pub fn run(folder: &Path, verb: Verb, domain: &str, value: &str) -> Result<(), S
     run_hook(folder, &account, &Running::default(), verb, &name, value)
 }
 
-/// The helper's end.
+/// Serves a request, in the helper.
 pub(super) fn serve(mut stream: &UnixStream, shared: &Shared) -> io::Result<()> {
     let mut line = String::new();
     stream.take(LINE_BYTES_MAX).read_to_string(&mut line)?;

@@ -1,8 +1,8 @@
 //! The helper's side of a delivery: an LMTP server (RFC 2033) whose recipients all lead to one target.
 //!
-//! The peer is the relay's own client, which is not trusted: lines, recipients and the message have their bounds, and a
-//! syntax error ends the connection. The server receives the whole message before its first delivery; each recipient
-//! then has a delivery and a reply of its own.
+//! The peer is the relay's own client, which is not trusted: lines, recipients and the message are limited, and a
+//! syntax error ends the connection. The server receives the complete message before its first delivery; each recipient
+//! then has its own delivery and reply.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -14,7 +14,7 @@ use super::content::{BLOCK_BYTES, Content};
 use super::directory::{Destination, Found, Unknown};
 use super::maildir;
 use super::program::{self, Ended, Program};
-use super::reports::{self, Untaken};
+use super::reports::{self, ReportError};
 use super::shared::Shared;
 use crate::address::{Mailbox, ReversePath};
 use crate::engine::log::{Level, Line};
@@ -93,7 +93,7 @@ impl Wire<'_> {
     }
 }
 
-/// A session that was not refused.
+/// A session whose target was found.
 struct Session<'a> {
     wire: Wire<'a>,
     found: Found,
@@ -162,11 +162,11 @@ impl Session<'_> {
         }
     }
 
-    /// Takes a message in, delivers it to each recipient, and replies for each.
+    /// Receives a message, delivers it to each recipient, and replies for each.
     fn message(&mut self) -> io::Result<()> {
         let mut decoder = Decoder::new(Framing::Dot, LongLines::Take);
         let mut content = Content::default();
-        // A message that cannot be stored is still read to its end.
+        // If a message cannot be stored, its input is still read to the end.
         let mut kept = Ok(());
         loop {
             let mut piece = Vec::new();
@@ -239,17 +239,17 @@ impl Session<'_> {
     }
 
     /// The reply for a message that was neither counted nor passed on.
-    fn untaken(&self, untaken: &Untaken) -> Outcome {
+    fn untaken(&self, untaken: &ReportError) -> Outcome {
         match untaken {
-            Untaken::Io(path, error) => {
+            ReportError::Io(path, error) => {
                 log_failure(path, error);
                 Outcome::of_error(error)
             }
-            Untaken::Config(error) => {
+            ReportError::Config(error) => {
                 Outcome::new(451, (4, 3, 5), &format!("the configuration: {error}"))
             }
-            Untaken::Loop => Outcome::new(554, (5, 4, 6), "the message has been here before"),
-            Untaken::NoAdmin => Outcome::new(
+            ReportError::Loop => Outcome::new(554, (5, 4, 6), "the message has been here before"),
+            ReportError::NoAdmin => Outcome::new(
                 550,
                 (5, 7, 1),
                 "this address takes DMARC and TLS reports, and this message is neither",
@@ -257,7 +257,8 @@ impl Session<'_> {
         }
     }
 
-    /// The environment that delivery programs expect (Postfix's local(8); procmail and maildrop need no more).
+    /// The environment variables that delivery programs expect (Postfix's local(8); procmail and maildrop need no
+    /// more).
     fn environment(&self, sender: &str, recipient: &Recipient) -> Vec<(&'static str, String)> {
         let mailbox = &recipient.mailbox;
         let local = mailbox.local_part();
@@ -295,7 +296,7 @@ struct Outcome {
     text: String,
 }
 
-/// Logs the name of the file: the reply goes to senders, who need not know it.
+/// Logs the name of the file, which the reply omits because senders should not learn it.
 fn log_failure(path: &Path, error: &io::Error) {
     let cause = format!("{}: {error}", path.display());
     let folder = path.parent().unwrap_or(path);
@@ -314,7 +315,7 @@ impl Outcome {
         }
     }
 
-    /// No error of a file loses mail.
+    /// An I/O error defers the mail.
     fn of_error(error: &io::Error) -> Self {
         match Errno::from_io_error(error) {
             Some(Errno::DQUOT) => Self::new(452, (4, 2, 2), "the mailbox is full"),
@@ -323,8 +324,7 @@ impl Outcome {
         }
     }
 
-    /// By the exit codes of sysexits.h, as Postfix interprets them; an error that the operator must correct loses
-    /// nothing.
+    /// Interprets exit codes of sysexits.h as Postfix does; an error that the operator must correct defers the mail.
     fn of_program(ended: &Ended, said: Option<&str>) -> Self {
         let code = match ended {
             Ended::Exit(code) => *code,
@@ -355,7 +355,7 @@ impl Outcome {
             76 => (554, (5, 5, 0), "remote error in protocol"),
             77 => (550, (5, 7, 1), "permission denied"),
             78 => (554, (5, 3, 5), "local configuration error"),
-            // The codes of a shell for a command that it cannot run or find.
+            // The exit codes of a shell for a command that it cannot run or find.
             126 | 127 => (451, (4, 3, 5), "a command cannot be run"),
             _ => (554, (5, 3, 0), "the program failed"),
         };

@@ -1,7 +1,7 @@
 //! Delivery into a maildir (as qmail and Courier define it): a file in `tmp`, synced, renamed into `new`, synced.
 //!
-//! A missing maildir is created if its parent folder exists. Files that a crash leaves in `tmp` are for the mail reader
-//! to remove after 36 hours. Invariant: a file in `new` is complete and on the disk, and no other file was replaced.
+//! A missing maildir is created if its parent folder exists. After a crash, files may remain in `tmp`; mail readers
+//! remove them after 36 hours. Invariant: a file in `new` is complete and durable, and replaces no other file.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -14,14 +14,14 @@ use super::content::Content;
 use crate::entropy::Entropy as _;
 use crate::shell::process::time::SystemEntropy;
 
-/// Delivers a message with `head` in front of it.
+/// Delivers a message with `head` above it.
 pub(super) fn deliver(maildir: &Path, head: &[u8], content: &Content) -> io::Result<()> {
     make(maildir)?;
     let name = unique_name();
     let (passing, new) = (maildir.join("tmp").join(&name), maildir.join("new"));
     let written = write(&passing, head, content).and_then(|()| {
         let to = new.join(&name);
-        // The name cannot be there: it has the time, this process, a counter and chance in it.
+        // The name is unique: it contains the time, this process's id, a counter and random digits.
         fs::rename(&passing, to)
     });
     if let Err(error) = written {
@@ -56,7 +56,7 @@ fn make(maildir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether it had to be made.
+/// Whether the folder was missing.
 fn make_folder(path: &Path) -> io::Result<bool> {
     if path.is_dir() {
         return Ok(false);
@@ -71,7 +71,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// A name as the maildir convention asks for: `time.unique.host`.
+/// A name in the form of the maildir convention: `time.unique.host`.
 fn unique_name() -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let now = SystemTime::now()

@@ -1,4 +1,4 @@
-//! The helper: the one process outside the sandbox, which does there what the relay may not.
+//! The helper: the only process outside the sandbox, which does what the relay may not do.
 //!
 //! ```text
 //!   relay (sandbox) ── control socket: target + one end of a socket pair ──> helper ── a thread for each
@@ -6,19 +6,19 @@
 //!                                                             maildir:/path · | program · reports: · hooks/post-data
 //! ```
 //!
-//! It is this binary, started as the service's account before the sandbox closes, and has only the control socket.
-//! Relay and helper end together. When the socket closes, the helper waits a little for running work, ends that, and
-//! ends. When the helper is gone, the relay stops with a failure: its sandbox lets it start no process, so the service
-//! manager must start both.
+//! It is this binary, started under the service's account before the sandbox closes, and has only the control socket.
+//! Relay and helper end together. When the socket closes, the helper waits briefly for running work, kills the rest,
+//! and ends. When the helper ends, the relay stops with a failure: its sandbox does not let it start a process, so the
+//! service manager must start both.
 //!
-//! Invariant: the helper does not trust the relay, which talks to the network and may be under an attacker's control. A
-//! target is accepted only if the configuration, which the helper reads itself, names it; no word of a command, no path
-//! and no name of a variable comes from the relay; and every wait, buffer and number of threads has its bound.
+//! Invariant: the helper does not trust the relay, which talks to the network and may be under an attacker's control.
+//! The helper accepts a target only if the configuration, which it reads itself, contains it; no part of a command, no
+//! path and no name of a variable comes from the relay; and every wait, buffer and number of threads is limited.
 
+mod client;
 mod content;
 mod directory;
 pub mod dns_hook;
-mod door;
 mod lmtp;
 mod maildir;
 mod program;
@@ -39,12 +39,12 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::engine::log::{Level, Line};
 use crate::shell::process::log;
-use door::connect;
+use client::connect;
 
-pub use door::HelperDoor;
+pub use client::HelperClient;
 pub use serve::serve;
 
-/// The word that makes this binary the helper.
+/// The argument that makes this binary the helper.
 pub const WORD: &str = "helper";
 
 /// The relay's end of the helper.
@@ -52,7 +52,7 @@ pub const WORD: &str = "helper";
 pub(super) struct Helper(Option<mio::net::UnixStream>);
 
 impl Helper {
-    /// Starts the helper. A relay without one continues, and defers everything that needs it.
+    /// Starts the helper. Without one, the relay continues and defers everything that needs it.
     pub(super) fn start(folder: &Path) -> Self {
         match begin(folder) {
             Ok(control) => Self(Some(control)),
@@ -64,7 +64,7 @@ impl Helper {
         }
     }
 
-    /// A connection to this target.
+    /// Opens a connection to this target.
     pub(super) fn connect(&mut self, target: &str) -> io::Result<mio::net::UnixStream> {
         let control = self.0.as_ref().ok_or(ErrorKind::NotFound)?;
         let ours = connect(control.as_fd(), target)?;
@@ -72,10 +72,10 @@ impl Helper {
         Ok(mio::net::UnixStream::from_std(ours))
     }
 
-    /// Another way to it, for a thread beside the loop.
-    pub(super) fn door(&self) -> HelperDoor {
+    /// Access for a thread other than the event loop.
+    pub(super) fn client(&self) -> HelperClient {
         let control = self.0.as_ref();
-        HelperDoor(control.and_then(|control| control.as_fd().try_clone_to_owned().ok()))
+        HelperClient(control.and_then(|control| control.as_fd().try_clone_to_owned().ok()))
     }
 
     /// Registers it with the poll, which reports its end.
@@ -87,7 +87,7 @@ impl Helper {
     }
 }
 
-/// This binary, for as long as it runs.
+/// The path of this binary, valid for as long as it runs.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
 fn begin(folder: &Path) -> io::Result<mio::net::UnixStream> {
@@ -105,7 +105,7 @@ fn begin(folder: &Path) -> io::Result<mio::net::UnixStream> {
         .stdin(Stdio::from(theirs))
         .stdout(Stdio::null())
         .spawn()?;
-    // It keeps the boundaries of messages, whatever the name of the type.
+    // This type preserves the boundaries of messages.
     let ours = UnixStream::from(ours);
     ours.set_nonblocking(true)?;
     Ok(mio::net::UnixStream::from_std(ours))

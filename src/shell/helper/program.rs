@@ -1,8 +1,8 @@
-//! One run of an operator's program: a message on its standard input, its bounded output, and its exit code or the
-//! reason why there is none.
+//! One run of an operator's program: a message on its standard input, its limited output, and its exit code or the
+//! reason for which there is none.
 //!
-//! No shell is involved. The program leads a process group of its own, which is killed as a whole when its time is
-//! over. A program that does not read its input does not fail for that.
+//! No shell is involved. The program leads its own process group, which is killed as a whole when its time is over. A
+//! program may ignore its input.
 
 use std::io::{self, ErrorKind, Read, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -32,16 +32,16 @@ pub(super) struct Program<'a> {
 
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// By itself, with this code.
+    /// It ended by itself with this code.
     Exit(u8),
     Signal(i32),
     /// It took too long, and was killed.
     Late,
-    /// It could not be run, or not be waited for.
+    /// It could not be started, or waiting for it failed.
     NotRun(io::Error),
 }
 
-/// Its output, each stream within [`HOOK_OUTPUT_BYTES_MAX`].
+/// Its output, each stream up to [`HOOK_OUTPUT_BYTES_MAX`].
 #[derive(Debug, Default)]
 pub(super) struct Output {
     /// The beginning of its standard output.
@@ -50,7 +50,7 @@ pub(super) struct Output {
     pub(super) stderr: Vec<u8>,
 }
 
-/// The process groups of programs that run.
+/// The process groups of the running programs.
 #[derive(Debug, Default)]
 pub(super) struct Running(Mutex<Vec<Pid>>);
 
@@ -59,7 +59,7 @@ impl Running {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Kills them all.
+    /// Kills all of them.
     pub(super) fn end_all(&self) {
         for group in self.groups().drain(..) {
             // A group that has just ended does not exist.
@@ -134,7 +134,7 @@ struct Input<'a> {
 }
 
 impl Input<'_> {
-    /// Writes as much as the pipe takes; returns whether that was all.
+    /// Writes as much as the pipe takes; returns whether all is written.
     fn write_to(&mut self, pipe: &mut ChildStdin, block: &mut [u8]) -> io::Result<bool> {
         loop {
             let head = self.head.len() as u64;
@@ -156,7 +156,7 @@ impl Input<'_> {
                 Ok(len) => self.at += len as u64,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // It has read as much as it wants to.
+                // It does not read more.
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(true),
                 Err(error) => return Err(error),
             }
@@ -214,7 +214,7 @@ fn converse(
     }
 }
 
-/// Waits until a pipe is ready, or the program has ended (which it returns), or the time is over.
+/// Waits until a pipe is ready, the program has ended (which is returned), or the time is over.
 fn wait(
     process: BorrowedFd<'_>,
     pipes: [(Option<BorrowedFd<'_>>, PollFlags); 3],
@@ -240,14 +240,14 @@ enum Keep {
     Last,
 }
 
-/// Reads the available output, and keeps some of it; returns whether that is the end.
+/// Reads the available output, and keeps part of it; returns whether the stream has ended.
 fn hear(
     pipe: &mut impl Read,
     kept: &mut Vec<u8>,
     keep: Keep,
     block: &mut [u8],
 ) -> io::Result<bool> {
-    // More than a pipe holds; a program that never stops writing must not keep us from looking at the clock.
+    // Larger than a pipe: a program that writes without end must not prevent the check of the time.
     for _ in 0..READS_MAX {
         let len = match pipe.read(block) {
             Ok(0) => return Ok(true),

@@ -1,5 +1,5 @@
-//! The helper's side of a question to `hooks/post-data`: it receives the message and its facts, runs the hook, and
-//! returns the exit code and the output. The other side interprets them ([`crate::hook`]).
+//! The helper's side of a request to `hooks/post-data`: it receives the message and its facts, runs the hook, and
+//! returns the exit code and the output. The relay interprets them ([`crate::hook`]).
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -16,7 +16,7 @@ use crate::shell::process::log;
 /// The hook in the configuration folder.
 const HOOK_FILE: &str = "hooks/post-data";
 
-/// Answers one question.
+/// Serves one request.
 pub(super) fn serve(mut stream: &UnixStream, shared: &Shared) -> io::Result<()> {
     let folder = &shared.directory.folder;
     let mut request = HookRequest::default();

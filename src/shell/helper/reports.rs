@@ -47,30 +47,30 @@ use crate::shell::spool::drop_folder::Draft;
 
 /// Why a message was neither counted nor passed on.
 #[derive(Debug)]
-pub(super) enum Untaken {
+pub(super) enum ReportError {
     /// A file could not be read or written.
     Io(PathBuf, io::Error),
     /// The configuration cannot be read now.
     Config(String),
-    /// It was passed on before, and has come back.
+    /// This host forwarded it to `admin` before, and it has returned.
     Loop,
-    /// It is not a report, and there is no administrator to pass it on to.
+    /// It is not a report, and `admin` is not set.
     NoAdmin,
 }
 
-/// Counts a report, or passes on any other message.
+/// Counts a report, or forwards any other message to `admin`.
 pub(super) fn deliver(
     sender: Option<&ReversePath>,
     mailbox: &Mailbox,
     content: &Content,
     shared: &Shared,
-) -> Result<&'static str, Untaken> {
+) -> Result<&'static str, ReportError> {
     // Nothing is kept under the lock but the turn itself.
     let _turn = shared.report.lock().unwrap_or_else(PoisonError::into_inner);
     let config = loading::read(&shared.directory.folder)
-        .map_err(|errors| Untaken::Config(errors.into_iter().next().unwrap_or_default()))?;
+        .map_err(|errors| ReportError::Config(errors.into_iter().next().unwrap_or_default()))?;
     let folder = Place::open(&config)?;
-    let bytes = front(content).map_err(|error| Untaken::Io(folder.path.clone(), error))?;
+    let bytes = front(content).map_err(|error| ReportError::Io(folder.path.clone(), error))?;
     let header = header(&bytes);
     match report::read(&bytes, content.len()) {
         ReportReading::Other => {
@@ -88,7 +88,7 @@ pub(super) fn deliver(
     }
 }
 
-/// As much of a message as is read.
+/// The part of a message that is read.
 fn front(content: &Content) -> io::Result<Vec<u8>> {
     let most = match content.len() > REPORT_MESSAGE_BYTES_MAX as u64 {
         true => HEADER_BYTES_MAX,
@@ -130,7 +130,7 @@ fn with_crlf(text: &[u8]) -> Vec<u8> {
     lines
 }
 
-/// The author's domain, if this host has found that DMARC passes. A forged result in our name does not get this far.
+/// The author's domain, if this host found that DMARC passes. A forged result in our name was removed on receipt.
 fn reporter(config: &Config, header: &Header) -> Reporter {
     let authors = authors(header).unwrap_or_default();
     let [author] = authors.as_slice() else {
@@ -165,7 +165,7 @@ struct Place {
 }
 
 impl Place {
-    fn open(config: &Config) -> Result<Self, Untaken> {
+    fn open(config: &Config) -> Result<Self, ReportError> {
         let path = config.state_dir.join("reports");
         let open = || {
             match DirBuilder::new().mode(0o750).create(&path) {
@@ -187,7 +187,7 @@ impl Place {
                 now: wall(),
                 _lock: lock,
             }),
-            Err(error) => Err(Untaken::Io(path, error)),
+            Err(error) => Err(ReportError::Io(path, error)),
         }
     }
 
@@ -197,7 +197,7 @@ impl Place {
         header: &Header,
         report: &ReceivedReport,
         reporter: &Reporter,
-    ) -> Result<&'static str, Untaken> {
+    ) -> Result<&'static str, ReportError> {
         let about = report::served(report, |domain| served(config, domain));
         let mut added = LedgerAddition::Refused(ReportRefusal::Foreign);
         for domain in &about {
@@ -234,7 +234,7 @@ impl Place {
         config: &Config,
         header: &Header,
         refusal: ReportRefusal,
-    ) -> Result<&'static str, Untaken> {
+    ) -> Result<&'static str, ReportError> {
         let author = authors(header).ok();
         let author = author.and_then(|authors| authors.into_iter().next());
         let line = Line::new(Level::Warning, "report-refused")
@@ -256,7 +256,7 @@ impl Place {
         config: &Config,
         changed: &[&Domain],
         change: impl FnOnce(&mut Tally),
-    ) -> Result<(), Untaken> {
+    ) -> Result<(), ReportError> {
         let mut tally = tally_of(&self.path);
         change(&mut tally);
         self.write(TALLY, &serde_json::to_vec(&tally).unwrap_or_default())?;
@@ -294,30 +294,30 @@ impl Place {
         self.write(&name, &page.to_json())
     }
 
-    fn ledger(&self, domain: &Domain) -> Result<Ledger, Untaken> {
+    fn ledger(&self, domain: &Domain) -> Result<Ledger, ReportError> {
         let path = self.path.join(file_of(domain));
         match ledger_of(&self.path, domain) {
             Ok(Some(ledger)) => Ok(ledger),
             Ok(None) => {
                 let aside = path.with_extension("json.damaged");
-                fs::rename(&path, &aside).map_err(|error| Untaken::Io(path.clone(), error))?;
+                fs::rename(&path, &aside).map_err(|error| ReportError::Io(path.clone(), error))?;
                 let cause = format!("{} is damaged, and set aside", path.display());
                 log::write(
                     &Line::new(Level::Error, "report-ledger").with("cause", one_line(&cause)),
                 );
                 Ok(Ledger::default())
             }
-            Err(error) => Err(Untaken::Io(path, error)),
+            Err(error) => Err(ReportError::Io(path, error)),
         }
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Untaken> {
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), ReportError> {
         let path = self.path.join(name);
-        replace(&path, bytes, 0o640).map_err(|error| Untaken::Io(path, error))
+        replace(&path, bytes, 0o640).map_err(|error| ReportError::Io(path, error))
     }
 }
 
-/// The stored ledger of a domain; `None` if it cannot be understood.
+/// The stored ledger of a domain; `None` if it cannot be parsed.
 pub fn ledger_of(folder: &Path, domain: &Domain) -> io::Result<Option<Ledger>> {
     match bounded(&folder.join(file_of(domain))) {
         Ok(bytes) => Ok(Ledger::parse(&bytes)),
@@ -340,7 +340,7 @@ fn bounded(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Removes temporary files that a crash has left. No other process writes here.
+/// Removes temporary files that a crash left. No other process writes here.
 fn sweep(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -368,22 +368,22 @@ fn is_own(config: &Config, address: IpAddr) -> bool {
     bound.contains(&Some(address))
 }
 
-/// Hands a message to the relay for `admin`: it is in the drop folder, and on the disk, when this returns.
+/// Hands a message to the relay for `admin`: when this returns, it is durable in the drop folder.
 fn pass_on(
     config: &Config,
     sender: Option<&ReversePath>,
     mailbox: &Mailbox,
     header: &Header,
     content: &Content,
-) -> Result<(), Untaken> {
-    let admin = config.admin.as_ref().ok_or(Untaken::NoAdmin)?;
+) -> Result<(), ReportError> {
+    let admin = config.admin.as_ref().ok_or(ReportError::NoAdmin)?;
     let mark = mailbox.as_str();
     let mut before = header.named("Delivered-To");
     if before.any(|field| field.unfolded().eq_ignore_ascii_case(mark.as_bytes())) {
-        return Err(Untaken::Loop);
+        return Err(ReportError::Loop);
     }
-    // A DSN is answered by none. For any other message the postmaster here is informed, because the domain of its
-    // sender has not allowed this host to send in its name.
+    // A DSN is never answered. For any other message the postmaster of this host is informed, because the sender's
+    // domain does not allow this host to send in its name.
     let domain = mailbox.domain();
     let from = match sender.is_none_or(ReversePath::is_null) {
         true => String::new(),
@@ -394,7 +394,7 @@ fn pass_on(
     let mut message = io::Read::chain(head.as_bytes(), Lines::new(content));
     let folder = config.state_dir.join("spool").join("drop");
     let dropped = Draft::write(&folder, &envelope, &mut message).and_then(Draft::complete);
-    dropped.map_err(|error| Untaken::Io(folder, error))
+    dropped.map_err(|error| ReportError::Io(folder, error))
 }
 
 /// A message with CRLF line ends.

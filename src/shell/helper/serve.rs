@@ -1,5 +1,5 @@
-//! The main loop of the helper: it receives connections from the control socket, each with its purpose, until that
-//! closes.
+//! The main loop of the helper: it receives connections from the control socket, each with its purpose, until the
+//! socket closes.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -28,8 +28,8 @@ use crate::shell::process::log;
 pub fn serve(folder: &Path) -> io::Result<()> {
     log::start();
     let ignored = Arc::new(AtomicBool::new(false));
-    // The relay ends the helper by closing the socket, when it has ended itself. A handler, since to ignore a signal
-    // would be inherited by programs.
+    // The relay ends the helper by closing the socket after its own end. Signals get a handler, because programs would
+    // inherit an ignored signal.
     for signal in [SIGHUP, SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&ignored))?;
     }
@@ -40,7 +40,7 @@ pub fn serve(folder: &Path) -> io::Result<()> {
             begin(&shared, target, UnixStream::from(stream));
         }
     }
-    // A delivery with a complete message may finish: the next relay would repeat it.
+    // A delivery with a complete message may finish; otherwise the next relay would repeat it.
     let by = Instant::now() + STOP_TIMEOUT;
     while shared.at_work() > 0 && Instant::now() < by {
         thread::sleep(LOOK_INTERVAL);
@@ -49,12 +49,12 @@ pub fn serve(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Less than the service's account may do; programs inherit the limits.
+/// Lower limits than those of the service's account; programs inherit them.
 fn restrict() {
     // Another process of the account, above all the relay, must not read or write this one's memory. (Landlock forbids
     // that to the relay too, if the kernel has it.)
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    // If the system refuses, the existing limit stays: a service manager has set it.
+    // If the system refuses, the existing limit stays: the service manager has set it.
     for (resource, most) in [(Resource::Core, 0), (Resource::Nofile, 1_024)] {
         let limit = Rlimit {
             current: Some(most),
@@ -96,7 +96,7 @@ fn begin(shared: &Arc<Shared>, target: String, stream: UnixStream) {
     } else {
         (&shared.deliveries, HELPER_DELIVERIES_MAX)
     };
-    // A peer that does not take an answer in time has its connection closed.
+    // The connection of a peer that does not read its reply in time is closed.
     if stream.set_read_timeout(Some(HELPER_IO_TIMEOUT)).is_err()
         || stream.set_write_timeout(Some(HELPER_IO_TIMEOUT)).is_err()
     {
@@ -116,7 +116,7 @@ fn begin(shared: &Arc<Shared>, target: String, stream: UnixStream) {
     }
     let theirs = Arc::clone(shared);
     let work = move || {
-        // A peer that is gone has its answer in that.
+        // A peer that has disconnected needs no reply.
         drop(if is_dns {
             dns_hook::serve(&stream, &theirs)
         } else if is_hook {

@@ -1,5 +1,4 @@
-//! A TLS handshake as a client would perform it, to see what clients are shown. For `chopar doctor`, never for the
-//! relay.
+//! A TLS handshake in the role of a client, to see what the server presents. For `chopar doctor`, never for the relay.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
@@ -20,7 +19,7 @@ use crate::shell::certificates::roots::root_store;
 use crate::shell::net::timed::DeadlineStream;
 use crate::shell::tls::{Unverified, server_name};
 
-/// Which versions are offered.
+/// The versions to offer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Offer {
     /// TLS 1.2 and 1.3.
@@ -31,7 +30,7 @@ pub enum Offer {
     Tls13,
 }
 
-/// Versions that are no longer spoken (RFC 8996).
+/// Obsolete versions (RFC 8996).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Old {
     /// TLS 1.0.
@@ -43,16 +42,16 @@ pub enum Old {
 /// The data that the server has presented.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HandshakeResult {
-    /// The version that was agreed on.
+    /// The negotiated version.
     pub version: &'static str,
-    /// Whether the chain leads to a root of the system, its times left aside; else why not.
+    /// Whether the chain leads to a root of the system, ignoring validity; otherwise the reason.
     pub chain: Result<(), String>,
-    /// Whether the certificate is for the name that was asked for.
+    /// Whether the certificate is for the requested name.
     pub has_name: bool,
     pub names: Vec<Box<str>>,
     /// The validity, if it can be read.
     pub validity: Option<(Timestamp, Timestamp)>,
-    /// Its only signature is its own.
+    /// Whether the certificate is self-signed.
     pub is_self_signed: bool,
 }
 
@@ -116,7 +115,7 @@ fn taking_every_certificate(offer: Offer) -> Result<Arc<ClientConfig>, rustls::E
     Ok(Arc::new(config))
 }
 
-/// The time at which a chain is judged: the end of the certificate is another check's.
+/// The time at which the chain is verified. Expiry is checked separately.
 fn while_valid(validity: Option<(Timestamp, Timestamp)>, now: Timestamp) -> Timestamp {
     match validity {
         Some((from, to)) => now
@@ -147,7 +146,7 @@ fn judged(
     })
 }
 
-/// The handshake as a whole has the time that the socket has for one read.
+/// The timeout of the socket applies to the whole handshake.
 fn finish(secured: &mut Secured) -> io::Result<()> {
     let timeout = secured.sock.read_timeout()?;
     let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
@@ -169,7 +168,7 @@ fn has_name(end: &CertificateDer<'_>, asked: &rustls::pki_types::ServerName<'_>)
         .is_ok_and(|parsed| rustls::client::verify_server_name(&parsed, asked).is_ok())
 }
 
-/// Whether a server accepts an obsolete version, as its first answer to a ClientHello of that version shows.
+/// Whether a server accepts an obsolete version, as its first response to a ClientHello of that version shows.
 pub fn speaks(stream: &mut TcpStream, old: Old, random: &[u8; 32]) -> io::Result<bool> {
     stream.write_all(&greeting(old, random))?;
     let mut front = [0; 6];

@@ -1,7 +1,7 @@
-//! Listening sockets: bound here, or passed by systemd; TCP for hosts, Unix for the programs of this machine.
+//! Listening sockets: bound here, or passed by systemd; TCP for other hosts, Unix for programs of this machine.
 //!
-//! An existing Unix socket of the same path is replaced only if no process answers on it. Invariant: when the process
-//! has no descriptor left, a new client gets 421 through the one that is kept in reserve, and the loop does not spin.
+//! An existing Unix socket at the same path is replaced only if no process answers on it. Invariant: when the process
+//! has no descriptor left, a new client gets 421 through a reserve descriptor, and the loop does not spin.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -31,12 +31,12 @@ pub(in crate::shell) struct ListeningPort {
     pub(in crate::shell) listener: Listener,
     /// Whether a client may be waiting.
     pub(in crate::shell) ready: bool,
-    /// The binder of the socket.
+    /// Who bound the socket.
     pub(in crate::shell) binder: Binder,
     socket: Bound,
 }
 
-/// The binder of a socket.
+/// Who bound a socket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::shell) enum Binder {
     Daemon,
@@ -53,9 +53,9 @@ enum Bound {
 /// The result of one attempt to accept.
 #[derive(Debug)]
 pub(in crate::shell) enum Accepted {
-    /// Somebody.
+    /// A client.
     Connection(Socket, Peer),
-    /// A client that disconnected before, or that may not connect.
+    /// A client that has disconnected already, or that may not connect.
     Nobody,
     /// No client waits.
     Empty,
@@ -63,7 +63,7 @@ pub(in crate::shell) enum Accepted {
     Exhausted,
 }
 
-/// Why nothing could listen.
+/// Why no socket listens.
 #[derive(Debug)]
 pub enum ListenError {
     /// An address cannot be bound.
@@ -76,7 +76,7 @@ pub enum ListenError {
     },
     /// A Unix socket cannot be bound.
     Path(PathBuf, io::Error),
-    /// Another process answers there.
+    /// Another process answers on it.
     Taken(PathBuf),
     /// systemd did not pass what the configuration expects.
     NotPassed(&'static str),
@@ -134,7 +134,7 @@ fn cure(key: &str, error: &io::Error) -> String {
     }
 }
 
-/// What would prevent a start from binding the addresses. Nothing listens during the check, so no client is misled; if
+/// What would prevent a start from binding the addresses. The check does not listen, so no client connects to it. If
 /// the relay runs already, its own ports are in use. Only the daemon can tell whether it may bind low ports.
 pub(in crate::shell) fn obstacles(listen: &Listeners, is_running: bool) -> Vec<ListenError> {
     let keys = [
@@ -171,7 +171,7 @@ pub(in crate::shell) fn obstacles(listen: &Listeners, is_running: bool) -> Vec<L
     found
 }
 
-/// Whether systemd has the port and passes it to the daemon once that starts.
+/// Whether systemd has bound the port and will pass it to the daemon.
 pub fn is_held_for_us(key: &str) -> bool {
     let mut command = Command::new("systemctl");
     command.args(["is-active", "--quiet", &passed::unit(key)]);
@@ -215,7 +215,7 @@ pub(in crate::shell) fn bind(
     Ok((ports, passed.challenges()))
 }
 
-/// The sockets that systemd passed for a key, if it must or did.
+/// The sockets that systemd passed for a key, if it passed any or should have.
 fn passed_for(
     key: &'static str,
     listen: &Listen,
@@ -319,7 +319,7 @@ impl ListeningPort {
         }
     }
 
-    /// Removes the socket file of a relay that ends.
+    /// Removes the socket file when the relay ends.
     pub(in crate::shell) fn remove_file(&self) {
         if let Some(path) = self.path() {
             // The next start replaces a file that stays.
@@ -377,11 +377,11 @@ impl Reserve {
         Self(File::open("/dev/null").ok())
     }
 
-    /// Uses the descriptor to send `reply` to the first waiting client.
+    /// Uses the descriptor to send `reply` to the first waiting client, and then closes the connection.
     pub(in crate::shell) fn refuse(&mut self, port: &mut ListeningPort, reply: &[u8]) {
         self.0 = None;
         if let Accepted::Connection(Socket::Tcp(mut stream), _) = port.accept() {
-            // A client that cannot be sent a reply sees the close.
+            // If the reply cannot be sent, the client sees only the close.
             drop(stream.write(reply));
             drop(stream.shutdown(std::net::Shutdown::Write));
         }
@@ -400,7 +400,7 @@ pub fn bound(address: SocketAddr) -> io::Result<socket2::Socket> {
     let domain = Domain::for_address(address);
     let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
-        // 0.0.0.0 and :: are two lines of the configuration and two sockets.
+        // 0.0.0.0 and :: are two entries of the configuration and two sockets.
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
@@ -418,7 +418,7 @@ fn bind_unix(path: &Path, mode: u32) -> Result<UnixListener, ListenError> {
         }
         Err(_) => {}
     }
-    // The mode is right from the bind on: changing it later could change another file that has the name by then.
+    // The mode is set at the bind: a later change by path could affect another file with that name.
     let mask = Mode::from_raw_mode(0o777 & !mode);
     let before = rustix::process::umask(mask);
     let bound = UnixListener::bind(path);

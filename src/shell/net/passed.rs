@@ -29,13 +29,13 @@ pub struct ChallengeSockets {
 }
 
 impl Passed {
-    /// Takes them over; a second call finds none.
+    /// Takes the sockets; a second call finds none.
     pub(in crate::shell) fn take() -> Self {
-        // The names first: listenfd clears the variables that it reads.
+        // Names first: listenfd removes the variables that it reads.
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let sockets = ListenFd::from_env();
         let names = names.split(':').map(|name| Some(name.to_owned()));
-        // Without sockets, the variable was meant for another process.
+        // Without sockets, the variable belongs to another process.
         let names = names.take(sockets.len()).collect();
         Self { sockets, names }
     }
@@ -81,7 +81,7 @@ impl Passed {
         Some(found.into_iter().map(TcpListener::from_std).collect())
     }
 
-    /// The rest: the sockets for challenges; any other has an unknown name.
+    /// Checks the remaining sockets: those for challenges stay; others have an unknown name.
     pub(in crate::shell) fn challenges(mut self) -> ChallengeSockets {
         let sockets = ChallengeSockets {
             http: self.of_name("acme-http"),

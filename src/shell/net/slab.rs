@@ -17,7 +17,7 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    /// A table that does not move until it has this many values.
+    /// An empty table with room for this many values.
     pub(in crate::shell) fn with_capacity(values: usize) -> Self {
         Self {
             slots: Vec::with_capacity(values),

@@ -6,10 +6,10 @@
 //!                    '------------------ Close --> Closing --output is out--> Lingering <---'
 //! ```
 //!
-//! Readiness arrives as edges and is remembered until the system reports that there is no more. Output is kept only
+//! Readiness arrives as edges and is remembered until the system reports that nothing is left. Output is kept only
 //! until the kernel takes it. An orderly close sends the TLS close alert, shuts down the sending half, and then reads
-//! and discards input for a while: closing a socket with unread input would reset it, and the peer would lose the reply
-//! that gives the reason.
+//! and discards input for a while: closing a socket with unread input would reset the connection, and the peer would
+//! lose the reply that gives the reason.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -42,27 +42,27 @@ pub(in crate::shell) struct Stream {
     drain_owed: bool,
     inflow: Inflow,
     writable: bool,
-    /// Which side began it.
+    /// The side that began the connection.
     side: Side,
 }
 
-/// Which side began a connection.
+/// The side that began a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Side {
-    /// The peer. Input that cannot be answered need not be read.
+    /// The peer. Input that cannot be answered is not read.
     Theirs,
-    /// We. Input that the peer sent before it closed is the answer to our output, and is read to its end.
+    /// This host. Input that the peer sent before it closed answers our output, and is read to its end.
     Ours,
 }
 
 /// The state of the input.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Inflow {
-    /// Nothing; an edge will come.
+    /// No input; an edge will announce it.
     Empty,
-    /// Perhaps something.
+    /// There may be input.
     Waiting,
-    /// Perhaps something, and then the end, for which no further edge comes.
+    /// There may be input, then the end of the stream, for which no further edge comes.
     Ending,
 }
 
@@ -81,15 +81,15 @@ enum Stage {
 pub(in crate::shell) enum ReadResult {
     /// This number of bytes was read.
     Bytes(usize),
-    /// This number of bytes went into TLS, without decrypted data.
+    /// TLS consumed this number of bytes, without decrypted data.
     Progress(usize),
     /// The connection is established.
     Connected,
     /// The handshake is done.
     Secured(TlsSession),
-    /// Nothing more for now.
+    /// No more input for now.
     Nothing,
-    /// The connection is gone.
+    /// The connection is lost.
     Lost(Lost),
 }
 
@@ -100,7 +100,7 @@ pub(in crate::shell) enum WriteResult {
     Drained,
     /// Nothing to report.
     Idle,
-    /// The connection is gone.
+    /// The connection is lost.
     Lost(Lost),
 }
 
@@ -196,7 +196,7 @@ impl Stream {
         }
     }
 
-    /// The poll reports readiness; `ended` that the peer will send no more.
+    /// Notes an edge of the poll; `ended` means that the peer will send no more.
     pub(in crate::shell) fn on_ready(&mut self, readable: bool, writable: bool, ended: bool) {
         // An established connection shows as writable.
         if ended {
@@ -207,7 +207,7 @@ impl Stream {
         self.writable |= writable;
     }
 
-    /// Whether reading may return something that may be passed on. `wanted` is the engine's answer.
+    /// Whether a read may return data that may be passed on. `wanted` is the engine's answer.
     pub(in crate::shell) fn may_read(&self, wanted: bool) -> bool {
         let allowed = match self.stage {
             Stage::Open => wanted && self.output.len() <= OUTPUT_BYTES_MAX,
@@ -219,12 +219,12 @@ impl Stream {
         allowed && self.is_readable()
     }
 
-    /// Whether there is input that has not been asked for yet.
+    /// Whether there may be input that the engine does not want yet.
     pub(in crate::shell) fn is_readable(&self) -> bool {
         self.inflow != Inflow::Empty
     }
 
-    /// Whether something that was sent is not out yet.
+    /// Whether output is still in the buffer.
     pub(in crate::shell) fn has_output(&self) -> bool {
         !self.output.is_empty()
     }
@@ -234,12 +234,12 @@ impl Stream {
         matches!(self.stage, Stage::Closing | Stage::Lingering { .. })
     }
 
-    /// Whether its output is out and only its peer is waited for.
+    /// Whether all output is written and only the peer's close is awaited.
     pub(in crate::shell) fn is_lingering(&self) -> bool {
         matches!(self.stage, Stage::Lingering { .. })
     }
 
-    /// Adds to the output.
+    /// Adds to the output buffer.
     pub(in crate::shell) fn send(&mut self, bytes: Vec<u8>) {
         self.drain_owed = true;
         if self.output.is_empty() {
@@ -249,7 +249,7 @@ impl Stream {
         }
     }
 
-    /// Begins TLS once everything is written.
+    /// Begins TLS once all output is written.
     pub(in crate::shell) fn start_tls(&mut self, side: TlsSide) {
         self.stage = Stage::Upgrading(side);
     }
@@ -261,7 +261,7 @@ impl Stream {
         self.stage = Stage::Closing;
     }
 
-    /// Reads once, or takes the next step of a handshake.
+    /// Reads once, or continues a handshake.
     pub(in crate::shell) fn read(&mut self, tls: &Tls, into: &mut [u8]) -> ReadResult {
         match self.stage {
             Stage::Connecting => self.connect(),
@@ -323,7 +323,7 @@ impl Stream {
     fn discard(&mut self, into: &mut [u8]) -> ReadResult {
         match (self.read_socket(into), &mut self.stage) {
             (Ok(0), _) => {
-                // While there is output the peer may still read it.
+                // While output is left, the peer may still read it.
                 self.inflow = Inflow::Empty;
                 if self.is_lingering() {
                     ReadResult::Lost(Lost::Eof)
@@ -351,7 +351,7 @@ impl Stream {
             Ok(0) => return ReadResult::Lost(Lost::Eof),
             Ok(len) => return ReadResult::Bytes(len),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            // The stream ended without a close_notify: an attacker may have truncated the input.
+            // The stream ended without close_notify: an attacker may have truncated the input.
             Err(_) => return ReadResult::Lost(Lost::Reset),
         }
         let len = match connection.read_tls(&mut self.socket) {
@@ -360,7 +360,7 @@ impl Stream {
             Err(error) => return self.failed(&error),
         };
         if let Err(error) = connection.process_new_packets() {
-            // The alert with the reason; if it does not fit, it is not worth waiting for.
+            // The alert with the reason. If it does not fit into the kernel's buffer, it is dropped.
             drop(connection.write_tls(&mut self.socket));
             return ReadResult::Lost(Lost::Tls(error.to_string()));
         }
@@ -389,8 +389,8 @@ impl Stream {
         loop {
             match self.socket.read(into) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // The kernel had no more than this. Later input comes with an edge of its own, and an end of the
-                // stream, which may be there already, was announced.
+                // The kernel had no more input than this. Later input causes an edge of its own, and the end of the
+                // stream, which may have arrived already, has been announced.
                 Ok(len) if len < into.len() && self.inflow == Inflow::Waiting => {
                     self.inflow = Inflow::Empty;
                     return Ok(len);
@@ -478,7 +478,7 @@ impl Stream {
         Ok(())
     }
 
-    /// A connection that waits holds no buffer.
+    /// Frees the buffer while the connection waits.
     fn forget_written(&mut self) {
         if self.written >= self.output.len() {
             self.output = Vec::new();

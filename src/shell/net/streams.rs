@@ -1,8 +1,8 @@
-//! The connections of the loop: all of them, those with work to do, and those that only wait to be closed.
+//! The connections of the event loop: all of them, those with work to do, and those that wait for their close.
 //!
-//! Invariant: output that was sent before a connection is closed is offered to the kernel before the connection goes,
-//! however many close. If more of them wait than [`LINGERING_MAX`], those that held no place of a session make room
-//! first, and of these the one whose time ends first.
+//! Invariant: output that was queued before a close is offered to the kernel before the connection is dropped, whatever
+//! the number of closing connections. If more than [`LINGERING_MAX`] linger, connections without a session are dropped
+//! first, and of these the one with the earliest deadline.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -14,23 +14,24 @@ use crate::shell::net::stream::Stream;
 
 /// All connections, by the index that is in their token.
 pub(in crate::shell) struct Streams {
-    /// Each in a box, so that the table is small when many clients have gone.
+    /// Boxed, so that the table is small when many clients have disconnected.
     streams: Slab<Box<Entry>>,
-    /// By the slot of the engine's id.
+    /// The index of each connection, by the slot of the engine's id.
     slots: Vec<Option<(ConnId, usize)>>,
     ready: VecDeque<usize>,
     stalled: Vec<usize>,
     unwritten: Vec<usize>,
-    /// Closing connections that have been written to since: when each is dropped, in the order in which they make room.
+    /// Closing connections that have been written to since: the time at which each is dropped, in the order of
+    /// dropping.
     closing: [BTreeSet<(Instant, usize)>; 2],
 }
 
-/// The purpose of a connection, in the order in which closing connections make room.
+/// The purpose of a connection, in the order in which closing connections are dropped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::shell) enum Use {
-    /// Something short that takes no place of a session: a refusal, or a page.
+    /// A short exchange without a session: a refusal, or a page.
     Brief,
-    /// A session, at either end.
+    /// A session, of the server or a client.
     Session,
 }
 
@@ -64,12 +65,12 @@ impl Streams {
         }
     }
 
-    /// The index that the next one will have.
+    /// The index of the next connection.
     pub(in crate::shell) fn next_key(&self) -> usize {
         self.streams.next_key()
     }
 
-    /// Adds a connection that the engine knows; it is looked at soon.
+    /// Adds a connection that the engine knows, and marks it to be served.
     pub(in crate::shell) fn insert(&mut self, conn: ConnId, stream: Stream, purpose: Use) -> usize {
         let key = self.add(stream, purpose);
         let slot = conn.slot as usize;
@@ -109,14 +110,14 @@ impl Streams {
         Some(&mut self.streams.get_mut(key)?.stream)
     }
 
-    /// The id is dead; the connection may live on to be closed in order.
+    /// Forgets the engine's id; the connection may remain until its orderly close.
     pub(in crate::shell) fn forget(&mut self, conn: ConnId) -> Option<usize> {
         let key = self.key(conn)?;
         *self.slots.get_mut(conn.slot as usize)? = None;
         Some(key)
     }
 
-    /// Closes in order.
+    /// Closes in order once the output is written.
     pub(in crate::shell) fn close(&mut self, key: usize) {
         if let Some(entry) = self.streams.get_mut(key)
             && !entry.stream.is_closing()
@@ -153,7 +154,7 @@ impl Streams {
         }
     }
 
-    /// The connection has input that is not wanted yet.
+    /// Marks a connection with input that the engine does not want yet.
     pub(in crate::shell) fn stall(&mut self, key: usize) {
         if let Some(entry) = self.streams.get_mut(key)
             && entry.listed == Listed::Nowhere
@@ -163,7 +164,7 @@ impl Streams {
         }
     }
 
-    /// The connection has something to write.
+    /// Marks a connection with output.
     pub(in crate::shell) fn make_unwritten(&mut self, key: usize) {
         if let Some(entry) = self.streams.get_mut(key)
             && !entry.unwritten
@@ -173,7 +174,7 @@ impl Streams {
         }
     }
 
-    /// Whether something that was sent to a connection is not out yet.
+    /// Whether output of a connection is still in its buffer.
     pub(in crate::shell) fn has_output(&self, conn: ConnId) -> bool {
         let entry = self.key(conn).and_then(|key| self.streams.get(key));
         entry.is_some_and(|entry| entry.stream.has_output())
@@ -207,7 +208,7 @@ impl Streams {
         Some(key)
     }
 
-    /// Marks stalled connections whose input is wanted now.
+    /// Marks stalled connections whose input the engine wants now.
     pub(in crate::shell) fn wake_stalled(&mut self, wanted: impl Fn(ConnId) -> bool) {
         let mut stalled = std::mem::take(&mut self.stalled);
         stalled.retain(|&key| {
@@ -227,7 +228,7 @@ impl Streams {
         self.stalled = stalled;
     }
 
-    /// The connection, which is closing and has been written to, is dropped at this time, unless it was to be earlier.
+    /// Sets the time at which a closing connection is dropped, unless an earlier one is set.
     pub(in crate::shell) fn drop_at(&mut self, key: usize, at: Instant) {
         let Some(entry) = self.streams.get_mut(key) else {
             return;
@@ -242,13 +243,13 @@ impl Streams {
         closing.insert((at, key));
     }
 
-    /// The next of these times.
+    /// The next time at which a connection is dropped.
     pub(in crate::shell) fn deadline(&self) -> Option<Instant> {
         let firsts = self.closing.iter().filter_map(BTreeSet::first);
         firsts.map(|(at, _)| *at).min()
     }
 
-    /// Drops connections whose time is over.
+    /// Drops connections whose time has come.
     pub(in crate::shell) fn expire(&mut self, now: Instant) {
         while let Some(&(_, key)) = self
             .closing

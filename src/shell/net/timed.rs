@@ -20,7 +20,7 @@ impl<S: Borrow<TcpStream>> DeadlineStream<S> {
         Self { stream, until }
     }
 
-    /// The connection, which waits for the time that is left and not longer.
+    /// The connection, with the remaining time as its timeout.
     fn held(&self) -> io::Result<&TcpStream> {
         let left = self.until.saturating_duration_since(Instant::now());
         if left.is_zero() {

@@ -1,4 +1,4 @@
-//! Sockets to DNS servers: a new connected one for each query, so that the kernel drops datagrams of other hosts.
+//! Sockets to DNS servers: a new connected socket for each query, so that the kernel drops datagrams of other hosts.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -50,7 +50,7 @@ enum Transport {
 }
 
 impl DnsSockets {
-    /// Sends a datagram from the socket, which is opened if it is new. `token` makes a token of an index.
+    /// Sends a datagram from the socket, which is opened if it is new. `token` makes a token from an index.
     pub(in crate::shell) fn send(
         &mut self,
         id: SocketId,

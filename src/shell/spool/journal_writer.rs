@@ -15,14 +15,14 @@ use std::time::{Duration, Instant};
 
 use crate::limits::{JOURNAL_BATCH_BYTES_MAX, JOURNAL_BATCH_COMMANDS_MAX};
 use crate::queue::{Disk, Journal, JournalCommand, JournalCompletion, MessageBody, Record};
-use crate::shell::channel::{Giver, Taker, Waited, channel};
+use crate::shell::channel::{ChannelReceiver, ChannelSender, Waited, channel};
 
 /// The event loop's side of the journal.
 #[derive(Debug)]
 pub struct JournalWriter {
-    commands: Giver<JournalCommand>,
-    completions: Taker<JournalCompletion>,
-    batches: Taker<Duration>,
+    commands: ChannelSender<JournalCommand>,
+    completions: ChannelReceiver<JournalCompletion>,
+    batches: ChannelReceiver<Duration>,
     thread: JoinHandle<()>,
 }
 
@@ -90,8 +90,8 @@ impl JournalWriter {
 
 fn serve<D: Disk>(
     mut journal: Journal<D>,
-    inbox: &Taker<JournalCommand>,
-    (outbox, timings): (&Giver<JournalCompletion>, &Giver<Duration>),
+    inbox: &ChannelReceiver<JournalCommand>,
+    (outbox, timings): (&ChannelSender<JournalCompletion>, &ChannelSender<Duration>),
     wake: &dyn Fn(),
 ) {
     loop {
@@ -120,7 +120,7 @@ fn serve<D: Disk>(
 }
 
 /// The commands that have arrived, up to one batch.
-fn batch(inbox: &Taker<JournalCommand>) -> Vec<JournalCommand> {
+fn batch(inbox: &ChannelReceiver<JournalCommand>) -> Vec<JournalCommand> {
     let (mut commands, mut taken, mut bytes) = (Vec::new(), 0, 0_usize);
     inbox.take_while(&mut commands, |command| {
         let room = taken < JOURNAL_BATCH_COMMANDS_MAX && bytes < JOURNAL_BATCH_BYTES_MAX;

@@ -17,7 +17,7 @@ pub struct CertificateFinding {
     pub name: Box<str>,
     pub cause: CertificateCause,
     /// What is presented to clients meanwhile.
-    pub shown: ShownMeanwhile,
+    pub shown: ServedInstead,
 }
 
 /// The cause of the finding.
@@ -69,7 +69,7 @@ pub enum CertificateCause {
 
 /// What is presented to clients meanwhile.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ShownMeanwhile {
+pub enum ServedInstead {
     /// The pair of that name which was read last.
     LastGood,
     /// The other pairs.
@@ -216,7 +216,7 @@ impl CertificateFinding {
     }
 }
 
-impl fmt::Display for ShownMeanwhile {
+impl fmt::Display for ServedInstead {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::LastGood => "the pair that was read before stays in force",
@@ -233,9 +233,9 @@ impl Tls {
         let mut push = |name: &str, cause| {
             let is_served = self.served.iter().any(|served| &*served.name == name);
             let shown = match (is_served, self.is_self_signed()) {
-                (true, _) => ShownMeanwhile::LastGood,
-                (false, true) => ShownMeanwhile::SelfSigned,
-                (false, false) => ShownMeanwhile::Others,
+                (true, _) => ServedInstead::LastGood,
+                (false, true) => ServedInstead::SelfSigned,
+                (false, false) => ServedInstead::Others,
             };
             let name = name.into();
             findings.push(CertificateFinding { name, cause, shown });

@@ -19,7 +19,7 @@ pub(super) fn wanted(hostname: &Domain, further: &[Domain]) -> Vec<Domain> {
 
 /// How valuable a pair is for the next start, compared to others of its folder.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) struct Worth {
+pub(super) struct PairRank {
     is_valid: bool,
     names: usize,
     is_trusted: bool,
@@ -61,10 +61,10 @@ impl Tls {
         self.wanted.iter().filter(|name| served.is_for(name))
     }
 
-    /// See [`Worth`].
-    pub(super) fn worth(&self, served: &Served, now: Timestamp) -> Worth {
+    /// See [`PairRank`].
+    pub(super) fn worth(&self, served: &Served, now: Timestamp) -> PairRank {
         let standing = served.certificate.standing(now);
-        Worth {
+        PairRank {
             is_valid: standing.is_valid,
             names: self.names_of(served).count(),
             is_trusted: standing.is_trusted,

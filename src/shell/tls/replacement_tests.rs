@@ -31,7 +31,7 @@ fn a_pair_for_another_name_does_not_take_the_one_of_the_hostname_away_across_a_r
         let said = (
             "mail".to_owned(),
             CertificateCause::Lacking(vec![hostname.clone()]),
-            ShownMeanwhile::LastGood,
+            ServedInstead::LastGood,
         );
         assert_eq!(causes(&tls), [said]);
         let kept = restart(&tls, place.path());

@@ -63,7 +63,7 @@ pub(super) fn shown(tls: &Tls, asked: &str, names: &[&'static str]) -> Option<&'
 
 pub(super) const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
-pub(super) fn causes(tls: &Tls) -> Vec<(String, CertificateCause, ShownMeanwhile)> {
+pub(super) fn causes(tls: &Tls) -> Vec<(String, CertificateCause, ServedInstead)> {
     let findings = tls.findings(&domain("mail.example.com"), NOW);
     let of = |finding: CertificateFinding| (finding.name.into(), finding.cause, finding.shown);
     findings.into_iter().map(of).collect()
@@ -129,7 +129,7 @@ fn a_certificate_that_cannot_be_used_is_named_and_the_others_serve() {
     let expected = CertificateCause::Unusable(PairFault::Mismatch);
     assert_eq!(
         causes(&tls),
-        [("broken".to_owned(), expected, ShownMeanwhile::Others)]
+        [("broken".to_owned(), expected, ServedInstead::Others)]
     );
     assert_eq!(tls.served(), 1);
 }
@@ -338,7 +338,7 @@ fn the_last_good_pair_outlasts_a_restart() {
     for found in [vec![unreadable("a")], vec![mismatched("a")], vec![]] {
         let tls = start(&found, &kept);
         assert_eq!(shown(&tls, names[0], &names), Some(names[0]));
-        assert_eq!(causes(&tls)[0].2, ShownMeanwhile::LastGood);
+        assert_eq!(causes(&tls)[0].2, ServedInstead::LastGood);
         // And the next one.
         let kept = restart(&tls, state);
         assert!(!start(&found, &kept).is_self_signed());

@@ -7,7 +7,7 @@ use super::{Session, SessionRefusal, State, TlsPolicy};
 use crate::smtp::reply::RemoteReply;
 
 impl Session {
-    /// TLS is active or given up: continues with AUTH, if it is required.
+    /// Continues after TLS, or without it: with AUTH if it is required.
     pub(super) fn after_tls(&mut self, out: &mut Vec<u8>) {
         let Some(login) = &self.terms.login else {
             return self.ready();
@@ -51,7 +51,7 @@ impl Session {
         self.state = State::Auth(Exchange { at, ..exchange });
     }
 
-    /// AUTH was refused: tries the next mechanism, if the refusal may concern only this one.
+    /// Handles a refusal of AUTH: tries the next mechanism if the refusal may concern only this one.
     fn log_in_otherwise(&mut self, ways: VecDeque<Way>, reply: RemoteReply, out: &mut Vec<u8>) {
         let next = (self.terms.login.as_ref())
             .filter(|_| is_of_the_way(&reply))

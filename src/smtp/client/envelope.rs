@@ -48,9 +48,9 @@ impl Session {
             .unwrap_or(RECIPIENTS_PER_TRANSACTION);
         let max = max.clamp(1, RECIPIENTS_PER_TRANSACTION);
         let (now, later) = open.split_at(max.min(open.len()));
-        // RFC 6531 section 3.4: the extension is requested if something in the transaction needs it. A header that
-        // would only benefit from it is sent without it if the server does not offer it, as its client did not request
-        // it either.
+        // RFC 6531 section 3.4: SMTPUTF8 is requested if some part of the transaction needs it. If only the header
+        // would benefit and the server does not offer SMTPUTF8, the message is sent without it, because its own client
+        // did not request SMTPUTF8 either.
         sending.mail.smtputf8 |= !sending.mail.reverse_path.as_str().is_ascii();
         for index in now {
             let rcpt = sending.mail.recipients.get(*index);
@@ -68,8 +68,8 @@ impl Session {
         self.state = State::Envelope(sending);
     }
 
-    /// Why this server cannot accept the message for a recipient, if that is known before it is offered. Another host
-    /// may be able to.
+    /// The reason for which this server cannot accept the message for a recipient, if that is known before RCPT is
+    /// sent. Another host may be able to accept it.
     fn unsendable(&self, mail: &ClientMail, rcpt: &Rcpt) -> Option<RecipientResult> {
         if self
             .extensions
@@ -83,7 +83,7 @@ impl Session {
                 words: QuotedWords::ours(text),
             });
         }
-        // A domain can be written in A-labels, a header has no other form: only a local part needs the extension.
+        // A domain can be written in A-labels; a header cannot. Therefore only a local part needs the extension.
         let mut addresses = [Some(&rcpt.mailbox), mail.reverse_path.mailbox()]
             .into_iter()
             .flatten();
@@ -154,7 +154,7 @@ impl Session {
         out.extend_from_slice(line.as_bytes());
     }
 
-    /// Writes RCPT, with its parameters if the server has DSN.
+    /// Writes RCPT, with its DSN parameters if the server offers DSN.
     /// Decides RFC 3461 section 5.2.1.
     pub(super) fn write_rcpt(&self, rcpt: &Rcpt, mail: &ClientMail, out: &mut Vec<u8>) {
         let mut line = format!("RCPT TO:<{}>", wire_form(&rcpt.mailbox, mail.smtputf8));
@@ -272,8 +272,8 @@ impl Session {
             return;
         }
         if nobody {
-            // RFC 2920 section 3.1: a 354 in a pipeline without a recipient gets an empty message; whatever the reply,
-            // nothing was delivered.
+            // RFC 2920 section 3.1: a 354 in a pipeline without an accepted recipient is answered with an empty
+            // message. Whatever the server replies to it, nothing was delivered.
             out.extend_from_slice(b".\r\n");
             let nobody = EnhancedCode::new(4, 5, 0);
             let result = RecipientResult::deferred(
@@ -288,7 +288,7 @@ impl Session {
         self.requests.push_back(ClientRequest::Body);
     }
 
-    /// Handles a reply to the final dot: in SMTP the one for all, in LMTP the next recipient's.
+    /// Handles a reply to the final dot: in SMTP one reply for all recipients, in LMTP one for each.
     /// Decides RFC 2033 section 4.2.
     pub(super) fn on_dot_reply(&mut self, mut sending: Box<Sending>, reply: &RemoteReply) {
         let result = match &sending.refused {

@@ -1,4 +1,4 @@
-//! The login for a next hop, and the mechanisms that send it: PLAIN and LOGIN, in the forms that servers are known to
+//! The login for a next hop, and the mechanisms that send it: PLAIN and LOGIN, in the forms that existing servers
 //! accept.
 
 use std::collections::VecDeque;
@@ -12,12 +12,12 @@ pub struct ClientLogin {
     pub password: zeroize::Zeroizing<String>,
 }
 
-/// A way to log in.
+/// A mechanism and its form.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Way {
     /// AUTH PLAIN with an initial response.
     PlainAtOnce,
-    /// The same, with the response when it is asked for.
+    /// AUTH PLAIN with the response after the server's challenge.
     Plain,
     /// AUTH LOGIN.
     Login,
@@ -25,9 +25,9 @@ pub(super) enum Way {
 
 /// An exchange of AUTH under way.
 pub(super) struct Exchange {
-    /// The response when the server asks for more.
+    /// The response that the next challenge of the server gets.
     pub(super) at: AuthAt,
-    /// Ways to log in that have not been tried.
+    /// Mechanisms that have not been tried.
     pub(super) ways: VecDeque<Way>,
 }
 
@@ -40,7 +40,7 @@ pub(super) enum AuthAt {
 }
 
 impl Exchange {
-    /// Begins to log in by the first way.
+    /// Begins AUTH with the first mechanism.
     pub(super) fn begin(
         mut ways: VecDeque<Way>,
         login: &ClientLogin,
@@ -69,7 +69,7 @@ impl ClientLogin {
     }
 }
 
-/// The ways to log in that a server offers, in the order in which they are tried.
+/// The mechanisms that a server offers, in the order in which they are tried.
 pub(super) fn ways(extensions: &Extensions) -> VecDeque<Way> {
     let ways = [
         (extensions.auth_plain, Way::PlainAtOnce),

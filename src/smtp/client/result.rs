@@ -1,4 +1,4 @@
-//! The delivery result of a recipient on the client side, and how it follows from a reply.
+//! The delivery result of a recipient on the client side, derived from a reply.
 
 use crate::cause::QuotedWords;
 use crate::smtp::reply::RemoteReply;
@@ -7,46 +7,47 @@ use crate::status::EnhancedCode;
 /// The delivery result of one recipient.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RecipientResult {
-    /// The server has accepted it.
+    /// The server has accepted the message for it.
     Delivered {
-        /// Its reply.
+        /// Text of the server's reply.
         text: String,
-        /// Whether the server will send the success DSN itself (it supports DSN).
+        /// Whether the server will send the success DSN itself, because it supports DSN.
         dsn: bool,
     },
     /// Another attempt may succeed.
     Deferred {
         about: RefusalScope,
         status: EnhancedCode,
-        /// The reply, or the event.
+        /// The reply, or a description of the event.
         words: QuotedWords,
     },
-    /// The server refused for good.
+    /// The server refused it permanently.
     Failed {
         about: RefusalScope,
         status: EnhancedCode,
         /// The reply, or the missing extension.
         words: QuotedWords,
     },
-    /// The link broke between the final dot and its reply: another attempt may make a duplicate (RFC 1047).
+    /// The connection broke between the final dot and its reply: another attempt may deliver a duplicate (RFC 1047).
     Unknown { words: QuotedWords },
-    /// The server takes no more recipients in this transaction (452 4.5.3): again at once, in another.
+    /// The server takes no more recipients in this transaction (452 4.5.3): offer it again at once, in another
+    /// transaction.
     Again,
 }
 
-/// Whether a refusal concerns the recipient, the host or our fallback.
+/// What a refusal concerns: the recipient, the host, or our fallback.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RefusalScope {
-    /// The recipient or the message: every other host of the next hop would give the same reply, if it is permanent.
+    /// The recipient or the message: if the refusal is permanent, every other host of the next hop would refuse too.
     Recipient,
-    /// The host: it disconnects, sends nonsense, or lacks an extension that another may have.
+    /// The host: it disconnects, sends malformed replies, or lacks an extension that another host may have.
     Host,
-    /// Our fallback: we continued in clear, or without EHLO. Never permanent.
+    /// The fallback: the session continued without TLS or without EHLO. Such a refusal is never permanent.
     Fallback,
 }
 
 impl RecipientResult {
-    /// Whether no other host is to be asked (RFC 5321 section 5.1).
+    /// Whether the result is final, so that no other host is tried (RFC 5321 section 5.1).
     pub const fn is_final(&self) -> bool {
         matches!(
             self,
@@ -59,18 +60,18 @@ impl RecipientResult {
     }
 }
 
-/// Whether a session has all that the server offered.
+/// Whether a session uses everything that the server offered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Footing {
-    /// It has.
+pub(super) enum SessionMode {
+    /// It does.
     Full,
-    /// It continues in clear, or without EHLO: see [`RefusalScope::Fallback`].
+    /// It continued without TLS or without EHLO: see [`RefusalScope::Fallback`].
     Fallback,
 }
 
 impl RecipientResult {
     /// The delivery result for a negative reply. A code that is neither 4xx nor 5xx in its place counts as temporary.
-    pub(super) fn refusal(reply: &RemoteReply, footing: Footing) -> Self {
+    pub(super) fn refusal(reply: &RemoteReply, footing: SessionMode) -> Self {
         let words = QuotedWords::Reply(reply.to_text().into());
         let status = reply.status();
         if reply.code < 400 {
@@ -85,7 +86,7 @@ impl RecipientResult {
                 status,
                 words,
             }
-        } else if footing == Footing::Fallback && may_want_tls(reply) {
+        } else if footing == SessionMode::Fallback && may_want_tls(reply) {
             Self::Deferred {
                 about: RefusalScope::Fallback,
                 status: status.as_transient(),
@@ -100,7 +101,7 @@ impl RecipientResult {
         }
     }
 
-    /// A deferral that the host is to blame for.
+    /// A deferral caused by the host.
     pub(super) fn deferred(status: EnhancedCode, words: QuotedWords) -> Self {
         Self::Deferred {
             about: RefusalScope::Host,
@@ -110,8 +111,8 @@ impl RecipientResult {
     }
 }
 
-/// Whether a refusal of RCPT is of the number of recipients: 452, and 552 of older servers,
-/// with X.5.3 or without a status.
+/// Whether a refusal of RCPT means too many recipients: 452, or 552 from older servers, with X.5.3 or without an
+/// enhanced code.
 /// Decides RFC 5321 section 4.5.3.1.10.
 pub(super) fn too_many_recipients(reply: &RemoteReply) -> bool {
     let may_be = matches!(reply.code, 452 | 552);
@@ -122,13 +123,13 @@ pub(super) fn too_many_recipients(reply: &RemoteReply) -> bool {
             .is_none_or(|status| status.as_transient() == too_many)
 }
 
-/// Whether a server closes behind a reply (RFC 5321 section 4.2.1).
+/// Whether a server closes the connection after a reply (RFC 5321 section 4.2.1).
 pub(super) fn is_farewell(reply: &RemoteReply) -> bool {
     reply.code == 421
 }
 
-/// Whether a refusal may concern clear text and not the mail: 530 (RFC 3207 section 4), 523 and 538 (RFC 4954 section
-/// 6), a status about security, and a bare 554, which gives no reason.
+/// Whether a refusal may be due to the lack of TLS and not to the mail: 530 (RFC 3207 section 4), 523 and 538 (RFC 4954
+/// section 6), an enhanced code about security, and a bare 554, which gives no reason.
 /// Decides RFC 3463 section 3.8.
 fn may_want_tls(reply: &RemoteReply) -> bool {
     matches!(reply.code, 523 | 530 | 538)

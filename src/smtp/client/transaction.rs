@@ -1,4 +1,4 @@
-//! A message that is sent to a server: what the session has to know about it, and its progress.
+//! A message that is sent to a server: the data that the session needs, and its progress.
 
 use std::collections::VecDeque;
 
@@ -15,7 +15,7 @@ pub struct ClientMail {
     /// Bytes of the message.
     pub size: u64,
     pub body: BodyKind,
-    /// Whether the message itself needs SMTPUTF8; the need of its addresses is seen from them.
+    /// Whether the message itself needs SMTPUTF8. The session checks the addresses itself.
     pub smtputf8: bool,
     /// RET.
     pub dsn_return: Option<DsnReturn>,
@@ -32,12 +32,12 @@ pub struct Rcpt {
     pub original: Option<Box<str>>,
 }
 
-/// A transaction under way.
+/// A transaction in progress.
 pub(super) struct Sending {
     pub(super) mail: ClientMail,
-    /// Commands without a reply yet, oldest first.
+    /// Commands that have no reply yet, oldest first.
     pub(super) awaited: VecDeque<Sent>,
-    /// Commands not sent yet (without PIPELINING).
+    /// Commands that are not sent yet (without PIPELINING).
     pub(super) waiting: VecDeque<Sent>,
     pub(super) results: Vec<Option<RecipientResult>>,
     pub(super) accepted: usize,

@@ -1,4 +1,4 @@
-//! AUTH (RFC 4954) on the server side: the framing of the exchange. The owner of the session verifies the credentials.
+//! AUTH (RFC 4954) on the server side: the framing of the exchange. The session's owner verifies the credentials.
 
 use zeroize::Zeroizing;
 

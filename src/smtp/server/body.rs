@@ -44,7 +44,7 @@ impl Session {
         }
     }
 
-    /// Takes bytes of DATA; asks to store the message behind its final dot.
+    /// Takes bytes of DATA; after the final dot requests that the message is stored.
     /// Decides RFC 5321 section 4.1.1.4.
     pub(super) fn data(
         &mut self,
@@ -88,7 +88,7 @@ impl Session {
         }
     }
 
-    /// Takes bytes of a chunk; asks to store the message behind the last.
+    /// Takes bytes of a chunk; after the last chunk requests that the message is stored.
     /// Decides RFC 3030 section 2.
     pub(super) fn chunk(
         &mut self,
@@ -117,10 +117,10 @@ impl Session {
         }
     }
 
-    /// Answers a chunk that is whole.
+    /// Replies to a complete chunk.
     fn end_chunk(&mut self, chunk: Chunk, out: &mut Vec<u8>) -> Option<ServerRequest> {
         match chunk.message {
-            // The chunk has a known length, so nothing behind it can be smuggled: the session continues.
+            // The chunk has a known length, so the client cannot smuggle commands in it: the session continues.
             Err(reply) => {
                 let next = match self.greeting {
                     Some(_) => State::Greeted,
@@ -137,7 +137,7 @@ impl Session {
         }
     }
 
-    /// The line ends that a body may have: if they are mended, the client's last command has shown which it knows.
+    /// The line ends that a body may have. If bare LF is tolerated, the line end of the client's last command decides.
     fn line_ends(&self) -> LineEnds {
         match (self.tolerance, self.lines.last_end) {
             (Tolerance::LineEnds, LineEnd::Lf) => LineEnds::Any,

@@ -1,4 +1,4 @@
-//! Commands on the server side: which command is allowed in which state, and its effect there.
+//! Commands on the server side: the state in which each is allowed, and its effect.
 
 use std::mem;
 
@@ -35,7 +35,7 @@ impl Session {
         request
     }
 
-    /// Handles one command; commands that achieve nothing are counted.
+    /// Handles one command; counts those without effect.
     fn on_command(
         &mut self,
         command: Command,
@@ -115,8 +115,8 @@ impl Session {
             CommandError::Address(_) if self.subject == RefusalSubject::Sender => Reply::BAD_SENDER,
             error => Reply::from(error),
         };
-        // Another protocol: nothing of this connection is executed. Only an unmistakable foreign hello (TLS, SSH)
-        // counts.
+        // Another protocol: no command of this connection is executed. Only an unmistakable beginning of another
+        // protocol (TLS, SSH) counts.
         let foreign = error == CommandError::ForeignProtocol
             || (self.greeting.is_none() && (line.contains(&0) || line.starts_with(b"SSH-")));
         if foreign {
@@ -133,7 +133,7 @@ impl Session {
         Some(ServerRequest::Close)
     }
 
-    /// EHLO and HELO, which the owner may want to decide on.
+    /// EHLO and HELO. The owner may have asked to judge them.
     fn hello(
         &mut self,
         state: State,
@@ -158,7 +158,7 @@ impl Session {
         }
     }
 
-    /// Answers [`ServerRequest::Hello`]. If it is good, any stored part of a body can be dropped.
+    /// Answers [`ServerRequest::Hello`]. After a success the owner may drop any stored part of a body.
     pub fn on_ehlo(
         &mut self,
         verdict: Result<(), Reply>,
@@ -211,7 +211,7 @@ impl Session {
         out.extend_from_slice(lines.as_bytes());
     }
 
-    /// RSET, which ends the transaction and keeps the greeting.
+    /// RSET: ends the transaction and keeps the greeting.
     /// Decides RFC 5321 section 4.1.1.5.
     fn rset(&mut self, state: State, out: &mut Vec<u8>) -> Option<ServerRequest> {
         let forget = state.has_transaction().then_some(ServerRequest::Forget);
@@ -236,7 +236,8 @@ impl Session {
         }
     }
 
-    /// Answers [`ServerRequest::StartTls`]: the handshake is done. All that was said before is forgotten.
+    /// Answers [`ServerRequest::StartTls`]: the handshake is complete. The session forgets everything it learned
+    /// before.
     /// Decides RFC 3207 section 4.2.
     pub fn on_tls(&mut self) {
         let mut forgetful = Self::new(self.role, Encryption::Active);
@@ -248,7 +249,7 @@ impl Session {
         *self = forgetful;
     }
 
-    /// Begins a transaction; its reverse-path is for the owner to judge.
+    /// Begins a transaction; the owner judges its reverse-path.
     /// Decides RFC 6409 section 4.3.
     fn mail(
         &mut self,
@@ -293,7 +294,7 @@ impl Session {
         };
     }
 
-    /// Takes a forward-path with NOTIFY and ORCPT; it is for the owner to judge.
+    /// Takes a forward-path with NOTIFY and ORCPT; the owner judges it.
     /// Decides RFC 5321 section 4.5.3.1.8, RFC 5321 section 4.5.3.1.10.
     fn rcpt(
         &mut self,
@@ -350,7 +351,7 @@ impl Session {
         }
     }
 
-    /// A chunk of a message that is coming in.
+    /// Takes a chunk of a message.
     fn take_chunk(&mut self, message: Box<Incoming>, chunk: ChunkSize) -> Option<ServerRequest> {
         self.state = State::Chunk(Box::new(Chunk {
             message: Ok(message),
@@ -360,8 +361,8 @@ impl Session {
         None
     }
 
-    /// A chunk that belongs to no message. It arrives whatever the reply, and must not be read as commands (RFC 3030
-    /// section 2).
+    /// Discards a chunk that belongs to no message. Its bytes arrive whatever the reply is, and must not be read as
+    /// commands (RFC 3030 section 2).
     fn swallow_chunk(&mut self, len: u64, reply: Reply) -> Option<ServerRequest> {
         self.state = State::Chunk(Box::new(Chunk {
             message: Err(reply),
@@ -372,7 +373,7 @@ impl Session {
     }
 }
 
-/// Whether a command achieves nothing by itself: enough of them in a row, and the session is closed.
+/// Whether a command has no effect by itself. After too many of these in a row the session is closed.
 fn is_idle(command: &Command) -> bool {
     match command {
         Command::Noop

@@ -1,26 +1,26 @@
-//! Input lines on the server side: where a line ends, and how a line that is too long is handled.
+//! Input lines on the server side: the end of a line, and the handling of overlong lines.
 
 use super::settings::Tolerance;
 use crate::smtp::data::LineEnd;
 
-/// How far the line under way was read.
+/// The progress within the current line.
 #[derive(Debug)]
 pub(super) struct Lines {
-    /// Whether it was too long, and is dropped up to its end.
+    /// Whether the line is too long and is discarded up to its end.
     pub(super) is_dropping: bool,
-    /// How the last whole line ended.
+    /// How the last complete line ended.
     pub(super) last_end: LineEnd,
 }
 
-/// The front of the input.
+/// What stands at the front of the input.
 pub(super) enum Front<'a> {
-    /// A whole line.
+    /// A complete line.
     Line(&'a [u8]),
     /// The end of a line that was too long.
     TooLong,
-    /// A part of a line that is too long: this number of bytes was dropped.
+    /// A part of an overlong line, of which this number of bytes was discarded.
     Dropped(usize),
-    /// A part of a line.
+    /// An incomplete line.
     Part,
 }
 
@@ -51,7 +51,7 @@ impl Lines {
                 Front::Line(line)
             }
             None if input.len() > max || self.is_dropping => {
-                // Keep a final CR, it may be half of the line end.
+                // Keep a final CR: it may be the first half of a CRLF.
                 let keep = usize::from(input.last() == Some(&b'\r'));
                 let gone = input.len().saturating_sub(keep);
                 *input = input.get(gone..).unwrap_or_default();
@@ -63,8 +63,8 @@ impl Lines {
     }
 }
 
-/// Length of the first line, and its line end. Only CRLF ends a line, unless the client may use less: a line with a
-/// lone LF continues, and is refused as a whole.
+/// Length of the first line, and its line end. Only CRLF ends a line, unless the client's bare LF is tolerated.
+/// Otherwise a line with a bare LF continues, and is refused as a whole.
 /// Decides RFC 5321 section 2.3.8.
 fn line_end(input: &[u8], tolerance: Tolerance) -> Option<(usize, LineEnd)> {
     if tolerance != Tolerance::LineEnds {

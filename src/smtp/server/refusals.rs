@@ -1,24 +1,23 @@
-//! The refusals that a session has sent, kept until the owner of the session logs them, so that none is missing in the
-//! log.
+//! The refusals that a session has sent, kept until the session's owner logs them, so that the log contains all of
+//! them.
 
 use std::mem;
 
 use crate::limits::{REFUSALS_KEPT_MAX, SAID_CHARS_MAX};
 use crate::smtp::reply::Reply;
 
-/// A refusal that the session has sent: every reply of 4xx and 5xx, of the session or its owner.
+/// A refusal that was sent: a 4xx or 5xx reply of the session or of its owner.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SentRefusal {
     pub reply: Reply,
-    /// The subject that it answers.
     pub what: RefusalSubject,
-    /// The command of the client, if it cannot contain a secret.
+    /// The client's command, unless it may contain a secret.
     pub said: Option<Box<str>>,
-    /// How often it was sent in a row.
+    /// How often in a row it was sent.
     pub times: u32,
 }
 
-/// The part of the dialogue that a refusal answers.
+/// The part of the session that a refusal concerns.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RefusalSubject {
     /// EHLO and HELO.
@@ -46,7 +45,8 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// Keeps a reply if it is a refusal. A repetition, or one that there is no room for, is counted at the last.
+    /// Keeps a reply if it is a refusal. A repetition, or a refusal beyond the limit, only increases the count of the
+    /// last one.
     pub(super) fn keep(&mut self, reply: &Reply, what: RefusalSubject) {
         if reply.code() < 400 {
             return;
@@ -66,7 +66,7 @@ impl Refusals {
         });
     }
 
-    /// How many there are: a mark for [`Refusals::answered`].
+    /// The number of refusals, as a mark for [`Refusals::answered`].
     pub(super) fn mark(&self) -> usize {
         self.kept.len()
     }
@@ -115,7 +115,7 @@ impl RefusalSubject {
         }
     }
 
-    /// The part of a line that may be shown. A password may occur in AUTH, or out of turn as a command of its own.
+    /// The part of a line that may be logged. A password may occur in AUTH, or as a misplaced line of its own.
     fn shown(self, line: &[u8]) -> Option<Box<str>> {
         match self {
             Self::Hello | Self::Sender | Self::Recipient => {

@@ -1,24 +1,24 @@
-//! The requests of the session to its owner, and the data that come with them.
+//! The requests of the session to its owner, and their data.
 
 use crate::address::ReversePath;
 use crate::envelope::{Notify, Recipient};
 use crate::smtp::command::{ForwardPath, MailParameters};
 use crate::smtp::reply::Reply;
 
-/// A transaction that is being built: it lives from MAIL to the end of the body, or to RSET.
+/// A transaction in progress, from MAIL to the end of the body or RSET.
 #[derive(Clone, Debug)]
 pub struct Transaction {
     pub reverse_path: ReversePath,
     pub parameters: MailParameters,
     /// The recipients, as the owner resolved the forward-paths.
     pub recipients: Vec<Recipient>,
-    /// How many forward-paths were accepted.
+    /// The number of accepted forward-paths.
     pub accepted: usize,
 }
 
 impl Transaction {
-    /// Adds the mailboxes that a forward-path leads to. A mailbox that occurs twice in one transaction gets the message
-    /// once by each destination.
+    /// Adds the recipients that a forward-path expands to. A mailbox that occurs twice in one transaction gets the
+    /// message once for each destination.
     pub(super) fn add(&mut self, recipients: Vec<Recipient>) {
         for recipient in recipients {
             let same = |known: &Recipient| {
@@ -68,14 +68,14 @@ pub enum ServerRequest {
     /// A body begins; its bytes follow in the `body` argument of `Session::advance`. Answer with
     /// `Session::on_body_ready`.
     BeginBody,
-    /// The body is whole; answer with `Session::on_stored`.
+    /// The body is complete; answer with `Session::on_stored`.
     Store(Box<Transaction>),
-    /// The transaction is over without a message; any stored part of its body can be dropped. Needs no answer.
+    /// The transaction has ended without a message; drop any stored part of its body. Needs no answer.
     Forget,
-    /// The message is refused for its bytes or its size, and the client got this reply; any stored part of its body can
-    /// be dropped. Needs no answer.
+    /// The message was refused for its content or its size, with this reply; drop any stored part of its body. Needs no
+    /// answer.
     Refuse(Reply),
-    /// The same, and the session is over: send the pending output, then close.
+    /// As `Refuse`, and the session has ended: send the pending output, then close.
     RefuseAndClose(Reply),
     /// Send the pending output, then close. Needs no answer.
     Close,
@@ -88,10 +88,10 @@ pub enum AuthStep {
     Challenge(Vec<u8>),
     /// The client is authenticated.
     Success,
-    /// The credentials are wrong; the reply gives the reason. Counts towards the session's end.
+    /// The credentials are wrong; send this reply. It counts towards the session's limit of failures.
     Failure(Reply),
-    /// Not now; the reply is temporary and no failure is counted.
+    /// AUTH is not possible now: send this temporary reply. It does not count as a failure.
     Refusal(Reply),
-    /// Not in this session, which ends with the reply.
+    /// AUTH is refused for the whole session, which ends with this reply.
     End(Reply),
 }

@@ -13,37 +13,37 @@ pub enum PortRole {
     Local,
 }
 
-/// Whether a session is, or can become, encrypted.
+/// Whether a session is encrypted, or can become so.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Encryption {
     /// There is no certificate, or the socket needs none.
     Unavailable,
     /// STARTTLS is offered.
     Offered,
-    /// TLS is on.
+    /// TLS is active.
     Active,
 }
 
-/// The settings of the server that the session must know.
+/// The settings that a session needs.
 #[derive(Clone, Debug)]
 pub struct ServerSettings {
     /// Our name in the banner and in the reply to EHLO.
     pub hostname: Box<str>,
-    /// Bytes of a message (SIZE).
+    /// Largest size of a message in bytes (SIZE).
     pub message_bytes_max: u64,
-    /// Recipients of a transaction (LIMITS RCPTMAX).
+    /// Largest number of recipients in a transaction (LIMITS RCPTMAX).
     pub recipients_max: usize,
-    /// How long lines of text are handled.
+    /// How overlong lines of the body are handled.
     pub long_lines: LongLines,
 }
 
-/// Errors that a client may make. Users and programs of this machine may always deviate in the form of commands.
+/// Deviations that are tolerated. Users and programs of this machine may always deviate in the form of commands.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Tolerance {
     #[default]
     None,
-    /// The form of commands.
+    /// Deviations in the form of commands.
     Form,
-    /// That, and it may end lines with a LF alone.
+    /// Those, and bare LF as line end.
     LineEnds,
 }

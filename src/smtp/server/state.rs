@@ -1,4 +1,4 @@
-//! The states of a session; each owns the data that exist only in it.
+//! The states of a session; each owns the data that exist only in that state.
 
 use super::request::Transaction;
 use super::settings::ServerSettings;
@@ -10,7 +10,7 @@ use crate::smtp::reply::Reply;
 /// The state of a session.
 #[derive(Debug)]
 pub(super) enum State {
-    /// Before the banner.
+    /// Before the banner is sent.
     Silent,
     /// Before EHLO.
     Connected,
@@ -18,7 +18,7 @@ pub(super) enum State {
     Greeted,
     /// A challenge was sent.
     Auth,
-    /// A question is with the owner.
+    /// The owner must answer a request.
     Waiting(Waiting),
     /// MAIL was accepted.
     Mail(Box<Transaction>),
@@ -28,11 +28,11 @@ pub(super) enum State {
     Bdat(Box<Incoming>),
     /// Inside a chunk.
     Chunk(Box<Chunk>),
-    /// Nothing more is read.
+    /// No more input is read.
     Closed,
 }
 
-/// Which answer of the owner is awaited.
+/// The answer of the owner that is awaited.
 #[derive(Debug)]
 pub(super) enum Waiting {
     Hello {
@@ -63,7 +63,7 @@ pub(super) struct ChunkSize {
     pub(super) last: bool,
 }
 
-/// A message that is coming in.
+/// A message whose body arrives.
 #[derive(Debug)]
 pub(super) struct Incoming {
     pub(super) transaction: Box<Transaction>,
@@ -72,18 +72,18 @@ pub(super) struct Incoming {
     size: u64,
 }
 
-/// A chunk that is coming in.
+/// A chunk that arrives.
 #[derive(Debug)]
 pub(super) struct Chunk {
-    /// The message that it is a part of, or the reply that follows once the chunk is swallowed.
+    /// The message that the chunk belongs to, or the reply that follows once the chunk is discarded.
     pub(super) message: Result<Box<Incoming>, Reply>,
-    /// Bytes that have not come yet.
+    /// Bytes that have not arrived yet.
     pub(super) left: u64,
     pub(super) last: bool,
 }
 
 impl State {
-    /// The transaction, once its reverse-path was accepted and until its body is whole.
+    /// The transaction, from its accepted reverse-path until its body is complete.
     pub(super) fn transaction(&self) -> Option<&Transaction> {
         match self {
             Self::Mail(transaction)
@@ -100,12 +100,12 @@ impl State {
         }
     }
 
-    /// Whether a command that ends the transaction ends one that the owner knows.
+    /// Whether the owner knows of a transaction that a command ends.
     pub(super) fn has_transaction(&self) -> bool {
         matches!(self, Self::Mail(_) | Self::Bdat(_))
     }
 
-    /// Whether a body is coming in.
+    /// Whether a body arrives.
     pub(super) fn is_in_body(&self) -> bool {
         matches!(self, Self::Data(_) | Self::Bdat(_) | Self::Chunk(_))
     }
@@ -128,7 +128,7 @@ impl Incoming {
         is_whole
     }
 
-    /// Ends a body whose end is not in its bytes.
+    /// Ends a body whose bytes contain no end.
     pub(super) fn finish(&mut self, body: &mut Vec<u8>) {
         let before = body.len();
         self.decoder.finish(body);
@@ -139,7 +139,7 @@ impl Incoming {
         self.size = self.size.saturating_add(len as u64);
     }
 
-    /// Why the message is refused for its bytes or its size.
+    /// The refusal of the message for its content or its size.
     pub(super) fn refusal(&self, settings: &ServerSettings) -> Option<Reply> {
         match self.decoder.fault() {
             Some(fault) => Some(Reply::from(fault)),
@@ -148,7 +148,7 @@ impl Incoming {
         }
     }
 
-    /// Whether the input after the body may be a part of its text.
+    /// Whether the input after the body may be part of its text.
     pub(super) fn may_smuggle(&self) -> bool {
         matches!(
             self.decoder.fault(),

@@ -366,7 +366,11 @@ impl Play {
             ("DSNs at work", tables.dsns.at_work, DSNS_AT_WORK_MAX),
             ("hooks", tables.hooks, HOOKS_MAX + HOOKS_WAITING_MAX),
             ("jobs", tables.jobs, conns + DSNS_AT_WORK_MAX),
-            ("clients", tables.clients.conduct, ABUSE_TABLE_ENTRIES_MAX),
+            (
+                "clients",
+                tables.clients.client_rates,
+                ABUSE_TABLE_ENTRIES_MAX,
+            ),
             ("greylisted", tables.clients.greylist, GREYLIST_ENTRIES_MAX),
             ("returns", tables.clients.returns, RETURN_TABLE_ENTRIES_MAX),
         ];

@@ -110,7 +110,7 @@ fn outcome(tags: &str, record: &str) -> Result<(), DkimFailure> {
 }
 
 /// What is verified of a message whose every signature is wrong, and whose every key has these records.
-fn judge(message: &[u8], records: &[Vec<u8>]) -> (Vec<SignatureVerdict>, Effort) {
+fn judge(message: &[u8], records: &[Vec<u8>]) -> (Vec<SignatureVerdict>, VerificationCost) {
     let (header, body) = header_and_body(message).expect("a header");
     let mut verification = DkimVerification::new(&header, NOW);
     verification.on_body(body);
@@ -124,9 +124,9 @@ fn judge(message: &[u8], records: &[Vec<u8>]) -> (Vec<SignatureVerdict>, Effort)
     };
     let missing = verification.missing(&[]);
     let answers: Vec<(Question, Answer)> = missing.into_iter().map(answer).collect();
-    let mut effort = Effort::default();
-    let verdicts = verification.judge(&header, &answers, &mut effort);
-    (verdicts, effort)
+    let mut cost = VerificationCost::default();
+    let verdicts = verification.judge(&header, &answers, &mut cost);
+    (verdicts, cost)
 }
 
 #[test]
@@ -144,15 +144,15 @@ fn a_message_has_no_more_hashed_than_one_may() {
         signature.repeat(3)
     );
     let records = vec![good_record().into_bytes(); 4];
-    let (verdicts, effort) = judge(message.as_bytes(), &records);
+    let (verdicts, cost) = judge(message.as_bytes(), &records);
     // However often h= lists a field, it is signed once.
-    assert_eq!((verdicts.len(), effort.checks), (3, 12));
-    assert!(effort.bytes < 12 * HEADER_BYTES_MAX, "{effort:?}");
+    assert_eq!((verdicts.len(), cost.checks), (3, 12));
+    assert!(cost.bytes < 12 * HEADER_BYTES_MAX, "{cost:?}");
 
     let short = signature.replace(&names, "x-long:");
     let message = format!("{}{long}From: a@example.com\r\n\r\nx\r\n", short.repeat(10));
-    let (verdicts, effort) = judge(message.as_bytes(), &records);
-    assert!((SIGNED_BYTES_MAX..SIGNED_BYTES_MAX + HEADER_BYTES_MAX).contains(&effort.bytes));
+    let (verdicts, cost) = judge(message.as_bytes(), &records);
+    assert!((SIGNED_BYTES_MAX..SIGNED_BYTES_MAX + HEADER_BYTES_MAX).contains(&cost.bytes));
     let outcomes: Vec<_> = verdicts.iter().map(|verdict| verdict.outcome).collect();
     assert_eq!(outcomes.first(), Some(&Err(DkimFailure::Signature)));
     assert_eq!(outcomes.last(), Some(&Err(DkimFailure::TooMuch)));

@@ -13,7 +13,7 @@ use crate::address::Domain;
 use crate::config::AddressFamily;
 use crate::dns::{ZoneData, ZoneKind};
 use crate::limits::{DOCTOR_REPLY_TIMEOUT, DOCTOR_TIMEOUT};
-use crate::setup::asking::Asker;
+use crate::setup::dns_client::DnsClient;
 use crate::setup::doctor::judge::outbound::{ConnectAttempt, Facts, FamilyReach};
 use crate::setup::doctor::{DoctorScope, Probe};
 use crate::setup::machine;
@@ -112,7 +112,7 @@ fn targets(examination: &DoctorScope) -> Vec<(String, SocketAddr)> {
     received.into_iter().flatten().collect()
 }
 
-fn of_probe(asker: &Asker, probe: &Probe) -> Vec<(String, SocketAddr)> {
+fn of_probe(asker: &DnsClient, probe: &Probe) -> Vec<(String, SocketAddr)> {
     let name = format!("{}:{}", probe.host, probe.port);
     if let Ok(address) = probe.host.parse::<IpAddr>() {
         return vec![(name, SocketAddr::new(address, probe.port))];
@@ -125,7 +125,7 @@ fn of_probe(asker: &Asker, probe: &Probe) -> Vec<(String, SocketAddr)> {
         .collect()
 }
 
-fn of_provider(asker: &Asker, provider: &str, port: u16) -> Vec<(String, SocketAddr)> {
+fn of_provider(asker: &DnsClient, provider: &str, port: u16) -> Vec<(String, SocketAddr)> {
     let Ok(domain) = Domain::parse(provider) else {
         return Vec::new();
     };

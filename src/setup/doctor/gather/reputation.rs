@@ -5,7 +5,7 @@ use std::thread;
 
 use crate::address::Domain;
 use crate::dns::{ZoneData, ZoneKind, reverse_name};
-use crate::setup::asking::Asker;
+use crate::setup::dns_client::DnsClient;
 use crate::setup::doctor::DoctorScope;
 use crate::setup::doctor::judge::reputation::{BlockList, LISTS, ListAnswer, ListQuestion};
 use crate::setup::machine::is_public;
@@ -44,7 +44,7 @@ pub fn gather(examination: &DoctorScope) -> Vec<ListQuestion> {
     })
 }
 
-fn ask(asker: &Asker, list: &BlockList, address: IpAddr) -> ListAnswer {
+fn ask(asker: &DnsClient, list: &BlockList, address: IpAddr) -> ListAnswer {
     // In the order of a reverse name, below the list in place of in-addr.arpa or ip6.arpa.
     let reverse = reverse_name(address);
     let front = reverse.as_str().trim_end_matches(".in-addr.arpa");

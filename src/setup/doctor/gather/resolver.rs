@@ -5,7 +5,7 @@ use std::thread;
 
 use crate::address::Domain;
 use crate::dns::{Recursion, ZoneKind};
-use crate::setup::asking::exchange;
+use crate::setup::dns_client::exchange;
 use crate::setup::doctor::judge::resolver::AskedResolver;
 use crate::setup::doctor::{DoctorScope, Heard};
 

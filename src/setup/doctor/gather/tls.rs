@@ -5,10 +5,10 @@ use std::thread;
 
 use super::smtp::{SmtpReply, command, connect, own_port, reply, sentence};
 use crate::entropy::Entropy as _;
-use crate::setup::acme::arrival::lead_to_missing;
+use crate::setup::acme::reachability::lead_to_missing;
 use crate::setup::doctor::DoctorScope;
 use crate::setup::doctor::judge::ports::CheckedRole;
-use crate::setup::doctor::judge::tls::{Coming, Facts, PortAnswer};
+use crate::setup::doctor::judge::tls::{AutomaticCertificate, Facts, PortAnswer};
 use crate::shell::net::handshake::{Offer, Old, shake, speaks};
 use crate::shell::process::time::{SystemEntropy, wall};
 
@@ -46,7 +46,7 @@ pub fn gather(examination: &DoctorScope) -> Facts {
 fn coming(
     examination: &DoctorScope,
     ports: &[(CheckedRole, Result<PortAnswer, String>)],
-) -> Coming {
+) -> AutomaticCertificate {
     let mut shown = ports.iter().filter_map(|(_, said)| said.as_ref().ok());
     let is_missing = shown.any(|said| {
         let shown = said.handshake.as_ref();
@@ -54,11 +54,13 @@ fn coming(
     });
     let config = &examination.config;
     match is_missing {
-        true => lead_to_missing(config).map_or(Coming::Nothing, |lead| match lead.is_arrived() {
-            true => Coming::Soon,
-            false => Coming::Waits(lead.to_string()),
+        true => lead_to_missing(config).map_or(AutomaticCertificate::Nothing, |lead| {
+            match lead.is_arrived() {
+                true => AutomaticCertificate::Soon,
+                false => AutomaticCertificate::Waits(lead.to_string()),
+            }
         }),
-        false => Coming::Nothing,
+        false => AutomaticCertificate::Nothing,
     }
 }
 

@@ -24,7 +24,7 @@ pub struct PortAnswer {
 
 /// The daemon's automatic action for a certificate of the host, while there is none.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Coming {
+pub enum AutomaticCertificate {
     /// Nothing, or nothing more.
     Nothing,
     /// It obtains it as soon as the name leads here; with a text about where the name leads now.
@@ -40,7 +40,7 @@ pub struct Facts {
     pub host: Domain,
     pub now: Timestamp,
     /// The daemon's automatic action for a certificate.
-    pub coming: Coming,
+    pub coming: AutomaticCertificate,
     /// Each port that is open, or why it could not be spoken to.
     pub ports: Vec<(CheckedRole, Result<PortAnswer, String>)>,
 }
@@ -120,11 +120,11 @@ fn certificate(
         facts.host
     );
     let mend = match (&facts.coming, shown.is_self_signed) {
-        (Coming::Waits(_), true) => {
+        (AutomaticCertificate::Waits(_), true) => {
             "add the records that chopar dns prints; the daemon then obtains the certificate"
                 .to_owned()
         }
-        (Coming::Soon, true) => format!(
+        (AutomaticCertificate::Soon, true) => format!(
             "wait a minute, for the daemon obtains one itself; if that fails, journalctl -u chopar says why, and chopar \
              cert obtain {} tries at once",
             facts.host
@@ -154,7 +154,7 @@ fn certificate(
 
 fn said_of(facts: &Facts, shown: &HandshakeResult, why: &str) -> String {
     match (shown.is_self_signed, &facts.coming) {
-        (true, Coming::Waits(lead)) => {
+        (true, AutomaticCertificate::Waits(lead)) => {
             format!(
                 "it is self-signed: the certificate is waiting for the name to lead here ({lead})"
             )

@@ -233,7 +233,7 @@ pub(super) fn good_tls() -> tls::Facts {
     tls::Facts {
         host: name("mail.example.com"),
         now: NOW,
-        coming: tls::Coming::Nothing,
+        coming: tls::AutomaticCertificate::Nothing,
         ports: vec![
             (
                 ports::CheckedRole::Submission,

@@ -5,7 +5,7 @@ use super::*;
 pub(super) fn cases() -> Vec<Case> {
     let at = |seconds: u64| Timestamp::from_seconds(seconds);
     let now = NOW.seconds();
-    let self_signed = |coming: tls::Coming| {
+    let self_signed = |coming: tls::AutomaticCertificate| {
         tls::judge(&with(good_tls(), |facts| {
             facts.coming = coming;
             for (_, said) in &mut facts.ports {
@@ -46,7 +46,7 @@ pub(super) fn cases() -> Vec<Case> {
             CheckState::Bad,
             "the certificate is waiting for the name to lead here (mail.example.com has no A or AAAA record)",
             "add the records that chopar dns prints",
-            self_signed(tls::Coming::Waits(
+            self_signed(tls::AutomaticCertificate::Waits(
                 "mail.example.com has no A or AAAA record".to_owned(),
             )),
         ),
@@ -55,7 +55,7 @@ pub(super) fn cases() -> Vec<Case> {
             CheckState::Bad,
             "self-signed: no CA",
             "the daemon obtains one itself",
-            self_signed(tls::Coming::Soon),
+            self_signed(tls::AutomaticCertificate::Soon),
         ),
         (
             "tls-chain",

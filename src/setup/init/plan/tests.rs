@@ -8,9 +8,9 @@ use super::super::links::LINKS;
 use super::super::machine::{
     Existing, ExistingCertificate, Held, ServiceState, Supervisor, USUAL_BINARY,
 };
+use super::super::options::CertificateWish;
 use super::super::service::UNIT;
 use super::super::step::FileKind;
-use super::super::wishes::CertificateWish;
 use super::*;
 
 fn domain(name: &str) -> Domain {
@@ -21,8 +21,8 @@ fn mailbox(address: &str) -> Mailbox {
     Mailbox::parse(address).expect("a mailbox")
 }
 
-fn wishes() -> Wishes {
-    Wishes {
+fn options() -> InitOptions {
+    InitOptions {
         domain: domain("example.com"),
         hostname: None,
         admin: None,
@@ -110,8 +110,8 @@ fn ready() -> Machine {
     }
 }
 
-fn planned(wishes: &Wishes, machine: &Machine) -> InitPlan {
-    plan(wishes, machine).expect("a plan")
+fn planned(options: &InitOptions, machine: &Machine) -> InitPlan {
+    plan(options, machine).expect("a plan")
 }
 
 /// The lines of a plan, as `--dry-run` shows them.
@@ -145,7 +145,7 @@ fn assert_says(plan: &InitPlan, expected: &str) {
 
 #[test]
 fn a_bare_machine_gets_everything_in_an_order_that_works() {
-    let plan = planned(&wishes(), &machine());
+    let plan = planned(&options(), &machine());
     let found = lines(&plan);
     let expected = [
         "do copy the program to /usr/local/bin/chopar",
@@ -178,15 +178,15 @@ fn a_bare_machine_gets_everything_in_an_order_that_works() {
 
 #[test]
 fn a_machine_that_is_ready_is_left_as_it_is() {
-    let plan = planned(&wishes(), &ready());
+    let plan = planned(&options(), &ready());
     assert_eq!(steps(&plan), Vec::<&InitStep>::new(), "{:#?}", lines(&plan));
     assert!(!lines(&plan).iter().any(|line| line.starts_with("left")));
     // Whatever else is asked for, nothing that is there is changed.
-    let others = Wishes {
+    let others = InitOptions {
         hostname: Some(domain("mx.example.com")),
         admin: Some(mailbox("other@gmail.example")),
         forward_to: Some(mailbox("other@gmail.example")),
-        ..wishes()
+        ..options()
     };
     let plan = planned(&others, &ready());
     assert_eq!(steps(&plan), Vec::<&InitStep>::new(), "{:#?}", lines(&plan));
@@ -204,15 +204,15 @@ fn a_machine_that_is_ready_is_left_as_it_is() {
 
 #[test]
 fn each_option_that_a_ready_machine_passes_over_is_named() {
-    let with = |change: fn(&mut Existing), wishes: Wishes| {
+    let with = |change: fn(&mut Existing), options: InitOptions| {
         let mut machine = ready();
         machine.existing.repository = true;
         change(&mut machine.existing);
-        let plan = planned(&wishes, &machine);
+        let plan = planned(&options, &machine);
         assert_eq!(steps(&plan), Vec::<&InitStep>::new(), "{:#?}", lines(&plan));
         lines(&plan).join("\n")
     };
-    let git = |git: Git| Wishes { git, ..wishes() };
+    let git = |git: Git| InitOptions { git, ..options() };
     let public = |existing: &mut Existing| existing.ignore = ignored(Git::Public);
     let private = |existing: &mut Existing| existing.ignore = ignored(Git::Private);
     let said = with(public, git(Git::Private));
@@ -237,7 +237,7 @@ fn each_option_that_a_ready_machine_passes_over_is_named() {
     let automatic = |existing: &mut Existing| {
         existing.certificate = ExistingCertificate::Automatic;
     };
-    let said = with(automatic, wishes());
+    let said = with(automatic, options());
     assert!(
         said.contains("left --no-certificate changed nothing"),
         "{said}"
@@ -251,12 +251,12 @@ fn pages_of_another_mail_system_are_moved_aside_by_the_commands_that_are_shown()
     machine.other_pages = vec![(page.into(), Some("postfix".to_owned()))];
     let aside = "/usr/share/man/man1/sendmail.other.1.gz";
     assert_says(
-        &planned(&wishes(), &machine),
+        &planned(&options(), &machine),
         &format!("as root: dpkg-divert --local --rename --divert {aside} --add {page}"),
     );
     machine.tools.remove(&SystemTool::Divert);
     assert_says(
-        &planned(&wishes(), &machine),
+        &planned(&options(), &machine),
         &format!("as root: mv {page} {aside}"),
     );
 }
@@ -266,7 +266,7 @@ fn a_folder_that_the_daemon_came_to_own_is_taken_back_before_anything_is_written
     let step = "do give /etc/chopar to root: it belongs to the daemon's account";
     let mut machine = ready();
     machine.existing.is_services = true;
-    let plan = planned(&wishes(), &machine);
+    let plan = planned(&options(), &machine);
     assert_says(&plan, step);
     assert_eq!(steps(&plan).len(), 1, "{:#?}", lines(&plan));
     // What is made below it takes its owner from it.
@@ -278,7 +278,7 @@ fn a_folder_that_the_daemon_came_to_own_is_taken_back_before_anything_is_written
         },
         ..self::machine()
     };
-    let said = lines(&planned(&wishes(), &bare));
+    let said = lines(&planned(&options(), &bare));
     let at = |front: &str| said.iter().position(|line| line.starts_with(front));
     let (account, taken) = (at("do make the account"), at(step));
     assert!(account < taken, "{said:#?}");
@@ -286,7 +286,7 @@ fn a_folder_that_the_daemon_came_to_own_is_taken_back_before_anything_is_written
     // A folder of one's own belongs to whoever runs the daemon.
     machine.place = InstallPlace::Folder;
     assert_eq!(
-        steps(&planned(&wishes(), &machine)),
+        steps(&planned(&options(), &machine)),
         Vec::<&InitStep>::new()
     );
 }
@@ -296,7 +296,7 @@ fn a_second_user_of_one_name_is_said_to_end_logins_by_the_name() {
     let mut machine = ready();
     machine.existing.domain = None;
     machine.existing.other_users = vec![mailbox("app@first.example"), mailbox("bob@first.example")];
-    let plan = planned(&wishes(), &machine);
+    let plan = planned(&options(), &machine);
     assert_says(
         &plan,
         "left programs that log in as app alone are refused from now on, for app@first.example has",
@@ -305,7 +305,7 @@ fn a_second_user_of_one_name_is_said_to_end_logins_by_the_name() {
 
 #[test]
 fn the_unit_calls_the_program_where_it_lies_and_one_of_a_package_stays() {
-    let plan = planned(&wishes(), &machine());
+    let plan = planned(&options(), &machine());
     let unit = steps(&plan).into_iter().find_map(|step| match step {
         InitStep::Machine(MachineStep::Write { path, text, .. }) if path == Path::new(UNIT) => {
             Some(text.clone())
@@ -331,7 +331,7 @@ fn the_unit_calls_the_program_where_it_lies_and_one_of_a_package_stays() {
         installed: Some(USUAL_BINARY.into()),
         ..machine()
     };
-    let plan = planned(&wishes(), &packaged);
+    let plan = planned(&options(), &packaged);
     assert_says(&plan, "kept /usr/lib/systemd/system/chopar.service");
     assert_says(&plan, "kept /usr/bin/chopar");
 }
@@ -352,9 +352,9 @@ fn the_account_is_made_by_what_the_machine_has() {
             "addgroup -S chopar && adduser -S -D -H",
         ),
     ] {
-        assert_says(&planned(&wishes(), &with(tools)), expected);
+        assert_says(&planned(&options(), &with(tools)), expected);
     }
-    let error = plan(&wishes(), &with(&[])).expect_err("no tool");
+    let error = plan(&options(), &with(&[])).expect_err("no tool");
     assert_eq!(error, PlanError::NoAccountTool);
     assert!(
         error.to_string().contains("to /etc/passwd chopar:x:"),
@@ -377,25 +377,25 @@ fn the_name_of_the_host_is_one_of_the_domain() {
         ),
         ("notexample.com", None, "mail.example.com"),
     ] {
-        let wishes = Wishes {
+        let options = InitOptions {
             hostname: said.map(domain),
-            ..wishes()
+            ..options()
         };
         let machine = Machine {
             hostname: system.to_owned(),
             ..machine()
         };
-        let found = planned(&wishes, &machine);
+        let found = planned(&options, &machine);
         assert_says(&found, &format!("this host is {expected},"));
     }
 }
 
 #[test]
 fn mail_for_postmaster_and_for_the_user_reaches_somebody_or_it_is_said() {
-    let with = |admin: Option<&str>, forward_to: Option<&str>| Wishes {
+    let with = |admin: Option<&str>, forward_to: Option<&str>| InitOptions {
         admin: admin.map(mailbox),
         forward_to: forward_to.map(mailbox),
-        ..wishes()
+        ..options()
     };
     let plan_of = |admin, forward_to| plan(&with(admin, forward_to), &machine());
     let led = plan_of(Some("me@home.example"), None).expect("a plan");
@@ -436,7 +436,7 @@ fn who_reads_the_mail_can_be_said_later() {
     if let Some(domain) = &mut machine.existing.domain {
         domain.catch_all = None;
     }
-    let plan = planned(&wishes(), &machine);
+    let plan = planned(&options(), &machine);
     let said = lines(&plan);
     assert_says(&plan, "do set admin to you@gmail.example in chopar.toml");
     assert_says(&plan, "do forward all addresses of example.com");
@@ -457,7 +457,7 @@ fn a_key_that_is_missing_gets_a_name_that_is_free() {
     if let Some(domain) = &mut machine.existing.domain {
         domain.has_rsa = false;
     }
-    let plan = planned(&wishes(), &machine);
+    let plan = planned(&options(), &machine);
     assert_says(
         &plan,
         "an RSA key of 2048 bits that signs for example.com, 202611r2",
@@ -467,9 +467,9 @@ fn a_key_that_is_missing_gets_a_name_that_is_free() {
 
 #[test]
 fn the_daemon_of_a_machine_obtains_the_certificate_unless_it_is_not_wanted_or_said_otherwise() {
-    let wanted = Wishes {
+    let wanted = InitOptions {
         certificate: CertificateWish::Wanted,
-        ..wishes()
+        ..options()
     };
     let toml = |plan: &InitPlan| {
         let found = steps(plan).into_iter().find_map(|step| match step {
@@ -484,7 +484,7 @@ fn the_daemon_of_a_machine_obtains_the_certificate_unless_it_is_not_wanted_or_sa
         &new,
         "this agrees to its terms of service (--no-certificate omits it)",
     );
-    assert!(!toml(&planned(&wishes(), &machine())).contains("[acme]"));
+    assert!(!toml(&planned(&options(), &machine())).contains("[acme]"));
     let folder = Machine {
         place: InstallPlace::Folder,
         ..machine()
@@ -500,7 +500,7 @@ fn the_daemon_of_a_machine_obtains_the_certificate_unless_it_is_not_wanted_or_sa
         &planned(&wanted, &there),
         "kept certificates, mail.example.com's too",
     );
-    there.existing.certificate = ExistingCertificate::Coming;
+    there.existing.certificate = ExistingCertificate::AutomaticCertificate;
     assert_says(
         &planned(&wanted, &there),
         "the daemon obtains the certificate for mail.example.com as soon as the name leads here",
@@ -511,7 +511,7 @@ fn the_daemon_of_a_machine_obtains_the_certificate_unless_it_is_not_wanted_or_sa
 fn a_daemon_that_ends_with_the_next_boot_is_no_service_that_is_set_up() {
     let text = "does not start with the machine";
     let said = |machine: &Machine| {
-        lines(&planned(&wishes(), machine))
+        lines(&planned(&options(), machine))
             .join("\n")
             .contains(text)
     };
@@ -519,7 +519,7 @@ fn a_daemon_that_ends_with_the_next_boot_is_no_service_that_is_set_up() {
     let mut machine = ready();
     machine.service.is_enabled = false;
     assert_says(
-        &planned(&wishes(), &machine),
+        &planned(&options(), &machine),
         "left the daemon runs and does not start with the machine: run sudo systemctl enable chopar",
     );
 }
@@ -540,7 +540,7 @@ fn another_mail_system_keeps_sendmail_and_the_commands_that_move_it_are_said() {
     };
     let dpkg = [SystemTool::Divert, SystemTool::Alternatives];
     let exim = with(other("/usr/sbin/exim4", Some("exim4-daemon-light")), &dpkg);
-    let exim = planned(&wishes(), &exim);
+    let exim = planned(&options(), &exim);
     assert_says(
         &exim,
         "left /usr/sbin/sendmail belong to the package exim4-daemon-light",
@@ -552,7 +552,7 @@ fn another_mail_system_keeps_sendmail_and_the_commands_that_move_it_are_said() {
     );
     // What is free is linked all the same.
     assert_says(&exim, "do link /usr/lib/sendmail to /usr/local/bin/chopar");
-    let by_hand = planned(&wishes(), &with(other("/opt/x/sendmail", None), &dpkg));
+    let by_hand = planned(&options(), &with(other("/opt/x/sendmail", None), &dpkg));
     assert_says(
         &by_hand,
         "another mail system: programs that call them do not reach chopar",
@@ -562,7 +562,7 @@ fn another_mail_system_keeps_sendmail_and_the_commands_that_move_it_are_said() {
         "mv /usr/sbin/sendmail /usr/sbin/sendmail.other && chopar init",
     );
     let fedora = other("/etc/alternatives/mta", Some("postfix"));
-    let fedora = planned(&wishes(), &with(fedora, &[SystemTool::Alternatives]));
+    let fedora = planned(&options(), &with(fedora, &[SystemTool::Alternatives]));
     assert_says(
         &fedora,
         "--set mta /usr/local/bin/chopar && chopar init example.com",
@@ -575,7 +575,7 @@ fn the_service_is_not_started_on_ports_that_another_has() {
         taken_ports: [25, 465].into(),
         ..machine()
     };
-    let plan = planned(&wishes(), &taken);
+    let plan = planned(&options(), &taken);
     assert_says(&plan, "left the start: another program has port 25, 465");
     assert!(!lines(&plan).iter().any(|line| line.starts_with("do start")));
     assert_eq!(plan.next, "sudo systemctl enable --now chopar");
@@ -599,7 +599,7 @@ fn without_systemd_it_is_said_how_it_starts() {
         ),
     ] {
         let plan = planned(
-            &wishes(),
+            &options(),
             &Machine {
                 service: ServiceState {
                     supervisor,
@@ -630,7 +630,7 @@ fn without_systemd_it_is_said_how_it_starts() {
         ..machine()
     };
     assert_says(
-        &planned(&wishes(), &asleep),
+        &planned(&options(), &asleep),
         "(systemd does not run now): systemctl enable chopar",
     );
 }
@@ -645,7 +645,7 @@ fn one_folder_gets_nothing_beside_it_and_ports_that_are_free() {
         taken_ports: [2525, 12_525, 2465].into(),
         ..machine()
     };
-    let plan = planned(&wishes(), &place);
+    let plan = planned(&options(), &place);
     for step in steps(&plan) {
         let is_inside = matches!(
             step,
@@ -676,7 +676,7 @@ fn one_folder_gets_nothing_beside_it_and_ports_that_are_free() {
         place: InstallPlace::Machine,
         ..place
     };
-    let error = super::plan(&wishes(), &not_root).expect_err("not root");
+    let error = super::plan(&options(), &not_root).expect_err("not root");
     assert_eq!(error, PlanError::NotRoot);
 }
 
@@ -688,7 +688,7 @@ fn a_repository_leaves_secrets_out_unless_it_is_private() {
             existing,
             ..machine()
         };
-        let plan = planned(&Wishes { git, ..wishes() }, &machine);
+        let plan = planned(&InitOptions { git, ..options() }, &machine);
         let found = steps(&plan).into_iter().find_map(|step| match step {
             InitStep::Folder(FolderStep::Repository { ignore, .. }) => Some(ignore.clone()),
             _ => None,
@@ -734,19 +734,19 @@ fn a_repository_leaves_secrets_out_unless_it_is_private() {
 
 #[test]
 fn names_that_cannot_be_are_refused_with_what_to_write() {
-    let undotted = Wishes {
+    let undotted = InitOptions {
         domain: domain("foo"),
-        ..wishes()
+        ..options()
     };
     let error = plan(&undotted, &machine()).expect_err("refused");
     assert!(error.to_string().starts_with("foo has no dot"), "{error}");
     for user in ["a:b", "a b", "", "me@example.com"] {
-        let wishes = Wishes {
+        let options = InitOptions {
             user: Some(user.to_owned()),
-            ..wishes()
+            ..options()
         };
         assert!(
-            matches!(plan(&wishes, &machine()), Err(PlanError::User(_))),
+            matches!(plan(&options, &machine()), Err(PlanError::User(_))),
             "{user}"
         );
     }

@@ -1,8 +1,8 @@
-//! Which connection makes room on a listener that serves only a few unknown clients at a time.
+//! Which connection is closed on a listener that serves only a few unauthenticated clients at a time.
 //!
-//! Invariant: no client is disconnected for a newcomer while another site has more connections on this listener. A
-//! client with many connections, from many addresses of few sites (a /24 of IPv4, a /48 of IPv6), therefore makes room
-//! among its own. Between sites with equally many connections, the address with the most connections goes first, then a
+//! Invariant: no client is disconnected for a new one while another site has more connections on this listener. A
+//! client with many connections, from many addresses of few sites (a /24 of IPv4, a /48 of IPv6), therefore displaces
+//! only its own. Among sites with equally many connections, the address with the most connections loses one: first a
 //! connection that has not proved itself yet, then the oldest.
 
 use std::cmp::Reverse;
@@ -12,10 +12,10 @@ use std::net::IpAddr;
 use super::shares;
 use super::ttl_map::Key;
 
-/// Clients that wait for a place, in the order in which they may come in.
+/// The connections of a listener.
 #[derive(Debug)]
-pub struct Doorway<T> {
-    /// The oldest connection in front.
+pub struct EvictionQueue<T> {
+    /// In the order in which they were accepted.
     there: VecDeque<Visitor<T>>,
 }
 
@@ -39,7 +39,7 @@ impl Place {
     }
 }
 
-impl<T> Default for Doorway<T> {
+impl<T> Default for EvictionQueue<T> {
     fn default() -> Self {
         Self {
             there: VecDeque::new(),
@@ -47,7 +47,7 @@ impl<T> Default for Doorway<T> {
     }
 }
 
-impl<T> Doorway<T> {
+impl<T> EvictionQueue<T> {
     /// Adds a connection, with its address if it has one.
     pub fn enter(&mut self, who: T, address: Option<IpAddr>) {
         self.there.push_back(Visitor {
@@ -57,12 +57,12 @@ impl<T> Doorway<T> {
         });
     }
 
-    /// Only these stay.
+    /// Keeps only the connections for which `stays` is true.
     pub fn retain(&mut self, mut stays: impl FnMut(&T) -> bool) {
         self.there.retain(|one| stays(&one.who));
     }
 
-    /// This client has done something that costs effort.
+    /// Marks a connection as proved: its client has done something that costs effort.
     pub fn settle(&mut self, is_it: impl Fn(&T) -> bool) {
         for one in &mut self.there {
             one.is_settled |= is_it(&one.who);
@@ -84,12 +84,12 @@ impl<T> Doorway<T> {
         self.of_client(Some(Place::of(address)))
     }
 
-    /// Sends the newest away again.
+    /// Removes the newest connection and returns it.
     pub fn refuse(&mut self) -> Option<T> {
         self.there.pop_back().map(|one| one.who)
     }
 
-    /// Sends one away for the newest.
+    /// Removes one connection to make room for the newest, and returns it.
     pub fn make_room(&mut self) -> Option<T> {
         let before = self.there.len().saturating_sub(1);
         let others = self.there.iter().enumerate().take(before);
@@ -121,12 +121,12 @@ mod tests {
 
     /// Lets these in, where there is room for so many, and tells who had to go.
     fn gone(most: usize, addresses: &[&str]) -> Vec<String> {
-        let mut door = Doorway::default();
+        let mut connections = EvictionQueue::default();
         let mut gone = Vec::new();
         for address in addresses {
-            door.enter((*address).to_owned(), address.parse().ok());
-            if door.len() > most {
-                gone.extend(door.make_room());
+            connections.enter((*address).to_owned(), address.parse().ok());
+            if connections.len() > most {
+                gone.extend(connections.make_room());
             }
         }
         gone
@@ -174,36 +174,39 @@ mod tests {
 
     #[test]
     fn many_clients_of_few_sites_sends_nobody_else_away() {
-        let mut door = Doorway::default();
-        door.enter(0, "192.0.2.1".parse().ok());
+        let mut connections = EvictionQueue::default();
+        connections.enter(0, "192.0.2.1".parse().ok());
         for number in 1..1_000_u32 {
             let site = u8::try_from(number % 9).expect("small");
             let host = u8::try_from(number % 250).expect("small");
-            door.enter(number, Some([10, 0, site, host].into()));
-            if door.len() > 64 {
-                assert_ne!(door.make_room(), Some(0));
+            connections.enter(number, Some([10, 0, site, host].into()));
+            if connections.len() > 64 {
+                assert_ne!(connections.make_room(), Some(0));
             }
         }
-        assert_eq!(door.len(), 64);
-        assert_eq!(door.len_of_client([192, 0, 2, 1].into()), 1);
+        assert_eq!(connections.len(), 64);
+        assert_eq!(connections.len_of_client([192, 0, 2, 1].into()), 1);
     }
 
     #[test]
     fn where_all_have_as_many_those_go_who_have_done_nothing_yet() {
-        let mut door = Doorway::default();
+        let mut connections = EvictionQueue::default();
         for number in 0..3_u8 {
-            door.enter(number, Some([10, 0, number, 1].into()));
+            connections.enter(number, Some([10, 0, number, 1].into()));
         }
-        door.settle(|number| *number == 0);
-        assert_eq!(door.make_room(), Some(1));
-        door.enter(3, Some([10, 0, 3, 1].into()));
-        assert_eq!(door.make_room(), Some(2));
-        door.enter(4, Some([10, 0, 4, 1].into()));
-        door.settle(|number| *number == 3);
+        connections.settle(|number| *number == 0);
+        assert_eq!(connections.make_room(), Some(1));
+        connections.enter(3, Some([10, 0, 3, 1].into()));
+        assert_eq!(connections.make_room(), Some(2));
+        connections.enter(4, Some([10, 0, 4, 1].into()));
+        connections.settle(|number| *number == 3);
         // The newest is not sent away for itself.
-        assert_eq!(door.make_room(), Some(0));
-        assert_eq!((door.refuse(), door.make_room()), (Some(4), None));
-        door.retain(|_| false);
-        assert!(door.is_empty());
+        assert_eq!(connections.make_room(), Some(0));
+        assert_eq!(
+            (connections.refuse(), connections.make_room()),
+            (Some(4), None)
+        );
+        connections.retain(|_| false);
+        assert!(connections.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Looks up where the names of a certificate lead; [`crate::acme::arrival`] judges the result.
+//! Looks up where the names of a certificate lead; [`crate::acme::reachability`] judges the result.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -9,19 +9,19 @@ use super::managed::Managed;
 use super::store::Store;
 use super::wanted::Wanted;
 use crate::acme::Name;
-use crate::acme::arrival::{NameLead, Whose, is_by_address};
+use crate::acme::reachability::{AddressOwner, NameReach, is_by_address};
 use crate::config::Config;
 use crate::dns::ZoneKind;
 use crate::limits::ACME_LOOK_TIMEOUT;
-use crate::setup::asking::Asker;
+use crate::setup::dns_client::DnsClient;
 use crate::setup::machine;
 use crate::setup::record::RecordValue;
 use crate::setup::zone::PublishedRecords;
 
 /// Where the names of a certificate lead, according to the servers of their zones, because no cache delays a recent
 /// change there. It ends after [`ACME_LOOK_TIMEOUT`], whatever those servers do.
-pub fn look(wanted: &Wanted, config: &Config) -> NameLead {
-    let asker = Asker::new(resolvers(config), config.acme.zone_port);
+pub fn look(wanted: &Wanted, config: &Config) -> NameReach {
+    let asker = DnsClient::new(resolvers(config), config.acme.zone_port);
     let asker = asker.until(Instant::now() + ACME_LOOK_TIMEOUT);
     let leads = wanted.names.iter().map(|name| {
         let found = addresses(&asker, name);
@@ -29,14 +29,14 @@ pub fn look(wanted: &Wanted, config: &Config) -> NameLead {
             let judged = addresses.into_iter().map(|one| (one, whose(one)));
             judged.collect()
         });
-        NameLead::of(name, judged)
+        NameReach::of(name, judged)
     });
-    NameLead::worst(leads)
+    NameReach::worst(leads)
 }
 
 /// Where the names of the hostname's certificate lead, if the daemon is to obtain it and has not yet. `None` if it
 /// exists, is not to be obtained, its names are proven otherwise, or the caller may not see the files.
-pub fn lead_to_missing(config: &Config) -> Option<NameLead> {
+pub fn lead_to_missing(config: &Config) -> Option<NameReach> {
     let managed = Managed::read(config, &Store::new(&config.state_dir)).ok()?;
     let is_for_host = |one: &&Wanted| {
         one.names
@@ -48,7 +48,7 @@ pub fn lead_to_missing(config: &Config) -> Option<NameLead> {
     (!is_there && is_by_address(missing.kind)).then(|| look(missing, config))
 }
 
-fn addresses(asker: &Asker, name: &Name) -> Result<BTreeSet<IpAddr>, String> {
+fn addresses(asker: &DnsClient, name: &Name) -> Result<BTreeSet<IpAddr>, String> {
     let mut found = BTreeSet::new();
     for kind in [ZoneKind::A, ZoneKind::Aaaa] {
         let of_value = |value: RecordValue| match value {
@@ -76,14 +76,16 @@ fn addresses(asker: &Asker, name: &Name) -> Result<BTreeSet<IpAddr>, String> {
 }
 
 /// The owner of an address: the system lets no process bind an address that is not its own.
-fn whose(address: IpAddr) -> Whose {
+fn whose(address: IpAddr) -> AddressOwner {
     let is_own = !address.is_unspecified() && UdpSocket::bind(SocketAddr::new(address, 0)).is_ok();
     if is_own {
-        return Whose::Ours;
+        return AddressOwner::Ours;
     }
     match machine::routed(address.is_ipv4()) {
-        Some(own) if !machine::is_public(own) && machine::is_public(address) => Whose::Untold,
-        Some(_) | None => Whose::Theirs,
+        Some(own) if !machine::is_public(own) && machine::is_public(address) => {
+            AddressOwner::Untold
+        }
+        Some(_) | None => AddressOwner::Theirs,
     }
 }
 
@@ -94,10 +96,10 @@ mod tests {
     #[test]
     fn addresses_of_this_machine_are_told_from_those_of_others() {
         let whose = |text: &str| super::whose(text.parse().expect("an address"));
-        assert_eq!(whose("127.0.0.1"), Whose::Ours);
-        assert_eq!(whose("0.0.0.0"), Whose::Theirs);
+        assert_eq!(whose("127.0.0.1"), AddressOwner::Ours);
+        assert_eq!(whose("0.0.0.0"), AddressOwner::Theirs);
         // In the documentation's network nobody lives.
-        assert_ne!(whose("192.0.2.1"), Whose::Ours);
-        assert_ne!(whose("2001:db8::1"), Whose::Ours);
+        assert_ne!(whose("192.0.2.1"), AddressOwner::Ours);
+        assert_ne!(whose("2001:db8::1"), AddressOwner::Ours);
     }
 }

@@ -1,7 +1,7 @@
-//! Sends many questions to name servers at a time, and waits for the answers.
+//! A DNS client for commands: sends many questions to name servers at a time, and waits for the answers.
 //!
-//! Questions about a zone go to its own servers, all of them: they show a recent change first, and no cache is in
-//! between. If none of them can be reached, the resolver is asked instead.
+//! Questions about a zone go to all of its own name servers, which show a recent change first and without a cache. If
+//! none of them can be reached, the resolver is asked instead.
 
 mod host_names;
 
@@ -33,20 +33,20 @@ pub struct Zone {
 
 /// A blocking DNS client for commands: one question at a time, to resolvers or to name servers.
 #[derive(Debug)]
-pub struct Asker {
+pub struct DnsClient {
     resolvers: Vec<SocketAddr>,
     /// The error if there is no server to ask.
     without: String,
     /// Why no server is asked any more.
     mute: OnceLock<String>,
     port: u16,
-    /// No server is asked or waited for past it.
+    /// The time at which all questions end.
     until: Option<Instant>,
     zones: Mutex<BTreeMap<Domain, Result<Arc<Zone>, String>>>,
 }
 
-impl Asker {
-    /// By these resolvers; the servers of zones answer on `port`, which is 53 but in tests.
+impl DnsClient {
+    /// A client that uses these resolvers; the servers of zones answer on `port`, which is 53 except in tests.
     pub fn new(resolvers: Vec<SocketAddr>, port: u16) -> Self {
         Self {
             resolvers,
@@ -58,7 +58,7 @@ impl Asker {
         }
     }
 
-    /// An asker that asks no server any more, because that would be in vain for this reason.
+    /// A client that sends no question, for this reason.
     pub fn silent(without: String) -> Self {
         Self {
             without,
@@ -66,7 +66,7 @@ impl Asker {
         }
     }
 
-    /// Sets a deadline for all of its questions together: answers that are missing then are unknown.
+    /// Sets a common deadline for all questions: answers that are missing by then are unknown.
     pub fn until(self, until: Instant) -> Self {
         Self {
             until: Some(until),
@@ -84,8 +84,8 @@ impl Asker {
         exchange_until(server, name, kind, recursion, self.until)
     }
 
-    /// Asks each resolver, all at the same time. If none replies, none is asked from then on: each question would wait
-    /// as long in vain.
+    /// Asks all resolvers at the same time. If none replies, none is asked from then on, because each question would
+    /// wait in vain.
     pub fn hear(&self, name: &Domain) -> Vec<(SocketAddr, Result<ZoneReply, String>)> {
         let ask = |server| self.ask(server, name, ZoneKind::A, Recursion::Desired);
         let heard: Vec<_> = thread::scope(|scope| {
@@ -107,7 +107,7 @@ impl Asker {
         heard
     }
 
-    /// The answer of a resolver, or why there is none. The first that does not fail counts.
+    /// The answer of the first resolver that does not fail, or the reason of the failure.
     pub fn resolve(&self, name: &Domain, kind: ZoneKind) -> Result<ZoneReply, String> {
         if let Some(cause) = self.mute.get() {
             return Err(cause.clone());
@@ -170,7 +170,7 @@ impl Asker {
             if !hosts.is_empty() {
                 let servers: Vec<(Domain, IpAddr)> = hosts
                     .into_iter()
-                    // Each costs a while if it has no address.
+                    // A server without an address costs a timeout.
                     .take(ZONE_SERVERS_MAX)
                     .flat_map(|host| {
                         let addresses = self.addresses(&host);
@@ -236,12 +236,12 @@ impl Asker {
         }
     }
 
-    /// Asks all of these, many at a time.
+    /// Asks all questions, many at a time.
     pub fn all(
         &self,
         questions: &[(Domain, ZoneKind)],
     ) -> BTreeMap<(Domain, ZoneKind), PublishedRecords> {
-        // The zones first: otherwise each question would find its own.
+        // Zones first: otherwise each question would look up its own zone.
         let names: std::collections::BTreeSet<&Domain> =
             questions.iter().map(|(name, _)| name).collect();
         each(names, |name| drop(self.zone(name)));
@@ -254,7 +254,7 @@ impl Asker {
         found.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The verdict of a check that asks the DNS, from the servers of the zones.
+    /// The verdict of a check that needs the DNS, with answers from the servers of the zones.
     pub fn verdict<Verdict>(
         &self,
         check: impl FnMut(&[(Question, Answer)]) -> Step<Verdict>,
@@ -262,7 +262,7 @@ impl Asker {
         verdict(&mut |question| self.answer(question), check)
     }
 
-    /// The answer to a question of the relay's.
+    /// The answer to one of the relay's questions.
     pub fn answer(&self, question: &Question) -> Answer {
         self.answer_by(question, |name, kind| self.published(name, kind))
     }
@@ -313,7 +313,7 @@ impl Asker {
         }) = alias
             && kind != ZoneKind::Cname
         {
-            // Its target may be in another zone.
+            // The target may be in another zone.
             let found = values(&reply.answers);
             if !found.is_empty() {
                 return PublishedRecords::Alias(to.clone(), found);
@@ -333,7 +333,7 @@ impl Asker {
     }
 }
 
-/// Calls a function for each of these, several at a time.
+/// Calls a function for each item, several at a time.
 fn each<T: Send>(items: impl IntoIterator<Item = T>, work: impl Fn(T) + Sync) {
     let items = Mutex::new(items.into_iter().collect::<Vec<T>>());
     thread::scope(|scope| {
@@ -434,7 +434,7 @@ pub fn exchange(
     exchange_until(server, name, kind, recursion, None)
 }
 
-/// The same, until a deadline.
+/// The same, with a deadline.
 fn exchange_until(
     server: SocketAddr,
     name: &Domain,
@@ -442,7 +442,7 @@ fn exchange_until(
     recursion: Recursion,
     until: Option<Instant>,
 ) -> Result<ZoneReply, String> {
-    // However slowly a server sends, each time that it is asked takes this long and not longer.
+    // The total time of a query is limited, however slowly a server sends.
     let deadline = || {
         let usual = Instant::now() + ZONE_SERVER_TIMEOUT;
         until.map_or(usual, |until| until.min(usual))
@@ -464,7 +464,7 @@ fn exchange_until(
     Err(failed)
 }
 
-/// The time that is left.
+/// The remaining time.
 fn left(until: Instant) -> Option<Duration> {
     let left = until.saturating_duration_since(Instant::now());
     (!left.is_zero()).then_some(left)

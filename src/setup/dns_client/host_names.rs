@@ -5,23 +5,24 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Asker, each};
+use super::{DnsClient, each};
 use crate::address::Domain;
 use crate::config::Toggle;
-use crate::policy::vetting::Vetting;
+use crate::policy::client_dns::ClientDnsCheck;
 
-impl Asker {
+impl DnsClient {
     /// The names of these hosts. Hosts whose name no resolver has returned in time are left out, like hosts without
     /// one.
     pub fn host_names(&self, addresses: &[IpAddr]) -> BTreeMap<IpAddr, Domain> {
         let found = Mutex::new(BTreeMap::new());
         each(addresses, |&address| {
-            let (mut vetting, mut questions) = Vetting::begin(address, &Arc::default(), Toggle::On);
+            let (mut client_dns, mut questions) =
+                ClientDnsCheck::begin(address, &Arc::default(), Toggle::On);
             while let Some(question) = questions.pop() {
                 let answer = self.answer_by(&question, |name, kind| self.resolved(name, kind));
-                questions.extend(vetting.on_answer(&question, &answer, &mut |_| {}));
+                questions.extend(client_dns.on_answer(&question, &answer, &mut |_| {}));
             }
-            if let Some(name) = vetting.name() {
+            if let Some(name) = client_dns.name() {
                 let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
                 found.insert(address, name.clone());
             }

@@ -1,5 +1,5 @@
-//! A queue in which networks, users and hosts take turns: one that adds many items waits behind its own, and others do
-//! not wait behind them. Each round has one turn for each [`Lane`]; later items of a lane get a turn in a later round.
+//! A queue in which networks, users and hosts take turns: items of one that adds many wait behind each other, and items
+//! of the rest do not wait behind them. In each round each [`Lane`] has one turn.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::shares::Lane;
 
 /// The waiting items.
 #[derive(Debug)]
-pub struct Turns<T> {
+pub struct FairQueue<T> {
     waiting: BTreeMap<Turn, (Lane, T)>,
     /// The last round in which a lane has a turn, and how many of it wait.
     rounds: BTreeMap<Lane, (u64, usize)>,
@@ -20,7 +20,7 @@ pub struct Turns<T> {
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Turn(u64, u64);
 
-impl<T> Default for Turns<T> {
+impl<T> Default for FairQueue<T> {
     fn default() -> Self {
         Self {
             waiting: BTreeMap::new(),
@@ -31,7 +31,7 @@ impl<T> Default for Turns<T> {
     }
 }
 
-impl<T> Turns<T> {
+impl<T> FairQueue<T> {
     /// How many wait.
     pub fn len(&self) -> usize {
         self.waiting.len()
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn whoever_brings_much_waits_behind_their_own() {
-        let mut line = Turns::default();
+        let mut line = FairQueue::default();
         for number in 0..5 {
             line.put(lane(1), (1, number));
         }
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn whoever_comes_after_many_rounds_has_the_next_turn() {
-        let mut line = Turns::default();
+        let mut line = FairQueue::default();
         for number in 0..9 {
             line.put(lane(1), number);
         }
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn whoever_leaves_takes_nobody_else_along() {
-        let mut line = Turns::default();
+        let mut line = FairQueue::default();
         let first = line.put(lane(1), 1);
         line.put(lane(1), 2);
         assert_eq!((line.forget(first), line.forget(first)), (Some(1), None));

@@ -1,8 +1,8 @@
-//! The behaviour of unauthenticated clients: messages per minute, and refusals in the last hour.
+//! Limits for unauthenticated clients: events per minute, and refusals in the last hour.
 //!
-//! A count is stored as the moment at which it would have drained (a leaky bucket), so nothing has to be swept and one
-//! number is enough. An address is one IPv4 address or one IPv6 /64. All counts are in one table with a ceiling, of
-//! which each network has a share ([`super::ttl_map`]).
+//! A count is stored as the moment at which it has drained (a leaky bucket): one number, which needs no regular update.
+//! An address is one IPv4 address or one IPv6 /64. All counts share one table with a ceiling, in which each network has
+//! a share ([`super::ttl_map`]).
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -22,14 +22,14 @@ pub enum Rate {
     Recipients,
 }
 
-/// Counts about unauthenticated clients.
+/// Counts of unauthenticated clients.
 #[derive(Debug)]
-pub struct Conduct {
+pub struct ClientRates {
     /// Counts by kind and client; an entry ends when it has drained.
     counts: TtlMap,
 }
 
-impl Default for Conduct {
+impl Default for ClientRates {
     fn default() -> Self {
         Self {
             counts: TtlMap::new(ABUSE_TABLE_ENTRIES_MAX),
@@ -37,7 +37,7 @@ impl Default for Conduct {
     }
 }
 
-impl Conduct {
+impl ClientRates {
     /// Counts one more event, if the limits of the address and of its network allow it; a `per_minute` of 0 means no
     /// limit.
     pub fn may(&mut self, rate: Rate, address: IpAddr, per_minute: u32, now: Instant) -> bool {
@@ -62,13 +62,13 @@ impl Conduct {
         true
     }
 
-    /// Something of this address was refused.
+    /// Counts a refusal to this address.
     pub fn refused(&mut self, address: IpAddr, now: Instant) {
         let key = Key::of_peer(REFUSALS, address);
         self.raise(address, key, REFUSAL_SHARE, MISDEED_WINDOW, now);
     }
 
-    /// How long replies to this address are delayed.
+    /// The delay of replies to this address.
     pub fn tarpit(&self, address: IpAddr, now: Instant) -> Duration {
         let level = self.level(Key::of_peer(REFUSALS, address), now);
         let refusals = u32::try_from(level.as_millis().div_ceil(REFUSAL_SHARE.as_millis()));
@@ -76,8 +76,9 @@ impl Conduct {
         TARPIT_STEP.saturating_mul(past).min(TARPIT_DELAY_MAX)
     }
 
-    /// This address named an unknown recipient; `per_session` are tolerated in one session. Its accepted mail is set
-    /// against it, and in a `bounce`, whose recipient its sender did not choose, it counts a quarter.
+    /// Counts an unknown recipient named by this address; `per_session` are tolerated in one session. Each accepted
+    /// message of the address offsets one. A `bounce` counts a quarter, because its sender did not choose the
+    /// recipient.
     #[expect(
         clippy::arithmetic_side_effects,
         reason = "what it is divided by is a constant, and not zero"
@@ -98,7 +99,7 @@ impl Conduct {
         if level.saturating_add(share) > MISDEED_WINDOW {
             let shut = Key::of_peer(SHUT_OUT, address);
             self.raise(address, shut, MISDEED_WINDOW, MISDEED_WINDOW, now);
-            // It restarts with half of the tolerated number, not with nothing.
+            // The count restarts at half of the tolerated number, not at zero.
             let at = now.after(MISDEED_WINDOW).as_millis();
             let half = Instant::START.after(MISDEED_WINDOW / 2).as_millis();
             self.counts.remove(key);
@@ -107,20 +108,20 @@ impl Conduct {
         }
     }
 
-    /// This address has brought a message that was wanted.
+    /// Counts an accepted message of this address.
     pub fn good(&mut self, address: IpAddr, now: Instant) {
         let key = Key::of_peer(GOOD, address);
         self.raise(address, key, GOOD_SHARE, GOOD_WINDOW, now);
     }
 
-    /// Spends one message that was wanted, if there is one.
+    /// Uses up one accepted message, if the address has one.
     fn earn(&mut self, address: IpAddr, now: Instant) -> bool {
         let share = Instant::START.after(GOOD_SHARE).as_millis();
         let key = Key::of_peer(GOOD, address);
         self.counts.lower(key, share, now.as_millis())
     }
 
-    /// Whether this address has tried so many names that it is refused.
+    /// Whether this address is refused because it named too many unknown recipients.
     pub fn is_shut_out(&self, address: IpAddr, now: Instant) -> bool {
         !self.level(Key::of_peer(SHUT_OUT, address), now).is_zero()
     }
@@ -182,14 +183,14 @@ fn network(what: u8, address: IpAddr) -> Key {
 const REFUSALS: u8 = 8;
 /// Unknown recipients.
 const UNKNOWN: u8 = 9;
-/// That an address is refused.
+/// That an address is refused for now.
 const SHUT_OUT: u8 = 10;
-/// Messages that were wanted.
+/// Accepted messages.
 const GOOD: u8 = 11;
 
 /// Bounces to unknown recipients that count as one recipient.
 const BOUNCES_AS_ONE: u32 = 4;
-/// How long messages that were wanted count for their address.
+/// How long an accepted message counts for its address.
 const GOOD_WINDOW: Duration = Duration::from_secs(86_400);
 /// The share of one accepted message: at most a hundred count.
 const GOOD_SHARE: Duration = Duration::from_millis(GOOD_WINDOW.as_millis() as u64 / 100);
@@ -214,8 +215,8 @@ mod tests {
 
     #[test]
     fn a_minute_has_so_many_and_they_come_back_one_by_one() {
-        let mut conduct = Conduct::default();
-        let mut may = |at| conduct.may(Rate::Messages, v4(1), 6, at);
+        let mut client_rates = ClientRates::default();
+        let mut may = |at| client_rates.may(Rate::Messages, v4(1), 6, at);
         for _ in 0..6 {
             assert!(may(at(0)));
         }
@@ -226,111 +227,113 @@ mod tests {
 
     #[test]
     fn rates_are_apart_and_one_that_is_lifted_counts_nothing() {
-        let mut conduct = Conduct::default();
-        assert!(conduct.may(Rate::Messages, v4(1), 1, at(0)));
-        assert!(!conduct.may(Rate::Messages, v4(1), 1, at(0)));
-        assert!(conduct.may(Rate::Recipients, v4(1), 1, at(0)));
-        let len = conduct.len();
+        let mut client_rates = ClientRates::default();
+        assert!(client_rates.may(Rate::Messages, v4(1), 1, at(0)));
+        assert!(!client_rates.may(Rate::Messages, v4(1), 1, at(0)));
+        assert!(client_rates.may(Rate::Recipients, v4(1), 1, at(0)));
+        let len = client_rates.len();
         for _ in 0..100 {
-            assert!(conduct.may(Rate::Connections, v4(2), 0, at(0)));
+            assert!(client_rates.may(Rate::Connections, v4(2), 0, at(0)));
         }
-        assert_eq!(conduct.len(), len);
+        assert_eq!(client_rates.len(), len);
     }
 
     #[test]
     fn a_network_may_more_than_an_address_and_not_without_end() {
-        let mut conduct = Conduct::default();
-        let may = |conduct: &mut Conduct, number| {
+        let mut client_rates = ClientRates::default();
+        let may = |client_rates: &mut ClientRates, number| {
             (0..100)
-                .filter(|_| conduct.may(Rate::Connections, v4(number), 10, at(0)))
+                .filter(|_| client_rates.may(Rate::Connections, v4(number), 10, at(0)))
                 .count()
         };
-        let counts: Vec<usize> = (0..6).map(|number| may(&mut conduct, number)).collect();
+        let counts: Vec<usize> = (0..6)
+            .map(|number| may(&mut client_rates, number))
+            .collect();
         assert_eq!(counts, [10, 10, 10, 10, 0, 0]);
-        assert_eq!(may(&mut conduct, 256), 10);
+        assert_eq!(may(&mut client_rates, 256), 10);
         let six = |text: &str| -> IpAddr { text.parse().expect("an address") };
-        assert!(conduct.may(Rate::Connections, six("2001:db8::1"), 1, at(0)));
-        assert!(!conduct.may(Rate::Connections, six("2001:db8::ffff:1"), 1, at(0)));
-        assert!(conduct.may(Rate::Connections, six("2001:db8:0:1::1"), 1, at(0)));
+        assert!(client_rates.may(Rate::Connections, six("2001:db8::1"), 1, at(0)));
+        assert!(!client_rates.may(Rate::Connections, six("2001:db8::ffff:1"), 1, at(0)));
+        assert!(client_rates.may(Rate::Connections, six("2001:db8:0:1::1"), 1, at(0)));
     }
 
     #[test]
     fn replies_slow_down_with_refusals_and_recover() {
-        let mut conduct = Conduct::default();
+        let mut client_rates = ClientRates::default();
         for _ in 0..TARPIT_REFUSALS {
-            conduct.refused(v4(1), at(0));
+            client_rates.refused(v4(1), at(0));
         }
-        assert_eq!(conduct.tarpit(v4(1), at(0)), Duration::ZERO);
-        conduct.refused(v4(1), at(0));
-        conduct.refused(v4(1), at(0));
-        assert_eq!(conduct.tarpit(v4(1), at(0)), TARPIT_STEP * 2);
+        assert_eq!(client_rates.tarpit(v4(1), at(0)), Duration::ZERO);
+        client_rates.refused(v4(1), at(0));
+        client_rates.refused(v4(1), at(0));
+        assert_eq!(client_rates.tarpit(v4(1), at(0)), TARPIT_STEP * 2);
         for _ in 0..1_000 {
-            conduct.refused(v4(1), at(0));
+            client_rates.refused(v4(1), at(0));
         }
-        assert_eq!(conduct.tarpit(v4(1), at(0)), TARPIT_DELAY_MAX);
-        assert_eq!(conduct.tarpit(v4(2), at(0)), Duration::ZERO);
-        assert_eq!(conduct.tarpit(v4(1), at(3_600)), Duration::ZERO);
-        conduct.sweep(at(3_600));
-        assert!(conduct.is_empty());
+        assert_eq!(client_rates.tarpit(v4(1), at(0)), TARPIT_DELAY_MAX);
+        assert_eq!(client_rates.tarpit(v4(2), at(0)), Duration::ZERO);
+        assert_eq!(client_rates.tarpit(v4(1), at(3_600)), Duration::ZERO);
+        client_rates.sweep(at(3_600));
+        assert!(client_rates.is_empty());
     }
 
     #[test]
     fn a_dictionary_shuts_an_address_out_for_an_hour() {
-        let mut conduct = Conduct::default();
+        let mut client_rates = ClientRates::default();
         for _ in 0..49 {
-            conduct.unknown(v4(1), 10, false, at(0));
-            assert!(!conduct.is_shut_out(v4(1), at(0)));
+            client_rates.unknown(v4(1), 10, false, at(0));
+            assert!(!client_rates.is_shut_out(v4(1), at(0)));
         }
-        conduct.unknown(v4(1), 10, false, at(0));
-        assert!(conduct.is_shut_out(v4(1), at(3_599)));
-        assert!(!conduct.is_shut_out(v4(1), at(3_600)));
-        assert!(!conduct.is_shut_out(v4(2), at(0)));
+        client_rates.unknown(v4(1), 10, false, at(0));
+        assert!(client_rates.is_shut_out(v4(1), at(3_599)));
+        assert!(!client_rates.is_shut_out(v4(1), at(3_600)));
+        assert!(!client_rates.is_shut_out(v4(2), at(0)));
         // The next one does not shut it out for another hour.
-        conduct.unknown(v4(1), 10, false, at(3_600));
-        assert!(!conduct.is_shut_out(v4(1), at(3_601)));
+        client_rates.unknown(v4(1), 10, false, at(3_600));
+        assert!(!client_rates.is_shut_out(v4(1), at(3_601)));
     }
 
     #[test]
     fn a_provider_that_brings_good_mail_and_bounces_is_not_shut_out() {
-        let mut conduct = Conduct::default();
+        let mut client_rates = ClientRates::default();
         for second in 0..200 {
-            conduct.good(v4(1), at(second * 10));
-            conduct.unknown(v4(1), 10, true, at(second * 10));
-            assert!(!conduct.is_shut_out(v4(1), at(second * 10)));
+            client_rates.good(v4(1), at(second * 10));
+            client_rates.unknown(v4(1), 10, true, at(second * 10));
+            assert!(!client_rates.is_shut_out(v4(1), at(second * 10)));
         }
         // Credit ends, and bounces alone count a quarter.
-        let mut conduct = Conduct::default();
+        let mut client_rates = ClientRates::default();
         let mut named = 0;
-        while !conduct.is_shut_out(v4(2), at(0)) {
-            conduct.unknown(v4(2), 10, true, at(0));
+        while !client_rates.is_shut_out(v4(2), at(0)) {
+            client_rates.unknown(v4(2), 10, true, at(0));
             named += 1;
         }
         assert_eq!(named, 200);
-        let mut conduct = Conduct::default();
+        let mut client_rates = ClientRates::default();
         for _ in 0..1_000 {
-            conduct.good(v4(3), at(0));
+            client_rates.good(v4(3), at(0));
         }
         for _ in 0..100 {
-            conduct.unknown(v4(3), 10, false, at(0));
+            client_rates.unknown(v4(3), 10, false, at(0));
         }
-        assert!(!conduct.is_shut_out(v4(3), at(0)));
+        assert!(!client_rates.is_shut_out(v4(3), at(0)));
         for _ in 0..50 {
-            conduct.unknown(v4(3), 10, false, at(0));
+            client_rates.unknown(v4(3), 10, false, at(0));
         }
-        assert!(conduct.is_shut_out(v4(3), at(0)));
+        assert!(client_rates.is_shut_out(v4(3), at(0)));
     }
 
     #[test]
     fn a_flood_of_addresses_does_not_wash_out_a_misdeed() {
-        let mut conduct = Conduct::default();
+        let mut client_rates = ClientRates::default();
         for _ in 0..50 {
-            conduct.unknown(v4(1), 10, false, at(0));
+            client_rates.unknown(v4(1), 10, false, at(0));
         }
         let flood = u32::try_from(ABUSE_TABLE_ENTRIES_MAX + 1_000).expect("small");
         for number in 2..flood {
-            conduct.may(Rate::Connections, v4(number << 8), 10, at(1));
+            client_rates.may(Rate::Connections, v4(number << 8), 10, at(1));
         }
-        assert!(conduct.len() > ABUSE_TABLE_ENTRIES_MAX * 9 / 10);
-        assert!(conduct.is_shut_out(v4(1), at(1)));
+        assert!(client_rates.len() > ABUSE_TABLE_ENTRIES_MAX * 9 / 10);
+        assert!(client_rates.is_shut_out(v4(1), at(1)));
     }
 }

@@ -57,8 +57,8 @@ impl Server {
         }
     }
 
-    fn asker(&self) -> Asker {
-        Asker::new(vec![self.address], self.address.port())
+    fn asker(&self) -> DnsClient {
+        DnsClient::new(vec![self.address], self.address.port())
     }
 }
 
@@ -126,7 +126,7 @@ fn all_questions_of_an_asker_end_with_its_deadline_and_what_was_not_said_is_unkn
     let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
     let address = silent.local_addr().expect("an address");
     let begun = Instant::now();
-    let asker = Asker::new(vec![address; 3], address.port());
+    let asker = DnsClient::new(vec![address; 3], address.port());
     let asker = asker.until(begun + Duration::from_millis(200));
     for number in 0..20 {
         let published = asker.published(&domain(&format!("n{number}.a.test")), ZoneKind::A);
@@ -181,7 +181,7 @@ fn where_no_resolver_replies_nobody_waits_for_one_again_and_else_they_are_asked(
     let name = Domain::parse("example.com").expect("a name");
     let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
     let silent = silent.local_addr().map(|at| (silent, at)).expect("bound");
-    let mute = Asker::new(vec![silent.1], 53);
+    let mute = DnsClient::new(vec![silent.1], 53);
     assert!(mute.hear(&name).iter().all(|(_, reply)| reply.is_err()));
     let started = Instant::now();
     for _ in 0..20 {
@@ -192,7 +192,7 @@ fn where_no_resolver_replies_nobody_waits_for_one_again_and_else_they_are_asked(
     assert!(started.elapsed() < ZONE_SERVER_TIMEOUT);
     // A failure is a reply, and what it says is of one name.
     let failing = Server::start(|_, _| (2, None));
-    let asker = Asker::new(vec![silent.1, failing.address], 53);
+    let asker = DnsClient::new(vec![silent.1, failing.address], 53);
     let heard = asker.hear(&name);
     assert!(heard[0].1.is_err() && heard[1].1.is_ok());
     assert!(

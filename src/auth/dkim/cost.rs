@@ -1,19 +1,19 @@
-//! Limits on the computation for one message, however many signatures it has and whoever made their keys.
+//! Limits on the computation for one message, whatever the number of its signatures and the size of their keys.
 
 use super::verdict::DkimFailure;
 use crate::limits::{SIGNATURE_CHECKS_MAX, SIGNED_BYTES_MAX};
 
-/// The computation for the signatures of one message: DKIM and ARC together.
+/// The computation spent on the signatures of one message, DKIM and ARC together.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Effort {
-    /// Verifications with a key; a signature whose name has several keys counts for each.
+pub struct VerificationCost {
+    /// Verifications with a key. A signature whose name has several keys counts once for each key.
     pub checks: usize,
-    /// Bytes of the header that were hashed for them, in their canonical form.
+    /// Bytes of the canonical header that were hashed for them.
     pub bytes: usize,
 }
 
-impl Effort {
-    /// Whether one more check may be made. It may go past [`SIGNED_BYTES_MAX`] by the length of a header.
+impl VerificationCost {
+    /// Whether one more verification may be made. It may exceed [`SIGNED_BYTES_MAX`] by the length of one header.
     pub(in crate::auth) fn admit(self) -> Result<(), DkimFailure> {
         if self.checks < SIGNATURE_CHECKS_MAX && self.bytes < SIGNED_BYTES_MAX {
             Ok(())

@@ -5,17 +5,17 @@
 
 use super::ignore_file::{SECRET_LINES, leaves_secrets_out};
 use super::machine::{ExistingCertificate, Machine};
+use super::options::{CertificateWish, Git, InitOptions};
 use super::step::Entries;
-use super::wishes::{CertificateWish, Git, Wishes};
 
 /// The options that had no effect.
-pub fn passed_over(wishes: &Wishes, machine: &Machine) -> Entries {
+pub fn unused_options(options: &InitOptions, machine: &Machine) -> Entries {
     let mut entries = Entries::default();
     let existing = &machine.existing;
-    let (command, domain) = (machine.command(), &wishes.domain);
+    let (command, domain) = (machine.command(), &options.domain);
     let settings = machine.folder.join("chopar.toml");
     let settings = settings.display();
-    if let (Some(there), Some(wanted)) = (&existing.hostname, &wishes.hostname)
+    if let (Some(there), Some(wanted)) = (&existing.hostname, &options.hostname)
         && there != wanted
     {
         entries.left(format!(
@@ -23,7 +23,7 @@ pub fn passed_over(wishes: &Wishes, machine: &Machine) -> Entries {
              reload"
         ));
     }
-    if let (Some(there), Some(wanted)) = (&existing.admin, &wishes.admin)
+    if let (Some(there), Some(wanted)) = (&existing.admin, &options.admin)
         && there != wanted
     {
         entries.left(format!(
@@ -32,7 +32,7 @@ pub fn passed_over(wishes: &Wishes, machine: &Machine) -> Entries {
     }
     let caught = existing.domain.as_ref();
     let caught = caught.and_then(|there| there.catch_all.as_ref());
-    if let (Some(there), Some(wanted)) = (caught, &wishes.forward_to)
+    if let (Some(there), Some(wanted)) = (caught, &options.forward_to)
         && *there != wanted.to_string()
     {
         entries.left(format!(
@@ -40,10 +40,10 @@ pub fn passed_over(wishes: &Wishes, machine: &Machine) -> Entries {
              it, run {command} alias remove '*@{domain}' && {command} alias add '*@{domain}' {wanted}"
         ));
     }
-    if wishes.certificate == CertificateWish::Unwanted
+    if options.certificate == CertificateWish::Unwanted
         && matches!(
             existing.certificate,
-            ExistingCertificate::Automatic | ExistingCertificate::Coming
+            ExistingCertificate::Automatic | ExistingCertificate::AutomaticCertificate
         )
     {
         entries.left(format!(
@@ -53,7 +53,7 @@ pub fn passed_over(wishes: &Wishes, machine: &Machine) -> Entries {
     }
     let leaves_out = leaves_secrets_out(&existing.ignore);
     let folder = machine.folder.display();
-    match (wishes.git, existing.repository) {
+    match (options.git, existing.repository) {
         (Git::Private, true) if leaves_out => entries.left(format!(
             "--git=private changed nothing: the repository leaves secrets out; to have them in it, take the lines {} out of \
              {folder}/.gitignore, then run git -C {folder} add -A && git -C {folder} commit -m secrets",

@@ -1,9 +1,10 @@
-//! What the DNS says about an unauthenticated client: whether block lists name its address (RFC 5782), and whether its
-//! reverse name leads back to the address (forward-confirmed reverse DNS).
+//! DNS checks of an unauthenticated client: whether block lists contain its address (RFC 5782), and whether its reverse
+//! name resolves to the address (forward-confirmed reverse DNS).
 //!
-//! Resumable: [`Vetting::begin`] returns the questions, [`Vetting::on_answer`] takes an answer and returns further
-//! ones. A failed look-up does not count, and neither does an answer that a block list cannot give (RFC 5782 section
-//! 2.1): from 127.255.255.0 on it means that the list refuses our resolver; outside of 127.0.0.0/8 it is forged.
+//! Resumable: [`ClientDnsCheck::begin`] returns the questions, [`ClientDnsCheck::on_answer`] takes an answer and
+//! returns further questions. A failed look-up does not count, and neither does an answer that is not valid for a block
+//! list (RFC 5782 section 2.1): an answer from 127.255.255.0 on means that the list refuses our resolver; an answer
+//! outside of 127.0.0.0/8 is forged.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -15,32 +16,32 @@ use crate::limits::PTR_NAMES_MAX;
 
 /// The findings about one address.
 #[derive(Debug)]
-pub struct Vetting {
+pub struct ClientDnsCheck {
     address: IpAddr,
     lists: Arc<Lists>,
-    /// Lists that have not answered: bits by their place.
+    /// The lists that have not answered: one bit for each, by its index.
     waiting: u32,
     weight: u32,
     /// The listing with the highest weight.
     listed: Option<(u32, Domain)>,
-    /// The name that leads back.
+    /// The forward-confirmed reverse name.
     name: Option<Domain>,
 }
 
-/// A list gave an answer that means nothing.
+/// A list gave an answer without meaning.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct OddReply {
-    /// The list.
+    /// The zone of the list.
     pub zone: Domain,
     /// The answer.
     pub reply: Ipv4Addr,
 }
 
-impl Vetting {
-    /// Begins with an address; returns the questions.
+impl ClientDnsCheck {
+    /// Begins the checks of an address; returns the questions.
     pub fn begin(address: IpAddr, lists: &Arc<Lists>, ptr: Toggle) -> (Self, Vec<Question>) {
         let address = address.to_canonical();
-        let mut vetting = Self {
+        let mut client_dns = Self {
             address,
             lists: Arc::clone(lists),
             waiting: 0,
@@ -51,7 +52,7 @@ impl Vetting {
         let mut questions = Vec::new();
         for (at, zone) in lists.zones.iter().enumerate() {
             if let Some(name) = name_in(address, zone) {
-                vetting.waiting |= bit(at);
+                client_dns.waiting |= bit(at);
                 questions.push(Question {
                     name,
                     kind: RecordKind::A,
@@ -64,10 +65,10 @@ impl Vetting {
                 kind: RecordKind::Ptr,
             });
         }
-        (vetting, questions)
+        (client_dns, questions)
     }
 
-    /// Takes an answer; returns further questions. `odd` gets answers that mean nothing.
+    /// Takes an answer; returns further questions. Answers without meaning are added to `odd`.
     pub fn on_answer(
         &mut self,
         question: &Question,
@@ -109,13 +110,13 @@ impl Vetting {
         self.waiting != 0
     }
 
-    /// The list that has the address, if the listings together weigh enough.
+    /// The list with the highest weight that contains the address, if all listings together weigh enough.
     pub fn listed(&self) -> Option<&Domain> {
         let (_, zone) = self.listed.as_ref()?;
         (self.weight >= self.lists.threshold).then_some(zone)
     }
 
-    /// The name of the address, if it is known and leads back.
+    /// The forward-confirmed reverse name, if it is known.
     pub const fn name(&self) -> Option<&Domain> {
         self.name.as_ref()
     }
@@ -183,7 +184,7 @@ fn bit(at: usize) -> u32 {
         .unwrap_or(0)
 }
 
-/// From here on an answer is a refusal of the list, with its reason.
+/// From this address on, an answer is an error code of the list.
 const REFUSED_QUERY: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 0);
 
 #[cfg(test)]
@@ -235,10 +236,14 @@ mod tests {
     }
 
     /// Answers all questions with these, and gives the odd ones.
-    fn tell(vetting: &mut Vetting, questions: &[Question], answers: &[Answer]) -> Vec<OddReply> {
+    fn tell(
+        client_dns: &mut ClientDnsCheck,
+        questions: &[Question],
+        answers: &[Answer],
+    ) -> Vec<OddReply> {
         let mut odd = Vec::new();
         for (question, answer) in questions.iter().zip(answers) {
-            let more = vetting.on_answer(question, answer, &mut |reply| odd.push(reply));
+            let more = client_dns.on_answer(question, answer, &mut |reply| odd.push(reply));
             assert_eq!(more, []);
         }
         odd
@@ -248,7 +253,7 @@ mod tests {
     fn lists_are_asked_in_their_form() {
         let lists = lists(1, vec![zone("bl.example", 1, &[])]);
         let ask = |address: &str| {
-            Vetting::begin(address.parse().expect("an address"), &lists, Toggle::Off).1
+            ClientDnsCheck::begin(address.parse().expect("an address"), &lists, Toggle::Off).1
         };
         assert_eq!(names(&ask("192.0.2.99")), ["99.2.0.192.bl.example"]);
         assert_eq!(names(&ask("::ffff:192.0.2.99")), ["99.2.0.192.bl.example"]);
@@ -276,16 +281,16 @@ mod tests {
             ([127, 255, 255, 254], [127, 0, 0, 2], None),
             ([192, 0, 2, 9], [127, 0, 0, 2], None),
         ] {
-            let (mut vetting, questions) = Vetting::begin(address, &lists, Toggle::Off);
-            assert!(vetting.waits_for_lists() && questions.len() == 2);
+            let (mut client_dns, questions) = ClientDnsCheck::begin(address, &lists, Toggle::Off);
+            assert!(client_dns.waits_for_lists() && questions.len() == 2);
             tell(
-                &mut vetting,
+                &mut client_dns,
                 &questions,
                 &[replies(&[first]), replies(&[second])],
             );
-            assert!(!vetting.waits_for_lists());
+            assert!(!client_dns.waits_for_lists());
             assert_eq!(
-                vetting.listed(),
+                client_dns.listed(),
                 listed.map(domain).as_ref(),
                 "{first:?} {second:?}"
             );
@@ -299,16 +304,19 @@ mod tests {
             vec![zone("a.example", 1, &[]), zone("b.example", 1, &[])],
         );
         let address = IpAddr::from([192, 0, 2, 1]);
-        let (mut vetting, questions) = Vetting::begin(address, &lists, Toggle::Off);
+        let (mut client_dns, questions) = ClientDnsCheck::begin(address, &lists, Toggle::Off);
         let failed = answer(Err(NoRecords::Timeout));
         let odd = tell(
-            &mut vetting,
+            &mut client_dns,
             &questions,
             &[replies(&[[127, 255, 255, 254], [198, 51, 100, 1]]), failed],
         );
         assert_eq!(odd.len(), 2);
         assert_eq!(odd[0].zone.as_str(), "a.example");
-        assert_eq!((vetting.listed(), vetting.waits_for_lists()), (None, false));
+        assert_eq!(
+            (client_dns.listed(), client_dns.waits_for_lists()),
+            (None, false)
+        );
     }
 
     #[test]
@@ -326,35 +334,35 @@ mod tests {
             ),
         ] {
             let address: IpAddr = address.parse().expect("an address");
-            let (mut vetting, questions) =
-                Vetting::begin(address, &lists(1, Vec::new()), Toggle::On);
-            assert!(!vetting.waits_for_lists());
+            let (mut client_dns, questions) =
+                ClientDnsCheck::begin(address, &lists(1, Vec::new()), Toggle::On);
+            assert!(!client_dns.waits_for_lists());
             let names = answer(Ok(Records::Ptr(vec![
                 domain("liar.example"),
                 domain("host.example"),
             ])));
-            let further = vetting.on_answer(&questions[0], &names, &mut |_| {});
+            let further = client_dns.on_answer(&questions[0], &names, &mut |_| {});
             assert!(further.iter().all(|question| question.kind == kind) && further.len() == 2);
             tell(
-                &mut vetting,
+                &mut client_dns,
                 &further[..1],
                 &[replies(&[[198, 51, 100, 1]])],
             );
-            assert_eq!(vetting.name(), None);
-            tell(&mut vetting, &further[1..], &[answer(Ok(back))]);
-            assert_eq!(vetting.name(), Some(&domain("host.example")));
+            assert_eq!(client_dns.name(), None);
+            tell(&mut client_dns, &further[1..], &[answer(Ok(back))]);
+            assert_eq!(client_dns.name(), Some(&domain("host.example")));
         }
     }
 
     #[test]
     fn an_address_with_many_names_costs_few_questions() {
-        let (mut vetting, questions) =
-            Vetting::begin([192, 0, 2, 1].into(), &lists(1, Vec::new()), Toggle::On);
+        let (mut client_dns, questions) =
+            ClientDnsCheck::begin([192, 0, 2, 1].into(), &lists(1, Vec::new()), Toggle::On);
         let names = (0..50)
             .map(|number| domain(&format!("n{number}.example")))
             .collect();
         let further =
-            vetting.on_answer(&questions[0], &answer(Ok(Records::Ptr(names))), &mut |_| {});
+            client_dns.on_answer(&questions[0], &answer(Ok(Records::Ptr(names))), &mut |_| {});
         assert_eq!(further.len(), PTR_NAMES_MAX);
     }
 }

@@ -4,13 +4,13 @@ use crate::address::{Domain, Mailbox};
 
 /// The options of the operator.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Wishes {
+pub struct InitOptions {
     pub domain: Domain,
     /// The hostname, if given.
     pub hostname: Option<Domain>,
     /// The recipient of chopar's reports.
     pub admin: Option<Mailbox>,
-    /// The target of mail for every address of the domain without an alias.
+    /// The target of mail for every address without an alias (the catch-all).
     pub forward_to: Option<Mailbox>,
     /// The local part of the first user.
     pub user: Option<String>,
@@ -26,9 +26,9 @@ pub enum Git {
     /// Not.
     #[default]
     None,
-    /// Without users, keys and what is under secrets/ and tls/.
+    /// With everything but users, keys and the content of secrets/ and tls/.
     Public,
-    /// With all of it.
+    /// With everything.
     Private,
 }
 

@@ -8,11 +8,11 @@
 //!    └─────────────────────────────────┘
 //! ```
 //!
-//! A look-up asks the name servers of the zone and costs the CA nothing. A look-up without a clear answer is not taken
-//! for "here". A name that leads elsewhere may still reach this machine (a proxy, a forwarded port), so it is tried
-//! after an hour, as often as after failures. A name without an address is never tried, because no CA could connect to
-//! it. Only challenges that connect to the name's address wait (HTTP-01, TLS-ALPN-01). Renewals do not wait: the name
-//! led here before. Not supported: checking from outside.
+//! A look-up asks the name servers of the zone and costs the CA nothing. A look-up without a clear answer does not
+//! count as "here". A name that leads elsewhere may still reach this machine (a proxy, a forwarded port), so an order
+//! is tried after an hour, at the intervals that follow failures. A name without an address is never tried, because no
+//! CA could connect to it. Only orders whose challenges connect to the name's address wait (HTTP-01, TLS-ALPN-01).
+//! Renewals do not wait: the name led here before. Not supported: checking from outside.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -22,45 +22,50 @@ use super::{ChallengeKind, Name};
 use crate::date::Timestamp;
 use crate::limits::{ACME_ARRIVAL_PATIENCE, ACME_ARRIVAL_PAUSE_MAX, ACME_ARRIVAL_PAUSE_MIN};
 
-/// The owner of an address.
+/// Whether an address belongs to this machine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Whose {
-    /// It is one of this machine's.
+pub enum AddressOwner {
+    /// It does.
     Ours,
-    /// It is another machine's.
+    /// It belongs to another machine.
     Theirs,
-    /// Unknown: the machine has no public address of its own in that family, and may be behind an address translation.
+    /// Unknown: the machine has no public address of its own in that family, and may be behind NAT.
     Untold,
 }
 
 /// Where a name leads.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum NameLead {
-    /// Here, by all of its addresses.
+pub enum NameReach {
+    /// Here, with all of its addresses.
     Here,
     /// To addresses that may be those of this machine.
     Perhaps,
-    /// To another machine.
+    /// To another machine, by this address.
     Elsewhere(Name, IpAddr),
     /// The name has no address.
     Nowhere(Name),
-    /// It could not be found out.
+    /// The look-up failed, for this reason.
     Unknown(Name, String),
 }
 
-impl NameLead {
-    /// Of a name with these addresses. A CA comes to any of them, so that all of them have to be ours.
-    pub fn of(name: &Name, found: Result<Vec<(IpAddr, Whose)>, String>) -> Self {
+impl NameReach {
+    /// Where a name with these addresses leads. A CA may connect to any of them, so all must belong to this machine.
+    pub fn of(name: &Name, found: Result<Vec<(IpAddr, AddressOwner)>, String>) -> Self {
         let addresses = match found {
             Err(cause) => return Self::Unknown(name.clone(), cause),
             Ok(addresses) if addresses.is_empty() => return Self::Nowhere(name.clone()),
             Ok(addresses) => addresses,
         };
-        let theirs = addresses.iter().find(|(_, whose)| *whose == Whose::Theirs);
+        let theirs = addresses
+            .iter()
+            .find(|(_, whose)| *whose == AddressOwner::Theirs);
         if let Some((address, _)) = theirs {
             return Self::Elsewhere(name.clone(), *address);
         }
-        match addresses.iter().all(|(_, whose)| *whose == Whose::Ours) {
+        match addresses
+            .iter()
+            .all(|(_, whose)| *whose == AddressOwner::Ours)
+        {
             true => Self::Here,
             false => Self::Perhaps,
         }
@@ -88,7 +93,7 @@ impl NameLead {
     }
 }
 
-impl fmt::Display for NameLead {
+impl fmt::Display for NameReach {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Here => out.write_str("the name leads here"),
@@ -107,7 +112,7 @@ impl fmt::Display for NameLead {
     }
 }
 
-/// Whether a CA comes to the addresses of the names.
+/// Whether a CA connects to the addresses of the names.
 pub fn is_by_address(kind: ChallengeKind) -> bool {
     match kind {
         ChallengeKind::Http01 | ChallengeKind::TlsAlpn01 => true,
@@ -121,14 +126,14 @@ pub enum ArrivalStep {
     /// Check where its names lead; answer with [`CertificateArrival::on_look`].
     LookUp,
     Obtain,
-    /// Nothing until then.
+    /// Do nothing until then.
     Wait(Timestamp),
 }
 
 /// The change that a check found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ArrivalChange {
-    /// The names lead here, and did not at the previous check: earlier failures no longer count.
+    /// The names lead here, but did not at the previous check: earlier failures no longer count.
     Arrived,
     Nothing,
 }
@@ -136,15 +141,15 @@ pub enum ArrivalChange {
 /// The wait for the names of one certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CertificateArrival {
-    /// Since when it is waited.
+    /// Start of the wait.
     since: Timestamp,
-    seen: Option<NameLead>,
+    seen: Option<NameReach>,
     /// Time of the next check.
     next: Timestamp,
 }
 
 impl CertificateArrival {
-    /// A wait that begins.
+    /// A wait that begins now.
     pub fn new(now: Timestamp) -> Self {
         Self {
             since: now,
@@ -161,12 +166,12 @@ impl CertificateArrival {
         };
         let is_patient = now < self.since.after(ACME_ARRIVAL_PATIENCE);
         let is_order = order_at <= now;
-        // An old check is not enough to spend an order on.
+        // An old check does not justify an order.
         let is_fresh = now < self.next;
         match &self.seen {
             Some(lead) if lead.is_arrived() && !is_order => ArrivalStep::Wait(order_at),
             Some(lead) if lead.is_arrived() && is_fresh => ArrivalStep::Obtain,
-            Some(NameLead::Elsewhere(..) | NameLead::Unknown(..))
+            Some(NameReach::Elsewhere(..) | NameReach::Unknown(..))
                 if is_fresh && is_order && !is_patient =>
             {
                 ArrivalStep::Obtain
@@ -177,7 +182,7 @@ impl CertificateArrival {
     }
 
     /// Records where the names lead.
-    pub fn on_look(&mut self, lead: NameLead, now: Timestamp) -> ArrivalChange {
+    pub fn on_look(&mut self, lead: NameReach, now: Timestamp) -> ArrivalChange {
         let was_away = self.seen.as_ref().is_some_and(|seen| !seen.is_arrived());
         let change = match was_away && lead.is_arrived() {
             true => ArrivalChange::Arrived,
@@ -189,13 +194,13 @@ impl CertificateArrival {
         change
     }
 
-    /// When it is looked again.
+    /// When the next check is due.
     pub fn next(&self) -> Timestamp {
         self.next
     }
 
     /// Where the names led at the last check.
-    pub fn seen(&self) -> Option<&NameLead> {
+    pub fn seen(&self) -> Option<&NameReach> {
         self.seen.as_ref()
     }
 }

@@ -1,4 +1,4 @@
-//! How the relay reaches the helper: it sends one end of a socket pair, with its purpose.
+//! The relay's access to the helper: it sends one end of a socket pair, with its purpose.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem::MaybeUninit;
@@ -9,12 +9,12 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 
 use crate::limits::TARGET_BYTES_MAX;
 
-/// A way to the helper from a thread that waits.
+/// Access to the helper for a thread that may block.
 #[derive(Debug)]
-pub struct HelperDoor(pub(super) Option<OwnedFd>);
+pub struct HelperClient(pub(super) Option<OwnedFd>);
 
-impl HelperDoor {
-    /// A connection to this target.
+impl HelperClient {
+    /// Opens a connection to this target.
     pub(super) fn connect(&self, target: &str) -> io::Result<UnixStream> {
         let control = self.0.as_ref().ok_or(ErrorKind::NotFound)?;
         connect(control.as_fd(), target)
@@ -36,7 +36,7 @@ pub(super) fn connect(control: BorrowedFd<'_>, target: &str) -> io::Result<UnixS
     match sendmsg(control, &data, &mut rights, flags) {
         Ok(_) => Ok(ours),
         Err(rustix::io::Errno::AGAIN) => Err(ErrorKind::WouldBlock.into()),
-        // The helper is gone; the poll reports that, too.
+        // The helper has ended; the poll reports that too.
         Err(error) => Err(error.into()),
     }
 }

@@ -26,8 +26,8 @@ fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-fn elsewhere() -> NameLead {
-    NameLead::Elsewhere(name(), address("192.0.2.9"))
+fn elsewhere() -> NameReach {
+    NameReach::Elsewhere(name(), address("192.0.2.9"))
 }
 
 /// A machine whose name leads where `lead` says at each second. Gives when it looked, and when it ordered; an order
@@ -36,7 +36,7 @@ fn live(
     until: u64,
     open: u64,
     retry_after: Option<u64>,
-    lead: impl Fn(u64) -> NameLead,
+    lead: impl Fn(u64) -> NameReach,
 ) -> (Vec<u64>, Vec<u64>, Option<u64>) {
     let entropy = &mut SeededEntropy::new(1);
     let mut plan = RenewalPlan::new(None, at(0), entropy);
@@ -53,7 +53,7 @@ fn live(
             }
             ArrivalStep::Obtain => {
                 orders.push(now);
-                if lead(now) == NameLead::Here && now >= open {
+                if lead(now) == NameReach::Here && now >= open {
                     return (looks, orders, Some(now));
                 }
                 let limited = retry_after.map(|span| AcmeError::RateLimited {
@@ -77,8 +77,8 @@ fn live(
 fn the_certificate_comes_soon_after_the_records_and_no_order_is_spent_before() {
     for arrives in [0, 40, 600, 2 * HOUR, 3 * DAY] {
         let lead = |now| match now >= arrives {
-            true => NameLead::Here,
-            false => NameLead::Nowhere(name()),
+            true => NameReach::Here,
+            false => NameReach::Nowhere(name()),
         };
         let (looks, orders, got) = live(10 * DAY, 0, None, lead);
         let got = got.expect("a certificate");
@@ -93,14 +93,14 @@ fn the_certificate_comes_soon_after_the_records_and_no_order_is_spent_before() {
 fn a_name_that_leads_elsewhere_is_tried_after_an_hour_at_the_pace_of_failures() {
     for lead in [
         elsewhere(),
-        NameLead::Unknown(name(), "no answer".to_owned()),
+        NameReach::Unknown(name(), "no answer".to_owned()),
     ] {
         let (_, orders, got) = live(10 * DAY, 0, None, |_| lead.clone());
         assert_eq!(got, None);
         assert!(orders.first().is_some_and(|first| *first >= HOUR));
         assert!((10..=20).contains(&orders.len()), "{orders:?}");
     }
-    let (_, orders, _) = live(10 * DAY, 0, None, |_| NameLead::Nowhere(name()));
+    let (_, orders, _) = live(10 * DAY, 0, None, |_| NameReach::Nowhere(name()));
     assert!(orders.is_empty(), "{orders:?}");
 }
 
@@ -109,7 +109,7 @@ fn what_failed_while_the_name_led_elsewhere_does_not_hold_it_back_when_it_leads_
     // By then the pause between failures is a day.
     let arrives = 6 * DAY;
     let lead = |now| match now >= arrives {
-        true => NameLead::Here,
+        true => NameReach::Here,
         false => elsewhere(),
     };
     let (_, _, got) = live(10 * DAY, 0, None, lead);
@@ -129,7 +129,7 @@ fn what_failed_while_the_name_led_elsewhere_does_not_hold_it_back_when_it_leads_
 
 #[test]
 fn a_port_that_is_closed_is_the_plans_to_try_again() {
-    let (looks, orders, got) = live(10 * DAY, 2 * HOUR, None, |_| NameLead::Here);
+    let (looks, orders, got) = live(10 * DAY, 2 * HOUR, None, |_| NameReach::Here);
     assert_eq!(orders.len(), 3, "{orders:?}");
     assert!(got.is_some());
     // One look before each order.
@@ -138,25 +138,34 @@ fn a_port_that_is_closed_is_the_plans_to_try_again() {
 
 #[test]
 fn all_addresses_have_to_be_ours() {
-    let of = |whose: &[Whose]| {
+    let of = |whose: &[AddressOwner]| {
         let addresses = whose.iter().map(|whose| (address("192.0.2.9"), *whose));
-        NameLead::of(&name(), Ok(addresses.collect()))
+        NameReach::of(&name(), Ok(addresses.collect()))
     };
-    assert_eq!(of(&[]), NameLead::Nowhere(name()));
-    assert_eq!(of(&[Whose::Ours, Whose::Ours]), NameLead::Here);
-    assert_eq!(of(&[Whose::Ours, Whose::Theirs]), elsewhere());
-    assert_eq!(of(&[Whose::Untold, Whose::Theirs]), elsewhere());
-    assert_eq!(of(&[Whose::Ours, Whose::Untold]), NameLead::Perhaps);
-    let unknown = NameLead::of(&name(), Err("no answer".to_owned()));
-    assert!(!unknown.is_arrived());
+    assert_eq!(of(&[]), NameReach::Nowhere(name()));
     assert_eq!(
-        NameLead::worst([NameLead::Here, elsewhere(), NameLead::Perhaps]),
+        of(&[AddressOwner::Ours, AddressOwner::Ours]),
+        NameReach::Here
+    );
+    assert_eq!(of(&[AddressOwner::Ours, AddressOwner::Theirs]), elsewhere());
+    assert_eq!(
+        of(&[AddressOwner::Untold, AddressOwner::Theirs]),
         elsewhere()
     );
-    assert_eq!(NameLead::worst([]), NameLead::Here);
     assert_eq!(
-        NameLead::worst([elsewhere(), unknown, NameLead::Nowhere(name())]),
-        NameLead::Nowhere(name())
+        of(&[AddressOwner::Ours, AddressOwner::Untold]),
+        NameReach::Perhaps
+    );
+    let unknown = NameReach::of(&name(), Err("no answer".to_owned()));
+    assert!(!unknown.is_arrived());
+    assert_eq!(
+        NameReach::worst([NameReach::Here, elsewhere(), NameReach::Perhaps]),
+        elsewhere()
+    );
+    assert_eq!(NameReach::worst([]), NameReach::Here);
+    assert_eq!(
+        NameReach::worst([elsewhere(), unknown, NameReach::Nowhere(name())]),
+        NameReach::Nowhere(name())
     );
 }
 
@@ -170,16 +179,16 @@ proptest! {
             for (len, kind) in turns.iter().cycle().take(10_000) {
                 if left < *len {
                     return match kind {
-                        0 => NameLead::Nowhere(name()),
+                        0 => NameReach::Nowhere(name()),
                         1 => elsewhere(),
-                        2 => NameLead::Unknown(name(), String::new()),
-                        3 => NameLead::Perhaps,
-                        _ => NameLead::Here,
+                        2 => NameReach::Unknown(name(), String::new()),
+                        3 => NameReach::Perhaps,
+                        _ => NameReach::Here,
                     };
                 }
                 left -= len;
             }
-            NameLead::Here
+            NameReach::Here
         };
         // The port is never open.
         let (looks, orders, _) = live(5 * DAY, u64::MAX, None, lead);
@@ -191,7 +200,7 @@ proptest! {
         }
         for order in &orders {
             let last = looks.iter().rfind(|look| *look <= order).expect("a look before each order");
-            prop_assert!(!matches!(lead(*last), NameLead::Nowhere(_)));
+            prop_assert!(!matches!(lead(*last), NameReach::Nowhere(_)));
         }
     }
 }
