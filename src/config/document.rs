@@ -1,6 +1,7 @@
 //! A TOML document, read as far as possible: each value of a wrong type and each unknown key is an error of its own,
 //! and is left out.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde::de::DeserializeOwned;
@@ -11,72 +12,102 @@ use super::error::Errors;
 use super::problem::ConfigProblem;
 use crate::limits::CONFIG_ERRORS_MAX;
 
-/// Reads a file that has keys and, below these names, sections. If it is not TOML, that is the only error.
-pub(super) fn read<Keys, Sections>(
+/// The values of the keys at the top of a file.
+pub(super) type TopKeys = BTreeMap<String, Spanned<String>>;
+
+/// Reads a file that has these keys at its top, all with strings as values, and sections of these names. If it is not
+/// TOML, that is the only error.
+pub(super) fn read<Sections: DeserializeOwned + Default>(
     file: &str,
     text: &str,
-    sections: &[&str],
+    (keys, sections): (&[&str], &[&str]),
     errors: &mut Errors,
-) -> (Keys, Sections)
-where
-    Keys: DeserializeOwned + Default,
-    Sections: DeserializeOwned + Default,
-{
-    let mut say = |error: &Error, others: &[&str]| {
-        let span = error.span().unwrap_or_default();
-        errors.push_span(file, text, span, problem(error.message(), others));
+) -> (TopKeys, Sections) {
+    let mut say = |span: Option<Range<usize>>, problem| {
+        errors.push_span(file, text, span.unwrap_or_default(), problem);
     };
-    let document = match DeTable::parse(text) {
+    let mut document = match DeTable::parse(text) {
         Ok(document) => document,
         Err(error) => {
-            say(&error, &[]);
+            say(error.span(), problem(&error));
             return Default::default();
         }
     };
-    let span = document.span();
-    let entries = document.into_inner().into_iter();
-    let (below, top): (DeTable, DeTable) =
-        entries.partition(|(key, _)| sections.contains(&key.get_ref().as_ref()));
-    let keys = read_table(Spanned::new(span.clone(), top), |error| {
-        say(error, sections);
-    });
-    let below = read_table(Spanned::new(span, below), |error| say(error, &[]));
-    (keys, below)
+    let below = below(&mut document, sections);
+    for name in unknown(document.get_ref(), keys) {
+        if let Some((key, _)) = document.get_mut().remove_entry(name.as_str()) {
+            let known = keys.iter().chain(sections);
+            let known = known.map(|name| (*name).to_owned()).collect();
+            say(
+                Some(key.span()),
+                ConfigProblem::UnknownKey { key: name, known },
+            );
+        }
+    }
+    let mut say = |error: &Error| say(error.span(), problem(error));
+    (read_table(document, &mut say), read_table(below, &mut say))
+}
+
+/// The keys of a table that are not among the known ones.
+fn unknown(table: &DeTable<'_>, known: &[&str]) -> Vec<String> {
+    let there = table.keys().map(|key| key.get_ref().as_ref());
+    let unknown = there.filter(|name| !known.contains(name));
+    unknown.take(CONFIG_ERRORS_MAX).map(str::to_owned).collect()
+}
+
+/// Takes the sections out of a document.
+fn below<'a>(document: &mut Spanned<DeTable<'a>>, sections: &[&str]) -> Spanned<DeTable<'a>> {
+    let mut below = DeTable::new();
+    for name in sections {
+        if let Some((key, value)) = document.get_mut().remove_entry(*name) {
+            below.insert(key, value);
+        }
+    }
+    Spanned::new(document.span(), below)
 }
 
 /// Reads a table, without what is wrong in it.
 fn read_table<T: DeserializeOwned + Default>(
-    mut table: Spanned<DeTable<'_>>,
-    mut say: impl FnMut(&Error),
+    table: Spanned<DeTable<'_>>,
+    say: &mut dyn FnMut(&Error),
 ) -> T {
-    for _ in 0..CONFIG_ERRORS_MAX {
-        let error = match T::deserialize(Deserializer::from(table.clone())) {
-            Ok(read) => return read,
-            Err(error) => error,
-        };
-        say(&error);
-        let is_left_out = error
-            .span()
-            .is_some_and(|span| leave_out(table.get_mut(), &span));
-        if !is_left_out {
-            break;
-        }
-    }
-    T::default()
+    let mut read = T::default();
+    leave_out_wrong(table, say, &mut |table| {
+        read = T::deserialize(Deserializer::from(table))?;
+        Ok(())
+    });
+    read
 }
 
-/// The problem in a message of the parser. `others` are keys that were possible beside those that the parser knows.
-fn problem(message: &str, others: &[&str]) -> ConfigProblem {
-    let message = message.trim().replace('\n', ", ");
-    unknown_key(&message, others).unwrap_or(ConfigProblem::Toml(message))
+/// Tries to read a table, each time without the entry that was wrong.
+fn leave_out_wrong(
+    mut table: Spanned<DeTable<'_>>,
+    say: &mut dyn FnMut(&Error),
+    read: &mut dyn FnMut(Spanned<DeTable<'_>>) -> Result<(), Error>,
+) {
+    for _ in 0..CONFIG_ERRORS_MAX {
+        let Err(error) = read(table.clone()) else {
+            return;
+        };
+        say(&error);
+        let span = error.span();
+        if !span.is_some_and(|span| leave_out(table.get_mut(), &span)) {
+            return;
+        }
+    }
+}
+
+/// The problem in a message of the parser.
+fn problem(error: &Error) -> ConfigProblem {
+    let message = error.message().trim().replace('\n', ", ");
+    unknown_key(&message).unwrap_or(ConfigProblem::Toml(message))
 }
 
 /// The problem, if it is an unknown key: serde names it and the known ones only in a sentence.
-fn unknown_key(message: &str, others: &[&str]) -> Option<ConfigProblem> {
+fn unknown_key(message: &str) -> Option<ConfigProblem> {
     let rest = message.strip_prefix("unknown field `")?;
     let (key, list) = rest.rsplit_once("`, expected ")?;
     let known = list.split('`').skip(1).step_by(2);
-    let known = known.chain(others.iter().copied());
     Some(ConfigProblem::UnknownKey {
         key: key.to_owned(),
         known: known.map(str::to_owned).collect(),

@@ -12,7 +12,7 @@ use super::acme::{Acme, AcmeText};
 use super::allowances::{Limits, LimitsText};
 use super::check::{Check, FILE};
 use super::delivery::{DeliverySettings, DeliveryText};
-use super::document;
+use super::document::{self, TopKeys};
 use super::error::Errors;
 use super::folder::{Folder, SystemDefaults};
 use super::listeners::{ListenText, Listeners};
@@ -90,15 +90,17 @@ pub(super) struct Settings {
 pub(super) fn read(folder: &Folder, defaults: &SystemDefaults, errors: &mut Errors) -> Settings {
     let bytes = folder.file(FILE).unwrap_or_default();
     let text = errors.text(FILE, bytes).unwrap_or_default();
-    let (keys, sections): (KeysText, SectionsText) = document::read(FILE, text, &SECTIONS, errors);
+    let (mut keys, sections): (TopKeys, SectionsText) =
+        document::read(FILE, text, (&KEYS, &SECTIONS), errors);
+    let mut key = |name| keys.remove(name);
     let mut check = Check { text, errors };
     let (relay, mended) = check.relay_networks(sections.relay);
     Settings {
-        hostname: check.hostname(keys.hostname, defaults),
-        state_dir: check.path(keys.state_dir, "/var/lib/chopar"),
-        runtime_dir: check.path(keys.runtime_dir, "/run/chopar"),
-        admin: keys.admin.and_then(|admin| check.mailbox(&admin)),
-        user: check.account(keys.user),
+        hostname: check.hostname(key("hostname"), defaults),
+        state_dir: check.path(key("state_dir"), "/var/lib/chopar"),
+        runtime_dir: check.path(key("runtime_dir"), "/run/chopar"),
+        admin: key("admin").and_then(|admin| check.mailbox(&admin)),
+        user: check.account(key("user")),
         trust: Trust {
             proxies: check.proxies(&sections.listen, &sections.proxy.networks, &relay),
             relay: check.relay(&relay),
@@ -107,8 +109,8 @@ pub(super) fn read(folder: &Folder, defaults: &SystemDefaults, errors: &mut Erro
         },
         listen: check.listeners(sections.listen),
         content: Content {
-            long_lines: check.word(keys.long_lines.as_ref(), &LONG_LINES),
-            bcc: check.word(keys.bcc.as_ref(), &BCC),
+            long_lines: check.word(key("long_lines").as_ref(), &LONG_LINES),
+            bcc: check.word(key("bcc").as_ref(), &BCC),
             hook: false,
         },
         dns: Dns {
@@ -119,8 +121,8 @@ pub(super) fn read(folder: &Folder, defaults: &SystemDefaults, errors: &mut Erro
             },
         },
         delivery: check.delivery(&sections.delivery),
-        limits: check.limits(&sections.limits, keys.max_message_size, keys.max_memory),
-        names: check.names(keys.suffix_separators, keys.drop_characters),
+        limits: check.limits(&sections.limits, key("max_message_size"), key("max_memory")),
+        names: check.names(key("suffix_separators"), key("drop_characters")),
         abuse: check.abuse(sections.abuse),
         acme: check.acme(sections.acme, folder),
         domains: check.domains(sections.domain),
@@ -137,21 +139,19 @@ const LONG_LINES: [(&str, LongLines); 2] =
 const BCC: [(&str, Bcc); 2] = [("remove", Bcc::Remove), ("keep", Bcc::Keep)];
 
 /// The keys at the top of the file.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct KeysText {
-    hostname: Option<Spanned<String>>,
-    state_dir: Option<Spanned<String>>,
-    runtime_dir: Option<Spanned<String>>,
-    admin: Option<Spanned<String>>,
-    user: Option<Spanned<String>>,
-    max_message_size: Option<Spanned<String>>,
-    max_memory: Option<Spanned<String>>,
-    suffix_separators: Option<Spanned<String>>,
-    drop_characters: Option<Spanned<String>>,
-    long_lines: Option<Spanned<String>>,
-    bcc: Option<Spanned<String>>,
-}
+const KEYS: [&str; 11] = [
+    "hostname",
+    "state_dir",
+    "runtime_dir",
+    "admin",
+    "user",
+    "max_message_size",
+    "max_memory",
+    "suffix_separators",
+    "drop_characters",
+    "long_lines",
+    "bcc",
+];
 
 /// The names of the sections.
 const SECTIONS: [&str; 11] = [
