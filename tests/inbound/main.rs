@@ -4,6 +4,7 @@
 
 mod authenticity;
 mod authority;
+mod deadlines;
 mod deliveries;
 mod examination;
 mod forwarding;

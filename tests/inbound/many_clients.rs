@@ -55,10 +55,19 @@ impl ManyClients {
         Self::with("", folder)
     }
 
-    pub(crate) fn with(keys: &str, mut folder: Folder) -> Self {
+    pub(crate) fn with(keys: &str, folder: Folder) -> Self {
+        Self::from_folder(keys, "", folder)
+    }
+
+    /// With additional keys of `[abuse]`.
+    pub(crate) fn with_abuse(abuse: &str) -> Self {
+        Self::from_folder("", abuse, Folder::default())
+    }
+
+    fn from_folder(keys: &str, abuse: &str, mut folder: Folder) -> Self {
         let toml = format!(
             "hostname = \"mx.us.example\"\ndns.servers = [\"192.0.2.53\"]\n{keys}\n[abuse]\nptr = false\n\
-             connections_per_minute = 0\nmessages_per_minute = 0\n"
+             connections_per_minute = 0\nmessages_per_minute = 0\n{abuse}"
         );
         folder.insert_file("chopar.toml", toml.into());
         folder.insert_file(

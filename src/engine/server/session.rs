@@ -386,7 +386,8 @@ impl Server {
         if inbound.acceptance.examining().is_some() {
             return self.examination_answer(conn, inbound, question, answer, fx);
         }
-        if out.is_empty() {
+        // A reply that is delayed from now on ends a session that has already sent too much.
+        if out.is_empty() && !inbound.is_slowed() {
             return self.put_back(conn, inbound, fx);
         }
         self.resume(conn, inbound, out, fx);
