@@ -38,10 +38,9 @@ pub(super) fn read<Sections: DeserializeOwned + Default>(
         if let Some((key, _)) = document.get_mut().remove_entry(name.as_str()) {
             let known = keys.iter().chain(sections);
             let known = known.map(|name| (*name).to_owned()).collect();
-            say(
-                Some(key.span()),
-                ConfigProblem::UnknownKey { key: name, known },
-            );
+            let span = Some(key.span());
+            let key = name.replace('\n', ", ");
+            say(span, ConfigProblem::UnknownKey { key, known });
         }
     }
     let mut say = |error: &Error| say(error.span(), problem(error));
