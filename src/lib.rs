@@ -10,7 +10,7 @@
 //! | 3 | [`queue`] | through its `Disk` trait |
 //! | 2 | [`config`], [`policy`] | no |
 //! | 1 | [`smtp`], [`hook`], [`proxy`], [`dns`], [`mail`], [`auth`], [`login`], [`acme`], [`http`], [`metrics`], [`report`] | no |
-//! | 0 | the vocabulary: addresses, dates, limits, … | no |
+//! | 0 | the vocabulary (addresses, dates, limits, …), and what everything may use, such as the nearest word | no |
 //!
 //! State machines that do no I/O and hold no clock make all decisions. They take bytes, answers and the time, and return
 //! actions; only `shell`, `setup` and `cli` perform I/O. `tests/layering.rs` checks the floors.
@@ -20,8 +20,8 @@
 //! | | what happens | where |
 //! | --- | --- | --- |
 //! | 1 | A client connects. The event loop reads its bytes, up to a limit per turn. | `src/shell/event_loop.rs` `turn()`, `src/shell/event_loop/connections.rs` `accept_all()` |
-//! | 2 | The engine passes each event to the participant that it concerns. Participants tell each other of it with notes, which the engine delivers before the next event. | `src/engine/mod.rs` `route()` `hand()`, `src/engine/event.rs`, `src/engine/note.rs` |
-//! | | The engine returns actions. One driver interprets them and has a world perform them: the event loop, or the world of a test. | `src/engine/driver.rs` `settle()` `perform()`, `src/shell/event_loop/world.rs` `tell()` |
+//! | 2 | The engine passes each event to the participant that it concerns: the server sessions, the delivery, the spool, the DSNs or the operator's tools. Participants tell each other of it with notes, which the engine delivers before the next event. | `src/engine/mod.rs` `route()` `hand()`, `src/engine/event.rs`, `src/engine/note.rs` |
+//! | | The engine returns actions. One driver interprets them and has a `World` perform them: the event loop with real I/O, or a simulated one in a test. | `src/engine/driver.rs` `settle()` `perform()`, `src/shell/event_loop/world.rs` `tell()` |
 //! | 3 | The session sends its banner. It parses lines into commands; what it cannot decide alone it asks the engine as a request. | `src/engine/server/opening.rs` `greet()`, `src/smtp/command.rs` `parse()`, `src/smtp/server.rs` `advance()`, `src/smtp/server/commands.rs` `take_command()`, `src/engine/server/turn.rs` `on_request()` |
 //! | 4 | A sender or a recipient is accepted or refused. The reply to an unknown recipient is `UNKNOWN_RECIPIENT`. | `src/engine/server/verdict.rs` `sender_verdict()` `recipient_verdict()` `refusal_reply()`, `src/policy/relay.rs` `recipient()` `find()` |
 //! | 5 | The body arrives. Its header decides which domain signs it and whether it is verified. A body too large for memory is streamed to the disk. | `src/engine/server/intake.rs` `on_body()` `end_header()`, `src/engine/server/message.rs` `on_header()` `message_whole()` |
@@ -48,6 +48,10 @@
 //! | Which extensions does EHLO list? | `src/smtp/server/commands.rs` `greet()` |
 //! | Where is a bare LF or CR refused? | In a command: `src/smtp/command.rs` `parse()`. In a body: `src/smtp/data.rs` `set_fault()` with `BareNewline` |
 //! | Where is an SRS address checked? | `src/engine/server/verdict.rs` `returned()` calls `src/auth/srs.rs` `unwrap()`; `src/policy/authority.rs` `of_return()` decides whether this message may use it |
+//! | Where does an SRS address lose a use, and get it back? | `src/engine/server/verdict.rs` `use_returns()` takes it before the message is stored; `give_back()` there returns it if the message is refused. The counts: `src/policy/returns.rs` `take()` |
+//! | What limits one client's share of sessions, memory or questions? | `src/policy/shares.rs` `has_room()`; a share gives its units back in `drop()` there. Capacities: `src/engine/shares.rs` `capacity()`. Sessions by address: `src/policy/rates.rs` `open()` |
+//! | Where is a recipient expanded to the targets of its alias? | `src/policy/relay.rs` `expand()` |
+//! | Where is an unknown key of chopar.toml found? | `src/config/document.rs` `read()`; `src/nearest.rs` `nearest()` finds the key that was probably meant |
 //! | Where are AUTH failures counted? | `src/engine/server/sasl.rs` `note_failure()` calls `src/policy/rates.rs` `failed()`; `is_locked()` refuses AUTH after too many |
 //! | Where does the memory limit answer 452? | Before a message or a recipient: `src/engine/server/verdict.rs` `room_verdict()`, `src/engine/server/abuse.rs` `has_room_for_recipient()`. When memory runs short: `src/engine/server/room.rs` `make_room()` |
 //! | Where does a 4xx become a time of the next attempt? | `src/engine/delivery/outcome.rs` `deferral()`, with `src/policy/retry.rs` `delay()` |

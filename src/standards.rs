@@ -2,7 +2,7 @@
 //!
 //! A function in this index says `Decides RFC 5321 section 4.5.2.` in its doc comment, and a function that says so is
 //! in this index: `tests/guide.rs` compares the two. Other comments that name a section explain the
-//! line below them. If the relay is stricter or wider than a standard, the module doc says so.
+//! line below them. If the relay is stricter or more lenient than a standard, the module doc says so.
 //!
 //! Enhanced status codes are looked up as they appear on the wire: `"5.1.1"` in `src/smtp/reply.rs` is the row of a
 //! reply to a client; `EnhancedCode::new(5, 1, 1)` is where a recipient gets a code of our own.
